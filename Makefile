@@ -1,0 +1,90 @@
+# make demo   sets everything up and runs the whole method on a simulated cohort, ending in runs/demo/report.html
+# make test   sets everything up, then lint, types and tests
+# make lidc   trains the weights in bundle/models (give COHORT=.../cohort.csv)
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PY := .venv/bin/python
+READY := .venv/ready
+CODE := $(wildcard bundle/scripts/*.py bundle/scripts/*/*.py)
+CONFIGS := bundle/configs
+RUN ?= runs/demo
+SIZE ?= $(CONFIGS)/small.yaml,$(CONFIGS)/demo.yaml
+comma := ,
+# 'a.yaml,b.yaml' as monai.bundle's list
+configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))']"
+bundle = $(PY) -W ignore -m monai.bundle run
+
+.PHONY: demo test setup lint format lidc clean
+.DELETE_ON_ERROR:
+
+setup: $(READY)
+
+# The lock names every package and version, so nothing is resolved again (Linux, Python 3.11; elsewhere: CONTRIBUTING.md).
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+test: $(READY) lint
+	$(PY) -m pytest
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(READY)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+# ---- the method, stage by stage; each file is made again only when what it is made from has changed ----------------
+
+demo: $(RUN)/report.html
+	@echo "Done: open $(RUN)/report.html (simulated data, synthetic images, research use only)"
+
+COHORT ?= $(RUN)/phantom/cohort.csv
+
+$(RUN)/phantom/cohort.csv: $(READY) $(wildcard data_prep/phantom/*.py)
+	rm -rf $(RUN)/phantom
+	$(PY) -m data_prep phantom $(RUN)/phantom
+
+$(RUN)/dataset/datalist.json: $(COHORT) $(wildcard data_prep/*.py) | $(READY)
+	$(PY) -m data_prep cohort $(COHORT) --out $(RUN)/dataset
+	$(PY) -m data_prep check $(RUN)/dataset --picture $(RUN)/dataset.png
+	touch $@
+
+# A finished stage that is out of date starts afresh; an interrupted one goes on where it was.
+define train
+	@if [ -e $@ ]; then rm -rf $(RUN)/$(1) $@; fi
+	$(bundle) training --config_file $(call configs,train_$(1)) --dataset_dir $(RUN)/dataset --output_dir $(RUN)
+endef
+SETTINGS := $(subst $(comma), ,$(SIZE))
+
+$(RUN)/models/autoencoder.safetensors: $(RUN)/dataset/datalist.json $(CONFIGS)/train_autoencoder.yaml $(SETTINGS)
+	$(call train,autoencoder)
+
+$(RUN)/models/unet_unconditional.safetensors: $(RUN)/models/autoencoder.safetensors $(CONFIGS)/train_unconditional.yaml
+	$(call train,unconditional)
+
+$(RUN)/models/conditioner/set_0/adapter_config.json: $(RUN)/models/unet_unconditional.safetensors $(CONFIGS)/train_conditional.yaml
+	$(call train,conditional)
+
+$(RUN)/models/classifier.safetensors: $(RUN)/dataset/datalist.json $(CONFIGS)/train_classifier.yaml $(SETTINGS)
+	$(call train,classifier)
+
+$(RUN)/predictions/done: $(RUN)/models/conditioner/set_0/adapter_config.json $(CONFIGS)/inference.yaml
+	$(bundle) --config_file $(call configs,inference) --dataset_dir $(RUN)/dataset --output_dir $(RUN) --models_dir $(RUN)/models
+	touch $@
+
+$(RUN)/evaluation/report.html: $(RUN)/predictions/done $(RUN)/models/classifier.safetensors $(CONFIGS)/evaluate.yaml $(CODE)
+	$(bundle) --config_file $(call configs,evaluate) --dataset_dir $(RUN)/dataset --output_dir $(RUN) --models_dir $(RUN)/models
+
+$(RUN)/report.html: $(RUN)/evaluation/report.html
+	cp $< $@
+
+lidc:
+	$(MAKE) $(CURDIR)/runs/lidc/report.html RUN=$(CURDIR)/runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT)
+
+clean:
+	rm -rf runs

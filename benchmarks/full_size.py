@@ -1,0 +1,339 @@
+"""Does the full-size method train and generate on a CPU within 24 GB, and how long does a step take?
+
+    python benchmarks/full_size.py                          # embedded language model, context 576 wide
+    python benchmarks/full_size.py --llm medgemma-size      # one as large as the paper's, context 2560 wide
+
+Full size is Stable Diffusion 1.5's, the networks' defaults. Weights and data are random: neither time nor memory
+depends on them. The large language model (7.8 GB) is written to the temporary folder first and opened as a real one is,
+mapped from its file: "peak" counts its pages, "of it anonymous" leaves out what the system may drop and read again. Each
+stage runs in a process of its own, through the modules, loss, optimiser and MONAI engine of its ``train_*.yaml`` or
+``inference.yaml``; checkpoints are not written. Exit status 1 where a stage exceeds the limit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
+GB = 1e9
+RESERVE = 0.8 * GB
+IMAGE_SIZE = 64
+DDIM_STEPS = 50
+WRITE = "write"
+
+MEDGEMMA_SIZE: dict[str, int] = {
+    "vocab_size": 262208,
+    "hidden_size": 2560,
+    "intermediate_size": 10240,
+    "num_hidden_layers": 34,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "sliding_window": 1024,
+}
+"""The text model of MedGemma 1.5 4B, a Gemma 3."""
+
+
+class Stage(StrEnum):
+    autoencoder = "autoencoder"
+    unconditional = "unconditional"
+    conditional = "conditional"
+    inference = "inference"
+
+
+class LanguageModel(StrEnum):
+    embedded = "embedded"
+    medgemma_size = "medgemma-size"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one process measures; see the command line's options."""
+
+    stage: str
+    llm: str
+    batch_size: int
+    steps: int
+    runs: int
+    fused: bool
+    recompute: bool
+    limit: float
+
+
+# ---- in the process of a stage -------------------------------------------------------------------------------------
+
+
+def measure(task: Task) -> dict[str, Any]:
+    """``trained`` and ``loaded`` parameters, ``seconds`` a step, ``peak`` bytes."""
+    with suppress(OSError):  # should memory end, this process goes first
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if task.stage == WRITE:
+        write_language_model(task.llm)
+        return {}
+    result = infer(task) if task.stage == Stage.inference else train(task)
+    return result | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+def train(task: Task) -> dict[str, Any]:
+    """Steps of one training stage."""
+    import torch
+    from ignite.engine import Events
+    from monai.engines import SupervisedTrainer
+    from scripts.engines import EpochSeed, GradientClip
+    from torch.utils.data import DataLoader
+
+    count = task.batch_size * task.steps
+    parts = autoencoder_stage(task, count) if task.stage == Stage.autoencoder else diffusion_stage(task, count)
+    network, optimizer = parts["network"], parts["optimizer"]
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=DataLoader(parts.pop("items"), batch_size=task.batch_size),
+        train_handlers=[EpochSeed(23), GradientClip(network, 1.0)],
+        decollate=False,
+        **{name: part for name, part in parts.items() if name != "llm"},
+    )
+    ends: list[float] = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: ends.append(time.perf_counter()))
+    trainer.run()
+    trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+    # the first step also allocates what the others reuse
+    return {"seconds": (ends[-1] - ends[0]) / (task.steps - 1), "trained": trained, "loaded": trained + parts["llm"]}
+
+
+def autoencoder_stage(task: Task, count: int) -> dict[str, Any]:
+    """The parts of ``train_autoencoder.yaml``."""
+    import torch
+    from monai.inferers import SimpleInferer
+    from scripts.ehr import attributes
+    from scripts.engines import prepare_crop_batch
+    from scripts.losses import AutoencoderLoss
+    from scripts.networks import AlignedAutoencoder, StableDiffusionAutoencoder
+
+    network = AlignedAutoencoder(StableDiffusionAutoencoder(), IMAGE_SIZE)
+    loss = AutoencoderLoss()
+    points = [torch.tensor(attributes(ehr)) for ehr in records(count)]
+    images = zip(crops(count), points, strict=True)
+    return {
+        "items": [{"image": i, "attributes": f, "malignant": float(n % 2)} for n, (i, f) in enumerate(images)],
+        "network": network,
+        "optimizer": optimizer_for(network, task, lr=5e-5, betas=(0.5, 0.9)),
+        "loss_function": loss,
+        "prepare_batch": prepare_crop_batch,
+        "inferer": SimpleInferer(),
+        "llm": sum(buffer.numel() for buffer in loss.buffers()),  # the perceptual network
+    }
+
+
+def diffusion_stage(task: Task, count: int) -> dict[str, Any]:
+    """The parts of ``train_unconditional.yaml`` and ``train_conditional.yaml``."""
+    import torch
+    from scripts.diffusion import Denoiser, NoiseInferer
+    from scripts.ehr import report
+    from scripts.engines import LatentPrepareBatch
+    from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
+
+    conditional = task.stage == Stage.conditional
+    autoencoder = StableDiffusionAutoencoder().eval()  # stays, as in a LatentDataset
+    with torch.no_grad():
+        latents = autoencoder.encode_stage_2_inputs(crops(2 * count)).chunk(2)
+    conditioner = conditioner_for(task).requires_grad_(conditional)
+    unet = StableDiffusionUNet(in_channels=8 if conditional else 4, context_dim=conditioner.context_dim)
+    network = Denoiser(unet, conditioner)
+    reports = [report(ehr, 365) for ehr in records(count)]
+    keys = {"concat_key": "baseline", "condition_key": "report"} if conditional else {}
+    triples = zip(*latents, reports, strict=True)
+    if conditional:
+        conditioner.fit_statistics(reports)
+    return {
+        "items": [{"baseline": before, "follow_up": after, "report": text} for before, after, text in triples],
+        "network": network,
+        "optimizer": optimizer_for(network if conditional else unet, task, lr=2e-5),
+        "loss_function": torch.nn.MSELoss(),
+        "prepare_batch": LatentPrepareBatch(**keys),
+        "inferer": NoiseInferer(),
+        "llm": parameters(conditioner.llm, autoencoder),
+    }
+
+
+def infer(task: Task) -> dict[str, Any]:
+    """One batch of ``inference.yaml``."""
+    import torch
+    from monai.engines import SupervisedEvaluator
+    from scripts.diffusion import Denoiser, ProgressionInferer, ProgressionModel
+    from scripts.ehr import report
+    from scripts.engines import prepare_baseline_batch
+    from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
+    from torch.utils.data import DataLoader
+
+    conditioner = conditioner_for(task).requires_grad_(False)
+    reports = [report(ehr, 365) for ehr in records(2)]
+    conditioner.fit_statistics(reports)
+    unet = StableDiffusionUNet(in_channels=8, context_dim=conditioner.context_dim)
+    model = ProgressionModel(StableDiffusionAutoencoder(), Denoiser(unet, conditioner)).eval()
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader([{"baseline": crops(1)[0], "report": reports[0]}]),
+        network=model,
+        inferer=ProgressionInferer(num_steps=DDIM_STEPS, num_runs=task.runs),
+        prepare_batch=prepare_baseline_batch,
+        decollate=False,
+    )
+    start = time.perf_counter()
+    evaluator.run()
+    seconds = (time.perf_counter() - start) / DDIM_STEPS
+    return {"seconds": seconds, "trained": 0, "loaded": parameters(conditioner.llm, model)}
+
+
+def conditioner_for(task: Task) -> Any:
+    """The report conditioner as the stages have it."""
+    from scripts.conditioning import ReportConditioner
+
+    conditioner = ReportConditioner(task.llm)
+    if task.recompute:
+        conditioner.llm.gradient_checkpointing_enable({"use_reentrant": False})
+        conditioner.llm.train()  # transformers asks for it; there is no dropout
+    return conditioner
+
+
+def write_language_model(folder: str) -> None:
+    """A random language model of MedGemma's size in bfloat16, with the embedded one's tokenizer."""
+    import torch
+    from scripts.conditioning import load_language_model
+    from transformers import Gemma3TextConfig, Gemma3TextModel
+    from transformers.initialization import no_init_weights
+
+    with no_init_weights():
+        model = Gemma3TextModel._from_config(Gemma3TextConfig(**MEDGEMMA_SIZE), dtype=torch.bfloat16)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.uniform_(-0.03, 0.03)
+    model.save_pretrained(folder)
+    load_language_model("embedded")[1].save_pretrained(folder)
+
+
+def optimizer_for(network: Any, task: Task, **arguments: Any) -> Any:
+    """AdamW as the stages have it."""
+    from torch.optim import AdamW
+
+    return AdamW(network.parameters(), weight_decay=0.01, fused=task.fused or None, **arguments)
+
+
+def crops(count: int) -> Any:
+    """Random crops (count, 1, 64, 64) in [-1, 1]."""
+    import torch
+
+    return torch.rand(count, 1, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(23)) * 2 - 1
+
+
+def records(count: int) -> list[dict[str, float]]:
+    """Whole EHRs, all different, whose reports are as long as they get."""
+    from scripts.ehr import EHR_FEATURES
+
+    first = (1, 1, 12.5, 9.5, 1, 62, 1, 1, 1, 0, 0, 0, 0)
+    return [dict(zip(EHR_FEATURES, first, strict=True)) | {"sct_long_dia": 10.1 + 0.1 * n} for n in range(count)]
+
+
+def parameters(*modules: Any) -> int:
+    """How many parameters the modules have."""
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+# ---- in the first process ------------------------------------------------------------------------------------------
+
+
+def run(task: Task) -> dict[str, Any]:
+    """:func:`measure` in a process of its own, with ``anonymous`` bytes at their peak; ``error`` where it ended early.
+
+    It is stopped before the machine, on which others may run, is out of memory.
+    """
+    command = [sys.executable, "-W", "ignore", __file__, "--task", json.dumps(asdict(task))]
+    path = os.pathsep.join(filter(None, [str(BUNDLE), os.environ.get("PYTHONPATH")]))
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+    anonymous, error = 0, None
+    while child.poll() is None:
+        anonymous = max(anonymous, memory(f"/proc/{child.pid}/status", "RssAnon"))
+        left = memory("/proc/meminfo", "MemAvailable")
+        if anonymous > task.limit * GB or left < RESERVE:
+            error = f"stopped at {anonymous / GB:.1f} GB anonymous, {left / GB:.1f} GB left"
+            child.kill()
+            child.wait()
+        time.sleep(0.05)
+    output = child.stdout.read().splitlines() if child.stdout else []
+    if child.returncode:
+        return {"error": error or f"ended with status {child.returncode}"}
+    return json.loads(output[-1]) | {"anonymous": anonymous}
+
+
+def memory(file: str, name: str) -> int:
+    """A line of /proc in bytes; 0 where there is none."""
+    with suppress(OSError):
+        for line in Path(file).read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def main(
+    stages: Annotated[list[Stage] | None, typer.Argument(help="Which stages; left out: all.")] = None,
+    llm: Annotated[LanguageModel, typer.Option(help="The language model.")] = LanguageModel.embedded,
+    batch_size: Annotated[int, typer.Option(min=1, help="Crops a training step (the paper: 64, 16, 8).")] = 2,
+    steps: Annotated[int, typer.Option(min=2, help="Training steps; the first is not timed.")] = 2,
+    runs: Annotated[int, typer.Option(min=1, help="Samples of the one case in inference.")] = 2,
+    fused: Annotated[bool, typer.Option(help="AdamW's fused implementation.")] = False,
+    recompute: Annotated[bool, typer.Option(help="Recompute the language model's activations in backward.")] = False,
+    limit: Annotated[float, typer.Option(min=1.0, help="Memory allowed, in GB.")] = 24.0,
+) -> None:
+    """Measure one step of each stage at full size; exit 1 where one exceeds the memory allowed."""
+    console = Console()
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    title = f"Full size, batch {batch_size}, language model {llm.value}, threads: {threads}"
+    table = Table("stage", box=SIMPLE, title=title)
+    for column in ("trained", "loaded", "s / step", "peak GB", "of it anonymous", f"within {limit:g} GB"):
+        table.add_column(column, justify="right")
+    fits = True
+    with TemporaryDirectory(prefix="full_size_") as folder:
+        task = Task(WRITE, llm.value, batch_size, steps, runs, fused, recompute, limit)
+        if llm != LanguageModel.embedded:
+            task = replace(task, llm=folder)
+            run(task)
+        for stage in stages or list(Stage):
+            result = run(replace(task, stage=stage.value))
+            good = "error" not in result and result["peak"] <= limit * GB
+            fits &= good
+            table.add_row(*row(stage, task, result), "yes" if good else f"no ({result.get('error', 'too much')})")
+    console.print(table)
+    raise typer.Exit(0 if fits else 1)
+
+
+def row(stage: Stage, task: Task, result: dict[str, Any]) -> Sequence[str]:
+    """A stage's cells, but for the verdict."""
+    name = f"{stage.value}, 1 case x {task.runs} runs" if stage == Stage.inference else stage.value
+    counts = [f"{result[key] / 1e6:,.0f} M" if key in result else "-" for key in ("trained", "loaded")]
+    seconds = f"{result['seconds']:.1f}" if "seconds" in result else "-"
+    sizes = [f"{result[key] / GB:.1f}" if key in result else "-" for key in ("peak", "anonymous")]
+    return [name, *counts, seconds, *sizes]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--task"]:
+        print(json.dumps(measure(Task(**json.loads(sys.argv[2])))))
+    else:
+        typer.run(main)

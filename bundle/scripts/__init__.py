@@ -1,0 +1,1 @@
+"""What the NAMD bundle needs beyond MONAI, Ignite, transformers and peft."""

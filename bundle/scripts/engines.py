@@ -1,0 +1,474 @@
+"""Training on MONAI's Ignite engines: what one batch becomes, and the handlers that every stage shares.
+
+Randomness is a function of the seed and the epoch alone, and a checkpoint is written at the end of every epoch, so a
+run that was interrupted and resumed ends with the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+from ignite.metrics import Loss, Metric
+from monai.data import DataLoader
+from monai.data.utils import set_rnd
+from monai.engines import DiffusionPrepareBatch, IterationEvents
+from monai.handlers import LrScheduleHandler, StatsHandler, TensorBoardStatsHandler, ValidationHandler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DistributedSampler
+
+from scripts.checkpoints import save_network
+from scripts.conditioning import ReportConditioner
+from scripts.data import to_hu
+
+logger = logging.getLogger(__name__)
+
+
+# ---- batches -------------------------------------------------------------------------------------------------------
+
+
+def prepare_crop_batch(
+    batch: Mapping[str, Any], device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """For autoencoder and classifier: the crops, and as target all that their losses compare with."""
+    moved = {
+        name: torch.as_tensor(value).to(device=device, non_blocking=non_blocking, **kwargs)
+        for name, value in batch.items()
+        if name in ("image", "attributes", "malignant")
+    }
+    image = moved["image"].as_tensor() if hasattr(moved["image"], "as_tensor") else moved["image"]
+    return image, moved | {"image": image}
+
+
+def prepare_baseline_batch(
+    batch: Mapping[str, Any], device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, None, tuple, dict[str, Any]]:
+    """For inference: the baseline crops, and the report as the inferer's ``condition``."""
+    image = batch["baseline"].to(device=device, non_blocking=non_blocking, **kwargs)
+    return image, None, (), {"condition": batch["report"]}
+
+
+class LatentPrepareBatch(DiffusionPrepareBatch):
+    """MONAI's diffusion batch with the two conditions of Eq. 10: the baseline's latent and the report.
+
+    Args:
+        num_train_timesteps: length of the noise schedule.
+        image_key: the latent to be noised.
+        concat_key: the latent to be concatenated, if any.
+        condition_key: the report (a string a sample), or None for the unconditional stage's null context.
+        fixed: the same noise and evenly spread timesteps in every call, so that validation losses of different epochs
+            can be compared; the training's random stream is left alone.
+    """
+
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        image_key: str = "follow_up",
+        concat_key: str | None = None,
+        condition_key: str | None = None,
+        fixed: bool = False,
+    ) -> None:
+        super().__init__(num_train_timesteps)
+        self.image_key = image_key
+        self.concat_key = concat_key
+        self.condition_key = condition_key
+        self.fixed = fixed
+
+    def get_noise(self, images: Tensor) -> Tensor:
+        if not self.fixed:
+            return torch.randn_like(images)
+        return torch.randn(images.shape, generator=torch.Generator().manual_seed(len(images))).to(images)
+
+    def get_timesteps(self, images: Tensor) -> Tensor:
+        if not self.fixed:
+            return super().get_timesteps(images)
+        # 7 is prime to most batch sizes: neighbours in a batch get distant timesteps
+        steps = (torch.arange(len(images)) * 7 % len(images) + 0.5) * self.num_train_timesteps / len(images)
+        return steps.long().to(images.device)
+
+    def __call__(
+        self,
+        batchdata: Mapping[str, Any],
+        device: torch.device | str | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor, tuple, dict]:
+        move: dict[str, Any] = {"device": device, "non_blocking": non_blocking, **kwargs}
+        latents = batchdata[self.image_key].to(**move)
+        noise, timesteps = self.get_noise(latents), self.get_timesteps(latents)
+        inferer_arguments = {
+            "noise": noise,
+            "timesteps": timesteps,
+            "concat": None if self.concat_key is None else batchdata[self.concat_key].to(**move),
+            "condition": None if self.condition_key is None else batchdata[self.condition_key],
+        }
+        return latents, self.get_target(latents, noise, timesteps), (), inferer_arguments
+
+
+# ---- handlers ------------------------------------------------------------------------------------------------------
+
+
+class EpochSeed:
+    """Seeds Python, NumPy, torch and the dataset's transforms at each epoch's start from ``seed`` and the epoch."""
+
+    def __init__(self, seed: int, dataset: Any = None) -> None:
+        self.seed = seed
+        self.dataset = dataset
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        # ranks of one job draw different noise
+        seed = int(np.random.SeedSequence([self.seed, engine.state.epoch, idist.get_rank()]).generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        if self.dataset is not None:
+            set_rnd(self.dataset, seed)
+
+
+class GradientClip:
+    """Clips the global gradient norm after each backward pass."""
+
+    def __init__(self, network: nn.Module, max_norm: float) -> None:
+        self.network = network
+        self.max_norm = max_norm
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+
+
+class ExponentialAverage:
+    """An exponential moving average of a module's weights; with ``decay`` 0, the module itself.
+
+    The decay warms up as min(decay, (1 + n) / (10 + n)) over updates n, so that short runs are averaged too.
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.0) -> None:
+        self.decay = decay
+        self.source = module
+        self.averaged = AveragedModel(module, multi_avg_fn=self._update, use_buffers=False) if decay else None
+
+    @property
+    def module(self) -> nn.Module:
+        """The module to validate and to export."""
+        return self.source if self.averaged is None else self.averaged.module
+
+    def _update(self, averaged: Any, current: Any, count: Any) -> None:
+        decay = min(self.decay, (1.0 + float(count)) / (10.0 + float(count)))
+        torch._foreach_lerp_(averaged, current, 1.0 - decay)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.source)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.averaged is None else self.averaged.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state)
+
+
+class FreezePrompts:
+    """Ends the prompts' training after ``steps`` iterations; from then on each context is computed once a case.
+
+    A negative ``steps`` leaves them to learn to the end. Attach it after the checkpoint, so that it sees what was resumed.
+    """
+
+    def __init__(self, conditioner: nn.Module, steps: int) -> None:
+        self.conditioner = conditioner
+        self.steps = steps
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if 0 <= self.steps <= engine.state.iteration and self.conditioner.prompts.requires_grad:
+            self.conditioner.requires_grad_(False)
+            self.conditioner.prompts.grad = None  # or the optimiser would go on moving them
+
+
+class Checkpoint:
+    """Writes everything that training needs after each epoch, keeps the best, stops early, and resumes at the start.
+
+    ``folder/last.pt`` (opens with ``weights_only=True``) holds all of ``objects`` after the last whole epoch,
+    ``folder/best.pt`` the ``best`` objects of the epoch with the lowest ``key_metric``. Both are written under a
+    temporary name first.
+
+    Args:
+        folder: of this stage.
+        objects: name to object with ``state_dict`` and ``load_state_dict``.
+        best: the part of the state that is kept from the best epoch.
+        evaluator: validation engine whose ``state.metrics[key_metric]`` is compared, lower is better; without one
+            the last epoch is the best.
+        patience: validations without improvement after which training stops; 0 never.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        objects: Mapping[str, Any],
+        best: Mapping[str, Any],
+        evaluator: Engine | None = None,
+        key_metric: str = "val_loss",
+        patience: int = 0,
+    ) -> None:
+        self.folder = Path(folder)
+        self.objects = dict(objects)
+        self.best = dict(best)
+        self.evaluator = evaluator
+        self.key_metric = key_metric
+        self.patience = patience
+        self.progress = {"epoch": 0, "iteration": 0, "best_value": float("inf"), "best_epoch": 0, "stopped": False}
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.resume)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def resume(self, engine: Engine) -> None:
+        """Loads ``last.pt`` where there is one."""
+        path = self.folder / "last.pt"
+        if not path.is_file():
+            return
+        state = torch.load(path, map_location=engine.state.device, weights_only=True)
+        try:
+            for name, item in self.objects.items():
+                item.load_state_dict(state[name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{path}: does not fit this configuration ({str(error).splitlines()[0]}). "
+                "Give the run another --output_dir, or delete the file to start again."
+            ) from error
+        self.progress = state["progress"]
+        engine.state.epoch, engine.state.iteration = self.progress["epoch"], self.progress["iteration"]
+        logger.info(f"Resumed after epoch {self.progress['epoch']} from {path}")
+        if self.progress["stopped"]:
+            engine.terminate()
+
+    def save(self, engine: Engine) -> None:
+        """After validation: notes whether this epoch is the best, writes, and stops early where it is time."""
+        self.progress |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        value = self._value()
+        if value is not None:
+            if value < self.progress["best_value"]:
+                self.progress |= {"best_value": value, "best_epoch": engine.state.epoch}
+                self._write("best.pt", self.best)
+            elif self.patience and engine.state.epoch - self.progress["best_epoch"] >= self.patience:
+                self.progress["stopped"] = True
+        self._write("last.pt", self.objects)
+        if self.progress["stopped"]:
+            logger.info(f"No better than epoch {self.progress['best_epoch']} for {self.patience} epochs: stopping")
+            engine.terminate()
+
+    def load_best(self) -> dict[str, Any]:
+        """Puts the best epoch's state into the ``best`` objects; returns its ``{"epoch", "val_loss"}``."""
+        state = torch.load(self.folder / "best.pt", map_location="cpu", weights_only=True)
+        for name, item in self.best.items():
+            item.load_state_dict(state[name])
+        return {"epoch": state["progress"]["best_epoch"], self.key_metric: state["progress"]["best_value"]}
+
+    def _value(self) -> float | None:
+        """The last validation's key metric, None where this epoch was not validated."""
+        if self.evaluator is None:
+            return -float(self.progress["epoch"])
+        return self.evaluator.state.metrics.pop(self.key_metric, None)
+
+    def _write(self, name: str, objects: Mapping[str, Any]) -> None:
+        if idist.get_rank() != 0:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = {key: item.state_dict() for key, item in objects.items()} | {"progress": dict(self.progress)}
+        torch.save(state, self.folder / f"{name}.partial")
+        os.replace(self.folder / f"{name}.partial", self.folder / name)
+
+
+class LossTerms:
+    """Writes the parts of a composed loss (its ``terms``) to TensorBoard at each iteration."""
+
+    def __init__(self, loss: Any, folder: str | Path) -> None:
+        self.loss = loss
+        self.folder = folder
+
+    def attach(self, engine: Engine) -> None:
+        TensorBoardStatsHandler(
+            log_dir=str(self.folder),
+            iteration_log=True,
+            epoch_log=False,
+            output_transform=lambda _: {f"loss_{name}": float(value) for name, value in self.loss.terms.items()},
+        ).attach(engine)
+
+
+def train_handlers(
+    folder: str | Path,
+    seed: int,
+    dataset: Any,
+    network: nn.Module,
+    lr_scheduler: Any,
+    checkpoint: Checkpoint,
+    validator: Engine | None = None,
+    val_interval: int = 1,
+    max_norm: float = 1.0,
+    ema: ExponentialAverage | None = None,
+    loss: Any = None,
+    extra: Sequence[Any] = (),
+) -> list[Any]:
+    """The handlers of every training stage, in the order in which they must run.
+
+    Only rank 0 writes, logs and draws; all ranks load.
+    """
+    handlers: list[Any] = [EpochSeed(seed, dataset), GradientClip(network, max_norm)]
+    if lr_scheduler is not None:
+        handlers.append(LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False))
+    if ema is not None:
+        handlers.append(ema)
+    if idist.get_rank() == 0:
+        handlers += [Progress(lambda output: {"loss": _loss(output)})]
+        handlers.append(StatsHandler(iteration_log=False, output_transform=_loss, tag_name="train_loss"))
+        handlers.append(TensorBoardStatsHandler(log_dir=str(folder), output_transform=_loss, tag_name="train_loss"))
+        if hasattr(loss, "terms"):
+            handlers.append(LossTerms(loss, folder))
+    if validator is not None:
+        handlers.append(ValidationHandler(interval=val_interval, validator=validator))
+    return [*handlers, checkpoint, *extra]
+
+
+class Progress(ProgressBar):
+    """Ignite's progress bar, silent where nobody watches (no terminal)."""
+
+    def __init__(self, output_transform: Callable[[Any], dict[str, float]] | None) -> None:
+        super().__init__(disable=None)
+        self.output_transform = output_transform
+
+    def attach(self, engine: Engine) -> None:  # type: ignore[override]
+        super().attach(engine, output_transform=self.output_transform)
+
+
+def validation_handlers(folder: str | Path) -> list[Any]:
+    """Validation's log lines and TensorBoard curves."""
+    if idist.get_rank() != 0:
+        return []
+    return [StatsHandler(iteration_log=False), TensorBoardStatsHandler(log_dir=str(folder), iteration_log=False)]
+
+
+def epoch_sampler(dataset: Any, seed: int) -> DistributedSampler:
+    """Shuffles by seed and epoch alone (MONAI's trainer tells it the epoch) and shares out among processes."""
+    return DistributedSampler(dataset, idist.get_world_size(), idist.get_rank(), shuffle=True, seed=seed)
+
+
+def warmup_cosine(optimizer: Optimizer, peak: float, warmup_steps: int, decay_steps: int) -> LRScheduler:
+    """Learning rate of method stage 2: linear from peak/100 over ``warmup_steps``, cosine to peak/10 at ``decay_steps``.
+
+    Args:
+        decay_steps: the step, warm-up included, where the decay ends; 0 keeps the peak for ever.
+    """
+    schedules: list[LRScheduler] = []
+    if warmup_steps:
+        schedules.append(LinearLR(optimizer, start_factor=0.01, total_iters=warmup_steps))
+    if decay_steps:
+        schedules.append(CosineAnnealingLR(optimizer, T_max=decay_steps - warmup_steps, eta_min=0.1 * peak))
+    else:
+        schedules.append(ConstantLR(optimizer, factor=1.0))
+    return SequentialLR(optimizer, schedules, milestones=[warmup_steps] if warmup_steps else [])
+
+
+def _loss(output: Any) -> float:
+    first = output[0] if isinstance(output, Sequence) else output
+    return float(first["loss"])
+
+
+def validation_loss(loss: Callable[[Any, Any], Tensor]) -> Metric:
+    """The training's own loss, averaged over the validation split."""
+    return Loss(
+        loss,
+        output_transform=lambda output: (output["pred"], output["label"]),
+        batch_size=lambda label: len(label["image"] if isinstance(label, Mapping) else label),
+    )
+
+
+# ---- what a finished stage leaves to the next ----------------------------------------------------------------------
+
+
+def publish_autoencoder(checkpoint: Checkpoint, network: nn.Module, dataset: Any, path: str | Path) -> None:
+    """The best autoencoder with its latent scale, measured over ``dataset`` (the training crops as validation sees them)."""
+    best = checkpoint.load_best()
+    if idist.get_rank() != 0:
+        return
+    autoencoder = network.autoencoder.cpu().eval()
+    with torch.no_grad():
+        batches = DataLoader(dataset, batch_size=64)
+        latents = torch.cat([autoencoder.encode(prepare_crop_batch(batch)[0])[0] for batch in batches])
+    autoencoder.latent_scale.fill_(1.0 / latents.std())
+    logger.info(f"Latent scale {float(autoencoder.latent_scale):.4f}; best epoch {best}; wrote {path}")
+    save_network(autoencoder, path, extra=best)
+
+
+def publish(checkpoint: Checkpoint, network: nn.Module, path: str | Path) -> None:
+    """The best weights of ``network`` to ``path``."""
+    best = checkpoint.load_best()
+    if idist.get_rank() == 0:
+        logger.info(f"Best epoch {best}; wrote {path}")
+        save_network(network, path, extra=best)
+
+
+def hu_error() -> Metric:
+    """Mean absolute error of the reconstruction in HU (inside the window), over the validation split."""
+    return validation_loss(lambda pred, label: (to_hu(pred["reconstruction"]) - to_hu(label["image"])).abs().mean())
+
+
+def publish_conditional(
+    checkpoint: Checkpoint, unet: nn.Module, conditioner: ReportConditioner, models_dir: str | Path
+) -> None:
+    """The best epoch's U-Net, and its prompts in peft's format with the context's statistics."""
+    publish(checkpoint, unet, Path(models_dir) / "unet_conditional.safetensors")
+    if idist.get_rank() == 0:
+        conditioner.save_pretrained(Path(models_dir) / "conditioner")
+
+
+# ---- several processes ---------------------------------------------------------------------------------------------
+
+
+def start_process_group() -> None:
+    """Joins the processes that ``torchrun`` started: NCCL on GPUs, gloo on CPUs."""
+    if not torch.distributed.is_initialized():
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.distributed.init_process_group("nccl" if cuda else "gloo")
+
+
+def stop_process_group() -> None:
+    """Leaves the process group once every rank is done."""
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def distribute(network: nn.Module) -> nn.Module:
+    """``network`` in DistributedDataParallel where a process group runs, else as it is."""
+    if not torch.distributed.is_initialized():
+        return network
+    device = next(network.parameters()).device
+    # soft prompts take no part in steps whose contexts are cached
+    return nn.parallel.DistributedDataParallel(
+        network, device_ids=[device] if device.type == "cuda" else None, find_unused_parameters=True
+    )

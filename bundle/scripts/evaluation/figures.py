@@ -1,0 +1,182 @@
+"""The paper's figures 2, 3 and 5, curves, and a gallery. Each function returns a figure; nothing is shown or saved.
+
+Images are indexed as NIfTI does, first x and then y, so they are turned to be shown; all are in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from scripts.pictures import show
+
+Array = NDArray[np.floating[Any]]
+
+BENIGN, MALIGNANT, NEUTRAL = "#0072b2", "#d55e00", "#666666"  # Okabe and Ito: told apart by colour-blind readers too
+LINES = ("#666666", "#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+def latent_map(latents: Mapping[str, Array], diameters: Array, seed: int = 0) -> Figure:
+    """Fig. 2: t-SNE of latents, coloured by diameter; one panel per encoder.
+
+    Args:
+        latents: title of the panel to (N, D), N at least 5.
+        diameters: (N,) in mm, NaN where unknown.
+    """
+    figure = Figure(figsize=(4.4 * len(latents) + 0.8, 4.0), layout="constrained")
+    axes = figure.subplots(1, len(latents), squeeze=False)[0]
+    known = np.isfinite(diameters)
+    points = None
+    for axis, (title, values) in zip(axes, latents.items(), strict=True):
+        perplexity = min(30.0, (len(values) - 1) / 3)
+        place = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
+        axis.scatter(*place[~known].T, s=14, color="none", edgecolor=NEUTRAL, linewidth=0.7)
+        points = axis.scatter(*place[known].T, s=18, c=diameters[known], cmap="viridis", linewidth=0)
+        axis.set(title=title, xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
+    if points is not None and known.any():
+        figure.colorbar(points, ax=list(axes), label="long diameter (mm)", shrink=0.9)
+    return figure
+
+
+def curves(probabilities: Mapping[str, Array], labels: Array) -> Figure:
+    """ROC and precision-recall curves of each method's probability, averaged over runs.
+
+    Args:
+        probabilities: title to (R, N).
+        labels: (N,) with both outcomes; NaN where unknown, which leaves the case out.
+    """
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    roc, recall_axis = figure.subplots(1, 2)
+    known = np.isfinite(labels)
+    truth = labels[known].astype(int)
+    for index, (title, runs) in enumerate(probabilities.items()):
+        colour = LINES[index % len(LINES)]
+        mean = runs[:, known].mean(axis=0)
+        false_positives, true_positives, _ = roc_curve(truth, mean)
+        precision, recall, _ = precision_recall_curve(truth, mean)
+        roc.plot(false_positives, true_positives, color=colour, label=title, linewidth=1.6)
+        recall_axis.step(recall, precision, color=colour, where="post", linewidth=1.6)
+    roc.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", linewidth=1)
+    recall_axis.axhline(truth.mean(), color=NEUTRAL, linestyle=":", linewidth=1)
+    roc.set(xlabel="1 - specificity", ylabel="sensitivity", title="ROC", aspect="equal")
+    recall_axis.set(xlabel="recall", ylabel="precision", title="Precision and recall", ylim=(0, 1.05))
+    roc.legend(fontsize=8, frameon=False, loc="lower right")
+    return figure
+
+
+def running_variance(probabilities: Array) -> Figure:
+    """Fig. 5: variance of a case's probability over its first k runs, against k; (R, N) with R at least 3."""
+    runs = np.arange(2, len(probabilities) + 1)
+    variance = np.stack([probabilities[:count].var(axis=0, ddof=1) for count in runs])
+    figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(runs, variance[:, :50], color=BENIGN, alpha=0.25, linewidth=0.8)  # the paper draws 50 cases as well
+    axis.plot(runs, variance.mean(axis=1), color="black", linewidth=2, label="mean over all cases")
+    axis.set(xlabel="runs", ylabel="variance of predicted probability", ylim=(0, None))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend(frameon=False)
+    return figure
+
+
+def exemplary_cases(error: Array, variance: Array) -> dict[str, int]:
+    """Confidently right, unsure and confidently wrong: the extreme cases of error and variance, each another one.
+
+    Args:
+        error, variance: (N,), NaN where the outcome is unknown.
+    """
+    known = np.isfinite(error)
+    # in ranks, for error and variance have other scales; a confident case is one of low variance
+    rank = np.where(known, np.argsort(np.argsort(variance)), 0) / max(1, len(variance) - 1)
+    scores = {
+        "confident, right": -error - 0.5 * rank,
+        "unsure": variance,
+        "confident, wrong": error - 0.5 * rank,
+    }
+    chosen: dict[str, int] = {}
+    for title, score in scores.items():
+        free = [index for index in np.flatnonzero(known) if index not in chosen.values()]
+        if free:
+            chosen[title] = int(max(free, key=lambda index: score[index]))
+    return chosen
+
+
+def error_and_variance(
+    probabilities: Array, labels: Array, generated: Array, follow_up: Array, case_ids: Sequence[str]
+) -> Figure:
+    """Fig. 3: error against variance over runs, and where the generated images err and differ.
+
+    Args:
+        probabilities: (R, N), R at least 2.
+        labels: (N,), NaN where unknown.
+        generated, follow_up: (R, N, 1, H, W) and (N, 1, H, W).
+    """
+    error = np.abs(probabilities.mean(axis=0) - labels)
+    variance = probabilities.var(axis=0, ddof=1)
+    chosen = exemplary_cases(error, variance)
+    figure = Figure(figsize=(11.0, 0.4 + 1.65 * len(chosen)), layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.0, 1.35])[0]
+    axis = left.subplots()
+    for value, colour, name in ((0, BENIGN, "benign"), (1, MALIGNANT, "malignant")):
+        axis.scatter(error[labels == value], variance[labels == value], s=16, color=colour, alpha=0.7, label=name)
+    for number, index in enumerate(chosen.values(), start=1):
+        axis.text(error[index], variance[index], f" {number}", weight="bold", va="bottom")
+    axis.set(xlabel="error of the mean probability", ylabel="variance over runs", xlim=(-0.02, 1.02))
+    axis.legend(frameon=False)
+
+    columns = ("real follow-up", "mean generated", "mean error", "variance")
+    grid = right.subplots(len(chosen), len(columns), squeeze=False)
+    indices = list(chosen.values())
+    difference = np.abs(generated[:, indices] - follow_up[indices]).mean(axis=0)[:, 0]
+    spread = generated[:, indices].var(axis=0, ddof=1)[:, 0]
+    for row, (title, index) in enumerate(chosen.items()):
+        show(grid[row, 0], follow_up[index, 0])
+        show(grid[row, 1], generated[:, index, 0].mean(axis=0), synthetic=True)
+        show(grid[row, 2], difference[row], synthetic=True, cmap="magma", limits=(0.0, float(difference.max())))
+        show(grid[row, 3], spread[row], synthetic=True, cmap="magma", limits=(0.0, float(spread.max())))
+        outcome = "malignant" if labels[index] == 1 else "benign"
+        grid[row, 0].set_ylabel(f"{row + 1}: {title}\n{case_ids[index]}\n{outcome}", fontsize=7)
+    for axis, name in zip(grid[0], columns, strict=True):
+        axis.set_title(name, fontsize=9)
+    return figure
+
+
+def gallery(
+    baseline: Array, generated: Array, follow_up: Array, labels: Array, case_ids: Sequence[str], rows: int = 6
+) -> Figure:
+    """The first malignant and the first benign cases (not the best ones), half of each where there are enough.
+
+    Args:
+        baseline, follow_up: (N, 1, H, W).
+        generated: (R, N, 1, H, W).
+    """
+    malignant, others = np.flatnonzero(labels == 1), np.flatnonzero(labels != 1)
+    count = min(len(malignant), max(rows // 2, rows - len(others)))
+    indices = [*malignant[:count], *others[: rows - count]]
+    samples = min(3, len(generated))
+    columns = ["baseline", *(f"sample {run + 1}" for run in range(samples)), "real follow-up"]
+    if len(generated) > 1:
+        columns[-1:-1] = ["mean", "std"]
+    figure = Figure(figsize=(1.45 * len(columns) + 0.4, 1.5 * len(indices) + 0.3), layout="constrained")
+    grid = figure.subplots(len(indices), len(columns), squeeze=False)
+    std = generated[:, indices, 0].std(axis=0)
+    for row, index in enumerate(indices):
+        runs = generated[:, index, 0]
+        show(grid[row, 0], baseline[index, 0])
+        for column in range(samples):
+            show(grid[row, 1 + column], runs[column], synthetic=True)
+        if len(generated) > 1:
+            show(grid[row, -3], runs.mean(axis=0), synthetic=True)
+            show(grid[row, -2], std[row], synthetic=True, cmap="magma", limits=(0.0, float(std.max())))
+        show(grid[row, -1], follow_up[index, 0])
+        outcome = {0.0: "benign", 1.0: "malignant"}.get(float(labels[index]), "outcome unknown")
+        grid[row, 0].set_ylabel(f"{case_ids[index]}\n{outcome}", fontsize=7)
+    for axis, name in zip(grid[0], columns, strict=True):
+        axis.set_title(name, fontsize=9)
+    return figure

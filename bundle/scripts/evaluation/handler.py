@@ -1,0 +1,84 @@
+"""Evaluation as an Ignite handler: gathers the real crops, reads the generated ones, and judges them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from scripts.evaluation.evaluator import evaluate
+from scripts.networks import NoduleClassifier, StableDiffusionAutoencoder
+from scripts.predictions import read_predictions
+
+
+class Evaluation:
+    """Collects ``baseline`` and ``follow_up`` of every batch; at the end writes what :func:`evaluate` writes.
+
+    Args:
+        datalist, section: the dataset's, for outcomes and attributes.
+        predictions_dir: what inference wrote for the same section.
+        output_dir: of metrics.json, predictions.csv, figures and report.html.
+        classifier: judges malignancy.
+        autoencoder: for the reconstruction row and the latent map.
+        name: of the generated row.
+        resamples, batch_size, device: see :func:`evaluate`.
+    """
+
+    def __init__(
+        self,
+        datalist: Mapping[str, Any],
+        section: str,
+        predictions_dir: str | Path,
+        output_dir: str | Path,
+        classifier: NoduleClassifier,
+        autoencoder: StableDiffusionAutoencoder,
+        name: str = "NAMD",
+        resamples: int = 1000,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.datalist = datalist
+        self.cases = datalist[section]
+        self.predictions_dir = predictions_dir
+        self.name = name
+        self.classifier = classifier.eval()
+        self.autoencoder = autoencoder.eval()
+        self.settings = {"output_dir": output_dir, "resamples": resamples, "batch_size": batch_size, "device": device}
+        self.real: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.gather)
+        engine.add_event_handler(Events.COMPLETED, self.judge)
+
+    def gather(self, engine: Engine) -> None:
+        for key, parts in self.real.items():
+            parts.append(np.asarray(engine.state.batch[key].as_tensor()))
+
+    def judge(self, engine: Engine) -> None:
+        real = {key: np.concatenate(parts) for key, parts in self.real.items()}
+        engine.state.metrics["evaluation"] = evaluate(
+            **real,
+            cases=self.cases,
+            generated={self.name: read_predictions(self.predictions_dir, [case["case_id"] for case in self.cases])},
+            classifier=lambda crops: torch.sigmoid(self.classifier(crops)).flatten(),
+            reconstructed_follow_up=self._reconstruct(real["follow_up"]),
+            encoders={"aligned latents": self._encode},
+            dataset=self.datalist.get("name", "unnamed"),
+            simulated=bool(self.datalist.get("simulated")),
+            **self.settings,
+        )
+
+    def _encode(self, crops: Tensor) -> Tensor:
+        return self.autoencoder.encode_stage_2_inputs(crops)
+
+    @torch.no_grad()
+    def _reconstruct(self, crops: np.ndarray) -> np.ndarray:
+        device, size = self.settings["device"], self.settings["batch_size"]
+        parts = (part.to(device) for part in torch.from_numpy(crops).split(size))
+        decoded = [self.autoencoder.decode_stage_2_outputs(self._encode(part)).clamp(-1, 1).cpu() for part in parts]
+        return torch.cat(decoded).numpy()

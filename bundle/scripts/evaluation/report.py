@@ -1,0 +1,107 @@
+"""The report: one HTML file with everything in it, readable without a network, on paper, and on a phone."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+ENSEMBLE = "_mean_probability"
+"""What is appended to a method's name where its probabilities are averaged over runs before they are judged."""
+
+METRICS = {"auroc": ("AUROC", 3), "auprc": ("AUPRC", 3), "lpips": ("LPIPS", 3), "fid": ("FID", 2)}
+"""Title and decimals of each column."""
+
+TITLES = {
+    "real_baseline": "Real baseline",
+    "real_follow_up": "Real follow-up",
+    "copy_baseline": "Copy of the baseline",
+    "reconstructed_follow_up": "Reconstructed follow-up",
+}
+
+CAPTIONS = {
+    "curves": "ROC and precision-recall curves of the classifier's probabilities, averaged over runs; dotted: chance.",
+    "gallery": "The first malignant and the first benign cases of the list, not the best ones; std is over runs.",
+    "error_variance": "Error of the mean probability against its variance over runs (left), and three cases, the most "
+    "clearly right, the most unsure and the most clearly wrong one: mean absolute error and pixel variance (right).",
+    "running_variance": "Variance of the predicted probability over the first k runs, a line per case (50 at most): "
+    "there are enough runs where the lines are level.",
+    "latent_map": "t-SNE of the autoencoder's latents of the real baselines, coloured by long diameter; open circles: "
+    "unknown.",
+}
+
+
+def title_of(name: str) -> str:
+    """How a method of metrics.json is called in figures and tables."""
+    if name.endswith(ENSEMBLE):
+        return f"{title_of(name.removesuffix(ENSEMBLE))}, probability averaged over runs"
+    return TITLES.get(name, name)
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    return buffer.getvalue()
+
+
+def render(result: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
+    """The report as HTML.
+
+    Args:
+        result: what metrics.json holds, as `evaluate` returns it.
+        pictures: name of a figure (a key of `CAPTIONS`) to its PNG.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters |= {"number": number, "embed": embed}
+    return environment.get_template("report.html.j2").render(
+        result=result,
+        rows={title_of(name): scores for name, scores in result["methods"].items()},
+        columns=METRICS,
+        notes=notes(result),
+        gap=gap_sentence(result),
+        pictures=pictures,
+        captions=CAPTIONS,
+    )
+
+
+def number(value: float | None, decimals: int) -> str:
+    """A number with a fixed number of decimals, a dash where there is none."""
+    return "–" if value is None else f"{value:.{decimals}f}"
+
+
+def embed(content: bytes) -> Markup:
+    """A PNG file as the address of an image."""
+    return Markup("data:image/png;base64,") + base64.b64encode(content).decode()
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """Why values or intervals are absent, each reason once, with the columns that it concerns."""
+    reasons: dict[str, list[str]] = {}
+    for scores in result["methods"].values():
+        for key, (title, _) in METRICS.items():
+            titles = reasons.setdefault(scores[key].get("reason", ""), [])
+            if title not in titles:
+                titles.append(title)
+    return [f"{', '.join(titles)}: {reason}." for reason, titles in reasons.items() if reason]
+
+
+def gap_sentence(result: Mapping[str, Any]) -> str | None:
+    """How much of the gap between real baseline and real follow-up the first generated method closes."""
+    shares = {METRICS[key][0]: share for key, share in result["gap_closed"].items() if share is not None}
+    generated = [name for name in result["methods"] if name not in TITLES]
+    if not shares or not generated:
+        return None
+    parts = " and ".join(f"{share:.0%} of the {title} gap" for title, share in shares.items())
+    return f"{title_of(generated[0])} closes {parts} between the real baseline and the real follow-up."

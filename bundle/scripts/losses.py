@@ -1,0 +1,144 @@
+"""What the paper adds to an autoencoder's loss: the aligned latent space and the predictive representation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scripts.perceptual import Network, PerceptualDistance
+
+
+class LatentAlignmentLoss(nn.Module):
+    """Distances between latents follow distances between nodule attributes (Eq. 2 to 4).
+
+    For samples i and j with attributes f and latents z: D^f_ij = exp(-|f_i - f_j|^2 / tau_f), D^z_ij likewise with
+    tau_z; P and Q are D^f and D^z with rows normalised over j != i; the loss is the mean over i of KL(P_i || Q_i).
+    Computed as a difference of log-softmaxes with the diagonal masked, it is finite for any finite input.
+
+    Args:
+        tau_features: tau_f, in the squared unit of the attributes.
+        tau_latents: tau_z.
+    """
+
+    def __init__(self, tau_features: float = 16.0, tau_latents: float = 1.0) -> None:
+        super().__init__()
+        self.tau_features = tau_features
+        self.tau_latents = tau_latents
+
+    def forward(self, latents: Tensor, attributes: Tensor) -> Tensor:
+        """
+        Args:
+            latents: (B, C) or (B, C, H, W); spatial latents are averaged over space first, as the authors do.
+            attributes: (B, F); a sample with any NaN is left out.
+
+        Returns:
+            A scalar; zero where fewer than two samples have attributes, or only two (a row of one entry is certain).
+        """
+        if latents.ndim > 2:
+            latents = latents.flatten(2).mean(dim=2)
+        known = torch.isfinite(attributes).all(dim=1)
+        if int(known.sum()) < 2:
+            return latents.sum() * 0.0
+        target = self._log_similarity(attributes[known].to(latents.dtype), self.tau_features)
+        actual = self._log_similarity(latents[known], self.tau_latents)
+        return F.kl_div(actual, target, reduction="sum", log_target=True) / int(known.sum())
+
+    @staticmethod
+    def _log_similarity(points: Tensor, temperature: float) -> Tensor:
+        """log P (or log Q) without its diagonal, (B, B - 1) for points (B, F)."""
+        squared = (points[:, None] - points[None]).square().sum(dim=-1)
+        others = ~torch.eye(len(points), dtype=torch.bool, device=points.device)
+        return F.log_softmax(-squared[others].view(len(points), -1) / temperature, dim=1)
+
+
+class AutoencoderLoss(nn.Module):
+    """The whole loss of stage 1 (Eq. 6) with the authors' weights.
+
+    L = |x - x'|_1 + w_perceptual LPIPS + w_kl KL(q || N(0, I)) + w_align L_align + w_pred L_pred, where L_pred is the
+    binary cross-entropy of the linear probe (Eq. 5). The KL is summed over the latent and averaged over the batch.
+
+    Args:
+        perceptual: network of the perceptual distance, ``vgg`` (the paper) or ``alex`` (ten times cheaper).
+        perceptual_samples: the perceptual distance is taken over the first so many samples of a batch, an unbiased
+            estimate where batches are shuffled and the network costs more than the autoencoder; 0: all.
+        perceptual_weight, kl_weight, alignment_weight, prediction_weight: the weights; a part whose weight is zero
+            is not computed.
+        alignment: the alignment loss.
+
+    ``terms`` holds the parts of the last call, unweighted and detached, for logging.
+    """
+
+    def __init__(
+        self,
+        perceptual: Network = "vgg",
+        perceptual_samples: int = 0,
+        perceptual_weight: float = 1.0,
+        kl_weight: float = 1e-6,
+        alignment_weight: float = 1.0,
+        prediction_weight: float = 0.2,
+        alignment: LatentAlignmentLoss | None = None,
+    ) -> None:
+        super().__init__()
+        self.weights = {
+            "reconstruction": 1.0,
+            "perceptual": perceptual_weight,
+            "kl": kl_weight,
+            "alignment": alignment_weight,
+            "prediction": prediction_weight,
+        }
+        self.perceptual = PerceptualDistance(perceptual) if perceptual_weight else None
+        self.perceptual_samples = perceptual_samples or None
+        self.alignment = alignment or LatentAlignmentLoss()
+        self.terms: dict[str, Tensor] = {}
+
+    def forward(self, prediction: dict[str, Tensor], target: dict[str, Any]) -> Tensor:
+        """
+        Args:
+            prediction: of :class:`scripts.networks.AlignedAutoencoder`: ``reconstruction`` (B, 1, H, W), ``mean``,
+                ``std`` and ``latent`` (B, C, h, w), ``logit`` (B, 1).
+            target: ``image`` (B, 1, H, W) in [-1, 1], ``attributes`` (B, F), ``malignant`` (B,), NaN where unknown.
+        """
+        terms = {
+            "reconstruction": F.l1_loss(prediction["reconstruction"], target["image"]),
+            "kl": gaussian_kl(prediction["mean"], prediction["std"]),
+        }
+        if self.perceptual is not None:
+            some = slice(self.perceptual_samples)
+            terms["perceptual"] = self.perceptual(prediction["reconstruction"][some], target["image"][some]).mean()
+        if self.weights["alignment"]:
+            terms["alignment"] = self.alignment(prediction["latent"], target["attributes"])
+        if self.weights["prediction"]:
+            terms["prediction"] = known_cross_entropy(prediction["logit"], target["malignant"])
+        self.terms = {name: term.detach() for name, term in terms.items()}
+        return sum((self.weights[name] * term for name, term in terms.items()), torch.zeros(()).to(terms["kl"]))
+
+
+class OutcomeLoss(nn.Module):
+    """The classifier's binary cross-entropy over the crops whose outcome is known."""
+
+    def forward(self, logits: Tensor, target: dict[str, Any]) -> Tensor:
+        """logits (B, 1); ``target["malignant"]`` (B,), NaN where unknown."""
+        return known_cross_entropy(logits, target["malignant"])
+
+
+def gaussian_kl(mean: Tensor, std: Tensor) -> Tensor:
+    """KL(N(mean, std^2) || N(0, 1)), summed over the latent and averaged over the batch."""
+    kl = 0.5 * (mean.square() + std.square() - 1.0 - 2.0 * std.log())
+    return kl.flatten(1).sum(dim=1).mean()
+
+
+def known_cross_entropy(logits: Tensor, outcome: Tensor) -> Tensor:
+    """Binary cross-entropy over the samples whose outcome is known (Eq. 5); zero where none is.
+
+    Args:
+        logits: (B, 1).
+        outcome: (B,), 1 malignant, 0 benign, NaN unknown.
+    """
+    outcome = outcome.to(logits)
+    known = torch.isfinite(outcome)
+    if not bool(known.any()):
+        return logits.sum() * 0.0
+    return F.binary_cross_entropy_with_logits(logits.flatten()[known], outcome[known])

@@ -1,0 +1,174 @@
+"""Generated follow-ups on disk: a folder a case, written whole or not at all, and read back for evaluation.
+
+``<predictions_dir>/<case_id>/`` holds ``samples.nii.gz`` (H, W, 1, runs), ``mean.nii.gz`` and ``std.nii.gz``, all in HU
+with the baseline crop's geometry and marked as synthetic in their headers, a picture ``panel.png``, and
+``provenance.json``: what made them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor, decollate_batch
+from numpy.typing import NDArray
+
+from scripts.data import HU_WINDOW, from_hu, to_hu
+from scripts.pictures import panel
+
+logger = logging.getLogger(__name__)
+
+SAMPLES = "samples.nii.gz"
+MARK = "SYNTHETIC follow-up by NAMD, research use only"
+"""Stands in the NIfTI header's ``descrip`` field of everything generated."""
+
+
+class PredictionError(ValueError):
+    """Predictions that are absent, damaged or at odds with each other; the message names the cases."""
+
+
+def read_predictions(predictions_dir: str | Path, case_ids: Sequence[str]) -> NDArray[np.float32]:
+    """All runs of all cases from `<predictions_dir>/<case_id>/samples.nii.gz`, NIfTI (H, W, 1, runs) in HU.
+
+    Args:
+        case_ids: in the order wanted.
+
+    Returns:
+        (runs, cases, 1, H, W) float32, the window scaled to [-1, 1] and clipped.
+
+    Raises:
+        PredictionError: cases without predictions, unreadable files, or shapes or numbers of runs that differ.
+    """
+    folder = Path(predictions_dir)
+    paths = {case_id: folder / case_id / SAMPLES for case_id in case_ids}
+    if not paths:
+        raise PredictionError("no case ids were given, so there are no predictions to read")
+    if missing := [case_id for case_id, path in paths.items() if not path.is_file()]:
+        raise PredictionError(
+            f"{folder} has no {SAMPLES} for {len(missing)} of {len(paths)} cases: {_listed(missing)}. "
+            "Run inference for them, or evaluate fewer cases."
+        )
+    samples = {case_id: _read(path) for case_id, path in paths.items()}
+    first = samples[case_ids[0]]
+    if odd := [f"{case_id} {array.shape}" for case_id, array in samples.items() if array.shape != first.shape]:
+        raise PredictionError(
+            f"all cases need the same (runs, height, width); {case_ids[0]} has {first.shape}, but not {_listed(odd)}"
+        )
+    stacked = np.stack([samples[case_id] for case_id in case_ids], axis=1)
+    return from_hu(stacked[:, :, None]).astype(np.float32)
+
+
+def _read(path: Path) -> NDArray[np.float32]:
+    """The runs of one file as (runs, H, W) in HU."""
+    try:
+        samples = np.asanyarray(nib.load(path).dataobj, dtype=np.float32)  # type: ignore[attr-defined]
+    except (OSError, EOFError, nib.filebasedimages.ImageFileError) as error:
+        raise PredictionError(f"{path} cannot be read: {error}") from error
+    if samples.ndim == 3:  # NIfTI drops a last axis of one: a single run
+        samples = samples[..., None]
+    if samples.ndim != 4 or samples.shape[2] != 1:
+        raise PredictionError(f"{path} has shape {samples.shape}; expected (height, width, 1, runs)")
+    if not np.isfinite(samples).all():
+        raise PredictionError(f"{path} holds values that are not finite")
+    return np.moveaxis(samples[:, :, 0], -1, 0)
+
+
+def _listed(names: Sequence[str], limit: int = 5) -> str:
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def provenance(models_dir: str | Path, **settings: Any) -> dict[str, Any]:
+    """What a prediction depends on: a digest of the models' files, and the sampling's settings."""
+    files = sorted(path for path in Path(models_dir).rglob("*") if path.suffix in (".safetensors", ".json"))
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.relative_to(models_dir).as_posix().encode() + path.read_bytes())
+    return {"models_sha256": digest.hexdigest(), **settings}
+
+
+def pending(
+    items: Sequence[dict[str, Any]], predictions_dir: str | Path, made_by: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The items that have no prediction made by these very models and settings: an interrupted run goes on here."""
+
+    def done(item: Mapping[str, Any]) -> bool:
+        path = Path(predictions_dir) / item["case_id"] / "provenance.json"
+        return path.is_file() and json.loads(path.read_text()) == dict(made_by)
+
+    return [item for item in items if not done(item)]
+
+
+class PredictionSaver:
+    """Ignite handler: after each batch, one folder for each of its cases.
+
+    Args:
+        predictions_dir: see the module.
+        made_by: of :func:`provenance`.
+    """
+
+    def __init__(self, predictions_dir: str | Path, made_by: Mapping[str, Any]) -> None:
+        self.folder = Path(predictions_dir)
+        self.made_by = dict(made_by)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        baselines = decollate_batch(engine.state.batch["baseline"])
+        for case_id, baseline, samples in zip(
+            engine.state.batch["case_id"], baselines, engine.state.output["pred"], strict=True
+        ):
+            self.save(case_id, baseline, samples.cpu().numpy())
+
+    def save(self, case_id: str, baseline: MetaTensor, samples: NDArray[np.float32]) -> Path:
+        """Writes one case: ``baseline`` (1, H, W) with its affine, ``samples`` (runs, H, W), both in [-1, 1]."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        hu, affine = to_hu(samples), crop_affine(baseline)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=self.folder) as scratch:
+            new = Path(scratch) / "new"
+            new.mkdir()
+            _write(new / SAMPLES, np.moveaxis(hu, 0, -1)[:, :, None], affine)
+            _write(new / "mean.nii.gz", hu.mean(axis=0)[..., None], affine)
+            _write(new / "std.nii.gz", hu.std(axis=0)[..., None], affine)
+            panel(baseline.numpy()[0], samples).savefig(new / "panel.png", dpi=110, metadata={"Comment": MARK})
+            (new / "provenance.json").write_text(json.dumps(self.made_by, indent=1) + "\n")
+            new.chmod(0o755)
+            target = self.folder / case_id
+            if target.exists():
+                target.rename(Path(scratch) / "old")
+            os.replace(new, target)
+        return target
+
+
+def crop_affine(crop: MetaTensor) -> NDArray[np.float64]:
+    """The 4 x 4 affine (voxel to mm, RAS+) of the central crop (1, H, W) of a NIfTI (X, Y, 1).
+
+    MONAI keeps a 2 x 2 affine of a 2D image, which no longer knows the slice's thickness and place.
+    """
+    affine = np.array(crop.meta["original_affine"], dtype=np.float64)
+    corner = [(whole - part) // 2 for whole, part in zip(crop.meta["spatial_shape"][:2], crop.shape[1:], strict=True)]
+    affine[:3, 3] = (affine @ [*corner, 0, 1])[:3]
+    return affine
+
+
+def report_done(predictions_dir: str | Path, dataset: Sequence[Any]) -> None:
+    """Says what an inference run did."""
+    logger.info(f"{len(dataset)} cases generated, all in {predictions_dir}; synthetic images, for research only")
+
+
+def _write(path: Path, hu: NDArray[np.floating], affine: NDArray[np.floating]) -> None:
+    image = nib.Nifti1Image(hu.round().astype(np.int16), affine)  # type: ignore[attr-defined]
+    image.header["descrip"] = MARK
+    image.header["cal_min"], image.header["cal_max"] = HU_WINDOW
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)  # type: ignore[attr-defined]

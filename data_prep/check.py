@@ -1,0 +1,233 @@
+"""Looks over a dataset folder: everything that would spoil a training or a result, found before it does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from data_prep.crops import HU_RANGE, reading
+from data_prep.errors import DataError
+from data_prep.schema import SPLITS
+from scripts.ehr import EHR_FEATURES, EHRError, validate
+
+SECTIONS = (*SPLITS, "unpaired")
+SPACING_MM = (0.2, 2.0)
+LUNG_HU = -400
+"""No crop about a lung nodule is without darker pixels."""
+
+
+@dataclass
+class Section:
+    """What there is in one section of the datalist."""
+
+    cases: int = 0
+    patients: set[str] = field(default_factory=set)
+    outcomes: Counter[int | None] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
+    hu: list[tuple[float, float]] = field(default_factory=list)
+    spacing: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """What :func:`examine` saw: the sections, and all that is wrong, one line each."""
+
+    name: str
+    simulated: str
+    sections: dict[str, Section]
+    findings: list[str]
+
+
+def load(dataset: Path) -> dict[str, Any]:
+    """The datalist of a dataset folder.
+
+    Raises:
+        DataError: there is none, or it is not the JSON that it should be.
+    """
+    path = dataset / "datalist.json"
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected a dataset made by `python -m data_prep cohort`.")
+    try:
+        datalist = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: no JSON ({error}). Make the dataset again.") from error
+    if not isinstance(datalist, dict) or not all(isinstance(datalist.get(section, []), list) for section in SECTIONS):
+        raise DataError(f"{path}: expected an object with the lists {', '.join(SECTIONS)}. Make the dataset again.")
+    return datalist
+
+
+def examine(dataset: Path) -> Report:
+    """Checks a dataset folder.
+
+    Looked for: patients in two splits (unpaired ones belong to training), identical pixels under two names, equal case
+    names, absent or unreadable files, shapes, orientation, spacing, HU, EHR, outcomes, empty splits.
+
+    Raises:
+        DataError: there is no datalist to check.
+    """
+    datalist = load(dataset)
+    sections = {name: Section() for name in SECTIONS}
+    findings = [f"{name}: no cases." for name in SPLITS if not datalist.get(name)]
+    places: dict[str, dict[str, str]] = defaultdict(dict)  # pixels' hash -> file -> section
+    seen: dict[str, list[str]] = {}  # file -> faults, so that each is read and told of once
+    for section, case in track(list(_cases(datalist)), description="Checking crops"):
+        findings += _examine_case(case, section, sections[section])
+        for key in _image_keys(section):
+            name = case.get(key)
+            if not isinstance(name, str):
+                findings.append(f"{section}, {_label(case)}: no {key}.")
+            elif name not in seen:
+                seen[name] = _examine_crop(dataset, name, datalist.get("crop_size"), sections[section], section, places)
+                findings += seen[name]
+    findings += _leaking_patients(sections) + _equal_pixels(places) + _equal_names(datalist)
+    return Report(str(datalist.get("name", "")), str(datalist.get("simulated", "")), sections, findings)
+
+
+def _cases(datalist: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for section in SECTIONS:
+        for case in datalist.get(section, []):
+            yield section, case
+
+
+def _image_keys(section: str) -> tuple[str, ...]:
+    return ("image",) if section == "unpaired" else ("baseline", "follow_up")
+
+
+def _label(case: dict[str, Any]) -> str:
+    return str(case.get("case_id", "a case without case_id"))
+
+
+def _examine_case(case: dict[str, Any], name: str, section: Section) -> list[str]:
+    """Counts a case and returns what is wrong with its facts."""
+    findings = []
+    section.cases += 1
+    section.patients.add(str(case.get("patient_id")))
+    outcome = case.get("malignant")
+    section.outcomes[outcome] += 1
+    if outcome not in (None, 0, 1):
+        findings.append(f"{name}, {_label(case)}: malignant is {outcome!r}; expected 0, 1 or nothing.")
+    ehr = case.get("ehr", {})
+    section.missing.update(feature for feature in EHR_FEATURES if feature not in ehr)
+    for key in ("ehr", "follow_up_attributes"):
+        try:
+            validate(case.get(key, {}))
+        except EHRError as error:
+            findings.append(f"{name}, {_label(case)}, {key}: {str(error).replace(chr(10), ' ')}")
+    if name != "unpaired" and not 0 < case.get("interval_days", 0) < math.inf:
+        findings.append(f"{name}, {_label(case)}: interval_days is {case.get('interval_days')}; expected 1 or more.")
+    return findings
+
+
+def _examine_crop(
+    dataset: Path, file: str, size: int | None, section: Section, name: str, places: dict[str, dict[str, str]]
+) -> list[str]:
+    """Reads a crop, notes its pixels' hash and values, and returns what is wrong with it."""
+    path = dataset / file
+    if not path.resolve().is_relative_to(dataset.resolve()):
+        return [f"{name}: {file}: outside the dataset's folder; expected a path relative to it."]
+    if not path.is_file():
+        return [f"{name}: {file}: missing file."]
+    try:
+        with reading(path):
+            image = nib.Nifti1Image.from_filename(path)
+            pixels = np.asanyarray(image.dataobj)
+    except DataError as error:
+        return [f"{name}: {error}"]
+    places[hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()][file] = name
+    faults = []
+    if pixels.shape != (size, size, 1):
+        faults.append(f"shape {pixels.shape}; expected ({size}, {size}, 1)")
+    low, high = float(pixels.min()), float(pixels.max())
+    section.hu.append((low, high))
+    if low < HU_RANGE[0] or high > HU_RANGE[1]:
+        faults.append(f"values {low:g} to {high:g}; expected HU from {HU_RANGE[0]} to {HU_RANGE[1]}")
+    if low > LUNG_HU or low == high:
+        faults.append(f"values {low:g} to {high:g}: no lung in it, or not HU")
+    spacing = np.linalg.norm(image.affine[:3, :2], axis=0)
+    section.spacing.append(float(spacing[0]))
+    if not np.all((spacing >= SPACING_MM[0]) & (spacing <= SPACING_MM[1])):
+        faults.append(f"pixel spacing {spacing.round(3).tolist()} mm; expected {SPACING_MM[0]} to {SPACING_MM[1]}")
+    axes = "".join(map(str, nib.aff2axcodes(image.affine)))
+    if axes != "LPS":
+        faults.append(f"axes {axes}; expected LPS")
+    return [f"{name}: {file}: {fault}." for fault in faults]
+
+
+def _leaking_patients(sections: dict[str, Section]) -> list[str]:
+    """Patients in two splits; whose single timepoints are in training, is in training."""
+    groups = {split: set(sections[split].patients) for split in SPLITS}
+    groups["training"] |= sections["unpaired"].patients
+    pairs = [("training", "validation"), ("training", "test"), ("validation", "test")]
+    return [
+        f"leakage: patient {patient} is in {first} and in {second}."
+        for first, second in pairs
+        for patient in sorted(groups[first] & groups[second])
+    ]
+
+
+def _equal_pixels(places: dict[str, dict[str, str]]) -> list[str]:
+    """Crops with the same pixels under different names: leakage between splits, duplicates within one."""
+    findings = []
+    for files in places.values():
+        if len(files) > 1:
+            splits = {"training" if section == "unpaired" else section for section in files.values()}
+            kind = f"leakage between {' and '.join(sorted(splits))}" if len(splits) > 1 else "duplicates"
+            findings.append(f"{kind}: identical pixels in {', '.join(sorted(files))}.")
+    return findings
+
+
+def _equal_names(datalist: dict[str, Any]) -> list[str]:
+    names = Counter(_label(case) for _, case in _cases(datalist))
+    return [f"duplicates: case_id {name} stands {count} times." for name, count in names.items() if count > 1]
+
+
+def print_report(report: Report, console: Console) -> None:
+    """The sections and missing features as tables, then all findings."""
+    title = f"{report.name}{'  SIMULATED: ' + report.simulated if report.simulated else ''}"
+    style: dict[str, Any] = {"box": SIMPLE, "pad_edge": False, "collapse_padding": True, "title_justify": "left"}
+    table = Table(title=title, **style)
+    headings = "section", "cases", "patients", "malignant", "benign", "unknown", "HU", "mm"
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "section" else "right")
+    for name, section in report.sections.items():
+        table.add_row(name, *_numbers(section))
+    console.print(table)
+    missing = Table(
+        box=SIMPLE, pad_edge=False, collapse_padding=True, title="missing features (cases)", title_justify="left"
+    )
+    for heading in ("feature", *SECTIONS):
+        missing.add_column(heading, justify="left" if heading == "feature" else "right")
+    for feature in EHR_FEATURES:
+        counts = [section.missing[feature] for section in report.sections.values()]
+        if any(counts):
+            missing.add_row(feature, *map(str, counts))
+    console.print(missing if missing.row_count else "No feature is missing in any case.")
+    for finding in report.findings:
+        console.print(f"[red]wrong[/red] {finding}", soft_wrap=True, highlight=False)
+    console.print(f"{len(report.findings)} findings." if report.findings else "Nothing is wrong.")
+
+
+def _numbers(section: Section) -> list[str]:
+    """A section's row of the table."""
+    known = section.outcomes[1] + section.outcomes[0]
+    share = f"{section.outcomes[1]} ({section.outcomes[1] / known:.0%})" if known else "0"
+    counts = [str(section.cases), str(len(section.patients)), share, str(section.outcomes[0])]
+    counts.append(str(section.outcomes[None]))
+    if not section.hu:
+        return [*counts, "", ""]
+    low, high = np.array(section.hu).T
+    spacing = f"{min(section.spacing):.2g}..{max(section.spacing):.2g}"
+    return [*counts, f"{low.min():.0f}..{high.max():.0f}", spacing]

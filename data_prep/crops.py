@@ -1,0 +1,163 @@
+"""Nodule-centred crops of one axial slice, with true spacing and one orientation for all."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from data_prep.dicom import AXIS_TOLERANCE, Series, open_series
+from data_prep.errors import DataError
+from data_prep.files import write_atomically
+
+HU_RANGE = (-1024, 3071)
+"""What 12 bits hold with the usual intercept; scanners write other numbers outside their field of view."""
+
+AIR = HU_RANGE[0]
+Border = Literal["constant", "mirror"]
+
+
+def cut(image: Path, centre: Sequence[float] | None, size: int, spacing: float | None = None) -> nib.Nifti1Image:
+    """Cuts a crop of the axial slice through a nodule.
+
+    Array axis 0 of the crop runs from the patient's right to left, axis 1 from anterior to posterior, axis 2 towards
+    the head, as DICOM's axial slices do. The nodule is at index ``size // 2`` of axes 0 and 1, to half a pixel.
+
+    Beyond the edge of a scan there is air; beyond the edge of an image that is a crop already, its mirror image. Such
+    crops are some 40 pixels and the nodule wide, so a frame of air, or streaks of the last pixels, would tell the
+    nodule's size. The mirrored nodule is farther away than the 45 pixels that a view of 64 reaches in any rotation.
+
+    Args:
+        image: a NIfTI file or a folder with one DICOM series.
+        centre: the nodule's x, y, z in mm, LPS as in DICOM; None: the image's own middle (NIfTI only).
+        size: pixels along both axes.
+        spacing: mm between pixels in plane, linear interpolation; None keeps the scanner's.
+
+    Returns:
+        HU, (size, size, 1) int16, with its RAS+ affine, diag(-sx, -sy, sz) but for the offset.
+
+    Raises:
+        DataError: the image cannot be read or placed, or the nodule lies outside it.
+    """
+    if image.is_dir():
+        if centre is None:
+            raise DataError(f"{image}: no x, y, z; expected the nodule's centre (mm, LPS) with a DICOM folder.")
+        series = _cached_series(image)
+        plane = series.read_slice(series.nearest_slice(centre))
+    else:
+        plane = _nifti_plane(image, centre)
+    plane = _to_lps(plane)
+    voxel = np.array(plane.shape[:2]) // 2 if centre is None else _voxel(plane, centre)[:2]
+    return _crop(plane, voxel, size, spacing, "mirror" if centre is None else "constant")
+
+
+def save(crop: nib.Nifti1Image, target: Path, description: str) -> None:
+    """Writes a crop as NIfTI, whole or not at all; ``description`` (79 bytes at most) goes into its header."""
+    crop.header["descrip"] = description.encode()
+    with write_atomically(target) as path:
+        nib.save(crop, path)
+
+
+def description(path: Path) -> str:
+    """What :func:`save` put into the header; empty where the file cannot be read."""
+    try:
+        with reading(path):
+            return bytes(nib.Nifti1Image.from_filename(path).header["descrip"].item()).decode()
+    except DataError:
+        return ""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what reading a broken NIfTI raises into a :class:`DataError`."""
+    try:
+        yield
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read as NIfTI ({error}). Fetch or convert it again.") from error
+
+
+@lru_cache(maxsize=4)
+def _cached_series(folder: Path) -> Series:
+    """Nodules of one scan follow each other in a table: their headers are read once."""
+    return open_series(folder)
+
+
+def _nifti_plane(path: Path, centre: Sequence[float] | None) -> nib.Nifti1Image:
+    """The axial slice of a NIfTI that holds ``centre``, or its middle one, in the file's own orientation."""
+    with reading(path):
+        image = nib.Nifti1Image.from_filename(path)
+        if len(image.shape) < 2 or any(count > 1 for count in image.shape[3:]):
+            raise DataError(f"{path}: shape {image.shape}; expected two or three dimensions. Give one CT image.")
+        if len(image.shape) != 3:
+            shape = (*image.shape, 1)[:3]
+            image = nib.Nifti1Image(np.asanyarray(image.dataobj).reshape(shape), image.affine, image.header)
+        axis = _axial_axis(path, image)
+        index = image.shape[axis] // 2 if centre is None else _containing(path, image, centre)[axis]
+        plane = image.slicer[tuple(slice(index, index + 1) if n == axis else slice(None) for n in range(3))]
+        return nib.Nifti1Image(np.asanyarray(plane.dataobj).astype(np.float32), plane.affine)
+
+
+def _containing(path: Path, image: nib.Nifti1Image, centre: Sequence[float]) -> list[int]:
+    """The voxel that holds a point (mm, LPS); refused where the point lies outside the image."""
+    voxel = _voxel(image, centre)
+    if np.any(voxel < -0.5) or np.any(voxel > np.array(image.shape) - 0.5):
+        raise DataError(
+            f"{path}: nodule outside the scan, at voxel {np.rint(voxel).astype(int).tolist()} of "
+            f"{list(image.shape)}; expected x, y, z in mm of the patient system (LPS). Check x, y, z."
+        )
+    return [int(index) for index in np.rint(voxel).clip(0, np.array(image.shape) - 1)]
+
+
+def _axial_axis(path: Path, image: nib.Nifti1Image) -> int:
+    """The array axis along the patient's long axis; refused unless all axes are patient axes."""
+    if not image.header["sform_code"] and not image.header["qform_code"]:
+        raise DataError(f"{path}: no orientation (sform_code and qform_code are 0); expected one. Convert it again.")
+    cosines = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
+    if np.abs(cosines).max(axis=0).min() < np.sqrt(1 - AXIS_TOLERANCE**2):
+        raise DataError(f"{path}: oblique; expected array axes along the patient's axes. Resample it to axial slices.")
+    return int(np.argmax(np.abs(cosines[2])))
+
+
+def _to_lps(plane: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Flips and permutes the array so that its axes run to the patient's left, back and head."""
+    here = nib.orientations.io_orientation(plane.affine)
+    return plane.as_reoriented(nib.orientations.ornt_transform(here, nib.orientations.axcodes2ornt("LPS")))
+
+
+def _voxel(image: nib.Nifti1Image, centre: Sequence[float]) -> NDArray[np.float64]:
+    """A point (mm, LPS) in voxels of an image."""
+    point = np.array([-centre[0], -centre[1], centre[2], 1.0])
+    return (np.linalg.inv(image.affine) @ point)[:3]
+
+
+def _crop(
+    plane: nib.Nifti1Image, voxel: NDArray[np.float64], size: int, spacing: float | None, border: Border
+) -> nib.Nifti1Image:
+    """Samples a square grid about ``voxel`` (in pixels of the plane, LPS axes)."""
+    native = np.linalg.norm(plane.affine[:3, :2], axis=0)
+    # At native spacing the grid falls on the pixels themselves, and linear interpolation leaves them as they are.
+    voxel = np.rint(voxel) if spacing is None else voxel
+    zoom = np.ones(2) if spacing is None else spacing / native
+    start = voxel - zoom * (size // 2)
+    hu = np.asarray(plane.dataobj, dtype=np.float32)[..., 0]
+    if zoom.max() > 1.0:  # coarser pixels see more of the neighbourhood; without this, noise would fold back
+        hu = ndimage.gaussian_filter(hu, 0.5 * np.sqrt(np.maximum(zoom**2 - 1.0, 0.0)), mode="nearest")
+    values = ndimage.affine_transform(hu, zoom, start, (size, size), order=1, mode=border, cval=AIR, prefilter=False)
+    grid = np.eye(4)
+    grid[:2, :2] = np.diag(zoom)
+    grid[:2, 3] = start
+    crop = nib.Nifti1Image(np.rint(values.clip(*HU_RANGE)).astype(np.int16)[..., None], plane.affine @ grid)
+    crop.header.set_xyzt_units("mm")
+    crop.set_sform(crop.affine, code="scanner")
+    crop.set_qform(crop.affine, code="scanner")
+    return crop

@@ -1,0 +1,221 @@
+"""CT series on disk: headers first, every doubt refused by name, and only the slice that is wanted decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from data_prep.errors import DataError
+
+GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+RESCALE = ("RescaleSlope", "RescaleIntercept")
+KIND = ("SeriesInstanceUID", "Modality", "ImageType", "NumberOfFrames", "GantryDetectorTilt", "SliceThickness")
+
+AXIS_TOLERANCE = 1e-3
+"""Greatest sine between an image axis and a patient axis: 0.05 mm over the width of a crop."""
+
+POSITION_TOLERANCE_MM = 0.05
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Series:
+    """The geometry of one axial CT series, its slices sorted by position along the normal.
+
+    Attributes:
+        folder: where it lies.
+        paths: one file a slice, sorted.
+        origins: (N, 3) centre of the first voxel of each slice, mm, LPS.
+        axes: (3, 3) columns: direction of array axis 0 (column index), of array axis 1 (row index), normal; LPS.
+        spacing: mm along those axes.
+        shape: (columns, rows) of a slice.
+    """
+
+    folder: Path
+    paths: tuple[Path, ...]
+    origins: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    spacing: tuple[float, float, float]
+    shape: tuple[int, int]
+
+    def nearest_slice(self, centre: Sequence[float]) -> int:
+        """Index of the slice nearest to a point (mm, LPS).
+
+        Raises:
+            DataError: the point lies outside the scan.
+        """
+        distance = (np.asarray(centre) - self.origins) @ self.axes
+        index = int(np.argmin(np.abs(distance[:, 2])))
+        voxel = distance[index] / self.spacing
+        # The voxels' outer faces bound the scan, half a voxel beyond the centres.
+        if np.any(voxel < -0.5) or np.any(voxel > [self.shape[0] - 0.5, self.shape[1] - 0.5, 0.5]):
+            raise DataError(
+                f"{self.folder}: nodule outside the scan, by its x, y, z; expected millimetres in the patient system "
+                f"(LPS) with z from {self.origins[0, 2]:g} to {self.origins[-1, 2]:g}. Check x, y, z and the folder."
+            )
+        return index
+
+    def read_slice(self, index: int) -> nib.Nifti1Image:
+        """Decodes one slice.
+
+        Returns:
+            HU, (columns, rows, 1) float32, with its RAS+ affine.
+
+        Raises:
+            DataError: the pixels cannot be decoded.
+        """
+        path = self.paths[index]
+        try:
+            dataset = pydicom.dcmread(path)
+            stored = dataset.pixel_array
+        except Exception as error:  # pydicom and its decoders raise what they like
+            raise DataError(
+                f"{path}: pixels cannot be read ({error}). The file may be truncated, or compressed without a decoder "
+                "(pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg)."
+            ) from error
+        hu = stored.astype(np.float32).T[..., None] * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+        affine = np.eye(4)
+        affine[:3, :3] = self.axes * self.spacing
+        affine[:3, 3] = self.origins[index]
+        return nib.Nifti1Image(hu, LPS_TO_RAS @ affine)
+
+
+def open_series(folder: Path) -> Series:
+    """Reads the headers of a folder with one axial CT series.
+
+    Raises:
+        DataError: what is wrong, by name: no DICOM, several series, a localizer, not CT, multi-frame, a missing tag
+            (RescaleSlope and RescaleIntercept among them), mixed matrix or orientation or pixel spacing, non-axial,
+            gantry tilt, duplicate or missing slices, mixed slice spacing.
+    """
+    paths, headers = _read_headers(folder)
+    _check_kind(folder, headers)
+    _check_tags(folder, paths, headers)
+    for tag in ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing"):
+        values = np.array([np.atleast_1d(header[tag].value) for header in headers], dtype=float)
+        if np.ptp(values, axis=0).max() > 1e-4:
+            raise DataError(f"{folder}: mixed {tag}; expected one value. Keep one reconstruction a folder.")
+    axes = _axes(folder, headers)
+    origins = np.array([header.ImagePositionPatient for header in headers], dtype=float)
+    order = np.argsort(origins @ axes[:, 2], kind="stable")
+    origins = origins[order]
+    step = _slice_step(folder, origins, axes, float(headers[0].get("SliceThickness") or 1.0))
+    rows_mm, columns_mm = (float(value) for value in headers[0].PixelSpacing)
+    return Series(
+        folder=folder,
+        paths=tuple(paths[index] for index in order),
+        origins=origins,
+        axes=axes,
+        # PixelSpacing is (between rows, between columns); array axis 0 runs along a row, so from column to column.
+        spacing=(columns_mm, rows_mm, step),
+        shape=(int(headers[0].Columns), int(headers[0].Rows)),
+    )
+
+
+def _read_headers(folder: Path) -> tuple[list[Path], list[Dataset]]:
+    """Headers of all DICOM files of a folder, without their pixels; other files are passed over."""
+    paths: list[Path] = []
+    headers: list[Dataset] = []
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
+            continue
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*KIND, *GEOMETRY, *RESCALE])
+        except Exception as error:  # pydicom raises what it likes
+            if isinstance(error, InvalidDicomError) and path.suffix.lower() != ".dcm":
+                continue
+            raise DataError(f"{path}: header cannot be read ({error}); it may be truncated. Fetch it again.") from error
+        paths.append(path)
+        headers.append(header)
+    if not paths:
+        raise DataError(f"{folder}: no DICOM files; expected one CT series, its files directly in this folder.")
+    return paths, headers
+
+
+def _check_kind(folder: Path, headers: Sequence[Dataset]) -> None:
+    """One series, of CT, of single axial frames."""
+    series = {header.SeriesInstanceUID for header in headers if header.get("SeriesInstanceUID")}
+    if len(series) > 1:
+        raise DataError(f"{folder}: several series ({len(series)}); expected one. Give each a folder of its own.")
+
+    def any_of(test: Callable[[Dataset], bool]) -> bool:
+        return any(test(header) for header in headers)
+
+    if any_of(lambda header: header.get("Modality", "CT") != "CT"):
+        raise DataError(f"{folder}: not CT, by its Modality; expected CT. Name the CT series in the column image.")
+    if any_of(lambda header: "LOCALIZER" in (header.get("ImageType") or [])):
+        raise DataError(f"{folder}: a localizer, by its ImageType; expected axial slices. Name another series.")
+    if any_of(lambda header: int(header.get("NumberOfFrames") or 1) > 1):
+        raise DataError(f"{folder}: multi-frame DICOM; expected one file a slice. Export it as classic CT images.")
+    if any_of(lambda header: abs(float(header.get("GantryDetectorTilt") or 0.0)) > 0.1):
+        raise DataError(f"{folder}: gantry tilt, by its GantryDetectorTilt; expected 0. Take an untilted series.")
+
+
+def _check_tags(folder: Path, paths: Sequence[Path], headers: Sequence[Dataset]) -> None:
+    """All tags that are needed are there, and numbers."""
+    for path, header in zip(paths, headers, strict=True):
+        for tag in ("SeriesInstanceUID", *GEOMETRY, *RESCALE):
+            value = header.get(tag)
+            if value is None or value == "":
+                raise DataError(
+                    f"{path}: missing {tag}; without it there is no place or no HU. The file may be truncated: "
+                    "export it again."
+                )
+
+
+def _axes(folder: Path, headers: Sequence[Dataset]) -> NDArray[np.float64]:
+    """Columns: along a row, along a column, their normal towards the head; refused unless they are patient axes."""
+    cosines = np.array(headers[0].ImageOrientationPatient, dtype=float)
+    row, column = cosines[:3], cosines[3:]
+    normal = np.cross(row, column)
+    if abs(normal[2]) < np.cos(np.pi / 4):
+        raise DataError(f"{folder}: non-axial, by its ImageOrientationPatient; expected axial slices.")
+    if abs(normal[2]) < np.sqrt(1 - AXIS_TOLERANCE**2):
+        raise DataError(
+            f"{folder}: gantry tilt or oblique slices, by ImageOrientationPatient; expected slices at right angles to "
+            "the patient's long axis. Take or reconstruct an axial series."
+        )
+    if np.abs(row).max() < np.sqrt(1 - AXIS_TOLERANCE**2):
+        raise DataError(f"{folder}: rotated, by ImageOrientationPatient; expected rows along a patient axis.")
+    # Sorting towards the head serves prone and supine scans alike; (row, column, normal) may be left-handed.
+    return np.stack([row, column, normal * np.sign(normal[2])], axis=1)
+
+
+def _slice_step(folder: Path, origins: NDArray[np.float64], axes: NDArray[np.float64], thickness: float) -> float:
+    """Distance between neighbouring slices, mm; a single slice has its thickness."""
+    if len(origins) == 1:
+        return thickness
+    offsets = (origins - origins[0]) @ axes
+    # Each slice keeps its own origin, so a drift of up to 1 % (0.6 degrees) does no harm.
+    if np.abs(offsets[:, :2]).max() > POSITION_TOLERANCE_MM + 0.01 * np.ptp(offsets[:, 2]):
+        raise DataError(
+            f"{folder}: gantry tilt: ImagePositionPatient moves sideways from slice to slice; expected a straight "
+            "stack. Take an untilted series."
+        )
+    steps = np.diff(offsets[:, 2])
+    if steps.min() < POSITION_TOLERANCE_MM:
+        raise DataError(f"{folder}: duplicate slices, by ImagePositionPatient; expected each once. Remove the copies.")
+    step = float(np.median(steps))
+    odd = np.abs(steps - step) > max(0.05 * step, POSITION_TOLERANCE_MM)
+    if odd.any():
+        at = offsets[:-1][odd][0, 2] + origins[0, 2]
+        multiples = steps[odd] / step
+        if np.allclose(multiples, np.rint(multiples), atol=0.1) and multiples.min() > 1:
+            missing = int(np.rint(multiples - 1).sum())
+            raise DataError(
+                f"{folder}: missing slices ({missing}, first after z = {at:g} mm); expected one every {step:g} mm. "
+                "Fetch the series again."
+            )
+        raise DataError(
+            f"{folder}: mixed slice spacing ({steps.min():g} to {steps.max():g} mm); expected one spacing. "
+            "Keep one reconstruction a folder."
+        )
+    return step

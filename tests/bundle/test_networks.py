@@ -1,0 +1,221 @@
+"""The networks: against diffusers and monai-generative through the renaming, and on their own promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from scripts.networks import AlignedAutoencoder, NoduleClassifier, StableDiffusionAutoencoder, StableDiffusionUNet
+from scripts.pretrained import autoencoder_from_diffusers, initial_autoencoder, initial_unet, unet_from_diffusers
+from torch import Tensor, nn
+
+AUTOENCODER = {"channels": (8, 16, 16), "num_res_blocks": 2, "norm_num_groups": 4}
+UNET = {"channels": (16, 32, 32), "num_res_blocks": 2, "num_heads": 2, "norm_num_groups": 4}
+
+
+def diffusers_autoencoder(channels: tuple[int, ...], groups: int, colours: int = 3) -> AutoencoderKL:
+    """Stable Diffusion 1.5's `vae/config.json` but for the width."""
+    return AutoencoderKL(
+        in_channels=colours,
+        out_channels=colours,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        block_out_channels=channels,
+        layers_per_block=2,
+        latent_channels=4,
+        norm_num_groups=groups,
+    )
+
+
+def diffusers_unet(channels: tuple[int, ...], heads: int, groups: int, context: int) -> UNet2DConditionModel:
+    """Stable Diffusion 1.5's `unet/config.json` but for the width. Its "attention_head_dim" is the number of heads."""
+    levels = len(channels) - 1
+    return UNet2DConditionModel(
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlock2D",) * levels + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * levels,
+        block_out_channels=channels,
+        layers_per_block=2,
+        attention_head_dim=heads,
+        cross_attention_dim=context,
+        norm_num_groups=groups,
+    )
+
+
+def stirred(network: Any) -> Any:
+    """With no parameter at a value (zero, one) that would hide a wrong place."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def colour_autoencoder() -> AutoencoderKL:
+    return stirred(diffusers_autoencoder((8, 16, 16), groups=4))
+
+
+def assert_same_autoencoder(ours: StableDiffusionAutoencoder, theirs: AutoencoderKL) -> None:
+    image, latent = torch.rand(2, 1, 32, 32) * 2 - 1, torch.randn(2, 4, 8, 8)
+    posterior = theirs.encode(image.expand(-1, 3, -1, -1)).latent_dist
+    mean, std = ours.encode(image)
+    torch.testing.assert_close(mean, posterior.mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(std, posterior.std, atol=1e-5, rtol=1e-5)
+    expected = theirs.decode(latent).sample.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(ours.decode(latent), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_autoencoder_equals_diffusers_on_equal_colours(colour_autoencoder: AutoencoderKL, tmp_path: Path) -> None:
+    colour_autoencoder.save_pretrained(tmp_path / "vae")
+    assert_same_autoencoder(initial_autoencoder(AUTOENCODER, tmp_path / "vae").eval(), colour_autoencoder)
+
+
+@torch.no_grad()
+def test_autoencoder_with_the_attention_names_of_old_files(colour_autoencoder: AutoencoderKL, tmp_path: Path) -> None:
+    """Stable Diffusion 1.5's own file: query, key, value and proj_attn, as 1 x 1 convolutions."""
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = {}
+    for name, tensor in colour_autoencoder.state_dict().items():
+        for new_name, old_name in old.items():
+            if f".{new_name}." in name:
+                name = name.replace(f".{new_name}.", f".{old_name}.")
+                tensor = tensor[..., None, None] if name.endswith("weight") else tensor
+        state[name] = tensor
+    assert sum("proj_attn" in name for name in state) == 4
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "old.safetensors")
+    assert_same_autoencoder(initial_autoencoder(AUTOENCODER, tmp_path / "old.safetensors").eval(), colour_autoencoder)
+
+
+@torch.no_grad()
+def test_unet_equals_diffusers(tmp_path: Path) -> None:
+    theirs = stirred(diffusers_unet((16, 32, 32), heads=2, groups=4, context=12))
+    theirs.save_pretrained(tmp_path / "unet")
+    ours = initial_unet(UNET, 12, tmp_path / "unet").eval()
+    latent, steps, context = torch.randn(3, 4, 8, 8), torch.tensor([1, 500, 981]), torch.randn(3, 2, 12)
+    expected = theirs(latent, steps, context).sample
+    assert expected.std() > 0.1
+    torch.testing.assert_close(ours(latent, steps, context), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_default_shapes_are_stable_diffusion_15s() -> None:
+    """Every tensor of both networks, without the memory: names after renaming, and shapes."""
+    with torch.device("meta"):
+        unet, autoencoder = StableDiffusionUNet(context_dim=768), StableDiffusionAutoencoder()
+        their_unet = diffusers_unet((320, 640, 1280, 1280), heads=8, groups=32, context=768)
+        theirs = diffusers_autoencoder((128, 256, 512, 512), groups=32)
+    assert count(their_unet) == 859_520_964 and count(theirs) == 83_653_863, "the published networks"
+    assert shapes(unet.state_dict()) == shapes(unet_from_diffusers(their_unet.state_dict()))
+    folded = autoencoder_from_diffusers(theirs.state_dict(), num_levels=4)
+    assert shapes(autoencoder.state_dict()) == shapes(folded)
+    assert count(autoencoder) == 83_653_863 - 2 * 128 * 9 - 2 * (128 * 9 + 1), "two colours fewer in, two fewer out"
+    assert StableDiffusionUNet.__init__.__defaults__[2] == 2560, "MedGemma's hidden size"  # type: ignore[misc,index]
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+@torch.no_grad()
+def test_unet_equals_monai_generative() -> None:
+    """The networks that the authors' code builds on, monai-generative 0.2.3, hold the same weights the same way."""
+    nets = pytest.importorskip("generative.networks.nets", reason="monai-generative is not installed")
+    theirs = nets.DiffusionModelUNet(
+        spatial_dims=2,
+        in_channels=4,
+        out_channels=4,
+        num_res_blocks=2,
+        num_channels=(16, 32, 32),
+        attention_levels=(True, True, False),
+        norm_num_groups=4,
+        norm_eps=1e-5,
+        num_head_channels=(8, 16, 16),
+        with_conditioning=True,
+        cross_attention_dim=12,
+    )
+    for module in stirred(theirs).modules():
+        if type(module).__name__ == "SpatialTransformer":
+            module.norm.eps = 1e-6
+    ours = StableDiffusionUNet(context_dim=12, **UNET).eval()
+    ours.load_old_state_dict(theirs.state_dict())
+    latent, steps, context = torch.randn(3, 4, 8, 8), torch.tensor([1, 500, 981]), torch.randn(3, 2, 12)
+    torch.testing.assert_close(ours(latent, steps, context), theirs(latent, steps, context), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_latent_scale_is_applied_once_each_way_and_travels_with_the_weights() -> None:
+    autoencoder = stirred(StableDiffusionAutoencoder(**AUTOENCODER))
+    image = torch.rand(2, 1, 32, 32) * 2 - 1
+    plain = autoencoder.encode_stage_2_inputs(image)
+    assert torch.equal(plain, autoencoder.encode(image)[0])
+    reconstruction = autoencoder.decode(plain)
+    autoencoder.latent_scale.fill_(4.0)
+    scaled = autoencoder.encode_stage_2_inputs(image)
+    assert torch.equal(scaled, 4.0 * plain)
+    assert torch.equal(autoencoder.decode_stage_2_outputs(scaled), reconstruction)
+    other = StableDiffusionAutoencoder(**AUTOENCODER)
+    other.load_state_dict(autoencoder.state_dict())
+    assert other.latent_scale.item() == 4.0
+
+
+@torch.no_grad()
+def test_aligned_autoencoder_decodes_and_probes_a_sampled_latent() -> None:
+    network = AlignedAutoencoder(StableDiffusionAutoencoder(channels=(8, 8, 8, 8), norm_num_groups=4))
+    stirred(network)
+    image = torch.rand(3, 1, 64, 64) * 2 - 1
+    torch.manual_seed(5)
+    output = network(image)
+    assert network.autoencoder.compression == 8 and network.probe.in_features == 4 * 8 * 8
+    sizes = {name: tuple(value.shape) for name, value in output.items()}
+    spatial = dict.fromkeys(("mean", "std", "latent"), (3, 4, 8, 8))
+    assert sizes == {"reconstruction": (3, 1, 64, 64), "logit": (3, 1), **spatial}
+    torch.manual_seed(5)
+    latent = output["mean"] + output["std"] * torch.randn_like(output["std"])
+    torch.testing.assert_close(output["latent"], latent)
+    torch.testing.assert_close(output["reconstruction"], network.autoencoder.decode(latent))
+    weight, bias = network.probe.weight[0].view(4, 8, 8), network.probe.bias[0]
+    torch.testing.assert_close(output["logit"][:, 0], (latent * weight).sum(dim=(1, 2, 3)) + bias)
+
+
+@torch.no_grad()
+def test_classifier_gives_one_logit_a_crop_and_depends_on_no_other_crop() -> None:
+    network = stirred(NoduleClassifier(image_size=32, hidden_size=32, num_layers=2, mlp_dim=32, num_heads=4))
+    crops = torch.rand(5, 1, 32, 32) * 2 - 1
+    logits = network(crops)
+    assert logits.shape == (5, 1) and logits.std() > 1e-3
+    torch.testing.assert_close(network(crops[2:3]), logits[2:3])
+
+
+def test_default_classifier_is_the_authors() -> None:
+    with torch.device("meta"):
+        network = NoduleClassifier()
+    block = network.vit.blocks[0]
+    assert len(network.vit.blocks) == 6 and block.mlp.linear1.weight.shape == (2048, 1024)
+    assert network.vit.patch_embedding.position_embeddings.shape == (1, (64 // 8) ** 2, 1024)
+    assert block.mlp.drop1.p == 0.5
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        StableDiffusionAutoencoder(**AUTOENCODER),
+        StableDiffusionUNet(context_dim=12, in_channels=8, **UNET),
+        NoduleClassifier(image_size=32, hidden_size=16, num_layers=1, mlp_dim=16, num_heads=2),
+    ],
+    ids=lambda network: type(network).__name__,
+)
+def test_config_rebuilds_the_network(network: Any, tmp_path: Path) -> None:
+    again = type(network)(**network.config)
+    assert again.config == network.config
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    again.load_state_dict(load_file(tmp_path / "weights.safetensors"))

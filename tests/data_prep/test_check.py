@@ -1,0 +1,130 @@
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from rich.console import Console
+
+from data_prep.check import examine, print_report
+from data_prep.cohort import build
+from data_prep.errors import DataError
+from data_prep.picture import draw_sample
+
+
+@pytest.fixture(scope="module")
+def made(phantom, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("check") / "dataset"
+    build(phantom / "cohort.csv", folder)
+    return folder
+
+
+@pytest.fixture
+def dataset(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "dataset")
+
+
+def edit(dataset, change):
+    path = dataset / "datalist.json"
+    datalist = json.loads(path.read_text())
+    change(datalist)
+    path.write_text(json.dumps(datalist))
+    return examine(dataset).findings
+
+
+def spoil(dataset, name, pixels=None, affine=None):
+    image = nib.load(dataset / name)
+    pixels = np.asarray(image.dataobj).copy() if pixels is None else pixels
+    nib.save(nib.Nifti1Image(pixels, image.affine if affine is None else affine), dataset / name)
+    return examine(dataset).findings
+
+
+def first(dataset, key="baseline"):
+    return json.loads((dataset / "datalist.json").read_text())["training"][0][key]
+
+
+def test_a_good_dataset(dataset):
+    report = examine(dataset)
+    assert not report.findings and "phantom" in report.simulated
+    assert all(report.sections[split].cases for split in ("training", "validation", "test"))
+    console = Console(record=True, width=100)
+    print_report(report, console)
+    text = console.export_text()
+    assert "SIMULATED" in text and "Nothing is wrong" in text
+
+
+def test_leaking_patient(dataset):
+    def leak(datalist):
+        datalist["test"].append({**datalist["training"][0], "case_id": "again"})
+
+    findings = edit(dataset, leak)
+    assert any("leakage: patient" in finding and "training and in test" in finding for finding in findings)
+
+
+def test_leaking_pixels_and_duplicates(dataset):
+    datalist = json.loads((dataset / "datalist.json").read_text())
+    shutil.copy(dataset / datalist["training"][0]["baseline"], dataset / datalist["test"][0]["baseline"])
+    shutil.copy(dataset / datalist["training"][1]["baseline"], dataset / datalist["training"][1]["follow_up"])
+    findings = examine(dataset).findings
+    assert any("leakage between test and training: identical pixels" in finding for finding in findings)
+    assert any(finding.startswith("duplicates: identical pixels") for finding in findings)
+
+
+def test_equal_case_names(dataset):
+    findings = edit(dataset, lambda datalist: datalist["training"].append(datalist["training"][0]))
+    assert any("stands 2 times" in finding for finding in findings)
+
+
+def test_missing_and_broken_files(dataset):
+    (dataset / first(dataset)).unlink()
+    (dataset / first(dataset, "follow_up")).write_bytes(b"x")
+    findings = examine(dataset).findings
+    assert any("missing file" in finding for finding in findings)
+    assert any("cannot be read" in finding for finding in findings)
+
+
+def test_files_elsewhere(dataset):
+    findings = edit(dataset, lambda datalist: datalist["training"][0].update(baseline="../x.nii.gz"))
+    assert any("outside the dataset's folder" in finding for finding in findings)
+
+
+def test_shape_values_spacing_axes(dataset):
+    name = first(dataset)
+    assert any("shape (64, 128, 1)" in text for text in spoil(dataset, name, np.full((64, 128, 1), -900, np.int16)))
+    assert any("expected HU from" in text for text in spoil(dataset, name, np.full((128, 128, 1), 9000, np.int16)))
+    assert any("no lung" in text for text in spoil(dataset, name, np.linspace(0, 1, 128**2).reshape(128, 128, 1)))
+    assert any("pixel spacing" in text for text in spoil(dataset, name, affine=np.diag([-9.0, -9.0, 1.0, 1.0])))
+    assert any("axes RAS" in text for text in spoil(dataset, name, affine=np.eye(4)))
+
+
+def test_facts(dataset):
+    def change(datalist):
+        datalist["training"][0]["ehr"]["gender"] = 7
+        datalist["training"][0]["malignant"] = 2
+        datalist["training"][0]["interval_days"] = 0
+        datalist["test"] = []
+
+    text = "\n".join(edit(dataset, change))
+    for words in ("gender: 7 is not allowed", "malignant is 2", "interval_days is 0", "test: no cases"):
+        assert words in text
+
+
+def test_missing_features_are_counted(dataset):
+    edit(dataset, lambda datalist: [case["ehr"].pop("age") for case in datalist["training"]])
+    report = examine(dataset)
+    assert report.sections["training"].missing["age"] == report.sections["training"].cases
+
+
+def test_no_dataset(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        examine(tmp_path)
+    (tmp_path / "datalist.json").write_text("{")
+    with pytest.raises(DataError, match="no JSON"):
+        examine(tmp_path)
+
+
+def test_picture_is_the_same_for_the_same_seed(dataset, tmp_path):
+    for name in ("a.png", "b.png"):
+        draw_sample(dataset, tmp_path / name, seed=3, count=2)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

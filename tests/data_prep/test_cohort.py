@@ -1,0 +1,139 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from data_prep.cohort import assigned_splits, build
+from data_prep.errors import DataError
+from data_prep.files import write_atomically
+from data_prep.schema import read_cohort
+from tests.data_prep.helpers import rows, write_table
+
+
+@pytest.fixture
+def source(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "abcdefgh":
+        pixels = rng.integers(-1000, 300, (50, 44, 1)).astype(np.int16)
+        nib.save(nib.Nifti1Image(pixels, np.diag([-0.5, -0.5, 1.0, 1.0])), tmp_path / f"{name}.nii.gz")
+    return tmp_path
+
+
+def three_years(source):
+    return write_table(
+        source,
+        [
+            rows(study_yr=2, image="c.nii.gz", split="training", malignant=1, sct_long_dia=14),
+            rows(study_yr=0, image="a.nii.gz", split="training", malignant=1, sct_margins=9),
+            rows(study_yr=1, image="b.nii.gz", split="training", malignant=1, sct_long_dia=11.5),
+            rows(patient_id="P2", study_yr=0, image="d.nii.gz", split="training"),
+            rows(patient_id="P2", study_yr=2, image="e.nii.gz", split="training"),
+            rows(patient_id="P3", study_yr=0, image="f.nii.gz", split="test", malignant=0),
+            rows(patient_id="P4", nodule_id="7", study_yr=0, image="g.nii.gz", split="test", malignant=0),
+            rows(patient_id="P4", nodule_id="7", study_yr=1, image="h.nii.gz", split="test", malignant=0),
+        ],
+    )
+
+
+def test_pairs_and_single_timepoints(source):
+    summary = build(three_years(source), source / "out", size=32)
+    datalist = json.loads((source / "out" / "datalist.json").read_text())
+    assert [case["case_id"] for case in datalist["training"]] == ["P1_1_T0-T1", "P1_1_T1-T2"]
+    assert [case["case_id"] for case in datalist["test"]] == ["P4_7_T0-T1"]
+    assert [case["case_id"] for case in datalist["unpaired"]] == ["P2_1_T0", "P2_1_T2"]
+    assert summary.left_out == 1 and summary.written == 7
+    first, second = datalist["training"]
+    assert first["follow_up"] == second["baseline"] == "crops/P1_1_T1.nii.gz"
+    assert "sct_margins" not in first["ehr"] and first["ehr"]["age"] == 61 and len(first["ehr"]) == 12
+    assert first["follow_up_attributes"]["sct_long_dia"] == 11.5 and len(first["follow_up_attributes"]) == 5
+    assert first["malignant"] == 1 and first["interval_days"] == 365
+    assert "malignant" not in datalist["unpaired"][0]
+    assert datalist["crop_size"] == 32 and datalist["name"] == "out" and datalist["simulated"] == ""
+    files = {path.name for path in (source / "out" / "crops").iterdir()}
+    names = ["P1_1_T0", "P1_1_T1", "P1_1_T2", "P2_1_T0", "P2_1_T2", "P4_7_T0", "P4_7_T1"]
+    assert files == {f"{name}.nii.gz" for name in names}
+
+
+def test_days_without_years(source):
+    table = [rows(image=f"{name}.nii.gz", days_from_baseline=days) for name, days in (("a", 0), ("b", 100), ("c", 420))]
+    for row in table:
+        del row["study_yr"]
+    build(write_table(source, table), source / "out", size=32)
+    datalist = json.loads((source / "out" / "datalist.json").read_text())
+    cases = [(case["case_id"], case["interval_days"]) for case in datalist["training"]]
+    assert cases == [
+        ("P1_1_D0-D100", 100),
+        ("P1_1_D100-D420", 320),
+    ]
+
+
+def test_rerun_cuts_only_what_has_changed(source):
+    table = three_years(source)
+    build(table, source / "out", size=32)
+    before = {path.name: path.read_bytes() for path in (source / "out" / "crops").iterdir()}
+    assert build(table, source / "out", size=32).written == 0
+    assert {path.name: path.read_bytes() for path in (source / "out" / "crops").iterdir()} == before
+    nib.save(nib.load(source / "d.nii.gz"), source / "a.nii.gz")
+    assert build(table, source / "out", size=32).written == 1
+    assert build(table, source / "out", size=24).written == 7
+
+
+def test_all_broken_images_at_once_and_no_dataset(source):
+    table = three_years(source)
+    for name in "ad":
+        (source / f"{name}.nii.gz").write_bytes(b"broken")
+    with pytest.raises(DataError) as caught:
+        build(table, source / "out", size=32)
+    assert "2 images" in str(caught.value)
+    assert "a.nii.gz" in str(caught.value) and "d.nii.gz" in str(caught.value)
+    assert not (source / "out").exists()
+    nib.save(nib.load(source / "b.nii.gz"), source / "a.nii.gz")
+    nib.save(nib.load(source / "b.nii.gz"), source / "d.nii.gz")
+    assert build(table, source / "out", size=32).reused == 5  # what was cut before is not lost
+
+
+def test_other_folders_are_left_alone(source):
+    (source / "mine").mkdir()
+    (source / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(DataError, match="is no dataset"):
+        build(three_years(source), source / "mine")
+    assert (source / "mine" / "thesis.txt").read_text() == "precious"
+
+
+def test_names_that_would_collide(source):
+    table = [rows(patient_id="A_1", nodule_id="2"), rows(patient_id="A", nodule_id="1_2", image="b.nii.gz")]
+    with pytest.raises(DataError, match="alike"):
+        build(write_table(source, table), source / "out")
+
+
+def test_drawn_splits_are_by_patient_stratified_and_repeatable(source):
+    table = [
+        rows(patient_id=f"P{number}", nodule_id=nodule, malignant=int(number % 4 == 0 and nodule == "1"))
+        for number in range(200)
+        for nodule in ("1", "2")
+    ]
+    cohort = read_cohort(write_table(source, table))
+    split = assigned_splits(cohort)
+    assert split.groupby(cohort["patient_id"]).nunique().eq(1).all()
+    assert split.value_counts().to_dict() == {"training": 280, "validation": 40, "test": 80}
+    shares = cohort["malignant"].groupby(split).mean()
+    assert shares.max() - shares.min() < 1e-9
+    shuffled = cohort.sample(frac=1.0, random_state=0)
+    assert assigned_splits(shuffled).sort_index().equals(split)
+
+
+def test_atomic_writing_leaves_nothing_behind(tmp_path):
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), write_atomically(target) as path:
+        path.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_real_table(shared_data, tmp_path):
+    cohort = read_cohort(shared_data / "lidc_progression" / "cohort.csv")
+    assert len(cohort) == 1348
+    counts = cohort[cohort.study_yr == 0].split.value_counts().to_dict()
+    assert counts == {"training": 427, "test": 167, "validation": 80}
