@@ -5,9 +5,9 @@
 
 Full size is Stable Diffusion 1.5's, the networks' defaults. Weights and data are random: neither time nor memory
 depends on them. The large language model (7.8 GB) is written to the temporary folder first and opened as a real one is,
-mapped from its file: "peak" counts its pages, "of it anonymous" leaves out what the system may drop and read again. Each
-stage runs in a process of its own, through the modules, loss, optimiser and MONAI engine of its ``train_*.yaml`` or
-``inference.yaml``; checkpoints are not written. Exit status 1 where a stage exceeds the limit.
+mapped from its file: "peak GB" counts its pages, "of it anonymous" leaves out what the system may drop and read again.
+Each stage runs in a process of its own, through the modules, loss, optimiser and MONAI engine of its ``train_*.yaml``
+or ``inference.yaml``; checkpoints are not written. Exit status 1 where a stage exceeds the limit. Linux only.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ IMAGE_SIZE = 64
 DDIM_STEPS = 50
 WRITE = "write"
 
-MEDGEMMA_SIZE: dict[str, int] = {
+MEDGEMMA_SIZE: dict[str, Any] = {
     "vocab_size": 262208,
     "hidden_size": 2560,
     "intermediate_size": 10240,
@@ -96,8 +96,9 @@ def train(task: Task) -> dict[str, Any]:
     import torch
     from ignite.engine import Events
     from monai.engines import SupervisedTrainer
-    from scripts.engines import EpochSeed, GradientClip
     from torch.utils.data import DataLoader
+
+    from scripts.engines import EpochSeed, GradientClip
 
     count = task.batch_size * task.steps
     parts = autoencoder_stage(task, count) if task.stage == Stage.autoencoder else diffusion_stage(task, count)
@@ -122,6 +123,7 @@ def autoencoder_stage(task: Task, count: int) -> dict[str, Any]:
     """The parts of ``train_autoencoder.yaml``."""
     import torch
     from monai.inferers import SimpleInferer
+
     from scripts.ehr import attributes
     from scripts.engines import prepare_crop_batch
     from scripts.losses import AutoencoderLoss
@@ -145,6 +147,7 @@ def autoencoder_stage(task: Task, count: int) -> dict[str, Any]:
 def diffusion_stage(task: Task, count: int) -> dict[str, Any]:
     """The parts of ``train_unconditional.yaml`` and ``train_conditional.yaml``."""
     import torch
+
     from scripts.diffusion import Denoiser, NoiseInferer
     from scripts.ehr import report
     from scripts.engines import LatentPrepareBatch
@@ -177,11 +180,12 @@ def infer(task: Task) -> dict[str, Any]:
     """One batch of ``inference.yaml``."""
     import torch
     from monai.engines import SupervisedEvaluator
+    from torch.utils.data import DataLoader
+
     from scripts.diffusion import Denoiser, ProgressionInferer, ProgressionModel
     from scripts.ehr import report
     from scripts.engines import prepare_baseline_batch
     from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
-    from torch.utils.data import DataLoader
 
     conditioner = conditioner_for(task).requires_grad_(False)
     reports = [report(ehr, 365) for ehr in records(2)]
@@ -216,9 +220,10 @@ def conditioner_for(task: Task) -> Any:
 def write_language_model(folder: str) -> None:
     """A random language model of MedGemma's size in bfloat16, with the embedded one's tokenizer."""
     import torch
-    from scripts.conditioning import load_language_model
     from transformers import Gemma3TextConfig, Gemma3TextModel
     from transformers.initialization import no_init_weights
+
+    from scripts.conditioning import load_language_model
 
     with no_init_weights():
         model = Gemma3TextModel._from_config(Gemma3TextConfig(**MEDGEMMA_SIZE), dtype=torch.bfloat16)
@@ -266,7 +271,8 @@ def run(task: Task) -> dict[str, Any]:
     """
     command = [sys.executable, "-W", "ignore", __file__, "--task", json.dumps(asdict(task))]
     path = os.pathsep.join(filter(None, [str(BUNDLE), os.environ.get("PYTHONPATH")]))
-    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     anonymous, error = 0, None
     while child.poll() is None:
         anonymous = max(anonymous, memory(f"/proc/{child.pid}/status", "RssAnon"))
@@ -302,11 +308,12 @@ def main(
     limit: Annotated[float, typer.Option(min=1.0, help="Memory allowed, in GB.")] = 24.0,
 ) -> None:
     """Measure one step of each stage at full size; exit 1 where one exceeds the memory allowed."""
-    console = Console()
+    console = Console(width=110)
     threads = os.environ.get("OMP_NUM_THREADS", "all")
-    title = f"Full size, batch {batch_size}, language model {llm.value}, threads: {threads}"
+    title = f"Full size: batch {batch_size}, language model {llm.value}, {threads} threads"
+    title += ", fused AdamW" * fused + ", activations recomputed" * recompute
     table = Table("stage", box=SIMPLE, title=title)
-    for column in ("trained", "loaded", "s / step", "peak GB", "of it anonymous", f"within {limit:g} GB"):
+    for column in ("trained", "loaded", "seconds a step", "peak GB", "of it anonymous", f"within {limit:g} GB"):
         table.add_column(column, justify="right")
     fits = True
     with TemporaryDirectory(prefix="full_size_") as folder:
@@ -325,7 +332,7 @@ def main(
 
 def row(stage: Stage, task: Task, result: dict[str, Any]) -> Sequence[str]:
     """A stage's cells, but for the verdict."""
-    name = f"{stage.value}, 1 case x {task.runs} runs" if stage == Stage.inference else stage.value
+    name = f"inference, 1 x {task.runs} runs" if stage == Stage.inference else stage.value
     counts = [f"{result[key] / 1e6:,.0f} M" if key in result else "-" for key in ("trained", "loaded")]
     seconds = f"{result['seconds']:.1f}" if "seconds" in result else "-"
     sizes = [f"{result[key] / GB:.1f}" if key in result else "-" for key in ("peak", "anonymous")]

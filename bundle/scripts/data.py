@@ -107,7 +107,7 @@ def inference_items(
     ehr: str | Path | None = None,
     interval_days: float | None = None,
 ) -> list[dict[str, Any]]:
-    """What is to be predicted: the cases of a section, or one crop with its EHR (a JSON object) where ``image`` is given.
+    """What is to be predicted: the cases of a section, or one crop with its EHR (a JSON object) given ``image``.
 
     Raises:
         DatalistError: the crop or the EHR file is absent or not JSON.
@@ -119,8 +119,10 @@ def inference_items(
         raise DatalistError(f"{image}: no such file; expected a nodule-centred crop as NIfTI in HU.")
     try:
         record = json.loads(Path(ehr).read_text()) if ehr is not None else {}
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DatalistError(f"{ehr}: expected a JSON object of EHR features ({error}).") from error
+    if not isinstance(record, dict):
+        raise DatalistError(f"{ehr}: expected a JSON object of EHR features, found a {type(record).__name__}.")
     return [
         {
             "case_id": Path(image).name.removesuffix(".gz").removesuffix(".nii"),
@@ -175,7 +177,7 @@ def preprocessing(keys: Sequence[str], image_size: int | None = None, rotations:
     turns = [rotation(keys, angle) for angle in rotations]
     return Compose(
         [
-            LoadImaged(keys, image_only=True),
+            LoadImaged(keys, reader="NibabelReader", image_only=True),
             EnsureChannelFirstd(keys, channel_dim="no_channel"),
             SqueezeDimd(keys, dim=-1),
             ScaleIntensityRanged(keys, a_min=low, a_max=high, b_min=-1.0, b_max=1.0, clip=True),
@@ -223,13 +225,13 @@ class LatentDataset(Dataset):
     ) -> None:
         super().__init__(list(data))
         self.keys = tuple(keys)
-        self.autoencoder = autoencoder.eval()
+        self.autoencoder: Any = autoencoder.eval()
         self.image_size = image_size
         self.rotations = tuple(rotations)
         self.batch_size = batch_size
         self._latents: dict[str, Tensor] = {}
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
         """The item with each key as a latent (C, h, w), all in the same rotation."""
         if not self._latents:
             self._latents = {key: self._encode(key) for key in self.keys}
@@ -240,7 +242,8 @@ class LatentDataset(Dataset):
     def _encode(self, key: str) -> Tensor:
         """(cases, rotations, C, h, w)"""
         device = next(self.autoencoder.parameters()).device
-        whole = Dataset([{key: item[key]} for item in self.data], preprocessing([key]))
+        load = preprocessing([key])
+        whole = [load({key: item[key]}) for item in self.data]
         turns = [Compose([rotation([key], angle), centre([key], self.image_size)]) for angle in self.rotations]
         crops = torch.stack([turn(item)[key].as_tensor() for item in whole for turn in turns])
         latents = [

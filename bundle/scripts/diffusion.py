@@ -84,7 +84,7 @@ class NoiseInferer(Inferer):
         super().__init__()
         self.scheduler = training_scheduler()
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self,
         inputs: Tensor,
         network: nn.Module,
@@ -128,15 +128,15 @@ def load_progression_model(models_dir: str | Path, **conditioner: Any) -> Progre
         CheckpointError, ConditionerError: what is missing or does not fit.
     """
     folder = Path(models_dir)
-    autoencoder = load_network(folder / "autoencoder.safetensors", "StableDiffusionAutoencoder")
-    unet = load_network(folder / "unet_conditional.safetensors", "StableDiffusionUNet")
+    autoencoder: Any = load_network(folder / "autoencoder.safetensors", "StableDiffusionAutoencoder")
+    unet: Any = load_network(folder / "unet_conditional.safetensors", "StableDiffusionUNet")
     reader = ReportConditioner(**conditioner).requires_grad_(False)
     reader.load_prompts(folder / "conditioner")
     return ProgressionModel(autoencoder, Denoiser(unet, reader)).eval()
 
 
 class ProgressionInferer(Inferer):
-    """Generates follow-ups: DDIM from noise to a latent, conditioned on baseline and report, and decoded (section 3.3.2).
+    """Generates follow-ups: DDIM from noise to a latent under baseline and report, and decoded (section 3.3.2).
 
     All runs of all cases go through the network together. A run's noise depends on ``seed``, the run and the crop
     itself, so a case's samples are the same in any batch, order or machine.
@@ -160,7 +160,9 @@ class ProgressionInferer(Inferer):
         self.guidance = guidance
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, network: ProgressionModel, condition: Condition = None) -> Tensor:
+    def __call__(  # type: ignore[override]
+        self, inputs: Tensor, network: ProgressionModel, condition: Condition = None
+    ) -> Tensor:
         """
         Args:
             inputs: baseline crops (B, 1, H, W) in [-1, 1].

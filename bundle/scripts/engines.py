@@ -6,9 +6,12 @@ run that was interrupted and resumed ends with the weights of one that was not.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 import os
 import random
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from ignite.handlers import ProgressBar
 from ignite.metrics import Loss, Metric
 from monai.data import DataLoader
 from monai.data.utils import set_rnd
-from monai.engines import DiffusionPrepareBatch, IterationEvents
+from monai.engines import DiffusionPrepareBatch, Evaluator, IterationEvents
 from monai.handlers import LrScheduleHandler, StatsHandler, TensorBoardStatsHandler, ValidationHandler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -94,8 +97,9 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
     def get_timesteps(self, images: Tensor) -> Tensor:
         if not self.fixed:
             return super().get_timesteps(images)
-        # 7 is prime to most batch sizes: neighbours in a batch get distant timesteps
-        steps = (torch.arange(len(images)) * 7 % len(images) + 0.5) * self.num_train_timesteps / len(images)
+        # evenly spread over the schedule, neighbours in a batch far apart
+        stride = next(stride for stride in itertools.count(7) if math.gcd(stride, len(images)) == 1)
+        steps = (torch.arange(len(images)) * stride % len(images) + 0.5) * self.num_train_timesteps / len(images)
         return steps.long().to(images.device)
 
     def __call__(
@@ -192,12 +196,19 @@ class ExponentialAverage:
 class FreezePrompts:
     """Ends the prompts' training after ``steps`` iterations; from then on each context is computed once a case.
 
-    A negative ``steps`` leaves them to learn to the end. Attach it after the checkpoint, so that it sees what was resumed.
+    A negative ``steps`` leaves them to learn to the end. Attach it after the checkpoint: it acts on what was resumed.
+
+    Args:
+        conditioner: a :class:`scripts.conditioning.ReportConditioner`.
+        steps: iterations.
+        reports: of the training; their contexts are computed here, all at once. Left to the batches that ask first,
+            padding would make the last bits depend on whether and when the run was interrupted.
     """
 
-    def __init__(self, conditioner: nn.Module, steps: int) -> None:
+    def __init__(self, conditioner: Any, steps: int, reports: Sequence[str] = ()) -> None:
         self.conditioner = conditioner
         self.steps = steps
+        self.reports = list(reports)
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self)
@@ -207,6 +218,8 @@ class FreezePrompts:
         if 0 <= self.steps <= engine.state.iteration and self.conditioner.prompts.requires_grad:
             self.conditioner.requires_grad_(False)
             self.conditioner.prompts.grad = None  # or the optimiser would go on moving them
+            if self.reports:
+                self.conditioner.encode(self.reports)
 
 
 class Checkpoint:
@@ -222,7 +235,7 @@ class Checkpoint:
         best: the part of the state that is kept from the best epoch.
         evaluator: validation engine whose ``state.metrics[key_metric]`` is compared, lower is better; without one
             the last epoch is the best.
-        patience: validations without improvement after which training stops; 0 never.
+        patience: epochs without improvement after which training stops, at the next validation; 0 never.
     """
 
     def __init__(
@@ -240,7 +253,13 @@ class Checkpoint:
         self.evaluator = evaluator
         self.key_metric = key_metric
         self.patience = patience
-        self.progress = {"epoch": 0, "iteration": 0, "best_value": float("inf"), "best_epoch": 0, "stopped": False}
+        self.progress: dict[str, Any] = {
+            "epoch": 0,
+            "iteration": 0,
+            "best_value": float("inf"),
+            "best_epoch": 0,
+            "stopped": False,
+        }
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.resume)
@@ -251,7 +270,7 @@ class Checkpoint:
         path = self.folder / "last.pt"
         if not path.is_file():
             return
-        state = torch.load(path, map_location=engine.state.device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         try:
             for name, item in self.objects.items():
                 item.load_state_dict(state[name])
@@ -282,8 +301,19 @@ class Checkpoint:
             engine.terminate()
 
     def load_best(self) -> dict[str, Any]:
-        """Puts the best epoch's state into the ``best`` objects; returns its ``{"epoch", "val_loss"}``."""
-        state = torch.load(self.folder / "best.pt", map_location="cpu", weights_only=True)
+        """Puts the best epoch's state into the ``best`` objects; returns its ``{"epoch", "val_loss"}``.
+
+        Raises:
+            ValueError: no epoch was the best, as where every loss is NaN.
+        """
+        idist.barrier()  # rank 0 may still be writing
+        path = self.folder / "best.pt"
+        if not path.is_file():
+            raise ValueError(
+                f"{path}: not there, because no validation gave a finite {self.key_metric}. "
+                "Lower the learning rate, or look at the data."
+            )
+        state = torch.load(path, map_location="cpu", weights_only=True)
         for name, item in self.best.items():
             item.load_state_dict(state[name])
         return {"epoch": state["progress"]["best_epoch"], self.key_metric: state["progress"]["best_value"]}
@@ -326,7 +356,7 @@ def train_handlers(
     network: nn.Module,
     lr_scheduler: Any,
     checkpoint: Checkpoint,
-    validator: Engine | None = None,
+    validator: Evaluator | None = None,
     val_interval: int = 1,
     max_norm: float = 1.0,
     ema: ExponentialAverage | None = None,
@@ -349,8 +379,18 @@ def train_handlers(
         if hasattr(loss, "terms"):
             handlers.append(LossTerms(loss, folder))
     if validator is not None:
-        handlers.append(ValidationHandler(interval=val_interval, validator=validator))
+        handlers.append(Validation(interval=val_interval, validator=validator))
     return [*handlers, checkpoint, *extra]
+
+
+class Validation(ValidationHandler):
+    """MONAI's, but after the last epoch too, so that every run has a best epoch."""
+
+    def attach(self, engine: Engine) -> None:
+        def due(engine: Engine, epoch: int) -> bool:
+            return epoch % self.interval == 0 or epoch == engine.state.max_epochs
+
+        engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=due), self)
 
 
 class Progress(ProgressBar):
@@ -377,24 +417,23 @@ def epoch_sampler(dataset: Any, seed: int) -> DistributedSampler:
 
 
 def warmup_cosine(optimizer: Optimizer, peak: float, warmup_steps: int, decay_steps: int) -> LRScheduler:
-    """Learning rate of method stage 2: linear from peak/100 over ``warmup_steps``, cosine to peak/10 at ``decay_steps``.
+    """Learning rate of stage 2: linear from peak/100 over ``warmup_steps``, then cosine to peak/10 at ``decay_steps``.
 
     Args:
-        decay_steps: the step, warm-up included, where the decay ends; 0 keeps the peak for ever.
+        decay_steps: the step, warm-up included, where the decay ends and the rate stays; 0 keeps the peak for ever.
     """
     schedules: list[LRScheduler] = []
     if warmup_steps:
         schedules.append(LinearLR(optimizer, start_factor=0.01, total_iters=warmup_steps))
     if decay_steps:
         schedules.append(CosineAnnealingLR(optimizer, T_max=decay_steps - warmup_steps, eta_min=0.1 * peak))
-    else:
-        schedules.append(ConstantLR(optimizer, factor=1.0))
-    return SequentialLR(optimizer, schedules, milestones=[warmup_steps] if warmup_steps else [])
+    schedules.append(ConstantLR(optimizer, factor=0.1 if decay_steps else 1.0, total_iters=sys.maxsize))
+    return SequentialLR(optimizer, schedules, milestones=[steps for steps in (warmup_steps, decay_steps) if steps])
 
 
 def _loss(output: Any) -> float:
     first = output[0] if isinstance(output, Sequence) else output
-    return float(first["loss"])
+    return first["loss"].item()
 
 
 def validation_loss(loss: Callable[[Any, Any], Tensor]) -> Metric:
@@ -410,11 +449,11 @@ def validation_loss(loss: Callable[[Any, Any], Tensor]) -> Metric:
 
 
 def publish_autoencoder(checkpoint: Checkpoint, network: nn.Module, dataset: Any, path: str | Path) -> None:
-    """The best autoencoder with its latent scale, measured over ``dataset`` (the training crops as validation sees them)."""
+    """The best autoencoder, with its latent scale measured over ``dataset``: the training crops, unturned."""
     best = checkpoint.load_best()
     if idist.get_rank() != 0:
         return
-    autoencoder = network.autoencoder.cpu().eval()
+    autoencoder: Any = network.autoencoder.cpu().eval()  # type: ignore[operator, union-attr]
     with torch.no_grad():
         batches = DataLoader(dataset, batch_size=64)
         latents = torch.cat([autoencoder.encode(prepare_crop_batch(batch)[0])[0] for batch in batches])

@@ -41,7 +41,7 @@ class LatentAlignmentLoss(nn.Module):
             latents = latents.flatten(2).mean(dim=2)
         known = torch.isfinite(attributes).all(dim=1)
         if int(known.sum()) < 2:
-            return latents.sum() * 0.0
+            return (latents * 0.0).sum()
         target = self._log_similarity(attributes[known].to(latents.dtype), self.tau_features)
         actual = self._log_similarity(latents[known], self.tau_latents)
         return F.kl_div(actual, target, reduction="sum", log_target=True) / int(known.sum())
@@ -49,7 +49,8 @@ class LatentAlignmentLoss(nn.Module):
     @staticmethod
     def _log_similarity(points: Tensor, temperature: float) -> Tensor:
         """log P (or log Q) without its diagonal, (B, B - 1) for points (B, F)."""
-        squared = (points[:, None] - points[None]).square().sum(dim=-1)
+        points = points.to(torch.promote_types(points.dtype, torch.float32))
+        squared = (points[:, None] - points[None]).square().sum(dim=-1).clamp(max=1e30)  # beyond is infinity, and NaN
         others = ~torch.eye(len(points), dtype=torch.bool, device=points.device)
         return F.log_softmax(-squared[others].view(len(points), -1) / temperature, dim=1)
 
@@ -140,5 +141,5 @@ def known_cross_entropy(logits: Tensor, outcome: Tensor) -> Tensor:
     outcome = outcome.to(logits)
     known = torch.isfinite(outcome)
     if not bool(known.any()):
-        return logits.sum() * 0.0
+        return (logits * 0.0).sum()
     return F.binary_cross_entropy_with_logits(logits.flatten()[known], outcome[known])

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 class StableDiffusionAutoencoder(AutoencoderKL):
     """MONAI's ``AutoencoderKL`` corrected to Stable Diffusion 1.5's, with one grey channel in and out.
 
-    Against MONAI's class: a SiLU stands before the last convolution of encoder and decoder, the decoder has one residual
-    block more a level than the encoder, and the encoder emits mean and log-variance together, mixed by one 1 x 1
-    ``quant_conv``. With these it equals diffusers' ``AutoencoderKL`` after renaming (``tests/bundle/test_networks.py``).
+    Against MONAI's class: a SiLU stands before the last convolution of encoder and decoder, the decoder has one
+    residual block more a level than the encoder, and the encoder emits mean and log-variance together, mixed by one
+    1 x 1 ``quant_conv``. So it equals diffusers' ``AutoencoderKL`` after renaming (``tests/bundle/test_networks.py``).
 
     ``latent_scale`` (1/std of the training latents) is a buffer: it is measured once after training, travels with the
     weights and is applied in one place only, :meth:`encode_stage_2_inputs` and :meth:`decode_stage_2_outputs`.
@@ -54,7 +54,7 @@ class StableDiffusionAutoencoder(AutoencoderKL):
         }
         decoder_blocks = (num_res_blocks + 1,) * len(channels)
         super().__init__(out_channels=1, latent_channels=latent_channels, num_res_blocks=decoder_blocks, **shared)
-        self.config = {
+        self.config: dict[str, Any] = {
             "channels": list(channels),
             "num_res_blocks": num_res_blocks,
             "latent_channels": latent_channels,
@@ -63,8 +63,8 @@ class StableDiffusionAutoencoder(AutoencoderKL):
         self.encoder = Encoder(
             out_channels=2 * latent_channels, num_res_blocks=(num_res_blocks,) * len(channels), **shared
         )
-        for part in (self.encoder, self.decoder):
-            part.blocks.insert(len(part.blocks) - 1, nn.SiLU())
+        for blocks in (self.encoder.blocks, self.decoder.blocks):  # type: ignore[union-attr]
+            blocks.insert(len(blocks) - 1, nn.SiLU())  # type: ignore[arg-type, operator, union-attr]
         del self.quant_conv_mu, self.quant_conv_log_sigma
         self.quant_conv = Convolution(2, 2 * latent_channels, 2 * latent_channels, kernel_size=1, conv_only=True)
         self.register_buffer("latent_scale", torch.ones(()))
@@ -107,7 +107,7 @@ class AlignedAutoencoder(nn.Module):
         self.probe = nn.Linear(autoencoder.latent_channels * side * side, 1)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """``reconstruction``, ``mean``, ``std``, the sampled ``latent`` and the probe's ``logit`` for x (B, 1, H, W)."""
+        """``reconstruction``, ``mean``, ``std``, the sampled ``latent``, the probe's ``logit`` of x (B, 1, H, W)."""
         mean, std = self.autoencoder.encode(x)
         latent = self.autoencoder.sampling(mean, std)
         return {
@@ -158,7 +158,7 @@ class StableDiffusionUNet(DiffusionModelUNet):
         for module in self.modules():
             if isinstance(module, SpatialTransformer):
                 module.norm.eps = 1e-6
-        self.config = {
+        self.config: dict[str, Any] = {
             "in_channels": in_channels,
             "channels": list(channels),
             "context_dim": context_dim,

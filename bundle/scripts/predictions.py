@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -88,22 +88,34 @@ def _listed(names: Sequence[str], limit: int = 5) -> str:
 
 
 def provenance(models_dir: str | Path, **settings: Any) -> dict[str, Any]:
-    """What a prediction depends on: a digest of the models' files, and the sampling's settings."""
-    files = sorted(path for path in Path(models_dir).rglob("*") if path.suffix in (".safetensors", ".json"))
+    """What all predictions of a run depend on: a digest of the weights that generate, and the sampling's settings."""
+    folder = Path(models_dir)
+    networks = [folder / "autoencoder.safetensors", folder / "unet_conditional.safetensors"]
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.relative_to(models_dir).as_posix().encode() + path.read_bytes())
+    for path in [*networks, *sorted((folder / "conditioner").rglob("*"))]:
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return {"models_sha256": digest.hexdigest(), **settings}
+
+
+def case_provenance(made_by: Mapping[str, Any], baseline: str | Path, report: str) -> dict[str, Any]:
+    """What one prediction depends on: ``made_by``, and a digest of the baseline's file and the report."""
+    digest = hashlib.sha256(Path(baseline).read_bytes() + report.encode())
+    return {**made_by, "case_sha256": digest.hexdigest()}
 
 
 def pending(
     items: Sequence[dict[str, Any]], predictions_dir: str | Path, made_by: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The items that have no prediction made by these very models and settings: an interrupted run goes on here."""
+    """The items without a prediction by these very models and settings from this very crop and report.
+
+    So an interrupted run goes on, and nothing is left from other weights, or from a crop that bore the same name.
+    """
 
     def done(item: Mapping[str, Any]) -> bool:
         path = Path(predictions_dir) / item["case_id"] / "provenance.json"
-        return path.is_file() and json.loads(path.read_text()) == dict(made_by)
+        expected = case_provenance(made_by, item["baseline"], item["report"])
+        return path.is_file() and json.loads(path.read_text()) == expected
 
     return [item for item in items if not done(item)]
 
@@ -124,14 +136,25 @@ class PredictionSaver:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        baselines = decollate_batch(engine.state.batch["baseline"])
-        for case_id, baseline, samples in zip(
-            engine.state.batch["case_id"], baselines, engine.state.output["pred"], strict=True
-        ):
-            self.save(case_id, baseline, samples.cpu().numpy())
+        batch, output = cast(dict, engine.state.batch), cast(dict, engine.state.output)
+        baselines = decollate_batch(batch["baseline"])
+        cases = zip(batch["case_id"], baselines, batch["report"], output["pred"], strict=True)
+        for case_id, baseline, report, samples in cases:
+            made_by = case_provenance(self.made_by, baseline.meta["filename_or_obj"], report)
+            self.save(case_id, baseline, samples.cpu().numpy(), made_by)
 
-    def save(self, case_id: str, baseline: MetaTensor, samples: NDArray[np.float32]) -> Path:
-        """Writes one case: ``baseline`` (1, H, W) with its affine, ``samples`` (runs, H, W), both in [-1, 1]."""
+    def save(
+        self,
+        case_id: str,
+        baseline: MetaTensor,
+        samples: NDArray[np.float32],
+        made_by: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Writes one case: ``baseline`` (1, H, W) with its affine, ``samples`` (runs, H, W), both in [-1, 1].
+
+        Args:
+            made_by: of :func:`case_provenance`; None writes what is common to all cases.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         hu, affine = to_hu(samples), crop_affine(baseline)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=self.folder) as scratch:
@@ -141,7 +164,7 @@ class PredictionSaver:
             _write(new / "mean.nii.gz", hu.mean(axis=0)[..., None], affine)
             _write(new / "std.nii.gz", hu.std(axis=0)[..., None], affine)
             panel(baseline.numpy()[0], samples).savefig(new / "panel.png", dpi=110, metadata={"Comment": MARK})
-            (new / "provenance.json").write_text(json.dumps(self.made_by, indent=1) + "\n")
+            (new / "provenance.json").write_text(json.dumps(made_by or self.made_by, indent=1) + "\n")
             new.chmod(0o755)
             target = self.folder / case_id
             if target.exists():
@@ -156,7 +179,8 @@ def crop_affine(crop: MetaTensor) -> NDArray[np.float64]:
     MONAI keeps a 2 x 2 affine of a 2D image, which no longer knows the slice's thickness and place.
     """
     affine = np.array(crop.meta["original_affine"], dtype=np.float64)
-    corner = [(whole - part) // 2 for whole, part in zip(crop.meta["spatial_shape"][:2], crop.shape[1:], strict=True)]
+    sizes = zip(crop.meta["spatial_shape"][:2], crop.shape[1:], strict=True)
+    corner = [int(whole) // 2 - part // 2 for whole, part in sizes]  # as MONAI's CenterSpatialCrop
     affine[:3, 3] = (affine @ [*corner, 0, 1])[:3]
     return affine
 

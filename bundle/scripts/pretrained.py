@@ -73,7 +73,7 @@ def conditional_unet(
         keep_weights: keep the first convolution's weights and start the new channels at zero, so that training starts
             from the unconditional network's very function; False draws that convolution anew (the authors' choice).
     """
-    source = load_network(path, "StableDiffusionUNet")
+    source: Any = load_network(path, "StableDiffusionUNet")
     config = {
         **source.config,
         "in_channels": source.config["in_channels"] + concat_channels,

@@ -126,6 +126,7 @@ def make_workflow(tiny_dataset: Path, tiny_llm: Path) -> MakeWorkflow:
         "batch_size": 2,
         "warmup_steps": 2,
         "decay_steps": 6,
+        "val_interval": 1,
         "num_runs": 3,
         "num_steps": 4,
         "resamples": 20,

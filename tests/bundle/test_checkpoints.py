@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+
 from scripts import checkpoints
 from scripts.checkpoints import CheckpointError, load_network, read_metadata, save_network
 from scripts.networks import NoduleClassifier, StableDiffusionAutoencoder, StableDiffusionUNet

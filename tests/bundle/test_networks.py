@@ -9,9 +9,10 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
 from scripts.networks import AlignedAutoencoder, NoduleClassifier, StableDiffusionAutoencoder, StableDiffusionUNet
 from scripts.pretrained import autoencoder_from_diffusers, initial_autoencoder, initial_unet, unet_from_diffusers
-from torch import Tensor, nn
 
 AUTOENCODER = {"channels": (8, 16, 16), "num_res_blocks": 2, "norm_num_groups": 4}
 UNET = {"channels": (16, 32, 32), "num_res_blocks": 2, "num_heads": 2, "norm_num_groups": 4}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
+
 from scripts.checkpoints import CheckpointError, save_network
 from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
 from scripts.pretrained import conditional_unet, initial_autoencoder, initial_unet

@@ -48,7 +48,12 @@ class Evaluation:
         self.name = name
         self.classifier = classifier.eval()
         self.autoencoder = autoencoder.eval()
-        self.settings = {"output_dir": output_dir, "resamples": resamples, "batch_size": batch_size, "device": device}
+        self.settings: dict[str, Any] = {
+            "output_dir": output_dir,
+            "resamples": resamples,
+            "batch_size": batch_size,
+            "device": device,
+        }
         self.real: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
 
     def attach(self, engine: Engine) -> None:
@@ -56,11 +61,12 @@ class Evaluation:
         engine.add_event_handler(Events.COMPLETED, self.judge)
 
     def gather(self, engine: Engine) -> None:
+        batch: Any = engine.state.batch
         for key, parts in self.real.items():
-            parts.append(np.asarray(engine.state.batch[key].as_tensor()))
+            parts.append(np.asarray(batch[key].as_tensor()))
 
     def judge(self, engine: Engine) -> None:
-        real = {key: np.concatenate(parts) for key, parts in self.real.items()}
+        real: dict[str, Any] = {key: np.concatenate(parts) for key, parts in self.real.items()}
         engine.state.metrics["evaluation"] = evaluate(
             **real,
             cases=self.cases,
