@@ -95,8 +95,8 @@ def train(task: Task) -> dict[str, Any]:
     """Steps of one training stage."""
     import torch
     from ignite.engine import Events
+    from monai.data import DataLoader, Dataset
     from monai.engines import SupervisedTrainer
-    from torch.utils.data import DataLoader
 
     from scripts.engines import EpochSeed, GradientClip
 
@@ -106,7 +106,7 @@ def train(task: Task) -> dict[str, Any]:
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=1,
-        train_data_loader=DataLoader(parts.pop("items"), batch_size=task.batch_size),
+        train_data_loader=DataLoader(Dataset(parts.pop("items")), batch_size=task.batch_size),
         train_handlers=[EpochSeed(23), GradientClip(network, 1.0)],
         decollate=False,
         **{name: part for name, part in parts.items() if name != "llm"},
@@ -161,7 +161,7 @@ def diffusion_stage(task: Task, count: int) -> dict[str, Any]:
     unet = StableDiffusionUNet(in_channels=8 if conditional else 4, context_dim=conditioner.context_dim)
     network = Denoiser(unet, conditioner)
     reports = [report(ehr, 365) for ehr in records(count)]
-    keys = {"concat_key": "baseline", "condition_key": "report"} if conditional else {}
+    keys: dict[str, Any] = {"concat_key": "baseline", "condition_key": "report"} if conditional else {}
     triples = zip(*latents, reports, strict=True)
     if conditional:
         conditioner.fit_statistics(reports)
@@ -179,8 +179,8 @@ def diffusion_stage(task: Task, count: int) -> dict[str, Any]:
 def infer(task: Task) -> dict[str, Any]:
     """One batch of ``inference.yaml``."""
     import torch
+    from monai.data import DataLoader, Dataset
     from monai.engines import SupervisedEvaluator
-    from torch.utils.data import DataLoader
 
     from scripts.diffusion import Denoiser, ProgressionInferer, ProgressionModel
     from scripts.ehr import report
@@ -194,7 +194,7 @@ def infer(task: Task) -> dict[str, Any]:
     model = ProgressionModel(StableDiffusionAutoencoder(), Denoiser(unet, conditioner)).eval()
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
-        val_data_loader=DataLoader([{"baseline": crops(1)[0], "report": reports[0]}]),
+        val_data_loader=DataLoader(Dataset([{"baseline": crops(1)[0], "report": reports[0]}])),
         network=model,
         inferer=ProgressionInferer(num_steps=DDIM_STEPS, num_runs=task.runs),
         prepare_batch=prepare_baseline_batch,

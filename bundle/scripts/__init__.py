@@ -1,1 +1,8 @@
 """What the NAMD bundle needs beyond MONAI, Ignite, transformers and peft."""
+
+import sys
+
+from scripts.errors import show_message_only
+
+# `python -m monai.bundle` has no place of its own for this; a program that sets its own hook afterwards keeps it.
+sys.excepthook = show_message_only

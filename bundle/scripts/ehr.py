@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from scripts.errors import UserError
+
 MISSING = frozenset({"", ".", ".m", ".n", ".s", "na", "n/a", "nan", "nat", "none", "null", "<na>"})
 """What tables write for "no value", SAS's special missing values among them; compared without regard to case."""
 
 
-class EHRError(ValueError):
+class EHRError(UserError):
     """An EHR that breaks its contract; the message lists every fault, one a line."""
 
 

@@ -35,6 +35,7 @@ from torch.utils.data import DistributedSampler
 from scripts.checkpoints import save_network
 from scripts.conditioning import ReportConditioner
 from scripts.data import to_hu
+from scripts.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -275,7 +276,7 @@ class Checkpoint:
             for name, item in self.objects.items():
                 item.load_state_dict(state[name])
         except (KeyError, RuntimeError, ValueError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{path}: does not fit this configuration ({str(error).splitlines()[0]}). "
                 "Give the run another --output_dir, or delete the file to start again."
             ) from error
@@ -309,7 +310,7 @@ class Checkpoint:
         idist.barrier()  # rank 0 may still be writing
         path = self.folder / "best.pt"
         if not path.is_file():
-            raise ValueError(
+            raise UserError(
                 f"{path}: not there, because no validation gave a finite {self.key_metric}. "
                 "Lower the learning rate, or look at the data."
             )
@@ -349,6 +350,14 @@ class LossTerms:
         ).attach(engine)
 
 
+class Handlers(list):
+    """Handlers that attach in their order, as one: MONAI looks for a ``_target_`` in each item of a list of handlers."""
+
+    def attach(self, engine: Engine) -> None:
+        for handler in self:
+            handler.attach(engine)
+
+
 def train_handlers(
     folder: str | Path,
     seed: int,
@@ -362,7 +371,7 @@ def train_handlers(
     ema: ExponentialAverage | None = None,
     loss: Any = None,
     extra: Sequence[Any] = (),
-) -> list[Any]:
+) -> Handlers:
     """The handlers of every training stage, in the order in which they must run.
 
     Only rank 0 writes, logs and draws; all ranks load.
@@ -380,7 +389,7 @@ def train_handlers(
             handlers.append(LossTerms(loss, folder))
     if validator is not None:
         handlers.append(Validation(interval=val_interval, validator=validator))
-    return [*handlers, checkpoint, *extra]
+    return Handlers([*handlers, checkpoint, *extra])
 
 
 class Validation(ValidationHandler):
@@ -462,12 +471,12 @@ def publish_autoencoder(checkpoint: Checkpoint, network: nn.Module, dataset: Any
     save_network(autoencoder, path, extra=best)
 
 
-def publish(checkpoint: Checkpoint, network: nn.Module, path: str | Path) -> None:
+def publish(checkpoint: Checkpoint, network: nn.Module, path: str | Path, dtype: str = "float32") -> None:
     """The best weights of ``network`` to ``path``."""
     best = checkpoint.load_best()
     if idist.get_rank() == 0:
         logger.info(f"Best epoch {best}; wrote {path}")
-        save_network(network, path, extra=best)
+        save_network(network, path, extra=best, dtype=dtype)
 
 
 def hu_error() -> Metric:
@@ -476,10 +485,14 @@ def hu_error() -> Metric:
 
 
 def publish_conditional(
-    checkpoint: Checkpoint, unet: nn.Module, conditioner: ReportConditioner, models_dir: str | Path
+    checkpoint: Checkpoint,
+    unet: nn.Module,
+    conditioner: ReportConditioner,
+    models_dir: str | Path,
+    dtype: str = "float32",
 ) -> None:
     """The best epoch's U-Net, and its prompts in peft's format with the context's statistics."""
-    publish(checkpoint, unet, Path(models_dir) / "unet_conditional.safetensors")
+    publish(checkpoint, unet, Path(models_dir) / "unet_conditional.safetensors", dtype)
     if idist.get_rank() == 0:
         conditioner.save_pretrained(Path(models_dir) / "conditioner")
 

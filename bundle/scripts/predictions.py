@@ -23,6 +23,7 @@ from monai.data import MetaTensor, decollate_batch
 from numpy.typing import NDArray
 
 from scripts.data import HU_WINDOW, from_hu, to_hu
+from scripts.errors import UserError
 from scripts.pictures import panel
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ MARK = "SYNTHETIC follow-up by NAMD, research use only"
 """Stands in the NIfTI header's ``descrip`` field of everything generated."""
 
 
-class PredictionError(ValueError):
+class PredictionError(UserError):
     """Predictions that are absent, damaged or at odds with each other; the message names the cases."""
 
 

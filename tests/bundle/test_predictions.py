@@ -1,14 +1,20 @@
-"""Reading predictions back: the values, the order, and what is said when something is amiss."""
+"""Predictions on disk: what is written where in the patient, what is done again, and what is read back."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from monai.data import DataLoader, Dataset, MetaTensor
+from PIL import Image
 
+from scripts import predictions
+from scripts.data import preprocessing, to_hu
 from scripts.evaluation import PredictionError, read_predictions
+from scripts.predictions import MARK, PredictionSaver, case_provenance, crop_affine, pending, provenance
 
 
 def write(folder: Path, case_id: str, hu: np.ndarray) -> None:
@@ -63,3 +69,154 @@ def test_damaged_files_are_named(tmp_path):
         (tmp_path / name / "samples.nii.gz").write_bytes(content)
         with pytest.raises(PredictionError, match="cannot be read"):
             read_predictions(tmp_path, [name])
+
+
+# --- where a crop lies in the patient
+
+OBLIQUE = np.array([[-0.6, 0.05, 0.1, 12.0], [0.04, -0.7, 0.0, -7.0], [0.02, 0.03, 1.5, 40.0], [0, 0, 0, 1]])
+
+
+def baseline_of(folder: Path, shape: tuple[int, int], size: int) -> MetaTensor:
+    """The preprocessed crop of an image whose every pixel has its own value, index * 2 - 1000 HU."""
+    hu = np.arange(shape[0] * shape[1]).reshape(*shape, 1) * 2 - 1000
+    nib.save(nib.Nifti1Image(hu.astype(np.int16), OBLIQUE), folder / "crop.nii.gz")
+    return preprocessing(["image"], size)({"image": str(folder / "crop.nii.gz")})["image"]
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (25, 25), (24, 25), (26, 20)])
+@pytest.mark.parametrize("size", [8, 15, 16, 20, 32])
+def test_crop_affine_puts_each_pixel_where_it_was(tmp_path: Path, shape: tuple[int, int], size: int) -> None:
+    """The pixel itself says which one it is; also where the image is smaller than the crop that is asked for."""
+    crop = baseline_of(tmp_path, shape, size)
+    affine = crop_affine(crop)
+    for pixel in ((0, 0), (crop.shape[1] - 1, crop.shape[2] - 1), (3, 5)):
+        index = np.unravel_index(int(round((float(to_hu(crop[0][pixel])) + 1000) / 2)), shape)
+        np.testing.assert_allclose(affine @ [*pixel, 0, 1], OBLIQUE @ [*index, 0, 1], atol=1e-6)
+
+
+# --- writing
+
+
+@pytest.fixture
+def samples() -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1, 1, (3, 16, 16)).astype(np.float32)
+
+
+def test_written_prediction(tmp_path: Path, samples: np.ndarray) -> None:
+    baseline = baseline_of(tmp_path, (24, 26), 16)
+    folder = PredictionSaver(tmp_path / "predictions", {"seed": 1}).save("a", baseline, samples)
+    assert folder == tmp_path / "predictions" / "a"
+    hu = samples * 700 - 300
+    expected = {
+        "samples": np.moveaxis(hu, 0, -1)[:, :, None],
+        "mean": hu.mean(axis=0)[..., None],
+        "std": hu.std(axis=0)[..., None],
+    }
+    for name, values in expected.items():
+        image = nib.load(folder / f"{name}.nii.gz")
+        np.testing.assert_allclose(image.get_fdata(), values, atol=0.501)
+        assert image.get_data_dtype() == np.int16 and image.header.get_xyzt_units()[0] == "mm"
+        assert image.header["descrip"].item().decode() == MARK and MARK.startswith("SYNTHETIC")
+        np.testing.assert_allclose(image.affine @ [0, 0, 0, 1], OBLIQUE @ [4, 5, 0, 1], atol=1e-5)
+        np.testing.assert_allclose(image.affine[:3, :3], OBLIQUE[:3, :3], atol=1e-6)
+    with Image.open(folder / "panel.png") as picture:
+        assert picture.info["Comment"] == MARK
+    assert {path.name for path in folder.parent.iterdir()} == {"a"}, "nothing temporary stays"
+    np.testing.assert_allclose(read_predictions(folder.parent, ["a"])[:, 0, 0], samples, atol=0.501 / 700)
+
+
+def test_a_prediction_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, samples: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline = baseline_of(tmp_path, (24, 24), 16)
+    saver = PredictionSaver(tmp_path / "predictions", {})
+    folder = saver.save("a", baseline, samples)
+    (folder / "old").touch()
+    before = (folder / "samples.nii.gz").read_bytes()
+
+    def no_picture(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(predictions, "panel", no_picture)
+        saver.save("a", baseline, -samples)
+    assert (folder / "samples.nii.gz").read_bytes() == before
+    saver.save("a", baseline, -samples)
+    np.testing.assert_allclose(read_predictions(folder.parent, ["a"])[:, 0, 0], -samples, atol=0.501 / 700)
+    assert not (folder / "old").exists() and [path.name for path in folder.parent.iterdir()] == ["a"]
+
+
+def test_a_batch_is_written_case_by_case(tmp_path: Path, tiny_dataset: Path) -> None:
+    """Each case gets its own samples, its own place, and a record of what it was made from."""
+    from ignite.engine import Engine
+
+    items = [
+        {"case_id": f"case-{index}", "baseline": str(tiny_dataset / f"{index}_t0.nii.gz"), "report": f"report {index}"}
+        for index in range(3)
+    ]
+    loader = DataLoader(Dataset(items, preprocessing(["baseline"], 16)), batch_size=2)
+    engine = Engine(lambda engine, batch: {"pred": batch["baseline"].as_tensor().repeat(1, 2, 1, 1) * 0.5})
+    made_by = {"models_sha256": "0", "seed": 1}
+    PredictionSaver(tmp_path, made_by).attach(engine)
+    assert pending(items, tmp_path, made_by) == items
+    engine.run(loader)
+    assert pending(items, tmp_path, made_by) == []
+    for item in items:
+        crop = preprocessing(["baseline"], 16)(item)["baseline"]
+        written = read_predictions(tmp_path, [item["case_id"]])
+        np.testing.assert_allclose(written[:, 0, 0], 0.5 * np.stack([crop[0]] * 2), atol=0.501 / 700)
+
+
+# --- what is done again
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    folder = tmp_path / "models"
+    (folder / "conditioner" / "set_0").mkdir(parents=True)
+    for name in (
+        "autoencoder.safetensors",
+        "unet_conditional.safetensors",
+        "conditioner/set_0/adapter_model.safetensors",
+    ):
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "part", ["autoencoder.safetensors", "unet_conditional.safetensors", "conditioner/set_0/adapter_model.safetensors"]
+)
+def test_other_weights_have_another_provenance(models: Path, part: str) -> None:
+    before = provenance(models, seed=1)
+    (models / part).write_text("trained again")
+    assert provenance(models, seed=1) != before
+
+
+def test_weights_that_do_not_generate_leave_predictions_valid(models: Path) -> None:
+    before = provenance(models, seed=1, num_runs=3)
+    assert before["seed"] == 1 and before["num_runs"] == 3
+    (models / "classifier.safetensors").write_text("trained after inference")
+    (models / "unet_unconditional.safetensors").write_text("not used any more")
+    assert provenance(models, seed=1, num_runs=3) == before
+    assert provenance(models, seed=2, num_runs=3) != before
+
+
+@pytest.mark.parametrize("change", ["crop", "report", "settings", "nothing"])
+def test_a_case_is_done_again_where_what_it_was_made_from_changed(
+    tmp_path: Path, samples: np.ndarray, change: str
+) -> None:
+    """Above all: another patient's crop that bears the same name never gets this patient's prediction."""
+    made_by: dict[str, Any] = {"models_sha256": "0", "guidance": 1.0}
+    item = {"case_id": "crop", "baseline": str(tmp_path / "crop.nii.gz"), "report": "age 60"}
+    baseline = baseline_of(tmp_path, (24, 24), 16)
+    saver = PredictionSaver(tmp_path / "predictions", made_by)
+    saver.save("crop", baseline, samples, case_provenance(made_by, item["baseline"], item["report"]))
+    if change == "crop":
+        (tmp_path / "elsewhere").mkdir()
+        baseline_of(tmp_path / "elsewhere", (24, 25), 16)
+        item["baseline"] = str(tmp_path / "elsewhere" / "crop.nii.gz")
+    elif change == "report":
+        item["report"] = "age 61"
+    elif change == "settings":
+        made_by["guidance"] = 2.0
+    assert pending([item], tmp_path / "predictions", made_by) == ([] if change == "nothing" else [item])

@@ -1,0 +1,265 @@
+"""The configurations: complete, composable, at home in any folder, and together the whole method."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigWorkflow
+from safetensors.torch import load_file
+
+from scripts.checkpoints import load_network, save_network
+from scripts.ehr import report
+
+BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
+STAGES = ("autoencoder", "unconditional", "conditional", "classifier")
+NAMES = [*(f"train_{stage}" for stage in STAGES), "inference", "evaluate"]
+RECORD = {"age": 66, "gender": 2, "sct_long_dia": 12.5, "sct_margins": 1}
+
+Make = Callable[..., ConfigWorkflow]
+
+
+def value(workflow: ConfigWorkflow, key: str) -> Any:
+    return workflow.parser.get_parsed_content(key)
+
+
+def bare(*names: str) -> ConfigWorkflow:
+    files = [str(BUNDLE / "configs" / f"{name}.yaml") for name in names]
+    workflow = ConfigWorkflow(files, logging_file=False)
+    workflow.initialize()
+    return workflow
+
+
+# --- complete
+
+
+@pytest.mark.parametrize("overlays", [(), ("small",)], ids=["alone", "small"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_property_that_monai_asks_for_is_there(
+    make_workflow: Make, trained: Path, tmp_path: Path, name: str, overlays: tuple[str, ...]
+) -> None:
+    workflow = make_workflow(name, tmp_path, *overlays, models_dir=str(trained / "models"))
+    assert workflow.check_properties() == []
+    assert Path(workflow.bundle_root) == BUNDLE and isinstance(workflow.network_def, torch.nn.Module)
+
+
+def test_metadata_follows_the_model_zoos_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    shared = Path(os.environ.get("NAMD_SHARED_DATA", BUNDLE.parents[1] / "shared" / "data"))
+    schema = shared / "model_zoo" / "meta_schema_20240725.json"
+    if not schema.is_file():
+        pytest.skip(f"{schema.name} is not in {shared} (NAMD_SHARED_DATA)")
+    metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
+    jsonschema.validate(metadata, json.loads(schema.read_text()))
+    assert metadata["schema"].endswith(schema.name)
+
+
+# --- defaults and overlays
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        ("autoencoder", {"learning_rate": 5e-5, "betas": [0.5, 0.9], "batch_size": 64, "max_epochs": 200}),
+        ("unconditional", {"learning_rate": 1e-4, "warmup_steps": 4000, "decay_steps": 100000, "batch_size": 16}),
+        ("conditional", {"learning_rate": 2e-5, "batch_size": 8, "max_epochs": 60, "seed": 23, "decay_steps": 0}),
+    ],
+)
+def test_defaults_are_the_papers(stage: str, settings: dict[str, Any]) -> None:
+    workflow = bare(f"train_{stage}")
+    assert {key: value(workflow, key) for key in settings} == settings
+    assert value(workflow, "rotations") == [0, 45, 90, 135, 180] and value(workflow, "image_size") == 64
+    shape = "autoencoder_shape" if stage == "autoencoder" else "unet_shape"
+    assert stage == "conditional" or value(workflow, shape) == {}, "Stable Diffusion 1.5's, written in networks.py"
+
+
+@pytest.mark.parametrize("overlays", [("small",), ("small", "demo")], ids=lambda overlays: overlays[-1])
+@pytest.mark.parametrize("stage", STAGES)
+def test_schedules_are_looked_up_by_stage(stage: str, overlays: tuple[str, ...]) -> None:
+    table = yaml.safe_load((BUNDLE / "configs" / f"{overlays[-1]}.yaml").read_text())["schedules"]
+    workflow = bare(f"train_{stage}", *overlays)
+    assert {key: value(workflow, key) for key in table[stage]} == table[stage]
+    assert 0 <= table[stage]["warmup_steps"] < table[stage]["decay_steps"]
+
+
+def test_the_ablation_removes_two_losses_and_nothing_else(make_workflow: Make, tmp_path: Path) -> None:
+    whole = value(make_workflow("train_autoencoder", tmp_path, "small"), "loss_function")
+    ablated = value(make_workflow("train_autoencoder", tmp_path, "small", "no_alignment"), "loss_function")
+    assert ablated.weights == {**whole.weights, "alignment": 0.0, "prediction": 0.0}
+    assert whole.weights["alignment"] == 1.0 and whole.weights["prediction"] == 0.2
+    assert ablated.perceptual_samples == whole.perceptual_samples
+
+
+def test_settings_are_overridden_at_any_depth(make_workflow: Make, tmp_path: Path) -> None:
+    overrides = {"seed": 7, "optimizer::weight_decay": 0.5, "train::trainer::max_epochs": 11}
+    workflow = make_workflow("train_classifier", tmp_path, "small", **overrides)
+    assert value(workflow, "optimizer").param_groups[0]["weight_decay"] == 0.5
+    assert workflow.trainer.state.max_epochs == 11 and value(workflow, "train::sampler").seed == 7
+
+
+# --- the whole method
+
+
+@pytest.fixture(scope="module")
+def run(make_workflow: Make, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of all stages, with predictions and evaluation."""
+    folder = tmp_path_factory.mktemp("whole")
+    shutil.copytree(trained / "models", folder / "models")
+    for name in ("inference", "evaluate"):
+        make_workflow(name, folder, "small").run()
+    return folder
+
+
+def test_each_stage_builds_on_the_one_before(trained: Path) -> None:
+    names = ("autoencoder", "unet_unconditional", "unet_conditional", "classifier")
+    networks = [load_network(trained / "models" / f"{name}.safetensors") for name in names]
+    kinds = ["StableDiffusionAutoencoder", "StableDiffusionUNet", "StableDiffusionUNet", "NoduleClassifier"]
+    assert [type(network).__name__ for network in networks] == kinds
+    assert (networks[1].config["in_channels"], networks[2].config["in_channels"]) == (4, 8)
+    assert networks[1].config["context_dim"] == networks[2].config["context_dim"] == 16
+
+
+def test_predictions_lie_where_the_baseline_lies(run: Path, tiny_dataset: Path) -> None:
+    cases = json.loads((tiny_dataset / "datalist.json").read_text())["test"]
+    assert {path.name for path in (run / "predictions").iterdir()} == {case["case_id"] for case in cases}
+    for case in cases:
+        folder = run / "predictions" / case["case_id"]
+        files = {"samples.nii.gz", "mean.nii.gz", "std.nii.gz", "panel.png", "provenance.json"}
+        assert {path.name for path in folder.iterdir()} == files
+        baseline, samples = nib.load(tiny_dataset / case["baseline"]), nib.load(folder / "samples.nii.gz")
+        assert samples.shape == (32, 32, 1, 3)
+        np.testing.assert_allclose(samples.affine[:3, :3], baseline.affine[:3, :3], atol=1e-6)
+        np.testing.assert_allclose(samples.affine @ [0, 0, 0, 1], baseline.affine @ [48, 48, 0, 1], atol=1e-4)
+        assert samples.header["descrip"].item().startswith(b"SYNTHETIC")
+        hu = samples.get_fdata()
+        assert hu.min() >= -1000 and hu.max() <= 400 and hu.std(axis=-1).max() > 0
+        np.testing.assert_allclose(nib.load(folder / "mean.nii.gz").get_fdata(), hu.mean(axis=-1), atol=1.0)
+
+
+def test_what_is_done_is_not_done_again_and_other_weights_are(make_workflow: Make, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    samples = tmp_path / "run" / "predictions" / "patient-9_n1" / "samples.nii.gz"
+    before, written = samples.read_bytes(), samples.stat().st_mtime_ns
+    again = make_workflow("inference", tmp_path / "run", "small")
+    again.run()
+    assert len(again.dataset) == 0 and samples.stat().st_mtime_ns == written
+
+    shutil.rmtree(tmp_path / "run" / "predictions" / "patient-10_n1")
+    rest = make_workflow("inference", tmp_path / "run", "small")
+    rest.run()
+    assert len(rest.dataset) == 1 and samples.stat().st_mtime_ns == written
+
+    path = tmp_path / "run" / "models" / "autoencoder.safetensors"
+    autoencoder = load_network(path)
+    autoencoder.latent_scale.mul_(0.5)
+    save_network(autoencoder, path)
+    other = make_workflow("inference", tmp_path / "run", "small")
+    other.run()
+    assert len(other.dataset) == 3 and samples.read_bytes() != before
+
+
+def test_a_case_is_the_same_alone_and_in_its_section(make_workflow: Make, run: Path, tmp_path: Path) -> None:
+    """One case a batch, in another folder: the same samples, but for the rounding to whole HU."""
+    shutil.copytree(run / "models", tmp_path / "models")
+    make_workflow("inference", tmp_path, batch_size=1).run()
+    for case in ("patient-9_n1", "patient-11_n1"):
+        first, second = (
+            nib.load(folder / "predictions" / case / "samples.nii.gz").get_fdata() for folder in (run, tmp_path)
+        )
+        np.testing.assert_allclose(first, second, atol=1.0)
+
+
+def test_evaluation_judges_every_method(run: Path) -> None:
+    assert (run / "evaluation" / "report.html").stat().st_size > 1000
+    result = json.loads((run / "evaluation" / "metrics.json").read_text())
+    methods = {"real_baseline", "real_follow_up", "reconstructed_follow_up", "NAMD"}
+    assert methods <= result["methods"].keys()
+    for scores in result["methods"].values():
+        for metric in ("auroc", "auprc", "lpips", "fid"):
+            assert scores[metric].keys() >= {"mean", "std", "ci95"}
+    generated = result["methods"]["NAMD"]
+    assert generated["n_runs"] == 3 and all(generated[metric]["std"] is not None for metric in ("auroc", "lpips"))
+    with (run / "evaluation" / "predictions.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["method"] == "NAMD"]
+    cases = [f"patient-{index}_n1" for index in (9, 10, 11)]
+    assert sorted((row["case_id"], row["run"]) for row in rows) == sorted((c, str(r)) for c in cases for r in range(3))
+
+
+# --- a bundle somewhere else, from the command line
+
+WITHOUT_INSTALLATION = """
+import runpy, sys
+sys.path[:] = [path for path in sys.path if path and not path.startswith({checkout!r} + "/bundle")]
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
+try:
+    import scripts
+except ImportError:
+    sys.argv[0] = "monai.bundle"
+    runpy.run_module("monai.bundle", run_name="__main__")
+else:
+    sys.exit("scripts is still importable")
+"""
+
+
+def test_a_copied_bundle_runs_with_its_own_code_and_weights(
+    trained: Path, tiny_dataset: Path, tiny_llm: Path, tmp_path: Path
+) -> None:
+    """One crop and its record, from another folder, with nothing of the project installed and no PYTHONPATH."""
+    copy, here = tmp_path / "elsewhere" / "namd", tmp_path / "here"
+    shutil.copytree(BUNDLE, copy, ignore=shutil.ignore_patterns("models", "__pycache__"))
+    shutil.copytree(trained / "models", copy / "models")
+    here.mkdir()
+    (here / "ehr.json").write_text(json.dumps(RECORD))
+    shutil.copy(tiny_dataset / "4_t0.nii.gz", here / "crop.nii.gz")
+    settings = {
+        "config_file": copy / "configs" / "inference.yaml",
+        "image": "crop.nii.gz",
+        "ehr": "ehr.json",
+        "interval_days": 400,
+        "image_size": 32,
+        "num_runs": 2,
+        "num_steps": 3,
+        "conditioner_arguments": {"llm": str(tiny_llm)},
+        "device": "$torch.device('cpu')",
+    }
+    arguments = [part for key, setting in settings.items() for part in (f"--{key}", str(setting))]
+    code = WITHOUT_INSTALLATION.format(checkout=str(BUNDLE.parent))
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, "run", *arguments],
+        cwd=here,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert "1 cases generated, all in ./runs/default/predictions" in result.stdout, "the bundle's logging.conf"
+    folder = here / "runs" / "default" / "predictions" / "crop"
+    assert nib.load(folder / "samples.nii.gz").shape == (32, 32, 1, 2)
+    # what was asked for is what came: the same from the Python interface
+    from scripts.data import from_hu, preprocessing
+    from scripts.diffusion import ProgressionInferer, load_progression_model
+
+    model = load_progression_model(copy / "models", llm=tiny_llm)
+    crop = preprocessing(["image"], 32)({"image": str(here / "crop.nii.gz")})["image"]
+    expected = ProgressionInferer(num_steps=3, num_runs=2)(crop[None], model, [report(RECORD, 400)])[0]
+    written = from_hu(np.moveaxis(nib.load(folder / "samples.nii.gz").get_fdata()[:, :, 0], -1, 0))
+    np.testing.assert_allclose(written, expected, atol=1.01 / 700)
+
+
+def test_weights_open_without_this_project(trained: Path) -> None:
+    for path in sorted((trained / "models").rglob("*.safetensors")):
+        assert all(tensor.isfinite().all() for tensor in load_file(path).values()), path.name
