@@ -50,7 +50,7 @@ $(RUN)/phantom/cohort.csv: $(READY) $(wildcard data_prep/phantom/*.py)
 	$(PY) -m data_prep phantom $(RUN)/phantom
 
 $(RUN)/dataset/datalist.json: $(COHORT) $(wildcard data_prep/*.py) | $(READY)
-	$(PY) -m data_prep cohort $(COHORT) --out $(RUN)/dataset
+	$(PY) -m data_prep cohort $(COHORT) --out $(RUN)/dataset $(COHORT_OPTIONS)
 	$(PY) -m data_prep check $(RUN)/dataset --picture $(RUN)/dataset.png
 	touch $@
 
@@ -83,8 +83,13 @@ $(RUN)/evaluation/report.html: $(RUN)/predictions/done $(RUN)/models/classifier.
 $(RUN)/report.html: $(RUN)/evaluation/report.html
 	cp $< $@
 
+# The weights that come with the bundle. LIDC-progression's follow-ups, outcomes and records are simulated.
 lidc:
-	$(MAKE) $(CURDIR)/runs/lidc/report.html RUN=$(CURDIR)/runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT)
+	$(MAKE) runs/lidc/report.html RUN=runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT) \
+	  COHORT_OPTIONS='--name LIDC-progression --simulated "follow-ups, outcomes and records are simulated"'
+	cp runs/lidc/models/autoencoder.safetensors runs/lidc/models/unet_conditional.safetensors \
+	  runs/lidc/models/classifier.safetensors bundle/models/
+	rm -rf bundle/models/conditioner && cp -r runs/lidc/models/conditioner bundle/models/
 
 clean:
 	rm -rf runs

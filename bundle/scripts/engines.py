@@ -351,7 +351,7 @@ class LossTerms:
 
 
 class Handlers(list):
-    """Handlers that attach in their order, as one: MONAI looks for a ``_target_`` in each item of a list of handlers."""
+    """Handlers that attach in their order, as one: MONAI wants a ``_target_`` in each item of a list of handlers."""
 
     def attach(self, engine: Engine) -> None:
         for handler in self:
@@ -462,10 +462,11 @@ def publish_autoencoder(checkpoint: Checkpoint, network: nn.Module, dataset: Any
     best = checkpoint.load_best()
     if idist.get_rank() != 0:
         return
-    autoencoder: Any = network.autoencoder.cpu().eval()  # type: ignore[operator, union-attr]
+    autoencoder: Any = network.autoencoder.eval()  # type: ignore[operator, union-attr]
+    device = autoencoder.latent_scale.device  # where it trained: on a CPU, the other ranks would lose patience
     with torch.no_grad():
         batches = DataLoader(dataset, batch_size=64)
-        latents = torch.cat([autoencoder.encode(prepare_crop_batch(batch)[0])[0] for batch in batches])
+        latents = torch.cat([autoencoder.encode(prepare_crop_batch(batch, device)[0])[0].cpu() for batch in batches])
     autoencoder.latent_scale.fill_(1.0 / latents.std())
     logger.info(f"Latent scale {float(autoencoder.latent_scale):.4f}; best epoch {best}; wrote {path}")
     save_network(autoencoder, path, extra=best)

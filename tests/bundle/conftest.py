@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from monai.bundle import ConfigWorkflow
 
 
@@ -24,6 +25,9 @@ def embedded_llm() -> tuple[Any, Any]:
     model, tokenizer, _ = load_language_model("embedded")
     return model, tokenizer
 
+
+settings.register_profile("no deadline", deadline=None)  # the first example pays for imports, and machines are busy
+settings.load_profile("no deadline")
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 
@@ -115,7 +119,7 @@ class MakeWorkflow(Protocol):
 @pytest.fixture(scope="session")
 def make_workflow(tiny_dataset: Path, tiny_llm: Path) -> MakeWorkflow:
     """A configuration as `python -m monai.bundle run` would make it, on the tiny dataset with tiny networks."""
-    settings: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "dataset_dir": str(tiny_dataset),
         "image_size": 32,
         "conditioner_arguments": {"llm": str(tiny_llm)},
@@ -127,6 +131,8 @@ def make_workflow(tiny_dataset: Path, tiny_llm: Path) -> MakeWorkflow:
         "warmup_steps": 2,
         "decay_steps": 6,
         "val_interval": 1,
+        "prompt_steps": -1,
+        "weights_dtype": "float32",
         "num_runs": 3,
         "num_steps": 4,
         "resamples": 20,
@@ -136,7 +142,7 @@ def make_workflow(tiny_dataset: Path, tiny_llm: Path) -> MakeWorkflow:
         files = [str(CONFIGS / f"{part}.yaml") for part in (name, *overlays)]
         kind = "train" if name.startswith("train") else "infer"
         places = {"output_dir": str(output_dir), "models_dir": str(output_dir / "models")}
-        overrides = {**settings, **places, **overrides}
+        overrides = {**defaults, **places, **overrides}
         workflow = ConfigWorkflow(files, workflow_type=kind, logging_file=False, **overrides)
         workflow.initialize()
         return workflow

@@ -38,6 +38,17 @@ def test_round_trip(network: Any, tmp_path: Path) -> None:
     state = again.state_dict()
     assert state.keys() == network.state_dict().keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
+    assert [path.name for path in tmp_path.iterdir()] == ["network.safetensors"], "nothing temporary stays"
+
+
+def test_half_as_large_a_file_rebuilds_a_network_in_single_precision(tmp_path: Path) -> None:
+    network = NoduleClassifier(**CLASSIFIER)
+    path = save_network(network, tmp_path / "half.safetensors", dtype="float16")
+    with safe_open(path, framework="pt") as file:
+        assert file.get_tensor("head.weight").dtype == torch.float16
+    for name, tensor in load_network(path).state_dict().items():
+        assert tensor.dtype == torch.float32
+        torch.testing.assert_close(tensor, network.state_dict()[name], atol=1e-6, rtol=2**-11)
 
 
 def test_the_latent_scale_is_in_the_file(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from scripts.conditioning import NULL_REPORT, ConditionerError, ReportConditioner, load_language_model
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
+
+from scripts.conditioning import NULL_REPORT, ConditionerError, ReportConditioner, load_language_model
 
 REPORTS = [
     "62-year-old man with emphysema. Longest diameter 12 mm.",

@@ -98,7 +98,7 @@ def test_the_ablation_removes_two_losses_and_nothing_else(make_workflow: Make, t
     whole = value(make_workflow("train_autoencoder", tmp_path, "small"), "loss_function")
     ablated = value(make_workflow("train_autoencoder", tmp_path, "small", "no_alignment"), "loss_function")
     assert ablated.weights == {**whole.weights, "alignment": 0.0, "prediction": 0.0}
-    assert whole.weights["alignment"] == 1.0 and whole.weights["prediction"] == 0.2
+    assert whole.weights["alignment"] > 0 and whole.weights["prediction"] > 0
     assert ablated.perceptual_samples == whole.perceptual_samples
 
 

@@ -68,7 +68,7 @@ class ToyUNet(nn.Module):
 
 
 def toy() -> ProgressionModel:
-    return ProgressionModel(ToyAutoencoder(), Denoiser(ToyUNet(), Reader()))  # type: ignore[arg-type]
+    return ProgressionModel(ToyAutoencoder(), Denoiser(ToyUNet(), Reader()))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def model() -> ProgressionModel:
     with torch.no_grad():
         for parameter in unet.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    return ProgressionModel(autoencoder, Denoiser(unet, Reader())).eval()  # type: ignore[arg-type]
+    return ProgressionModel(autoencoder, Denoiser(unet, Reader())).eval()
 
 
 def crops(count: int, size: int = 32) -> Tensor:
@@ -113,11 +113,11 @@ def test_training_noises_by_the_closed_form_and_appends_the_baseline() -> None:
         return noise
 
     timesteps = torch.tensor([0, 499, 999])
-    NoiseInferer()(latent, network, noise, timesteps, condition=REPORTS, concat=baseline)  # type: ignore[arg-type]
+    NoiseInferer()(latent, network, noise, timesteps, condition=REPORTS, concat=baseline)
     expected = torch.cat([kept.sqrt() * latent + (1 - kept).sqrt() * noise, baseline], dim=1)
     torch.testing.assert_close(seen["x"], expected, atol=1e-5, rtol=1e-4)
     assert seen["timesteps"] is timesteps and seen["condition"] is REPORTS
-    NoiseInferer()(latent, network, noise, timesteps)  # type: ignore[arg-type]
+    NoiseInferer()(latent, network, noise, timesteps)
     assert seen["x"].shape == latent.shape and seen["condition"] is None
 
 
@@ -161,7 +161,7 @@ def test_samples_are_those_of_diffusers_ddim(num_steps: int, guidance: float) ->
     network, baseline = toy(), crops(2, 8)
     images = ProgressionInferer(num_steps, num_runs=3, guidance=guidance)(baseline, network, REPORTS[:2])
     unet, scheduler = ToyUNet(), diffusers_ddim(num_steps)
-    latents, encoded = network.denoiser.unet.seen[0].chunk(2, dim=1)  # type: ignore[union-attr, index]
+    latents, encoded = network.denoiser.unet.seen[0].chunk(2, dim=1)
     torch.testing.assert_close(encoded, network.autoencoder.encode_stage_2_inputs(baseline).repeat_interleave(3, 0))
     context, null = Reader()(REPORTS[:2]).repeat_interleave(3, 0), Reader().null_context(6)
     for step in scheduler.timesteps:
@@ -176,7 +176,7 @@ def test_guidance_of_one_runs_the_network_once_a_step() -> None:
     network, guided = toy(), toy()
     ProgressionInferer(5, num_runs=1)(crops(1, 8), network, REPORTS[:1])
     ProgressionInferer(5, num_runs=1, guidance=2.0)(crops(1, 8), guided, REPORTS[:1])
-    counts = [len(each.denoiser.unet.seen) for each in (network, guided)]  # type: ignore[union-attr, arg-type]
+    counts = [len(each.denoiser.unet.seen) for each in (network, guided)]
     assert counts == [5, 10]
 
 
@@ -219,7 +219,7 @@ def test_runs_cases_and_seeds_have_their_own_noise() -> None:
     for seed in (23, 24):
         network = toy()
         ProgressionInferer(1, num_runs=4, seed=seed)(crops(2, 32), network)
-        noise.append(network.denoiser.unet.seen[0][:, :4])  # type: ignore[union-attr, index]
+        noise.append(network.denoiser.unet.seen[0][:, :4])
     rows = torch.cat(noise).flatten(1)
     assert rows.shape == (16, 4 * 32 * 32)
     correlation = torch.corrcoef(rows) - torch.eye(16)
@@ -244,7 +244,7 @@ def test_rounding_of_pixels_does_not_change_the_noise() -> None:
     for shift in (0.0, 1e-7):
         network = toy()
         ProgressionInferer(1, num_runs=1)(torch.full((1, 1, 8, 8), 0.25) + shift, network)
-        noise.append(network.denoiser.unet.seen[0][:, :4])  # type: ignore[union-attr, index]
+        noise.append(network.denoiser.unet.seen[0][:, :4])
     assert torch.equal(*noise)
 
 

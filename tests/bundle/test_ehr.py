@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from scripts.ehr import (
     EHR_FEATURES,
     FEATURES,

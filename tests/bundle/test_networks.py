@@ -116,7 +116,7 @@ def test_default_shapes_are_stable_diffusion_15s() -> None:
     folded = autoencoder_from_diffusers(theirs.state_dict(), num_levels=4)
     assert shapes(autoencoder.state_dict()) == shapes(folded)
     assert count(autoencoder) == 83_653_863 - 2 * 128 * 9 - 2 * (128 * 9 + 1), "two colours fewer in, two fewer out"
-    assert StableDiffusionUNet.__init__.__defaults__[2] == 2560, "MedGemma's hidden size"  # type: ignore[misc,index]
+    assert StableDiffusionUNet.__init__.__defaults__[2] == 2560, "MedGemma's hidden size"
 
 
 def count(network: nn.Module) -> int:

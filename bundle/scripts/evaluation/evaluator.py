@@ -22,6 +22,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from scripts.data import to_hu
 from scripts.evaluation import figures, metrics
 from scripts.evaluation.features import FeatureExtractor
 from scripts.evaluation.metrics import Array
@@ -135,6 +136,7 @@ def evaluate(
         "feature_extractors": {"lpips": judge.perceptual.name, "fid": judge.features.name},
         "bootstrap": {"unit": "patient", "resamples": resamples, "seed": seed},
         **score_methods(methods, judge, main),
+        "reconstruction_mae_hu": _error_hu(reconstructed_follow_up, follow_up),
         "command": command or shlex.join(sys.orig_argv),
         "created": datetime.now(UTC).isoformat(timespec="minutes"),
         "versions": _versions(),
@@ -142,6 +144,11 @@ def evaluate(
     latents = {title: judge.apply(encoder, baseline) for title, encoder in (encoders or {}).items()}
     _write(Path(output_dir), result, _table(methods, known), _draw(methods, known, latents, main))
     return result
+
+
+def _error_hu(images: Array | None, real: Array) -> float | None:
+    """Mean absolute error in HU, inside the window."""
+    return None if images is None else float(np.abs(to_hu(images) - to_hu(real)).mean())
 
 
 class Judge:
