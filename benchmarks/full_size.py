@@ -98,7 +98,7 @@ def train(task: Task) -> dict[str, Any]:
     from monai.data import DataLoader, Dataset
     from monai.engines import SupervisedTrainer
 
-    from scripts.engines import EpochSeed, GradientClip
+    from scripts.handlers import EpochSeed, GradientClip
 
     count = task.batch_size * task.steps
     parts = autoencoder_stage(task, count) if task.stage == Stage.autoencoder else diffusion_stage(task, count)

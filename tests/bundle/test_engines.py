@@ -28,19 +28,21 @@ from scripts import engines
 from scripts.checkpoints import read_metadata
 from scripts.data import crops, preprocessing
 from scripts.engines import (
-    Checkpoint,
-    EpochSeed,
-    ExponentialAverage,
-    FreezePrompts,
-    GradientClip,
     LatentPrepareBatch,
-    Validation,
     epoch_sampler,
     hu_error,
     prepare_baseline_batch,
     prepare_crop_batch,
     validation_loss,
     warmup_cosine,
+)
+from scripts.handlers import (
+    Checkpoint,
+    EpochSeed,
+    ExponentialAverage,
+    FreezePrompts,
+    GradientClip,
+    Validation,
 )
 from scripts.networks import StableDiffusionAutoencoder
 

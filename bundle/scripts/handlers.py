@@ -1,0 +1,329 @@
+"""Ignite handlers of the training stages: seeds, averages, checkpoints, logs.
+
+Randomness is a function of the seed and the epoch alone, and a checkpoint is written at the end of every epoch, so a
+run that was interrupted and resumed ends with the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+from monai.data.utils import set_rnd
+from monai.engines import Evaluator, IterationEvents
+from monai.handlers import LrScheduleHandler, StatsHandler, TensorBoardStatsHandler, ValidationHandler
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from scripts.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+class EpochSeed:
+    """Seeds Python, NumPy, torch and the dataset's transforms at each epoch's start from ``seed`` and the epoch."""
+
+    def __init__(self, seed: int, dataset: Any = None) -> None:
+        self.seed = seed
+        self.dataset = dataset
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        # ranks of one job draw different noise
+        seed = int(np.random.SeedSequence([self.seed, engine.state.epoch, idist.get_rank()]).generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        if self.dataset is not None:
+            set_rnd(self.dataset, seed)
+
+
+class GradientClip:
+    """Clips the global gradient norm after each backward pass."""
+
+    def __init__(self, network: nn.Module, max_norm: float) -> None:
+        self.network = network
+        self.max_norm = max_norm
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+
+
+class ExponentialAverage:
+    """An exponential moving average of a module's weights; with ``decay`` 0, the module itself.
+
+    The decay warms up as min(decay, (1 + n) / (10 + n)) over updates n, so that short runs are averaged too.
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.0) -> None:
+        self.decay = decay
+        self.source = module
+        self.averaged = AveragedModel(module, multi_avg_fn=self._update, use_buffers=False) if decay else None
+
+    @property
+    def module(self) -> nn.Module:
+        """The module to validate and to export."""
+        return self.source if self.averaged is None else self.averaged.module
+
+    def _update(self, averaged: Any, current: Any, count: Any) -> None:
+        decay = min(self.decay, (1.0 + float(count)) / (10.0 + float(count)))
+        torch._foreach_lerp_(averaged, current, 1.0 - decay)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.source)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.averaged is None else self.averaged.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state)
+
+
+class FreezePrompts:
+    """Ends the prompts' training after ``steps`` iterations; from then on each context is computed once a case.
+
+    A negative ``steps`` leaves them to learn to the end. Attach it after the checkpoint: it acts on what was resumed.
+
+    Args:
+        conditioner: a :class:`scripts.conditioning.ReportConditioner`.
+        steps: iterations.
+        reports: of the training; their contexts are computed here, all at once. Left to the batches that ask first,
+            padding would make the last bits depend on whether and when the run was interrupted.
+    """
+
+    def __init__(self, conditioner: Any, steps: int, reports: Sequence[str] = ()) -> None:
+        self.conditioner = conditioner
+        self.steps = steps
+        self.reports = list(reports)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if 0 <= self.steps <= engine.state.iteration and self.conditioner.prompts.requires_grad:
+            self.conditioner.requires_grad_(False)
+            self.conditioner.prompts.grad = None  # or the optimiser would go on moving them
+            if self.reports:
+                self.conditioner.encode(self.reports)
+
+
+class Checkpoint:
+    """Writes everything that training needs after each epoch, keeps the best, stops early, and resumes at the start.
+
+    ``folder/last.pt`` (opens with ``weights_only=True``) holds all of ``objects`` after the last whole epoch,
+    ``folder/best.pt`` the ``best`` objects of the epoch with the lowest ``key_metric``. Both are written under a
+    temporary name first.
+
+    Args:
+        folder: of this stage.
+        objects: name to object with ``state_dict`` and ``load_state_dict``.
+        best: the part of the state that is kept from the best epoch.
+        evaluator: validation engine whose ``state.metrics[key_metric]`` is compared, lower is better; without one
+            the last epoch is the best.
+        patience: epochs without improvement after which training stops, at the next validation; 0 never.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        objects: Mapping[str, Any],
+        best: Mapping[str, Any],
+        evaluator: Engine | None = None,
+        key_metric: str = "val_loss",
+        patience: int = 0,
+    ) -> None:
+        self.folder = Path(folder)
+        self.objects = dict(objects)
+        self.best = dict(best)
+        self.evaluator = evaluator
+        self.key_metric = key_metric
+        self.patience = patience
+        self.progress: dict[str, Any] = {
+            "epoch": 0,
+            "iteration": 0,
+            "best_value": float("inf"),
+            "best_epoch": 0,
+            "stopped": False,
+        }
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.resume)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def resume(self, engine: Engine) -> None:
+        """Loads ``last.pt`` where there is one."""
+        path = self.folder / "last.pt"
+        if not path.is_file():
+            return
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            for name, item in self.objects.items():
+                item.load_state_dict(state[name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{path}: does not fit this configuration ({str(error).splitlines()[0]}). "
+                "Give the run another --output_dir, or delete the file to start again."
+            ) from error
+        self.progress = state["progress"]
+        engine.state.epoch, engine.state.iteration = self.progress["epoch"], self.progress["iteration"]
+        logger.info(f"Resumed after epoch {self.progress['epoch']} from {path}")
+        if self.progress["stopped"]:
+            engine.terminate()
+
+    def save(self, engine: Engine) -> None:
+        """After validation: notes whether this epoch is the best, writes, and stops early where it is time."""
+        self.progress |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        value = self._value()
+        if value is not None:
+            if value < self.progress["best_value"]:
+                self.progress |= {"best_value": value, "best_epoch": engine.state.epoch}
+                self._write("best.pt", self.best)
+            elif self.patience and engine.state.epoch - self.progress["best_epoch"] >= self.patience:
+                self.progress["stopped"] = True
+        self._write("last.pt", self.objects)
+        if self.progress["stopped"]:
+            logger.info(f"No better than epoch {self.progress['best_epoch']} for {self.patience} epochs: stopping")
+            engine.terminate()
+
+    def load_best(self) -> dict[str, Any]:
+        """Puts the best epoch's state into the ``best`` objects; returns its ``{"epoch", "val_loss"}``.
+
+        Raises:
+            ValueError: no epoch was the best, as where every loss is NaN.
+        """
+        idist.barrier()  # rank 0 may still be writing
+        path = self.folder / "best.pt"
+        if not path.is_file():
+            raise UserError(
+                f"{path}: not there, because no validation gave a finite {self.key_metric}. "
+                "Lower the learning rate, or look at the data."
+            )
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for name, item in self.best.items():
+            item.load_state_dict(state[name])
+        return {"epoch": state["progress"]["best_epoch"], self.key_metric: state["progress"]["best_value"]}
+
+    def _value(self) -> float | None:
+        """The last validation's key metric, None where this epoch was not validated."""
+        if self.evaluator is None:
+            return -float(self.progress["epoch"])
+        return self.evaluator.state.metrics.pop(self.key_metric, None)
+
+    def _write(self, name: str, objects: Mapping[str, Any]) -> None:
+        if idist.get_rank() != 0:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = {key: item.state_dict() for key, item in objects.items()} | {"progress": dict(self.progress)}
+        torch.save(state, self.folder / f"{name}.partial")
+        os.replace(self.folder / f"{name}.partial", self.folder / name)
+
+
+class LossTerms:
+    """Writes the parts of a composed loss (its ``terms``) to TensorBoard at each iteration."""
+
+    def __init__(self, loss: Any, folder: str | Path) -> None:
+        self.loss = loss
+        self.folder = folder
+
+    def attach(self, engine: Engine) -> None:
+        TensorBoardStatsHandler(
+            log_dir=str(self.folder),
+            iteration_log=True,
+            epoch_log=False,
+            output_transform=lambda _: {f"loss_{name}": float(value) for name, value in self.loss.terms.items()},
+        ).attach(engine)
+
+
+class Handlers(list):
+    """Handlers that attach in their order, as one: MONAI wants a ``_target_`` in each item of a list of handlers."""
+
+    def attach(self, engine: Engine) -> None:
+        for handler in self:
+            handler.attach(engine)
+
+
+def train_handlers(
+    folder: str | Path,
+    seed: int,
+    dataset: Any,
+    network: nn.Module,
+    lr_scheduler: Any,
+    checkpoint: Checkpoint,
+    validator: Evaluator | None = None,
+    val_interval: int = 1,
+    max_norm: float = 1.0,
+    ema: ExponentialAverage | None = None,
+    loss: Any = None,
+    extra: Sequence[Any] = (),
+) -> Handlers:
+    """The handlers of every training stage, in the order in which they must run.
+
+    Only rank 0 writes, logs and draws; all ranks load.
+    """
+    handlers: list[Any] = [EpochSeed(seed, dataset), GradientClip(network, max_norm)]
+    if lr_scheduler is not None:
+        handlers.append(LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False))
+    if ema is not None:
+        handlers.append(ema)
+    if idist.get_rank() == 0:
+        handlers += [Progress(lambda output: {"loss": _loss(output)})]
+        handlers.append(StatsHandler(iteration_log=False, output_transform=_loss, tag_name="train_loss"))
+        handlers.append(TensorBoardStatsHandler(log_dir=str(folder), output_transform=_loss, tag_name="train_loss"))
+        if hasattr(loss, "terms"):
+            handlers.append(LossTerms(loss, folder))
+    if validator is not None:
+        handlers.append(Validation(interval=val_interval, validator=validator))
+    return Handlers([*handlers, checkpoint, *extra])
+
+
+class Validation(ValidationHandler):
+    """MONAI's, but after the last epoch too, so that every run has a best epoch."""
+
+    def attach(self, engine: Engine) -> None:
+        def due(engine: Engine, epoch: int) -> bool:
+            return epoch % self.interval == 0 or epoch == engine.state.max_epochs
+
+        engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=due), self)
+
+
+class Progress(ProgressBar):
+    """Ignite's progress bar, silent where nobody watches (no terminal)."""
+
+    def __init__(self, output_transform: Callable[[Any], dict[str, float]] | None) -> None:
+        super().__init__(disable=None)
+        self.output_transform = output_transform
+
+    def attach(self, engine: Engine) -> None:  # type: ignore[override]
+        super().attach(engine, output_transform=self.output_transform)
+
+
+def validation_handlers(folder: str | Path) -> list[Any]:
+    """Validation's log lines and TensorBoard curves."""
+    if idist.get_rank() != 0:
+        return []
+    return [StatsHandler(iteration_log=False), TensorBoardStatsHandler(log_dir=str(folder), iteration_log=False)]
+
+
+def _loss(output: Any) -> float:
+    first = output[0] if isinstance(output, Sequence) else output
+    return first["loss"].item()
