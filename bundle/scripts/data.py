@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.data import Dataset
@@ -107,17 +108,18 @@ def inference_items(
     image: str | Path | None = None,
     ehr: str | Path | None = None,
     interval_days: float | None = None,
+    image_size: int = 64,
 ) -> list[dict[str, Any]]:
     """What is to be predicted: the cases of a section, or one crop with its EHR (a JSON object) given ``image``.
 
     Raises:
-        DatalistError: the crop or the EHR file is absent or not JSON.
+        DatalistError: the crop is absent, unreadable, of more than one slice or under ``image_size`` pixels a side, or
+            the EHR file is absent or not JSON.
         EHRError: naming every fault of the EHR.
     """
     if image is None:
         return [{key: item[key] for key in ("case_id", "baseline", "report")} for item in pairs(dataset_dir, section)]
-    if not Path(image).is_file():
-        raise DatalistError(f"{image}: no such file; expected a nodule-centred crop as NIfTI in HU.")
+    _check_crop(image, image_size)
     try:
         record = json.loads(Path(ehr).read_text()) if ehr is not None else {}
     except (OSError, ValueError) as error:
@@ -131,6 +133,20 @@ def inference_items(
             "report": report(record, interval_days),
         }
     ]
+
+
+def _check_crop(path: str | Path, image_size: int) -> None:
+    expected = f"expected a nodule-centred crop as NIfTI in HU, one axial slice of at least {image_size} px a side"
+    if not Path(path).is_file():
+        raise DatalistError(f"{path}: no such file; {expected}.")
+    try:
+        shape = nib.load(path).shape  # type: ignore[attr-defined]
+    except (OSError, nib.filebasedimages.ImageFileError) as error:
+        raise DatalistError(f"{path}: cannot be read ({error}); {expected}.") from error
+    if len(shape) != 3 or shape[2] != 1 or min(shape[:2]) < image_size:
+        raise DatalistError(
+            f"{path}: has shape {shape}; {expected}. `python -m data_prep cohort` cuts crops from scans."
+        )
 
 
 def crops(dataset_dir: str | Path, section: str, metric: str = "standardised") -> list[dict[str, Any]]:

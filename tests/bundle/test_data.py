@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +278,18 @@ def test_latents_without_rotation_draw_no_random_numbers(tiny_dataset: Path) -> 
     state = torch.get_rng_state()
     assert torch.equal(dataset[1]["baseline"], dataset[1]["baseline"])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("shape", [(128, 128, 9), (60, 128, 1), (128, 128)])
+def test_a_scan_or_a_small_crop_is_refused_with_its_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "crop.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.int16), np.eye(4)), path)
+    with pytest.raises(DatalistError, match=re.escape(str(shape))):
+        inference_items("unused", "test", image=path)
+
+
+def test_what_is_no_nifti_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "crop.nii.gz"
+    path.write_text("not an image")
+    with pytest.raises(DatalistError, match=r"crop\.nii\.gz"):
+        inference_items("unused", "test", image=path)
