@@ -244,6 +244,8 @@ class ReportConditioner(nn.Module):
             statistics = {"mean": self.context_mean, "std": self.context_std}
             statistics = {name: value.detach().cpu().contiguous() for name, value in statistics.items()}
             save_file(statistics, new / "context_statistics.safetensors")
+            for file in new.rglob("*.safetensors"):
+                file.chmod(0o644)  # safetensors makes files that only their owner reads
             if folder.exists():
                 folder.rename(Path(scratch) / "old")
             new.rename(folder)
