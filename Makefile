@@ -44,6 +44,7 @@ demo: $(RUN)/report.html
 	@echo "Done: open $(RUN)/report.html (simulated data, synthetic images, research use only)"
 
 COHORT ?= $(RUN)/phantom/cohort.csv
+COHORT_OPTIONS ?= --name phantom
 
 $(RUN)/phantom/cohort.csv: $(READY) $(wildcard data_prep/phantom/*.py)
 	rm -rf $(RUN)/phantom
