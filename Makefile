@@ -87,7 +87,7 @@ $(RUN)/report.html: $(RUN)/evaluation/report.html
 # The weights that come with the bundle. LIDC-progression's follow-ups, outcomes and records are simulated.
 lidc:
 	$(MAKE) runs/lidc/report.html RUN=runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT) \
-	  COHORT_OPTIONS='--name LIDC-progression --simulated "follow-ups, outcomes and records are simulated"'
+	  COHORT_OPTIONS='--name LIDC-progression --simulated "Follow-up images, outcomes and records are simulated, baseline images are real"'
 	cp runs/lidc/models/autoencoder.safetensors runs/lidc/models/unet_conditional.safetensors \
 	  runs/lidc/models/classifier.safetensors bundle/models/
 	rm -rf bundle/models/conditioner && cp -r runs/lidc/models/conditioner bundle/models/

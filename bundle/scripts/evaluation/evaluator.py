@@ -82,7 +82,7 @@ def evaluate(
     classifier: Callable[[Tensor], Tensor],
     output_dir: str | Path,
     dataset: str,
-    simulated: bool,
+    simulated: bool | str,
     predicted: Mapping[str, Array] | None = None,
     reconstructed_follow_up: Array | None = None,
     encoders: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
@@ -101,7 +101,7 @@ def evaluate(
         cases: their N entries in the datalist (`case_id`, `patient_id`, `malignant`, `ehr`).
         generated: name of a method to its images (R, N, 1, H, W) in [-1, 1]; the first is the one the figures show.
         classifier: (n, 1, H, W) on `device` to probabilities of malignancy (n,), in evaluation mode.
-        dataset, simulated: what the report opens with.
+        dataset, simulated: what the report opens with; a text says what is simulated in the data set.
         predicted: name of a method that makes no image to its probabilities (R, N).
         reconstructed_follow_up: (N, 1, H, W), what the autoencoder alone loses.
         encoders: title to encoder, (n, 1, H, W) to latents (n, ...), for the latent map of the baselines.
@@ -131,6 +131,7 @@ def evaluate(
     result = {
         "dataset": dataset,
         "simulated": bool(simulated),
+        "simulation": simulated if isinstance(simulated, str) else None,
         **known.counts(),
         "n_runs": max((len(samples) for samples in generated.values()), default=0),
         "feature_extractors": {"lpips": judge.perceptual.name, "fid": judge.features.name},

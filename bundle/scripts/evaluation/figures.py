@@ -130,7 +130,7 @@ def error_and_variance(
     axis.set(xlabel="error of the mean probability", ylabel="variance over runs", xlim=(-0.02, 1.02))
     axis.legend(frameon=False)
 
-    columns = ("real follow-up", "mean generated", "mean error", "variance")
+    columns = ("follow-up (data set)", "mean generated", "mean error", "variance")
     grid = right.subplots(len(chosen), len(columns), squeeze=False)
     indices = list(chosen.values())
     difference = np.abs(generated[:, indices] - follow_up[indices]).mean(axis=0)[:, 0]
@@ -160,7 +160,7 @@ def gallery(
     count = min(len(malignant), max(rows // 2, rows - len(others)))
     indices = [*malignant[:count], *others[: rows - count]]
     samples = min(3, len(generated))
-    columns = ["baseline", *(f"sample {run + 1}" for run in range(samples)), "real follow-up"]
+    columns = ["baseline", *(f"sample {run + 1}" for run in range(samples)), "follow-up (data set)"]
     if len(generated) > 1:
         columns[-1:-1] = ["mean", "std"]
     figure = Figure(figsize=(1.45 * len(columns) + 0.4, 1.5 * len(indices) + 0.3), layout="constrained")

@@ -75,7 +75,7 @@ class Evaluation:
             reconstructed_follow_up=self._reconstruct(real["follow_up"]),
             encoders={"aligned latents": self._encode},
             dataset=self.datalist.get("name", "unnamed"),
-            simulated=bool(self.datalist.get("simulated")),
+            simulated=self.datalist.get("simulated", ""),
             **self.settings,
         )
 

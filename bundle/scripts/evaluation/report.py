@@ -19,8 +19,8 @@ METRICS = {"auroc": ("AUROC", 3), "auprc": ("AUPRC", 3), "lpips": ("LPIPS", 3), 
 """Title and decimals of each column."""
 
 TITLES = {
-    "real_baseline": "Real baseline",
-    "real_follow_up": "Real follow-up",
+    "real_baseline": "Baseline of the data set",
+    "real_follow_up": "Follow-up of the data set",
     "copy_baseline": "Copy of the baseline",
     "reconstructed_follow_up": "Reconstructed follow-up",
 }
@@ -32,7 +32,7 @@ CAPTIONS = {
     "clearly right, the most unsure and the most clearly wrong one: mean absolute error and pixel variance (right).",
     "running_variance": "Variance of the predicted probability over the first k runs, a line per case (50 at most): "
     "there are enough runs where the lines are level.",
-    "latent_map": "t-SNE of the autoencoder's latents of the real baselines, coloured by long diameter; open circles: "
+    "latent_map": "t-SNE of the autoencoder's latents of the baselines, coloured by long diameter; open circles: "
     "unknown.",
 }
 
@@ -104,4 +104,4 @@ def gap_sentence(result: Mapping[str, Any]) -> str | None:
     if not shares or not generated:
         return None
     parts = " and ".join(f"{share:.0%} of the {title} gap" for title, share in shares.items())
-    return f"{title_of(generated[0])} closes {parts} between the real baseline and the real follow-up."
+    return f"{title_of(generated[0])} closes {parts} between the data set's baselines and follow-ups."
