@@ -86,6 +86,7 @@ $(RUN)/report.html: $(RUN)/evaluation/report.html
 
 # The weights that come with the bundle. LIDC-progression's follow-ups, outcomes and records are simulated.
 lidc:
+	@test -f '$(COHORT)' || { echo 'make lidc COHORT=.../lidc_progression/cohort.csv: no such table: $(COHORT)' >&2; exit 1; }
 	$(MAKE) runs/lidc/report.html RUN=runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT) \
 	  COHORT_OPTIONS='--name LIDC-progression --simulated "Follow-up images, outcomes and records are simulated, baseline images are real"'
 	cp runs/lidc/models/autoencoder.safetensors runs/lidc/models/unet_conditional.safetensors \
