@@ -4,7 +4,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 READY := .venv/ready
-CODE := $(wildcard bundle/scripts/*.py bundle/scripts/*/*.py)
+CODE := $(wildcard bundle/scripts/*.py)
+JUDGES := $(wildcard bundle/scripts/evaluation/*.py bundle/scripts/evaluation/templates/*)
+# what no training reads
+TRAINING := $(filter-out %/predictions.py %/pictures.py,$(CODE))
 CONFIGS := bundle/configs
 RUN ?= runs/demo
 SIZE ?= $(CONFIGS)/small.yaml,$(CONFIGS)/demo.yaml
@@ -62,7 +65,7 @@ define train
 endef
 SETTINGS := $(subst $(comma), ,$(SIZE))
 
-$(RUN)/models/autoencoder.safetensors: $(RUN)/dataset/datalist.json $(CONFIGS)/train_autoencoder.yaml $(SETTINGS)
+$(RUN)/models/autoencoder.safetensors: $(RUN)/dataset/datalist.json $(CONFIGS)/train_autoencoder.yaml $(SETTINGS) $(TRAINING)
 	$(call train,autoencoder)
 
 $(RUN)/models/unet_unconditional.safetensors: $(RUN)/models/autoencoder.safetensors $(CONFIGS)/train_unconditional.yaml
@@ -71,14 +74,14 @@ $(RUN)/models/unet_unconditional.safetensors: $(RUN)/models/autoencoder.safetens
 $(RUN)/models/conditioner/set_0/adapter_config.json: $(RUN)/models/unet_unconditional.safetensors $(CONFIGS)/train_conditional.yaml
 	$(call train,conditional)
 
-$(RUN)/models/classifier.safetensors: $(RUN)/dataset/datalist.json $(CONFIGS)/train_classifier.yaml $(SETTINGS)
+$(RUN)/models/classifier.safetensors: $(RUN)/dataset/datalist.json $(CONFIGS)/train_classifier.yaml $(SETTINGS) $(TRAINING)
 	$(call train,classifier)
 
-$(RUN)/predictions/done: $(RUN)/models/conditioner/set_0/adapter_config.json $(CONFIGS)/inference.yaml
+$(RUN)/predictions/done: $(RUN)/models/conditioner/set_0/adapter_config.json $(CONFIGS)/inference.yaml $(CODE)
 	$(bundle) --config_file $(call configs,inference) --dataset_dir $(RUN)/dataset --output_dir $(RUN) --models_dir $(RUN)/models
 	touch $@
 
-$(RUN)/evaluation/report.html: $(RUN)/predictions/done $(RUN)/models/classifier.safetensors $(CONFIGS)/evaluate.yaml $(CODE)
+$(RUN)/evaluation/report.html: $(RUN)/predictions/done $(RUN)/models/classifier.safetensors $(CONFIGS)/evaluate.yaml $(JUDGES)
 	$(bundle) --config_file $(call configs,evaluate) --dataset_dir $(RUN)/dataset --output_dir $(RUN) --models_dir $(RUN)/models
 
 $(RUN)/report.html: $(RUN)/evaluation/report.html

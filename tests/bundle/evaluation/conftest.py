@@ -44,7 +44,7 @@ def make_study(count: int = 12, runs: int = 4, seed: int = 0) -> dict[str, Any]:
         "generated": {"NAMD": np.stack([np.stack([disc(radius, noise) for radius in run]) for run in guessed])},
         "classifier": classifier,
         "dataset": "discs",
-        "simulated": True,
+        "simulated": "discs are drawn & 'simulated'",
         "resamples": 50,
         "command": "python evaluate.py <discs> & co",
     }

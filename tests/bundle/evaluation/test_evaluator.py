@@ -149,9 +149,14 @@ def test_report_says_what_it_is_and_needs_no_network(outcome):
     report = Report(html)
     flat = " ".join(report.text.split())
     for phrase in (
-        *("Research use only, not for clinical decisions", "Generated images are synthetic", "Simulated data."),
+        *("Research use only, not for clinical decisions", "Generated images are synthetic", "Simulated data:"),
         *(study["command"], *result["feature_extractors"].values(), f"torch {result['versions']['torch']}"),
-        *("discs", "direct <b>classifier</b>", gap_sentence(result), result["created"]),
+        *(
+            "discs are drawn & 'simulated'. No number",
+            "direct <b>classifier</b>",
+            gap_sentence(result),
+            result["created"],
+        ),
     ):
         assert phrase in flat
     assert "b" not in report.tags, "a method's name must not become markup"
@@ -190,7 +195,7 @@ def test_tiny_studies_of_one_run_are_reported(count, distance, make_study, tmp_p
     assert result["gap_closed"] == {"auroc": None, "auprc": None}
     assert (result["methods"]["NAMD"]["fid"]["mean"] is None) == (count == 1)
     report = Report((tmp_path / "report.html").read_text())
-    assert "Simulated data." not in report.text and "are benign." in report.text
+    assert "Simulated data:" not in report.text and "are benign." in report.text
     assert len(report.images) == 1  # only the gallery is possible
 
 
