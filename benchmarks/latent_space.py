@@ -39,7 +39,7 @@ def read_split(dataset: Path, section: str, image_size: int) -> tuple[torch.Tens
 @torch.no_grad()
 def measure(weights: Path, dataset: Path, image_size: int) -> list[str]:
     """One row of the table."""
-    autoencoder: Any = load_network(weights, "StableDiffusionAutoencoder")
+    autoencoder: Any = load_network(weights, "LatentAutoencoder")
     training, validation = (read_split(dataset, section, image_size) for section in ("training", "validation"))
     latents = [autoencoder.encode_stage_2_inputs(crops) for crops, _, _ in (training, validation)]
     flat = [latent.flatten(1).numpy() for latent in latents]

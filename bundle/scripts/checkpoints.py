@@ -57,8 +57,15 @@ def save_network(
     return path
 
 
-def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """Class, arguments and extra facts of a weights file: ``{"network", "config", "extra"}``."""
+def read_metadata(path: str | os.PathLike, expected: str | None = None) -> dict[str, Any]:
+    """Class, arguments and extra facts of a weights file: ``{"network", "config", "extra"}``.
+
+    Args:
+        expected: the class that the file must hold, or one that it derives from.
+
+    Raises:
+        CheckpointError: naming the file, what it holds and what was expected.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file. Train the stage that makes it, or give its path.")
@@ -67,8 +74,13 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
     if metadata.get("namd_format") != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: format {metadata.get('namd_format')!r}, expected {FORMAT_VERSION!r}. "
-            "Weights of other projects are converted with scripts.pretrained."
+            "Weights of other projects are converted with import_weights.yaml."
         )
+    network_class = getattr(networks, metadata["network"], None)
+    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
+        raise CheckpointError(f"{path}: holds a {metadata['network']}, which this version does not know. Update it.")
+    if expected is not None and not issubclass(network_class, getattr(networks, expected)):
+        raise CheckpointError(f"{path}: holds a {metadata['network']}, expected a {expected}.")
     return {
         "network": metadata["network"],
         "config": json.loads(metadata["config"]),
@@ -80,19 +92,14 @@ def load_network(path: str | os.PathLike, expected: str | None = None, **overrid
     """Rebuilds the network of ``path`` on the CPU, in evaluation mode.
 
     Args:
-        expected: name of the class that the file must hold.
+        expected: the class that the file must hold, or one that it derives from.
         overrides: arguments that replace the stored ones, only where they leave the weights' shapes as they are.
 
     Raises:
         CheckpointError: naming the file, what it holds and what was expected.
     """
-    metadata = read_metadata(path)
-    if expected is not None and metadata["network"] != expected:
-        raise CheckpointError(f"{path}: holds a {metadata['network']}, expected a {expected}.")
-    network_class = getattr(networks, metadata["network"], None)
-    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
-        raise CheckpointError(f"{path}: holds a {metadata['network']}, which this version does not know. Update it.")
-    network = network_class(**{**metadata["config"], **overrides})
+    metadata = read_metadata(path, expected)
+    network = getattr(networks, metadata["network"])(**{**metadata["config"], **overrides})
     try:
         network.load_state_dict(load_tensors(path))
     except RuntimeError as error:

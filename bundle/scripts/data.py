@@ -225,7 +225,7 @@ class LatentDataset(Dataset):
     Args:
         data: MONAI items with the paths of ``keys``.
         keys: the crops that turn together.
-        autoencoder: a :class:`scripts.networks.StableDiffusionAutoencoder`.
+        autoencoder: a :class:`scripts.networks.LatentAutoencoder`.
         image_size: pixels a side of the crop that is encoded.
         rotations: degrees; each access draws one of them.
         batch_size: crops encoded at once.

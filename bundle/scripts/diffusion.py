@@ -20,7 +20,7 @@ from scripts.checkpoints import load_network
 from scripts.conditioning import ReportConditioner
 from scripts.ehr import report
 from scripts.errors import UserError
-from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
+from scripts.networks import LatentAutoencoder, StableDiffusionUNet
 
 SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -109,7 +109,7 @@ class ProgressionModel(nn.Module):
         denoiser: of the conditional stage.
     """
 
-    def __init__(self, autoencoder: StableDiffusionAutoencoder, denoiser: Denoiser) -> None:
+    def __init__(self, autoencoder: LatentAutoencoder, denoiser: Denoiser) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.denoiser = denoiser
@@ -129,7 +129,7 @@ def load_progression_model(models_dir: str | Path, **conditioner: Any) -> Progre
         CheckpointError, ConditionerError: what is missing or does not fit.
     """
     folder = Path(models_dir)
-    autoencoder: Any = load_network(folder / "autoencoder.safetensors", "StableDiffusionAutoencoder")
+    autoencoder: Any = load_network(folder / "autoencoder.safetensors", "LatentAutoencoder")
     unet: Any = load_network(folder / "unet_conditional.safetensors", "StableDiffusionUNet")
     reader = ReportConditioner(**conditioner).requires_grad_(False)
     reader.load_prompts(folder / "conditioner")

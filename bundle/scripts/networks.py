@@ -18,21 +18,23 @@ from monai.networks.nets.diffusion_model_unet import SpatialTransformer
 from torch import Tensor, nn
 
 
-class StableDiffusionAutoencoder(AutoencoderKL):
-    """MONAI's ``AutoencoderKL`` corrected to Stable Diffusion 1.5's, with one grey channel in and out.
+class LatentAutoencoder(AutoencoderKL):
+    """MONAI's ``AutoencoderKL`` for grey crops, with the scale of its latents: what MONAI Generative's weights fit.
 
-    Against MONAI's class: a SiLU stands before the last convolution of encoder and decoder, the decoder has one
-    residual block more a level than the encoder, and the encoder emits mean and log-variance together, mixed by one
-    1 x 1 ``quant_conv``. So it equals diffusers' ``AutoencoderKL`` after renaming (``tests/bundle/test_networks.py``).
+    MONAI Generative 0.2.3 holds a projection behind its attention (``proj_attn``) but never applies it; MONAI applies
+    it by default, and then is another function of the same weights. Here there is none, as there.
 
     ``latent_scale`` (1/std of the training latents) is a buffer: it is measured once after training, travels with the
     weights and is applied in one place only, :meth:`encode_stage_2_inputs` and :meth:`decode_stage_2_outputs`.
 
     Args:
         channels: width of each level; the latent is ``2 ** (len(channels) - 1)`` times smaller than the image.
-        num_res_blocks: residual blocks a level in the encoder.
+        num_res_blocks: residual blocks a level.
         latent_channels: channels of the latent.
         norm_num_groups: groups of every group normalisation; must divide every entry of ``channels``.
+        attention_levels: the levels that have attention; none where not given.
+        nonlocal_attention: attention at the coarsest resolution, in encoder and decoder.
+        attention_projection: a linear layer behind every attention.
     """
 
     latent_scale: Tensor
@@ -43,41 +45,40 @@ class StableDiffusionAutoencoder(AutoencoderKL):
         num_res_blocks: int = 2,
         latent_channels: int = 4,
         norm_num_groups: int = 32,
+        attention_levels: Sequence[bool] | None = None,
+        nonlocal_attention: bool = True,
+        *,
+        attention_projection: bool = False,
     ) -> None:
-        shared: dict[str, Any] = {
-            "spatial_dims": 2,
-            "in_channels": 1,
-            "channels": tuple(channels),
-            "norm_num_groups": norm_num_groups,
-            "norm_eps": 1e-6,
-            "attention_levels": (False,) * len(channels),
-        }
-        decoder_blocks = (num_res_blocks + 1,) * len(channels)
-        super().__init__(out_channels=1, latent_channels=latent_channels, num_res_blocks=decoder_blocks, **shared)
+        levels = tuple(attention_levels or (False,) * len(channels))
+        super().__init__(
+            spatial_dims=2,
+            in_channels=1,
+            out_channels=1,
+            channels=tuple(channels),
+            num_res_blocks=num_res_blocks,
+            latent_channels=latent_channels,
+            norm_num_groups=norm_num_groups,
+            norm_eps=1e-6,
+            attention_levels=levels,
+            with_encoder_nonlocal_attn=nonlocal_attention,
+            with_decoder_nonlocal_attn=nonlocal_attention,
+            include_fc=attention_projection,
+        )
         self.config: dict[str, Any] = {
             "channels": list(channels),
             "num_res_blocks": num_res_blocks,
             "latent_channels": latent_channels,
             "norm_num_groups": norm_num_groups,
+            "attention_levels": list(levels),
+            "nonlocal_attention": nonlocal_attention,
         }
-        self.encoder = Encoder(
-            out_channels=2 * latent_channels, num_res_blocks=(num_res_blocks,) * len(channels), **shared
-        )
-        for blocks in (self.encoder.blocks, self.decoder.blocks):  # type: ignore[union-attr]
-            blocks.insert(len(blocks) - 1, nn.SiLU())  # type: ignore[arg-type, operator, union-attr]
-        del self.quant_conv_mu, self.quant_conv_log_sigma
-        self.quant_conv = Convolution(2, 2 * latent_channels, 2 * latent_channels, kernel_size=1, conv_only=True)
         self.register_buffer("latent_scale", torch.ones(()))
 
     @property
     def compression(self) -> int:
         """How many pixels a side one latent position stands for (8 in Stable Diffusion 1.5)."""
         return 2 ** (len(self.config["channels"]) - 1)
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of q(z | x), each (B, latent_channels, H / 8, W / 8), for x (B, 1, H, W)."""
-        mean, log_variance = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
-        return mean, torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
 
     def encode_stage_2_inputs(self, x: Tensor) -> Tensor:
         """The scaled latent that diffusion works on: the mean of q(z | x) times ``latent_scale``.
@@ -92,6 +93,53 @@ class StableDiffusionAutoencoder(AutoencoderKL):
         return self.decode(z / self.latent_scale)
 
 
+class StableDiffusionAutoencoder(LatentAutoencoder):
+    """MONAI's ``AutoencoderKL`` corrected to Stable Diffusion 1.5's, with one grey channel in and out.
+
+    Against MONAI's class: a SiLU stands before the last convolution of encoder and decoder, the decoder has one
+    residual block more a level than the encoder, and the encoder emits mean and log-variance together, mixed by one
+    1 x 1 ``quant_conv``. So it equals diffusers' ``AutoencoderKL`` after renaming (``tests/bundle/test_networks.py``).
+
+    Args:
+        channels, num_res_blocks, latent_channels, norm_num_groups: as in :class:`LatentAutoencoder`;
+            ``num_res_blocks`` is the encoder's.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (128, 256, 512, 512),
+        num_res_blocks: int = 2,
+        latent_channels: int = 4,
+        norm_num_groups: int = 32,
+    ) -> None:
+        super().__init__(channels, num_res_blocks + 1, latent_channels, norm_num_groups, attention_projection=True)
+        self.config = {
+            "channels": list(channels),
+            "num_res_blocks": num_res_blocks,
+            "latent_channels": latent_channels,
+            "norm_num_groups": norm_num_groups,
+        }
+        self.encoder = Encoder(
+            spatial_dims=2,
+            in_channels=1,
+            out_channels=2 * latent_channels,
+            channels=tuple(channels),
+            num_res_blocks=(num_res_blocks,) * len(channels),
+            norm_num_groups=norm_num_groups,
+            norm_eps=1e-6,
+            attention_levels=(False,) * len(channels),
+        )
+        for blocks in (self.encoder.blocks, self.decoder.blocks):  # type: ignore[union-attr]
+            blocks.insert(len(blocks) - 1, nn.SiLU())  # type: ignore[arg-type, operator, union-attr]
+        del self.quant_conv_mu, self.quant_conv_log_sigma
+        self.quant_conv = Convolution(2, 2 * latent_channels, 2 * latent_channels, kernel_size=1, conv_only=True)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of q(z | x), each (B, latent_channels, H / 8, W / 8), for x (B, 1, H, W)."""
+        mean, log_variance = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
+        return mean, torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
+
+
 class AlignedAutoencoder(nn.Module):
     """The autoencoder in training: with the linear probe that reads the outcome from its latent (Eq. 5).
 
@@ -100,7 +148,7 @@ class AlignedAutoencoder(nn.Module):
         image_size: pixels a side, which fixes the probe's width (4 * 8 * 8 for 64 px).
     """
 
-    def __init__(self, autoencoder: StableDiffusionAutoencoder, image_size: int = 64) -> None:
+    def __init__(self, autoencoder: LatentAutoencoder, image_size: int = 64) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         side = image_size // autoencoder.compression
@@ -130,6 +178,7 @@ class StableDiffusionUNet(DiffusionModelUNet):
         num_heads: attention heads at every level.
         out_channels: channels of the predicted noise, those of the latent.
         norm_num_groups: groups of every group normalisation.
+        norm_eps: of every group normalisation but the attention's, whose is 1e-6; MONAI Generative's default is 1e-6.
     """
 
     def __init__(
@@ -141,6 +190,7 @@ class StableDiffusionUNet(DiffusionModelUNet):
         num_heads: int = 8,
         out_channels: int = 4,
         norm_num_groups: int = 32,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__(
             spatial_dims=2,
@@ -150,7 +200,7 @@ class StableDiffusionUNet(DiffusionModelUNet):
             channels=tuple(channels),
             attention_levels=(True,) * (len(channels) - 1) + (False,),
             norm_num_groups=norm_num_groups,
-            norm_eps=1e-5,
+            norm_eps=norm_eps,
             num_head_channels=tuple(width // num_heads for width in channels),
             with_conditioning=True,
             cross_attention_dim=context_dim,
@@ -166,6 +216,7 @@ class StableDiffusionUNet(DiffusionModelUNet):
             "num_heads": num_heads,
             "out_channels": out_channels,
             "norm_num_groups": norm_num_groups,
+            "norm_eps": norm_eps,
         }
 
 

@@ -1,65 +1,70 @@
-"""Where a network starts: from scratch, from Stable Diffusion 1.5's published weights, or from an earlier stage.
+"""Where a network starts: from scratch, from published weights, or from an earlier stage.
 
-Stable Diffusion's weights come in diffusers' format; the renaming here is exact, and grey input and output fold into
-its three colour channels exactly: three equal input channels sum into one, three output channels average into one.
+Published weights come in any layout of :mod:`scripts.layouts`; the renaming is exact. Grey input and output fold into
+Stable Diffusion's three colour channels exactly: three equal input channels sum into one, three output channels
+average into one.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor, nn
 
-from scripts.checkpoints import CheckpointError, load_network, load_tensors
-from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
+from scripts import layouts
+from scripts.checkpoints import CheckpointError, load_tensors, read_metadata, save_network
+from scripts.networks import LatentAutoencoder, StableDiffusionAutoencoder, StableDiffusionUNet
+from scripts.weight_files import neighbouring_config, open_weights
 
-State = dict[str, Tensor]
+logger = logging.getLogger(__name__)
 
-_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # before diffusers 0.15
+PUBLISHED_LATENT_SCALE = 0.18215
+"""Stable Diffusion's, of colour photographs; training the autoencoder measures that of crops."""
 
-_UNET_NAMES = (
-    (r"time_embedding\.linear_1", "time_embed.0"),
-    (r"time_embedding\.linear_2", "time_embed.2"),
-    (r"mid_block\.resnets\.0", "middle_block.resnet_1"),
-    (r"mid_block\.resnets\.1", "middle_block.resnet_2"),
-    (r"mid_block\.attentions\.0", "middle_block.attention"),
-    (r"downsamplers\.0\.conv", "downsampler.op.conv"),
-    (r"upsamplers\.0\.conv", "upsampler.postconv.conv"),
-    (r"to_out\.0", "out_proj"),
-    (r"ff\.net\.0\.proj", "ff.linear1"),
-    (r"ff\.net\.2", "ff.linear2"),
-    (r"conv_norm_out", "out.0"),
-    (r"conv_out", "out.2.conv"),
-    (r"conv_shortcut", "skip_connection.conv"),
-    (r"\b(conv_in|conv1|conv2|proj_in|proj_out)\.", r"\1.conv."),
-)
+KEPT = "kept"
+SUMMED = "three colours summed into grey"
+AVERAGED = "three colours averaged into grey"
+GROWN = "kept, new input channels at zero"
+NEW = "new, drawn at random"
 
 
-def initial_autoencoder(
-    arguments: Mapping[str, Any], pretrained: str | Path | None = None
-) -> StableDiffusionAutoencoder:
-    """A new autoencoder, or Stable Diffusion's (the ``vae`` folder or its safetensors file)."""
-    network = StableDiffusionAutoencoder(**arguments)
-    if pretrained is not None:
-        _load(network, autoencoder_from_diffusers(_read(pretrained), len(network.config["channels"])), pretrained)
-    return network
+_UNUSED = r"^model_ema\.(decay|num_updates)$|^first_stage_model\.loss\.|^(en|de)coder\.blocks\.\d+\.proj_attn\."
+"""Tensors of published files that no network of theirs computes with (for the last, see LatentAutoencoder)."""
+
+
+class Started(NamedTuple):
+    """A network that starts from given weights, and where each of its tensors comes from."""
+
+    network: Any
+    layout: str
+    origins: dict[str, str]
+
+
+def initial_autoencoder(arguments: Mapping[str, Any], pretrained: str | Path | None = None) -> LatentAutoencoder:
+    """A new autoencoder, or one that starts from published weights, any file or folder of :func:`open_weights`."""
+    if pretrained is None:
+        return StableDiffusionAutoencoder(**arguments)
+    return _owning(start_autoencoder(arguments, pretrained))
 
 
 def initial_unet(
     arguments: Mapping[str, Any], context_dim: int, pretrained: str | Path | None = None
 ) -> StableDiffusionUNet:
-    """A new U-Net whose context is ``context_dim`` wide, or Stable Diffusion's (the ``unet`` folder or its file).
+    """A new U-Net whose context is ``context_dim`` wide, or one that starts from published weights.
 
-    Cross-attention keys and values are new where Stable Diffusion's context (768) has another width.
+    Cross-attention keys and values are new where the published context (768) has another width.
     """
-    network = StableDiffusionUNet(**{**arguments, "context_dim": context_dim})
-    if pretrained is not None:
-        _load(network, unet_from_diffusers(_read(pretrained)), pretrained, new_context=True)
-    return network
+    if pretrained is None:
+        return StableDiffusionUNet(**{**arguments, "context_dim": context_dim})
+    return _owning(start_unet({**arguments, "context_dim": context_dim}, pretrained))
 
 
 def conditional_unet(
@@ -73,128 +78,179 @@ def conditional_unet(
         keep_weights: keep the first convolution's weights and start the new channels at zero, so that training starts
             from the unconditional network's very function; False draws that convolution anew (the authors' choice).
     """
-    source: Any = load_network(path, "StableDiffusionUNet")
-    config = {
-        **source.config,
-        "in_channels": source.config["in_channels"] + concat_channels,
-        "context_dim": context_dim,
-    }
-    network = StableDiffusionUNet(**config)
-    state = source.state_dict()
-    weight = state.pop("conv_in.conv.weight")
-    if keep_weights:
-        state["conv_in.conv.weight"] = nn.functional.pad(weight, (0, 0, 0, 0, 0, concat_channels))
-    else:
-        state.pop("conv_in.conv.bias")
-    _load(network, state, path, new_context=True, new_input=not keep_weights)
-    return network
+    metadata = read_metadata(path, "StableDiffusionUNet")
+    config = {**metadata["config"], "context_dim": context_dim}
+    config["in_channels"] += concat_channels
+    new = () if keep_weights else ("conv_in.conv.",)
+    return _owning(_start(StableDiffusionUNet, config, load_tensors(path), path, new=new))
 
 
-def autoencoder_from_diffusers(state: Mapping[str, Tensor], num_levels: int) -> State:
-    """diffusers' ``AutoencoderKL`` weights under our names, colour folded into grey."""
-    renamed = {_old_attention(name): tensor for name, tensor in state.items()}
-    result: State = {"latent_scale": torch.ones(())}
-    for part, steps in (
-        ("encoder", _encoder_steps(renamed, num_levels)),
-        ("decoder", _decoder_steps(renamed, num_levels)),
-    ):
-        for index, (source, target) in enumerate(steps):
-            for name, tensor in renamed.items():
-                if name.startswith(f"{part}.{source}."):
-                    rest = _block_name(name.removeprefix(f"{part}.{source}."))
-                    result[f"{part}.blocks.{index}.{target}{rest}"] = _flatten_attention(tensor, rest)
-    for name in ("quant_conv", "post_quant_conv"):
-        for kind in ("weight", "bias"):
-            if f"{name}.{kind}" in renamed:
-                result[f"{name}.conv.{kind}"] = renamed[f"{name}.{kind}"]
-    _fold_grey(result, "encoder.blocks.0.conv.weight", f"decoder.blocks.{len(steps) - 1}.conv")
-    return result
+def start_autoencoder(arguments: Mapping[str, Any], source: str | Path) -> Started:
+    """The autoencoder of ``source``, its tensors mapped from the file.
+
+    Raises:
+        CheckpointError: the file cannot be opened, or does not hold this network; lists what is missing.
+    """
+    tensors = open_weights(source, "autoencoder")
+    generative = any(name.startswith("quant_conv_mu.") for name in tensors)
+    network_class = LatentAutoencoder if generative else StableDiffusionAutoencoder
+    started = _start(network_class, arguments, tensors, source)
+    if started.layout not in (layouts.OURS, layouts.GENERATIVE):
+        scale = neighbouring_config(source, "autoencoder").get("scaling_factor", PUBLISHED_LATENT_SCALE)
+        started.network.latent_scale.fill_(scale)
+    return started
 
 
-def unet_from_diffusers(state: Mapping[str, Tensor]) -> State:
-    """diffusers' ``UNet2DConditionModel`` weights under our names."""
-    result: State = {}
-    for name, tensor in state.items():
-        for pattern, replacement in _UNET_NAMES:
-            name = re.sub(pattern, replacement, name)
-        result[name] = tensor
-    return result
+def start_unet(arguments: Mapping[str, Any], source: str | Path, averaged: bool = True) -> Started:
+    """The U-Net of ``source``, its tensors mapped from the file but for what is new by design.
+
+    Args:
+        arguments: of :class:`StableDiffusionUNet`. More input channels than the file has start at zero; where
+            ``context_dim`` differs, cross-attention keys and values are new.
+        averaged: take the moving average (EMA) where the file has both, as diffusers' folders do.
+
+    Raises:
+        CheckpointError: the file cannot be opened, or does not hold this network; lists what is missing.
+    """
+    return _start(StableDiffusionUNet, arguments, open_weights(source, "unet"), source, averaged=averaged)
 
 
-def _encoder_steps(state: Mapping[str, Tensor], num_levels: int) -> list[tuple[str, str]]:
-    steps = [("conv_in", "conv.")]
-    for level in range(num_levels):
-        prefix = f"down_blocks.{level}"
-        steps += [(f"{prefix}.resnets.{block}", "") for block in _count(state, f"encoder.{prefix}.resnets")]
-        if level < num_levels - 1:
-            steps.append((f"{prefix}.downsamplers.0.conv", "conv.conv."))
-    return [*steps, *_MIDDLE, ("conv_norm_out", ""), ("silu", ""), ("conv_out", "conv.")]
+def import_weights(
+    source: str | Path,
+    models_dir: str | Path,
+    autoencoder: Mapping[str, Any],
+    unet: Mapping[str, Any],
+    parts: Sequence[str] = ("autoencoder", "unet"),
+    averaged: bool = True,
+) -> None:
+    """Published weights to ``models_dir`` in our format: both networks or none, with a table of what was kept.
+
+    Args:
+        autoencoder, unet: arguments of the networks.
+        parts: which of the two; the other may be absent from the file.
+    """
+    started = {}
+    if "autoencoder" in parts:
+        started["autoencoder"] = start_autoencoder(autoencoder, source)
+    if "unet" in parts:
+        started["unet_unconditional"] = start_unet(unet, source, averaged)
+    for name, part in started.items():
+        Console().print(origin_table(part))
+        path = save_network(part.network, Path(models_dir) / f"{name}.safetensors", extra={"layout": part.layout})
+        Console().print(f"Wrote {path}", soft_wrap=True)
 
 
-def _decoder_steps(state: Mapping[str, Tensor], num_levels: int) -> list[tuple[str, str]]:
-    steps = [("conv_in", "conv."), *_MIDDLE]
-    for level in range(num_levels):
-        prefix = f"up_blocks.{level}"
-        steps += [(f"{prefix}.resnets.{block}", "") for block in _count(state, f"decoder.{prefix}.resnets")]
-        if level < num_levels - 1:
-            steps.append((f"{prefix}.upsamplers.0.conv", "postconv.conv."))
-    return [*steps, ("conv_norm_out", ""), ("silu", ""), ("conv_out", "conv.")]
+def origin_table(started: Started) -> Table:
+    """What became of the weights, in tensors and numbers, and which tensors are not simply kept."""
+    network = started.network
+    table = Table("weights", "tensors", "numbers", "which", title=f"{type(network).__name__} from {started.layout}")
+    state = network.state_dict()
+    for origin in dict.fromkeys(started.origins.values()):
+        names = [name for name, its in started.origins.items() if its == origin]
+        shown = "" if origin == KEPT else ", ".join(sorted({_family(name) for name in names}))
+        table.add_row(origin, str(len(names)), f"{sum(state[name].numel() for name in names):,}", shown)
+    return table
 
 
-_MIDDLE = [("mid_block.resnets.0", ""), ("mid_block.attentions.0", ""), ("mid_block.resnets.1", "")]
+def _family(name: str) -> str:
+    """Keys and values of all levels are one kind."""
+    return "*." + ".".join(name.split(".")[-3:]) if ".transformer_blocks." in name else name
 
 
-def _count(state: Mapping[str, Tensor], prefix: str) -> range:
-    found = {int(name.removeprefix(prefix + ".").split(".")[0]) for name in state if name.startswith(prefix + ".")}
-    return range(len(found))
-
-
-def _old_attention(name: str) -> str:
-    parts = name.split(".")
-    return ".".join(_ATTENTION.get(part, part) for part in parts) if "attentions" in parts else name
-
-
-def _block_name(name: str) -> str:
-    name = re.sub(r"^(conv1|conv2)\.", r"\1.conv.", name)
-    name = re.sub(r"^conv_shortcut\.", "nin_shortcut.conv.", name)
-    name = re.sub(r"^group_norm\.", "norm.", name)
-    return re.sub(r"^(to_q|to_k|to_v|to_out\.0)\.", lambda m: f"attn.{m[1].replace('to_out.0', 'out_proj')}.", name)
-
-
-def _flatten_attention(tensor: Tensor, name: str) -> Tensor:
-    """Old checkpoints hold attention weights as 1 x 1 convolutions."""
-    return tensor.flatten(1) if name.startswith("attn.") and tensor.ndim == 4 else tensor
-
-
-def _fold_grey(state: State, first: str, last: str) -> None:
-    """In single precision: half would round the sum. What is absent is found missing when the weights are loaded."""
-    if first in state and state[first].shape[1] == 3:
-        state[first] = state[first].float().sum(dim=1, keepdim=True)
-    for name in (f"{last}.weight", f"{last}.bias"):
-        if name in state and state[name].shape[0] == 3:
-            state[name] = state[name].float().mean(dim=0, keepdim=True)
-
-
-def _read(path: str | Path) -> State:
-    path = Path(path)
-    file = path / "diffusion_pytorch_model.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise CheckpointError(f"{file}: no such file. Expected diffusers' safetensors, a folder or the file itself.")
-    return load_tensors(file)
-
-
-def _load(network: nn.Module, state: State, source: Any, new_context: bool = False, new_input: bool = False) -> None:
-    """Strict but for what is new by design; says what does not fit."""
-    own = network.state_dict()
-    if new_context:
-        for name in [name for name in state if re.search(r"attn2\.to_[kv]\.", name)]:
-            if state[name].shape != own[name].shape:
-                state[name] = own[name]
-    if new_input:
-        state = {**state, **{name: own[name] for name in own if name.startswith("conv_in.")}}
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
+def _start(
+    network_class: type[nn.Module],
+    arguments: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    source: str | Path,
+    averaged: bool = True,
+    new: tuple[str, ...] = (),
+) -> Started:
+    """Builds a network from ``tensors`` in the layout that they are in; names starting with ``new`` are drawn."""
+    with torch.device("meta"):  # no memory and no time for first weights that would be replaced
+        network: Any = network_class(**arguments)
+    layout, table = _layout(network, tensors, averaged)
+    state, origins, faults = {}, {}, []
+    for name, own in network.state_dict().items():
+        if name.startswith(new):
+            state[name], origins[name] = _drawn(network, name), NEW
+        elif name == "latent_scale" and name not in table:
+            state[name] = torch.ones(())
+        elif table[name] not in tensors:
+            faults.append(f"{table[name]} is missing")
+        elif (fitted := _fitted(network, name, tensors[table[name]], own.shape)) is None:
+            faults.append(f"{table[name]} has shape {list(tensors[table[name]].shape)}, expected {list(own.shape)}")
+        else:
+            state[name], origins[name] = fitted
+    faults += [f"{name} has no place" for name in _unknown(tensors, table)]
+    if faults:
+        more = f"; and {len(faults) - 12} more" if len(faults) > 12 else ""
         raise CheckpointError(
-            f"{source}: these weights do not fit {type(network).__name__} {network.config}: {error}"
-        ) from error
+            f"{source}: these weights do not fit {network_class.__name__} {network.config}, which has "
+            f"{len(table)} tensors, by the names of {layout}: {'; '.join(faults[:12])}{more}. Give a whole file of such "
+            "a network, or change the shape."
+        )
+    network.load_state_dict(state, assign=True)
+    counts = Counter(origins.values())
+    logger.info("%s: tensors %s", source, "; ".join(f"{origin}: {count}" for origin, count in counts.items()))
+    return Started(network, layout, origins)
+
+
+def _layout(network: nn.Module, tensors: Mapping[str, Tensor], averaged: bool) -> tuple[str, dict[str, str]]:
+    """The layout under whose names most is found; of equals the averaged, where it is wanted."""
+    tables = layouts.layouts(network)
+    if not averaged:
+        tables.pop(layouts.COMPVIS_EMA, None)
+
+    def fit(layout: str) -> tuple[int, bool]:
+        return sum(name in tensors for name in tables[layout].values()), layout == layouts.COMPVIS_EMA
+
+    best = max(tables, key=fit)
+    return best, tables[best]
+
+
+def _unknown(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> list[str]:
+    """Tensors that belong to this network by their first name, and are not in its table."""
+    known = set(table.values())
+    roots = {name.split(".")[0] for name in known if "." in name}
+    others = [name for name in tensors if name.split(".")[0] in roots and name not in known]
+    return [name for name in others if not re.search(_UNUSED, name)]
+
+
+def _fitted(network: nn.Module, name: str, stored: Tensor, shape: torch.Size) -> tuple[Tensor, str] | None:
+    """The tensor as our network has it, in single precision, and how it came about; None where it does not fit."""
+    if stored.shape != shape and stored.squeeze().shape == torch.Size([n for n in shape if n != 1]):
+        stored = stored.reshape(shape)  # a linear layer and a 1 x 1 convolution hold the same numbers
+    if stored.shape == shape:
+        return stored.float(), KEPT
+    stored, rest = stored.float(), tuple(shape[1:])  # half precision would round the sum
+    if isinstance(network, LatentAutoencoder):
+        if (
+            stored.shape[1:2] == (3,)
+            and shape[1] == 1
+            and (stored.shape[0], *stored.shape[2:]) == (shape[0], *shape[2:])
+        ):
+            return stored.sum(dim=1, keepdim=True), SUMMED
+        if stored.shape[0] == 3 and shape[0] == 1 and tuple(stored.shape[1:]) == rest:
+            return stored.mean(dim=0, keepdim=True), AVERAGED
+    elif name == "conv_in.conv.weight" and stored.ndim == 4 and stored.shape[1] < shape[1]:
+        if (stored.shape[0], *stored.shape[2:]) == (shape[0], *shape[2:]):
+            return nn.functional.pad(stored, (0, 0, 0, 0, 0, shape[1] - stored.shape[1])), GROWN
+    elif ".attn2.to_k." in name or ".attn2.to_v." in name:
+        if stored.shape[0] == shape[0]:
+            return _drawn(network, name), NEW
+    return None
+
+
+def _drawn(network: nn.Module, name: str) -> Tensor:
+    """A tensor as its layer draws it when it is new."""
+    layer, _, kind = name.rpartition(".")
+    module: Any = network.get_submodule(layer).to_empty(device="cpu")
+    module.reset_parameters()
+    return getattr(module, kind).detach()
+
+
+def _owning(started: Started) -> Any:
+    """The network with its own memory: what is trained must not hang on a file."""
+    state = {name: tensor.clone() for name, tensor in started.network.state_dict().items()}
+    started.network.load_state_dict(state, assign=True)
+    return started.network

@@ -1,18 +1,30 @@
-"""Where networks start: what is kept, what is new, and what is said about weights that do not fit."""
+"""Where networks start: every layout against the library it comes from, what is kept, what is new, what is refused."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from scripts.checkpoints import CheckpointError, save_network
+from scripts import layouts
+from scripts.checkpoints import CheckpointError, load_network, save_network
 from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
-from scripts.pretrained import conditional_unet, initial_autoencoder, initial_unet
+from scripts.pretrained import (
+    KEPT,
+    conditional_unet,
+    import_weights,
+    initial_autoencoder,
+    initial_unet,
+    start_unet,
+)
 
 AUTOENCODER: dict[str, Any] = {"channels": (8, 8), "num_res_blocks": 1, "norm_num_groups": 4}
 UNET: dict[str, Any] = {"channels": (8, 16), "num_res_blocks": 1, "num_heads": 2, "norm_num_groups": 4}
@@ -121,6 +133,268 @@ def test_grey_is_folded_in_single_precision(vae: Path) -> None:
         out = stored[f"decoder.conv_out.{kind}"].float()
         expected = (out[:1] + out[1:2] + out[2:]) / 3
         torch.testing.assert_close(state[f"decoder.blocks.{last}.conv.{kind}"], expected, atol=1e-7, rtol=0)
+
+
+# --- every layout gives the original's very function
+
+
+def stirred(network: Any) -> Any:
+    """With no parameter at a value (zero, one) that would hide a wrong place."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def their_autoencoder() -> Any:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+    )
+
+
+def their_unet(in_channels: int = 4) -> Any:
+    return UNet2DConditionModel(
+        in_channels=in_channels,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        attention_head_dim=2,
+        cross_attention_dim=6,
+        norm_num_groups=4,
+    )
+
+
+class Callback:
+    """What Lightning leaves in a checkpoint beside the weights."""
+
+
+Callback.__module__, Callback.__qualname__ = "pytorch_lightning.callbacks", "Callback"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, dict[str, Path]]:
+    """diffusers' two networks, and the same weights in every form that Stable Diffusion is published in."""
+    vae, unet = stirred(their_autoencoder()), stirred(their_unet())
+    folder = tmp_path_factory.mktemp("published")
+    vae.save_pretrained(folder / "diffusers" / "vae")
+    unet.save_pretrained(folder / "diffusers" / "unet")
+    ours = {
+        "autoencoder": initial_autoencoder(AUTOENCODER, folder / "diffusers"),
+        "unet": initial_unet(UNET, 6, folder / "diffusers"),
+    }
+
+    def laid_out(part: str, layout: str) -> dict[str, torch.Tensor]:
+        state, tables = {"autoencoder": vae, "unet": unet}[part].state_dict(), layouts.layouts(ours[part])
+        return {name: state[tables[layouts.DIFFUSERS][own]].clone() for own, name in tables[layout].items()}
+
+    for part, name in (("vae", "autoencoder"), ("unet", "unet")):
+        (folder / "pickled" / part).mkdir(parents=True)
+        torch.save(laid_out(name, layouts.DIFFUSERS), folder / "pickled" / part / "diffusion_pytorch_model.bin")
+        save_network(ours[name], folder / "ours" / f"{name}.safetensors")
+    convolutions = {
+        name: tensor[..., None, None] if "attn_1" in name and tensor.ndim == 2 else tensor
+        for name, tensor in laid_out("autoencoder", layouts.COMPVIS).items()
+    }
+    rest = {"cond_stage_model.transformer.weight": torch.zeros(2), "first_stage_model.loss.logvar": torch.zeros(())}
+    plain = {**convolutions, **rest, **laid_out("unet", layouts.COMPVIS)}
+    wrong = {name: torch.zeros_like(tensor) for name, tensor in laid_out("unet", layouts.COMPVIS).items()}
+    both = {**plain, **wrong, **laid_out("unet", layouts.COMPVIS_EMA), "model_ema.decay": torch.tensor(0.9999)}
+    with_callbacks = {"state_dict": both, "global_step": 840000, "callbacks": {Callback: {"best": np.float64(0.1)}}}
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("pytorch_lightning", "pytorch_lightning.callbacks"):
+            patch.setitem(sys.modules, module, SimpleNamespace(Callback=Callback))
+        torch.save(with_callbacks, folder / "v1-5-pruned.ckpt")
+    torch.save({"state_dict": plain}, folder / "v1-5-pruned-emaonly.ckpt")
+    torch.save(plain, folder / "old.pth", _use_new_zipfile_serialization=False)
+    save_file(plain, folder / "v1-5-pruned-emaonly.safetensors")
+    forms = ("diffusers", "pickled", "v1-5-pruned.ckpt", "v1-5-pruned-emaonly.ckpt", "old.pth", "ours")
+    return vae, unet, {form: folder / form for form in (*forms, "v1-5-pruned-emaonly.safetensors")}
+
+
+FORMS = ("diffusers", "pickled", "v1-5-pruned.ckpt", "v1-5-pruned-emaonly.ckpt", "v1-5-pruned-emaonly.safetensors")
+Published = tuple[Any, Any, dict[str, Path]]
+
+
+@pytest.mark.parametrize("form", [*FORMS, "old.pth"])
+def test_stable_diffusion_in_every_form(published: Published, form: str) -> None:
+    """Output and gradients of both networks: to 1e-5 of their size in single precision."""
+    their_vae, their_unet, paths = published
+    vae = initial_autoencoder(AUTOENCODER, paths[form]).eval()
+    unet = initial_unet(UNET, 6, paths[form]).eval()
+    assert float(vae.latent_scale) == pytest.approx(0.18215)
+    latent, steps, context = inputs()
+    image = torch.randn(2, 1, 16, 16)
+    grey = image.expand(-1, 3, -1, -1)
+    assert_same(lambda z: unet(z, steps, context), lambda z: their_unet(z, steps, context).sample, latent)
+    assert_same(lambda c: unet(latent, steps, c), lambda c: their_unet(latent, steps, c).sample, context)
+    assert_same(lambda x: vae.encode(x)[0], lambda x: their_vae.encode(x.expand(-1, 3, -1, -1)).latent_dist.mean, image)
+    assert_same(vae.decode, lambda z: their_vae.decode(z).sample.mean(dim=1, keepdim=True), latent)
+    torch.testing.assert_close(vae.encode(image)[1], their_vae.encode(grey).latent_dist.std, rtol=1e-5, atol=1e-6)
+
+
+def assert_same(ours: Any, theirs: Any, x: torch.Tensor) -> None:
+    """Value, and gradient of a random projection of it, relative to the largest entry."""
+    results = []
+    for function in (ours, theirs):
+        leaf = x.clone().requires_grad_()
+        value = function(leaf)
+        weight = torch.randn(value.shape, generator=torch.Generator().manual_seed(3))
+        results.append((value.detach(), torch.autograd.grad((value * weight).sum(), leaf)[0]))
+    for mine, other in zip(*results, strict=True):
+        assert other.abs().max() > 0.01
+        assert float((mine - other).abs().max() / other.abs().max()) < 1e-5
+
+
+def test_parameters_learn_as_the_originals_do(published: Published) -> None:
+    """Gradients of the parameters themselves, through both networks."""
+    _, their_unet, paths = published
+    unet = initial_unet(UNET, 6, paths["diffusers"])
+    latent, steps, context = inputs()
+    for network, output in (
+        (unet, unet(latent, steps, context)),
+        (their_unet, their_unet(latent, steps, context).sample),
+    ):
+        network.zero_grad()
+        output.square().mean().backward()
+    table = layouts.layouts(unet)[layouts.DIFFUSERS]
+    theirs = dict(their_unet.named_parameters())
+    largest = max(float(parameter.grad.abs().max()) for parameter in theirs.values())
+    for name, parameter in unet.named_parameters():
+        difference = parameter.grad - theirs[table[name]].grad.reshape(parameter.shape)
+        assert float(difference.abs().max()) < 1e-5 * largest, name
+
+
+def test_averaged_weights_or_not_by_choice(published: Published) -> None:
+    path = published[2]["v1-5-pruned.ckpt"]
+    arguments = {**UNET, "context_dim": 6}
+    averaged, plain = start_unet(arguments, path), start_unet(arguments, path, averaged=False)
+    assert averaged.layout == layouts.COMPVIS_EMA and plain.layout == layouts.COMPVIS
+    assert all(parameter.any() for parameter in averaged.network.parameters())
+    assert not any(parameter.any() for parameter in plain.network.parameters()), "zeros, in this file"
+
+
+def test_networks_of_ours_start_others_with_their_scale(published: Published) -> None:
+    folder = published[2]["ours"]
+    assert float(initial_autoencoder(AUTOENCODER, folder / "autoencoder.safetensors").latent_scale) == pytest.approx(
+        0.18215
+    )
+    initial_unet(UNET, 6, folder / "unet.safetensors")
+
+
+@pytest.mark.parametrize("attention", [False, True])
+def test_monai_generatives_autoencoder(tmp_path: Path, attention: bool) -> None:
+    nets = pytest.importorskip("generative.networks.nets", reason="monai-generative is not installed")
+    theirs = stirred(
+        nets.AutoencoderKL(
+            spatial_dims=2,
+            num_res_blocks=1,
+            num_channels=(8, 16),
+            attention_levels=(False, attention),
+            latent_channels=4,
+            norm_num_groups=4,
+        )
+    )
+    torch.save({"epoch": 3, "network": theirs.state_dict()}, tmp_path / "autoencoder.pt")
+    arguments = {"channels": (8, 16), "num_res_blocks": 1, "norm_num_groups": 4, "attention_levels": (False, attention)}
+    ours = initial_autoencoder(arguments, tmp_path / "autoencoder.pt").eval()
+    image, latent = torch.randn(2, 1, 16, 16), inputs()[0]
+    assert_same(lambda x: ours.encode(x)[0], lambda x: theirs.encode(x)[0], image)
+    assert_same(lambda x: ours.encode(x)[1], lambda x: theirs.encode(x)[1], image)
+    assert_same(ours.decode, theirs.decode, latent)
+    again = load_network(save_network(ours, tmp_path / "autoencoder.safetensors"), "LatentAutoencoder")
+    assert torch.equal(again.decode(latent), ours.decode(latent)), "every stage opens it"  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-6])
+def test_monai_generatives_unet(tmp_path: Path, eps: float) -> None:
+    nets = pytest.importorskip("generative.networks.nets", reason="monai-generative is not installed")
+    theirs = stirred(
+        nets.DiffusionModelUNet(
+            spatial_dims=2,
+            in_channels=8,
+            out_channels=4,
+            num_res_blocks=1,
+            num_channels=(8, 16),
+            attention_levels=(True, False),
+            norm_num_groups=4,
+            norm_eps=eps,
+            num_head_channels=(4, 8),
+            with_conditioning=True,
+            cross_attention_dim=6,
+        )
+    )
+    for module in theirs.modules():
+        if type(module).__name__ == "SpatialTransformer":
+            module.norm.eps = 1e-6  # in Stable Diffusion whatever the other layers have
+    torch.save(theirs.state_dict(), tmp_path / "unet.pt")
+    ours = initial_unet({**UNET, "in_channels": 8, "norm_eps": eps}, 6, tmp_path / "unet.pt").eval()
+    latent, steps, context = inputs()
+    both = torch.cat([latent, latent.flip(0)], dim=1)
+    assert_same(lambda x: ours(x, steps, context), lambda x: theirs(x, steps, context), both)
+
+
+# --- what is kept and what is new is said
+
+
+def test_import_prints_what_is_kept_and_writes_what_stages_start_from(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    wide = {**UNET, "context_dim": 10, "in_channels": 8}
+    import_weights(published[2]["v1-5-pruned.ckpt"], tmp_path, AUTOENCODER, wide)
+    said = " ".join(capsys.readouterr().out.split())
+    for text in (layouts.COMPVIS_EMA, KEPT, "three colours summed", "attn2.to_k.weight", "conv_in.conv.weight"):
+        assert text in said, text
+    unet: Any = load_network(tmp_path / "unet_unconditional.safetensors", "StableDiffusionUNet")
+    original: Any = initial_unet(UNET, 6, published[2]["diffusers"])
+    kept, old = unet.state_dict(), original.state_dict()
+    new = {name for name in kept if kept[name].shape != old[name].shape}
+    assert new == {name for name in old if name.endswith(KEYS_AND_VALUES)} | {"conv_in.conv.weight"}
+    assert all(torch.equal(kept[name], old[name]) for name in old if name not in new)
+    assert torch.equal(kept["conv_in.conv.weight"][:, :4], old["conv_in.conv.weight"])
+    assert not kept["conv_in.conv.weight"][:, 4:].any()
+    drawn = kept["middle_block.attention.transformer_blocks.0.attn2.to_k.weight"]
+    assert 0.5 < float(drawn.std() * (3 * 10) ** 0.5) < 1.5, "as a new linear layer: uniform within 1/sqrt(10)"
+    initial_autoencoder(AUTOENCODER, tmp_path / "autoencoder.safetensors")
+
+
+@pytest.mark.parametrize("spoil", ["cut", "without", "unknown", "shape"])
+def test_a_partial_file_is_listed_and_nothing_is_written(published: Published, tmp_path: Path, spoil: str) -> None:
+    state = load_file(published[2]["v1-5-pruned-emaonly.safetensors"])
+    lost = "model.diffusion_model.out.2.bias"
+    path = tmp_path / "sd.safetensors"
+    if spoil == "without":
+        del state[lost]
+    elif spoil == "unknown":
+        state["model.diffusion_model.output_blocks.99.0.bias"] = torch.zeros(1)
+    elif spoil == "shape":
+        state[lost] = torch.zeros(5)
+    save_file(state, path)
+    if spoil == "cut":
+        path.write_bytes(path.read_bytes()[:-4000])
+    expected = {
+        "cut": "not a readable safetensors file",
+        "without": f"{lost} is missing",
+        "unknown": "output_blocks.99.0.bias has no place",
+        "shape": rf"{lost} has shape \[5\], expected \[4\]",
+    }[spoil]
+    with pytest.raises(CheckpointError, match=expected):
+        import_weights(path, tmp_path / "models", AUTOENCODER, {**UNET, "context_dim": 6})
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_trained_network_does_not_hang_on_the_file(published: Published, tmp_path: Path) -> None:
+    path = tmp_path / "unet.safetensors"
+    shutil.copy(published[2]["ours"] / "unet.safetensors", path)
+    unet = initial_unet(UNET, 6, path)
+    before = unet.conv_in.conv.weight.clone()
+    path.write_bytes(bytes(path.stat().st_size))
+    assert torch.equal(unet.conv_in.conv.weight, before)
 
 
 # --- weights that do not fit

@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from scripts.evaluation.evaluator import evaluate
-from scripts.networks import NoduleClassifier, StableDiffusionAutoencoder
+from scripts.networks import LatentAutoencoder, NoduleClassifier
 from scripts.predictions import read_predictions
 
 
@@ -36,7 +36,7 @@ class Evaluation:
         predictions_dir: str | Path,
         output_dir: str | Path,
         classifier: NoduleClassifier,
-        autoencoder: StableDiffusionAutoencoder,
+        autoencoder: LatentAutoencoder,
         name: str = "NAMD",
         resamples: int = 1000,
         batch_size: int = 64,

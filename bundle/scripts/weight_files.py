@@ -1,0 +1,110 @@
+"""Opening weights of other projects: safetensors, pickled checkpoints, diffusers' folders. Nothing in them is run.
+
+Tensors are mapped from the file, not read: only what is used comes into memory, and only once.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from scripts.checkpoints import CheckpointError, load_tensors
+
+FOLDERS = {"autoencoder": "vae", "unet": "unet"}
+"""Where a diffusers pipeline keeps each network."""
+
+_FOLDER_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+_BOOKKEEPING = {"pytorch_lightning", "lightning", "lightning_fabric", "numpy"}
+"""Packages whose objects lie in published checkpoints beside the weights, and are not needed."""
+
+
+def open_weights(path: str | Path, part: str) -> dict[str, Tensor]:
+    """The tensors of a weights file by their names there, on the CPU, mapped from the file where its format allows.
+
+    Args:
+        path: a safetensors file, a pickled checkpoint (``.ckpt``, ``.pt``, ``.pth``, ``.bin``), a diffusers pipeline's
+            folder or the folder of one of its networks.
+        part: ``autoencoder`` or ``unet``, which picks a pipeline's folder.
+
+    Raises:
+        CheckpointError: absent, damaged, or holding what must not be opened.
+    """
+    file = weights_file(path, part)
+    return load_tensors(file) if file.suffix == ".safetensors" else _pickled(file)
+
+
+def weights_file(path: str | Path, part: str) -> Path:
+    """The file behind ``path``; see :func:`open_weights`."""
+    path = Path(path)
+    if path.is_dir():
+        folder = path / FOLDERS[part] if (path / FOLDERS[part]).is_dir() else path
+        files = [folder / name for name in _FOLDER_FILES] + sorted(folder.glob("*.safetensors"))
+        path = next((file for file in files if file.is_file()), files[0])
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: no such file. Expected a .safetensors or .ckpt file, or diffusers' folder with {_FOLDER_FILES[0]}."
+        )
+    return path
+
+
+def neighbouring_config(path: str | Path, part: str) -> dict[str, Any]:
+    """diffusers' ``config.json`` beside the weights, or nothing."""
+    file = weights_file(path, part).with_name("config.json")
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+class _Inert:
+    """Stands for whatever a checkpoint holds beside tensors."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+def _pickled(path: Path) -> dict[str, Tensor]:
+    """The tensors of a pickled checkpoint, opened with ``weights_only=True``."""
+    try:
+        if not zipfile.is_zipfile(path):  # before PyTorch 1.6; cannot be mapped
+            return _only_mapping(torch.load(path, map_location="cpu", weights_only=True), path)
+        others = get_unsafe_globals_in_checkpoint(path)
+        if strangers := sorted(name for name in others if name.split(".")[0] not in _BOOKKEEPING):
+            raise CheckpointError(
+                f"{path}: refused, since opening it would run {', '.join(strangers)}. Use a .safetensors file, or save "
+                "its state dict alone with torch.save."
+            )
+        with safe_globals([(_Inert, name) for name in others]):  # type: ignore[list-item]
+            return _only_mapping(torch.load(path, map_location="cpu", mmap=True, weights_only=True), path)
+    except CheckpointError:
+        raise
+    except (RuntimeError, ValueError, EOFError, UnpicklingError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint ({reason}). Was it copied whole? Expected a file of torch.save or "
+            ".safetensors."
+        ) from error
+
+
+def _only_mapping(content: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict in what was saved: the whole, or one of its entries."""
+    if isinstance(content, Mapping):
+        found = {"": content, **{key: value for key, value in content.items() if isinstance(value, Mapping)}}
+        found = {key: {name: value for name, value in found[key].items() if torch.is_tensor(value)} for key in found}
+        found = {key: tensors for key, tensors in found.items() if tensors}
+        for key in ("", "state_dict", *(found if len(found) == 1 else ())):
+            if key in found:
+                return found[key]
+        if found:
+            raise CheckpointError(
+                f"{path}: holds several state dicts ({', '.join(sorted(found))}). Save the one that is meant alone."
+            )
+    raise CheckpointError(f"{path}: holds no tensors by name. Expected a state dict.")
