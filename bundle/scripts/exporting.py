@@ -1,0 +1,139 @@
+"""The finished model for runtimes without this code: TorchScript (``ckpt_export``) and ONNX.
+
+Neither holds the language model: a context comes in as numbers, or is the average report.
+"""
+
+# No "from __future__ import annotations": TorchScript compiles the annotations here, and cannot read them as strings.
+import logging
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from monai.networks.schedulers import DDIMScheduler
+from monai.networks.utils import convert_to_onnx
+from torch import nn
+
+logger = logging.getLogger(__name__)
+
+
+class ScriptableDenoiser(nn.Module):
+    """A traced U-Net with the calls of :class:`scripts.diffusion.Denoiser`."""
+
+    null_context: torch.Tensor
+
+    def __init__(self, unet: nn.Module, null_context: torch.Tensor) -> None:
+        super().__init__()
+        self.unet = unet
+        self.register_buffer("null_context", null_context)
+
+    @torch.jit.export
+    def context(self, condition: Optional[torch.Tensor], batch_size: int) -> torch.Tensor:  # noqa: UP045
+        """The context as it is, or the null context (1, M, D) for each of the batch."""
+        return self.null_context.expand(batch_size, -1, -1) if condition is None else condition
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        timesteps: torch.Tensor,
+        condition: Optional[torch.Tensor] = None,  # noqa: UP045
+    ) -> torch.Tensor:
+        return self.unet(x, timesteps, self.context(condition, x.shape[0]))
+
+
+class ScriptableModel(nn.Module):
+    """What ``torch.jit.script`` compiles of a :class:`scripts.diffusion.ProgressionModel`: all that its inferer calls.
+
+    MONAI's U-Net cannot be scripted (``WrappedUpsample`` calls its parent's ``forward``), so the networks are traced.
+    What is a loop is scripted. ``forward`` draws its noise from the global generator.
+
+    Args:
+        model: the finished model.
+        scheduler: the sampler's.
+    """
+
+    steps: torch.Tensor
+    coefficients: torch.Tensor
+
+    def __init__(self, model: Any, scheduler: DDIMScheduler) -> None:
+        super().__init__()
+        crop, latent, timesteps, context = example_inputs(model)
+        methods = {"encode_stage_2_inputs": crop, "decode_stage_2_outputs": latent[:, : latent.shape[1] // 2]}
+        with torch.no_grad():
+            self.autoencoder = torch.jit.trace_module(model.autoencoder, methods)
+            unet = torch.jit.trace(model.denoiser.unet, (latent, timesteps, context))
+            self.denoiser = ScriptableDenoiser(unet, model.denoiser.context(None, 1).clone())
+            # DDIM without clipping is linear in latent and noise: its two factors a step are read off MONAI's scheduler
+            one, zero = torch.ones(()), torch.zeros(())
+            factors = [
+                torch.stack([scheduler.step(noise, step, latent)[0] for latent, noise in ((one, zero), (zero, one))])
+                for step in scheduler.timesteps.tolist()
+            ]
+        self.register_buffer("steps", scheduler.timesteps)
+        self.register_buffer("coefficients", torch.stack(factors))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """One generated follow-up (B, 1, H, W) of baselines (B, 1, H, W) in [-1, 1], without a report."""
+        baseline = self.autoencoder.encode_stage_2_inputs(image)
+        latents = torch.randn_like(baseline)
+        for index in range(self.steps.shape[0]):
+            timesteps = self.steps[index].expand(image.shape[0])
+            noise = self.denoiser(torch.cat([latents, baseline], dim=1), timesteps)
+            latents = self.coefficients[index, 0] * latents + self.coefficients[index, 1] * noise
+        return self.autoencoder.decode_stage_2_outputs(latents).clamp(-1.0, 1.0)
+
+
+def example_inputs(model: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A crop, a noisy latent with the baseline's, timesteps and a context, two of each, as the exporters need them."""
+    crop = torch.zeros(2, 1, *[8 * model.autoencoder.compression] * 2)
+    latent = model.autoencoder.encode_stage_2_inputs(crop)
+    return crop, torch.cat([latent, latent], dim=1), torch.tensor([981, 1]), model.denoiser.context(None, 2)
+
+
+class Encoder(nn.Module):
+    """Crop to scaled latent, as a module of its own."""
+
+    def __init__(self, autoencoder: Any) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, crop: torch.Tensor) -> torch.Tensor:
+        return self.autoencoder.encode_stage_2_inputs(crop)
+
+
+class Decoder(Encoder):
+    """Scaled latent to crop, as a module of its own."""
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        return self.autoencoder.decode_stage_2_outputs(latent)
+
+
+@torch.no_grad()
+def export_onnx(model: Any, folder: str | Path) -> None:
+    """The sampler's three networks as ``encoder.onnx``, ``unet.onnx`` and ``decoder.onnx``, for any batch size.
+
+    ``monai.bundle onnx_export`` is for networks of one input; MONAI's converter behind it takes the U-Net's three.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    crop, latent, timesteps, context = example_inputs(model)
+    networks: dict[str, tuple[nn.Module, dict[str, torch.Tensor], str]] = {
+        "encoder": (Encoder(model.autoencoder), {"crop": crop}, "latent"),
+        "unet": (
+            model.denoiser.unet,
+            {"noisy_and_baseline": latent, "timesteps": timesteps, "context": context},
+            "noise",
+        ),
+        "decoder": (Decoder(model.autoencoder), {"latent": latent[:, : latent.shape[1] // 2]}, "crop"),
+    }
+    for name, (network, inputs, output) in networks.items():
+        convert_to_onnx(
+            network,
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_axes={axis: {0: "batch"} for axis in (*inputs, output)},
+            filename=str(folder / f"{name}.onnx"),
+            use_trace=True,
+            dynamo=False,  # the tracing exporter: a tenth of the time, and onnx is all that it needs
+        )
+    logger.info(f"Wrote {', '.join(f'{name}.onnx' for name in networks)} to {folder}")
