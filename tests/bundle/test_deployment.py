@@ -8,9 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import runpy
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,38 +37,16 @@ Monai = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
-def settings(tiny_llm: Path) -> dict[str, Any]:
-    """What makes the configuration small; the parsers below get it as the command line gives it."""
-    return {
-        "image_size": 32,
-        "num_runs": 2,
-        "num_steps": 3,
-        "conditioner_arguments": {"llm": str(tiny_llm)},
-        "device": "$torch.device('cpu')",
-    }
-
-
-@pytest.fixture(scope="module")
-def monai() -> Monai:
-    """``python -m monai.bundle ...`` without a new process: the imports are paid for once."""
-
-    def run(*arguments: Any) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["monai.bundle", *map(str, arguments)])
-            patch.setattr(sys, "path", list(sys.path))
-            runpy.run_module("monai.bundle", run_name="__main__")
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def bundle(trained: Path, settings: dict[str, Any], monai: Monai, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(
+    trained: Path, tiny_settings: dict[str, Any], monai: Monai, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A copy of the bundle with tiny weights and settings, and with ``models/model.pt`` made by its command."""
     folder = tmp_path_factory.mktemp("zoo") / "namd"
     shutil.copytree(BUNDLE, folder, ignore=shutil.ignore_patterns("models", "__pycache__"))
     shutil.copytree(trained / "models", folder / "models")
     config = folder / "configs" / "inference.yaml"
-    content = yaml.safe_load(config.read_text()) | settings | {"bundle_root": str(folder)}
+    content = yaml.safe_load(config.read_text()) | tiny_settings | {"num_runs": 2, "num_steps": 3}
+    content |= {"bundle_root": str(folder), "device": "$torch.device('cpu')"}
     config.write_text(yaml.safe_dump(content, sort_keys=False))
     metadata = json.loads((folder / "configs" / "metadata.json").read_text())
     for tensor in (first(metadata["network_data_format"][side].values()) for side in ("inputs", "outputs")):
