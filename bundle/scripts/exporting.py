@@ -61,6 +61,9 @@ class ScriptableModel(nn.Module):
         with torch.no_grad():
             self.autoencoder = torch.jit.trace_module(model.autoencoder, methods)
             unet = torch.jit.trace(model.denoiser.unet, (latent, timesteps, context))
+            # MONAI's timestep embedding makes its frequencies where it runs, and the trace would have them made on this
+            # device for ever; as constants they go where the file is loaded to
+            torch._C._jit_pass_constant_propagation(unet.graph)
             self.denoiser = ScriptableDenoiser(unet, model.denoiser.context(None, 1).clone())
             # DDIM without clipping is linear in latent and noise: its two factors a step are read off MONAI's scheduler
             one, zero = torch.ones(()), torch.zeros(())
