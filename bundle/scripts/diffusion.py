@@ -206,7 +206,7 @@ class ProgressionInferer(Inferer):
         if isinstance(network, torch.jit.ScriptModule):
             raise UserError(
                 "A TorchScript model holds no language model, so it reads no report and no EHR. Give a context, None, "
-                "or use the bundle with models/model.pt."
+                "or let the bundle have models/model.pt and no models/model.ts, which MONAI Deploy prefers."
             )
         return [each if isinstance(each, str) else report(each, self.interval_days) for each in condition]
 

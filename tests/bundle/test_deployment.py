@@ -192,9 +192,9 @@ def test_deploy_without_a_record_gives_another_follow_up(bundle: Path, whole: Me
 
 
 @pytest.fixture(scope="module")
-def torchscript(bundle: Path, monai: Monai) -> Path:
-    """``models/model.ts``, as the zoo's check and a Deploy user make it."""
-    path = bundle / "models" / "model.ts"
+def torchscript(bundle: Path, monai: Monai, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As the zoo's check and a Deploy user make it."""
+    path = tmp_path_factory.mktemp("torchscript") / "model.ts"
     configs = bundle / "configs"
     files = ["--meta_file", configs / "metadata.json", "--config_file", configs / "inference.yaml"]
     monai("ckpt_export", "network_def", "--filepath", path, "--ckpt_file", bundle / "models" / "model.pt", *files)
