@@ -194,7 +194,7 @@ def infer(task: Task) -> dict[str, Any]:
     model = ProgressionModel(StableDiffusionAutoencoder(), Denoiser(unet, conditioner)).eval()
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
-        val_data_loader=DataLoader(Dataset([{"baseline": crops(1)[0], "report": reports[0]}])),
+        val_data_loader=DataLoader(Dataset([{"image": crops(1)[0], "report": reports[0]}])),
         network=model,
         inferer=ProgressionInferer(num_steps=DDIM_STEPS, num_runs=task.runs),
         prepare_batch=prepare_baseline_batch,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
-from monai.data import Dataset
+from monai.data import Dataset, MetaTensor
 from monai.transforms import (
     CenterSpatialCropd,
     Compose,
@@ -19,6 +19,7 @@ from monai.transforms import (
     EnsureTyped,
     Identityd,
     LoadImaged,
+    MapTransform,
     OneOf,
     Rotated,
     ScaleIntensityRanged,
@@ -31,6 +32,9 @@ from scripts.errors import UserError
 
 HU_WINDOW = (-1000.0, 400.0)
 """The window that is scaled to [-1, 1] (NLST: the authors' choice for one of their sets)."""
+
+MARK = "SYNTHETIC follow-up by NAMD, research use only"
+"""Stands in the NIfTI header's ``descrip`` field, and in the meta data's, of everything generated."""
 
 ROTATIONS = (0, 45, 90, 135, 180)
 """Degrees; augmentation turns baseline and follow-up together (Appendix B)."""
@@ -112,13 +116,19 @@ def inference_items(
 ) -> list[dict[str, Any]]:
     """What is to be predicted: the cases of a section, or one crop with its EHR (a JSON object) given ``image``.
 
+    The crop is called ``image``, as the network's input is in ``metadata.json``: MONAI Deploy and MONAI Label look for
+    it by that name.
+
     Raises:
         DatalistError: the crop is absent, unreadable, of more than one slice or under ``image_size`` pixels a side, or
             the EHR file is absent or not JSON.
         EHRError: naming every fault of the EHR.
     """
     if image is None:
-        return [{key: item[key] for key in ("case_id", "baseline", "report")} for item in pairs(dataset_dir, section)]
+        return [
+            {"case_id": item["case_id"], "image": item["baseline"], "report": item["report"]}
+            for item in pairs(dataset_dir, section)
+        ]
     _check_crop(image, image_size)
     try:
         record = json.loads(Path(ehr).read_text()) if ehr is not None else {}
@@ -129,7 +139,7 @@ def inference_items(
     return [
         {
             "case_id": Path(image).name.removesuffix(".gz").removesuffix(".nii"),
-            "baseline": str(image),
+            "image": str(image),
             "report": report(record, interval_days),
         }
     ]
@@ -203,6 +213,22 @@ def preprocessing(keys: Sequence[str], image_size: int | None = None, rotations:
             EnsureTyped(keys, dtype=torch.float32),
         ]
     )
+
+
+class MarkSyntheticd(MapTransform):
+    """Says in the meta data of each key that it was generated."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = MetaTensor(item[key], meta={"descrip": MARK})
+        return item
+
+
+def postprocessing(keys: Sequence[str]) -> Compose:
+    """Generated follow-ups from [-1, 1] to HU, marked as synthetic."""
+    low, high = HU_WINDOW
+    return Compose([ScaleIntensityRanged(keys, a_min=-1.0, a_max=1.0, b_min=low, b_max=high), MarkSyntheticd(keys)])
 
 
 def centre(keys: Sequence[str], image_size: int) -> CenterSpatialCropd:

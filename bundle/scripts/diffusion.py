@@ -20,6 +20,7 @@ from scripts.checkpoints import load_network
 from scripts.conditioning import ReportConditioner
 from scripts.ehr import report
 from scripts.errors import UserError
+from scripts.exporting import ScriptableModel
 from scripts.networks import LatentAutoencoder, StableDiffusionUNet
 
 SCHEDULE: dict[str, Any] = {
@@ -29,7 +30,8 @@ SCHEDULE: dict[str, Any] = {
     "beta_end": 0.012,
 }
 
-Condition = Tensor | Sequence[str] | Sequence[Mapping[str, Any]] | None
+Condition = Tensor | Sequence[str] | None
+"""A context (B, M, D), a report a case, or none."""
 
 
 def training_scheduler() -> DDPMScheduler:
@@ -66,12 +68,10 @@ class Denoiser(nn.Module):
         self.conditioner = conditioner
 
     def context(self, condition: Condition, batch_size: int) -> Tensor:
-        """(B, M, D) of reports, of EHRs, of a context as it is, or of nothing (the null context)."""
+        """(B, M, D) of reports, of a context as it is, or of nothing (the null context)."""
         if condition is None:
             return self.conditioner.null_context(batch_size)
-        if isinstance(condition, Tensor):
-            return condition
-        return self.conditioner([text if isinstance(text, str) else report(text) for text in condition])
+        return condition if isinstance(condition, Tensor) else self.conditioner(condition)
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: Condition = None) -> Tensor:
         """Predicted noise (B, 4, h, w) of x (B, 4 or 8, h, w) at timesteps (B,)."""
@@ -118,6 +118,10 @@ class ProgressionModel(nn.Module):
         """One generated follow-up (B, 1, H, W) of baselines (B, 1, H, W) in [-1, 1], without a report."""
         return ProgressionInferer(num_runs=1)(image, self)
 
+    def __prepare_scriptable__(self) -> ScriptableModel:
+        """``torch.jit.script``'s own hook: what it compiles in this model's place."""
+        return ScriptableModel(self, sampling_scheduler())
+
 
 def load_progression_model(models_dir: str | Path, **conditioner: Any) -> ProgressionModel:
     """The finished model of a folder: ``autoencoder.safetensors``, ``unet_conditional.safetensors``, ``conditioner/``.
@@ -142,16 +146,26 @@ class ProgressionInferer(Inferer):
     All runs of all cases go through the network together. A run's noise depends on ``seed``, the run and the crop
     itself, so a case's samples are the same in any batch, order or machine.
 
+    MONAI Label and MONAI Deploy call ``inferer(inputs, network)`` and nothing more: there the EHR comes as ``ehr`` in
+    the image's meta data.
+
     Args:
         num_steps: DDIM steps; eta is 0.
         num_runs: samples a case.
         seed: of the noise.
         batch_size: latents denoised at once.
         guidance: classifier-free guidance weight; 1 is none.
+        interval_days: from baseline to follow-up, for conditions that are EHRs; a report names its own.
     """
 
     def __init__(
-        self, num_steps: int = 50, num_runs: int = 20, seed: int = 23, batch_size: int = 256, guidance: float = 1.0
+        self,
+        num_steps: int = 50,
+        num_runs: int = 20,
+        seed: int = 23,
+        batch_size: int = 256,
+        guidance: float = 1.0,
+        interval_days: float | None = None,
     ) -> None:
         super().__init__()
         self.scheduler = sampling_scheduler(num_steps)
@@ -159,20 +173,23 @@ class ProgressionInferer(Inferer):
         self.seed = seed
         self.batch_size = batch_size
         self.guidance = guidance
+        self.interval_days = interval_days
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]
-        self, inputs: Tensor, network: ProgressionModel, condition: Condition = None
+        self, inputs: Tensor, network: ProgressionModel, condition: Condition | Sequence[Mapping[str, Any]] = None
     ) -> Tensor:
         """
         Args:
             inputs: baseline crops (B, 1, H, W) in [-1, 1].
             network: the model.
-            condition: a report or an EHR a case, a context (B, M, D), or None.
+            condition: a report or an EHR a case, a context (B, M, D), or None: the ``ehr`` in the meta data of a
+                single image, if it is there.
 
         Returns:
             Follow-ups (B, num_runs, H, W) in [-1, 1].
         """
+        condition = self._reports(_ehr_of(inputs) if condition is None else condition, network)
         inputs = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         baseline = network.autoencoder.encode_stage_2_inputs(inputs)
         context = network.denoiser.context(condition, len(inputs))
@@ -181,6 +198,17 @@ class ProgressionInferer(Inferer):
         parts = zip(*(tensor.split(self.batch_size) for tensor in (noise.flatten(0, 1), *repeat)), strict=True)
         images = [network.autoencoder.decode_stage_2_outputs(self._denoise(network, *part)) for part in parts]
         return torch.cat(images).clamp(-1.0, 1.0).unflatten(0, (len(inputs), self.num_runs)).squeeze(2)
+
+    def _reports(self, condition: Condition | Sequence[Mapping[str, Any]], network: nn.Module) -> Condition:
+        """EHRs as reports; what is no EHR stays as it is."""
+        if condition is None or isinstance(condition, Tensor):
+            return condition
+        if isinstance(network, torch.jit.ScriptModule):
+            raise UserError(
+                "A TorchScript model holds no language model, so it reads no report and no EHR. Give a context, None, "
+                "or let the bundle have models/model.pt and no models/model.ts, which MONAI Deploy prefers."
+            )
+        return [each if isinstance(each, str) else report(each, self.interval_days) for each in condition]
 
     def _denoise(self, network: ProgressionModel, latents: Tensor, baseline: Tensor, context: Tensor) -> Tensor:
         for step in self.scheduler.timesteps.tolist():
@@ -199,3 +227,16 @@ class ProgressionInferer(Inferer):
         seeds = (np.random.SeedSequence([self.seed, run, pixels]) for run in range(self.num_runs))
         generators = (torch.Generator().manual_seed(int(seed.generate_state(1)[0])) for seed in seeds)
         return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+def _ehr_of(inputs: Tensor) -> list[Mapping[str, Any]] | None:
+    """The EHR in the meta data of a batch of one image, else None."""
+    ehr = getattr(inputs, "meta", {}).get("ehr")
+    if ehr is None:
+        return None
+    if len(inputs) != 1 or not isinstance(ehr, Mapping):
+        raise UserError(
+            f"The image's meta data hold an 'ehr' of type {type(ehr).__name__} for {len(inputs)} images; expected one "
+            "image and a mapping of features. Give several images' records as the inferer's condition."
+        )
+    return [ehr]

@@ -40,7 +40,7 @@ def prepare_baseline_batch(
     batch: Mapping[str, Any], device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, None, tuple, dict[str, Any]]:
     """For inference: the baseline crops, and the report as the inferer's ``condition``."""
-    image = batch["baseline"].to(device=device, non_blocking=non_blocking, **kwargs)
+    image = batch["image"].to(device=device, non_blocking=non_blocking, **kwargs)
     return image, None, (), {"condition": batch["report"]}
 
 

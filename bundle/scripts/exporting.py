@@ -1,109 +1,142 @@
-"""Our networks for users of diffusers: a folder that ``from_pretrained`` opens."""
+"""The finished model for runtimes without this code: TorchScript (``ckpt_export``) and ONNX.
 
-from __future__ import annotations
+Neither holds the language model: a context comes in as numbers, or is the average report.
+"""
 
-import json
-import tempfile
+# No "from __future__ import annotations": TorchScript compiles the annotations here, and cannot read them as strings.
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import torch
-from rich.console import Console
-from safetensors.torch import save_file
+from monai.networks.schedulers import DDIMScheduler
+from monai.networks.utils import convert_to_onnx
+from torch import nn
 
-from scripts.checkpoints import CheckpointError, load_network
-from scripts.diffusion import SCHEDULE
-from scripts.layouts import DIFFUSERS, layouts
-from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
-from scripts.weight_files import FOLDERS
+logger = logging.getLogger(__name__)
 
 
-def export_diffusers(models_dir: str | Path, folder: str | Path, unet: str = "unet_conditional") -> None:
-    """Writes ``vae``, ``unet`` and ``scheduler`` as a diffusers pipeline has them, whole or not at all.
+class ScriptableDenoiser(nn.Module):
+    """A traced U-Net with the calls of :class:`scripts.diffusion.Denoiser`."""
 
-    diffusers' networks give the same numbers: one grey channel in and out, ``scaling_factor`` our latent scale,
-    the U-Net's context as wide as the conditioner's (:class:`scripts.conditioning.ReportConditioner`, which diffusers
-    has no counterpart of), the baseline's latent in the last input channels.
+    null_context: torch.Tensor
+
+    def __init__(self, unet: nn.Module, null_context: torch.Tensor) -> None:
+        super().__init__()
+        self.unet = unet
+        self.register_buffer("null_context", null_context)
+
+    @torch.jit.export
+    def context(self, condition: Optional[torch.Tensor], batch_size: int) -> torch.Tensor:  # noqa: UP045
+        """The context as it is, or the null context (1, M, D) for each of the batch."""
+        return self.null_context.expand(batch_size, -1, -1) if condition is None else condition
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        timesteps: torch.Tensor,
+        condition: Optional[torch.Tensor] = None,  # noqa: UP045
+    ) -> torch.Tensor:
+        return self.unet(x, timesteps, self.context(condition, x.shape[0]))
+
+
+class ScriptableModel(nn.Module):
+    """What ``torch.jit.script`` compiles of a :class:`scripts.diffusion.ProgressionModel`: all that its inferer calls.
+
+    MONAI's U-Net cannot be scripted (``WrappedUpsample`` calls its parent's ``forward``), so the networks are traced.
+    What is a loop is scripted. ``forward`` draws its noise from the global generator.
 
     Args:
-        unet: the U-Net's file in ``models_dir``, without its ending.
+        model: the finished model.
+        scheduler: the sampler's.
     """
-    models_dir, folder = Path(models_dir), Path(folder)
-    if folder.exists():
-        raise CheckpointError(f"{folder}: is there already. Remove it, or name another folder.")
-    networks = {
-        "autoencoder": load_network(models_dir / "autoencoder.safetensors", "StableDiffusionAutoencoder"),
-        "unet": load_network(models_dir / f"{unet}.safetensors", "StableDiffusionUNet"),
+
+    steps: torch.Tensor
+    coefficients: torch.Tensor
+
+    def __init__(self, model: Any, scheduler: DDIMScheduler) -> None:
+        super().__init__()
+        crop, latent, timesteps, context = example_inputs(model)
+        methods = {"encode_stage_2_inputs": crop, "decode_stage_2_outputs": latent[:, : latent.shape[1] // 2]}
+        with torch.no_grad():
+            self.autoencoder = torch.jit.trace_module(model.autoencoder, methods)
+            unet = torch.jit.trace(model.denoiser.unet, (latent, timesteps, context))
+            # MONAI's timestep embedding makes its frequencies where it runs, and the trace would have them made on this
+            # device for ever; as constants they go where the file is loaded to
+            torch._C._jit_pass_constant_propagation(unet.graph)
+            self.denoiser = ScriptableDenoiser(unet, model.denoiser.context(None, 1).clone())
+            # DDIM without clipping is linear in latent and noise: its two factors a step are read off MONAI's scheduler
+            one, zero = torch.ones(()), torch.zeros(())
+            factors = [
+                torch.stack([scheduler.step(noise, step, latent)[0] for latent, noise in ((one, zero), (zero, one))])
+                for step in scheduler.timesteps.tolist()
+            ]
+        self.register_buffer("steps", scheduler.timesteps)
+        self.register_buffer("coefficients", torch.stack(factors))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """One generated follow-up (B, 1, H, W) of baselines (B, 1, H, W) in [-1, 1], without a report."""
+        baseline = self.autoencoder.encode_stage_2_inputs(image)
+        latents = torch.randn_like(baseline)
+        for index in range(self.steps.shape[0]):
+            timesteps = self.steps[index].expand(image.shape[0])
+            noise = self.denoiser(torch.cat([latents, baseline], dim=1), timesteps)
+            latents = self.coefficients[index, 0] * latents + self.coefficients[index, 1] * noise
+        return self.autoencoder.decode_stage_2_outputs(latents).clamp(-1.0, 1.0)
+
+
+def example_inputs(model: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A crop, a noisy latent with the baseline's, timesteps and a context, two of each, as the exporters need them."""
+    crop = torch.zeros(2, 1, *[8 * model.autoencoder.compression] * 2)
+    latent = model.autoencoder.encode_stage_2_inputs(crop)
+    return crop, torch.cat([latent, latent], dim=1), torch.tensor([981, 1]), model.denoiser.context(None, 2)
+
+
+class Encoder(nn.Module):
+    """Crop to scaled latent, as a module of its own."""
+
+    def __init__(self, autoencoder: Any) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, crop: torch.Tensor) -> torch.Tensor:
+        return self.autoencoder.encode_stage_2_inputs(crop)
+
+
+class Decoder(Encoder):
+    """Scaled latent to crop, as a module of its own."""
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        return self.autoencoder.decode_stage_2_outputs(latent)
+
+
+@torch.no_grad()
+def export_onnx(model: Any, folder: str | Path) -> None:
+    """The sampler's three networks as ``encoder.onnx``, ``unet.onnx`` and ``decoder.onnx``, for any batch size.
+
+    ``monai.bundle onnx_export`` is for networks of one input; MONAI's converter behind it takes the U-Net's three.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    crop, latent, timesteps, context = example_inputs(model)
+    networks: dict[str, tuple[nn.Module, dict[str, torch.Tensor], str]] = {
+        "encoder": (Encoder(model.autoencoder), {"crop": crop}, "latent"),
+        "unet": (
+            model.denoiser.unet,
+            {"noisy_and_baseline": latent, "timesteps": timesteps, "context": context},
+            "noise",
+        ),
+        "decoder": (Decoder(model.autoencoder), {"latent": latent[:, : latent.shape[1] // 2]}, "crop"),
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        new = Path(scratch) / "new"
-        for part, network in networks.items():
-            _write(new / FOLDERS[part], network)
-        (new / "scheduler").mkdir()
-        _write_json(new / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
-        new.rename(folder)
-    Console().print(f"Wrote {folder}: vae, unet and scheduler for diffusers", soft_wrap=True)
-
-
-def diffusers_config(network: Any) -> dict[str, Any]:
-    """diffusers' ``config.json`` of a network of ours."""
-    config = network.config
-    levels = len(config["channels"])
-    shared = {
-        "block_out_channels": config["channels"],
-        "layers_per_block": config["num_res_blocks"],
-        "norm_num_groups": config["norm_num_groups"],
-        "act_fn": "silu",
-    }
-    if isinstance(network, StableDiffusionAutoencoder):
-        return {
-            "_class_name": "AutoencoderKL",
-            "in_channels": 1,
-            "out_channels": 1,
-            "down_block_types": ["DownEncoderBlock2D"] * levels,
-            "up_block_types": ["UpDecoderBlock2D"] * levels,
-            "latent_channels": config["latent_channels"],
-            "scaling_factor": float(network.latent_scale),
-            **shared,
-        }
-    assert isinstance(network, StableDiffusionUNet)
-    return {
-        "_class_name": "UNet2DConditionModel",
-        "in_channels": config["in_channels"],
-        "out_channels": config["out_channels"],
-        "down_block_types": ["CrossAttnDownBlock2D"] * (levels - 1) + ["DownBlock2D"],
-        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * (levels - 1),
-        "attention_head_dim": config["num_heads"],  # diffusers' name for the number of heads
-        "cross_attention_dim": config["context_dim"],
-        "norm_eps": config["norm_eps"],
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
-        **shared,
-    }
-
-
-SCHEDULER_CONFIG = {
-    "_class_name": "DDIMScheduler",
-    "num_train_timesteps": SCHEDULE["num_train_timesteps"],
-    "beta_start": SCHEDULE["beta_start"],
-    "beta_end": SCHEDULE["beta_end"],
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
-
-
-def _write(folder: Path, network: Any) -> None:
-    folder.mkdir(parents=True)
-    _write_json(folder / "config.json", diffusers_config(network))
-    state: dict[str, torch.Tensor] = network.state_dict()
-    tensors = {theirs: state[ours].contiguous() for ours, theirs in layouts(network)[DIFFUSERS].items()}
-    file = folder / "diffusion_pytorch_model.safetensors"
-    save_file(tensors, file, metadata={"format": "pt"})
-    file.chmod(0o644)  # safetensors makes files that only their owner reads
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=2) + "\n")
+    for name, (network, inputs, output) in networks.items():
+        convert_to_onnx(
+            network,
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_axes={axis: {0: "batch"} for axis in (*inputs, output)},
+            filename=str(folder / f"{name}.onnx"),
+            use_trace=True,
+            dynamo=False,  # the tracing exporter: a tenth of the time, and onnx is all that it needs
+        )
+    logger.info(f"Wrote {', '.join(f'{name}.onnx' for name in networks)} to {folder}")

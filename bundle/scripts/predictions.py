@@ -22,15 +22,13 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor, decollate_batch
 from numpy.typing import NDArray
 
-from scripts.data import HU_WINDOW, from_hu, to_hu
+from scripts.data import HU_WINDOW, MARK, from_hu
 from scripts.errors import UserError
 from scripts.pictures import panel
 
 logger = logging.getLogger(__name__)
 
 SAMPLES = "samples.nii.gz"
-MARK = "SYNTHETIC follow-up by NAMD, research use only"
-"""Stands in the NIfTI header's ``descrip`` field of everything generated."""
 
 
 class PredictionError(UserError):
@@ -115,14 +113,14 @@ def pending(
 
     def done(item: Mapping[str, Any]) -> bool:
         path = Path(predictions_dir) / item["case_id"] / "provenance.json"
-        expected = case_provenance(made_by, item["baseline"], item["report"])
+        expected = case_provenance(made_by, item["image"], item["report"])
         return path.is_file() and json.loads(path.read_text()) == expected
 
     return [item for item in items if not done(item)]
 
 
 class PredictionSaver:
-    """Ignite handler: after each batch, one folder for each of its cases.
+    """Ignite handler: after each batch, one folder for each of its cases, with the postprocessed ``pred`` in HU.
 
     Args:
         predictions_dir: see the module.
@@ -138,33 +136,33 @@ class PredictionSaver:
 
     def __call__(self, engine: Engine) -> None:
         batch, output = cast(dict, engine.state.batch), cast(dict, engine.state.output)
-        baselines = decollate_batch(batch["baseline"])
+        baselines = decollate_batch(batch["image"])
         cases = zip(batch["case_id"], baselines, batch["report"], output["pred"], strict=True)
         for case_id, baseline, report, samples in cases:
             made_by = case_provenance(self.made_by, baseline.meta["filename_or_obj"], report)
-            self.save(case_id, baseline, samples.cpu().numpy(), made_by)
+            self.save(case_id, baseline, np.asarray(samples.cpu()), made_by)
 
     def save(
         self,
         case_id: str,
         baseline: MetaTensor,
-        samples: NDArray[np.float32],
+        hu: NDArray[np.float32],
         made_by: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Writes one case: ``baseline`` (1, H, W) with its affine, ``samples`` (runs, H, W), both in [-1, 1].
+        """Writes one case: ``baseline`` (1, H, W) in [-1, 1] with its affine, and its samples ``hu`` (runs, H, W).
 
         Args:
             made_by: of :func:`case_provenance`; None writes what is common to all cases.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        hu, affine = to_hu(samples), crop_affine(baseline)
+        affine = crop_affine(baseline)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=self.folder) as scratch:
             new = Path(scratch) / "new"
             new.mkdir()
             _write(new / SAMPLES, np.moveaxis(hu, 0, -1)[:, :, None], affine)
             _write(new / "mean.nii.gz", hu.mean(axis=0)[..., None], affine)
             _write(new / "std.nii.gz", hu.std(axis=0)[..., None], affine)
-            panel(baseline.numpy()[0], samples).savefig(new / "panel.png", dpi=110, metadata={"Comment": MARK})
+            panel(baseline.numpy()[0], from_hu(hu)).savefig(new / "panel.png", dpi=110, metadata={"Comment": MARK})
             (new / "provenance.json").write_text(json.dumps(made_by or self.made_by, indent=1) + "\n")
             new.chmod(0o755)
             target = self.folder / case_id

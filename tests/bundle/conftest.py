@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
+import runpy
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -117,10 +121,9 @@ class MakeWorkflow(Protocol):
 
 
 @pytest.fixture(scope="session")
-def make_workflow(tiny_dataset: Path, tiny_llm: Path) -> MakeWorkflow:
-    """A configuration as `python -m monai.bundle run` would make it, on the tiny dataset with tiny networks."""
-    defaults: dict[str, Any] = {
-        "dataset_dir": str(tiny_dataset),
+def tiny_settings(tiny_llm: Path) -> dict[str, Any]:
+    """What makes every configuration small."""
+    return {
         "image_size": 32,
         "conditioner_arguments": {"llm": str(tiny_llm)},
         "autoencoder_shape": {"channels": [8, 8, 16], "num_res_blocks": 1, "norm_num_groups": 4},
@@ -138,11 +141,16 @@ def make_workflow(tiny_dataset: Path, tiny_llm: Path) -> MakeWorkflow:
         "resamples": 20,
     }
 
+
+@pytest.fixture(scope="session")
+def make_workflow(tiny_dataset: Path, tiny_settings: dict[str, Any]) -> MakeWorkflow:
+    """A configuration as `python -m monai.bundle run` would make it, on the tiny dataset with tiny networks."""
+
     def make(name: str, output_dir: Path, *overlays: str, **overrides: Any) -> ConfigWorkflow:
         files = [str(CONFIGS / f"{part}.yaml") for part in (name, *overlays)]
         kind = "train" if name.startswith("train") else "infer"
         places = {"output_dir": str(output_dir), "models_dir": str(output_dir / "models")}
-        overrides = {**defaults, **places, **overrides}
+        overrides = {**tiny_settings, "dataset_dir": str(tiny_dataset), **places, **overrides}
         workflow = ConfigWorkflow(files, workflow_type=kind, logging_file=False, **overrides)
         workflow.initialize()
         return workflow
@@ -157,3 +165,22 @@ def trained(make_workflow: MakeWorkflow, tmp_path_factory: pytest.TempPathFactor
     for stage in ("autoencoder", "unconditional", "conditional", "classifier"):
         make_workflow(f"train_{stage}", folder, "small").run()
     return folder
+
+
+@pytest.fixture(scope="session")
+def monai() -> Callable[..., None]:
+    """``python -m monai.bundle ...`` without a new process: the imports are paid for once."""
+
+    def run(*arguments: Any) -> None:
+        root = logging.getLogger()
+        handlers, level = root.handlers[:], root.level  # the bundle's logging.conf replaces them
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["monai.bundle", *map(str, arguments)])
+            patch.setattr(sys, "path", list(sys.path))
+            patch.setattr(sys, "excepthook", sys.excepthook)
+            try:
+                runpy.run_module("monai.bundle", run_name="__main__")
+            finally:
+                root.handlers[:], root.level = handlers, level
+
+    return run

@@ -26,6 +26,7 @@ from scripts.data import (
     inference_items,
     load_datalist,
     pairs,
+    postprocessing,
     preprocessing,
     rotation,
     to_hu,
@@ -146,7 +147,7 @@ def test_unpaired_crops_are_for_training_only(tiny_dataset: Path) -> None:
 def test_inference_over_a_section_sees_no_outcome(tiny_dataset: Path) -> None:
     items = inference_items(tiny_dataset, "test")
     assert [item["case_id"] for item in items] == ["patient-9_n1", "patient-10_n1", "patient-11_n1"]
-    assert all(item.keys() == {"case_id", "baseline", "report"} for item in items)
+    assert all(item.keys() == {"case_id", "image", "report"} for item in items)
 
 
 def test_inference_of_one_crop_needs_no_dataset(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_inference_of_one_crop_needs_no_dataset(tiny_dataset: Path, tmp_path: Pa
     (tmp_path / "ehr.json").write_text(json.dumps(ehr))
     crop = tiny_dataset / "9_t0.nii.gz"
     items = inference_items("nowhere", "test", crop, tmp_path / "ehr.json", 180)
-    assert items == [{"case_id": "9_t0", "baseline": str(crop), "report": report(ehr, 180)}]
+    assert items == [{"case_id": "9_t0", "image": str(crop), "report": report(ehr, 180)}]
     assert inference_items("nowhere", "test", crop)[0]["report"] == report({}, None)
 
 
@@ -293,3 +294,11 @@ def test_what_is_no_nifti_is_refused_by_name(tmp_path: Path) -> None:
     path.write_text("not an image")
     with pytest.raises(DatalistError, match=r"crop\.nii\.gz"):
         inference_items("unused", "test", image=path)
+
+
+def test_follow_ups_come_out_in_hu_and_say_that_they_are_synthetic() -> None:
+    scaled = torch.tensor([[[-1.0, 0.0], [0.5, 1.0]]])
+    item = postprocessing(["pred"])({"pred": scaled, "image": scaled})
+    torch.testing.assert_close(item["pred"].as_tensor(), torch.tensor([[[-1000.0, -300.0], [50.0, 400.0]]]))
+    assert item["pred"].meta["descrip"].startswith("SYNTHETIC") and item["image"] is scaled
+    torch.testing.assert_close(from_hu(item["pred"].as_tensor()), scaled)

@@ -26,6 +26,7 @@ from scripts.diffusion import (
     training_scheduler,
 )
 from scripts.ehr import report
+from scripts.errors import UserError
 from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
 
 
@@ -315,3 +316,27 @@ def test_a_missing_part_is_named(
     (tmp_path / "models" / part).rename(tmp_path / "elsewhere")
     with pytest.raises(error, match=part):
         load_progression_model(tmp_path / "models", llm=tiny_llm)
+
+
+# --- MONAI Label's and MONAI Deploy's way in: the EHR travels with the image
+
+
+def with_meta(images: Tensor, **meta: Any) -> MetaTensor:
+    return MetaTensor(images, meta=meta)
+
+
+def test_an_ehr_in_the_images_meta_data_is_read(model: ProgressionModel) -> None:
+    ehr = {"age": 70, "gender": 1}
+    inferer = ProgressionInferer(num_steps=4, num_runs=3, interval_days=400)
+    images = inferer(with_meta(crops(1), ehr=ehr), model)
+    assert torch.equal(images, inferer(crops(1), model, [report(ehr, 400)]))
+    assert torch.equal(images, inferer(crops(1), model, [ehr])), "as a condition it has the same interval"
+    assert not torch.equal(images, inferer(crops(1), model))
+    spoken = inferer(with_meta(crops(1), ehr=ehr), model, ["another report"])
+    assert torch.equal(spoken, inferer(crops(1), model, ["another report"])), "what is asked for counts"
+
+
+@pytest.mark.parametrize(("count", "ehr"), [(2, {"age": 70}), (1, ["age", 70])])
+def test_an_ehr_that_belongs_to_nobody_is_refused(model: ProgressionModel, count: int, ehr: Any) -> None:
+    with pytest.raises(UserError, match=f"'ehr' of type {type(ehr).__name__} for {count} images"):
+        generate(model, with_meta(crops(count), ehr=ehr), None)

@@ -556,9 +556,7 @@ def test_crop_batch() -> None:
 
 
 def test_baseline_batch_takes_the_report_as_condition() -> None:
-    image, label, arguments, keywords = prepare_baseline_batch(
-        {"baseline": torch.rand(2, 1, 4, 4), "report": ["a", "b"]}
-    )
+    image, label, arguments, keywords = prepare_baseline_batch({"image": torch.rand(2, 1, 4, 4), "report": ["a", "b"]})
     assert image.shape == (2, 1, 4, 4) and label is None and arguments == ()
     assert keywords == {"condition": ["a", "b"]}
 

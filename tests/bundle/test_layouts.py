@@ -9,7 +9,7 @@ import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from torch import Tensor
 
-from scripts.exporting import diffusers_config
+from scripts.diffusers_export import diffusers_config
 from scripts.layouts import COMPVIS, COMPVIS_EMA, DIFFUSERS, OLD_DIFFUSERS, OURS, layouts
 from scripts.networks import LatentAutoencoder, NoduleClassifier, StableDiffusionAutoencoder, StableDiffusionUNet
 

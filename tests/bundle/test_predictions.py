@@ -104,7 +104,7 @@ def samples() -> np.ndarray:
 
 def test_written_prediction(tmp_path: Path, samples: np.ndarray) -> None:
     baseline = baseline_of(tmp_path, (24, 26), 16)
-    folder = PredictionSaver(tmp_path / "predictions", {"seed": 1}).save("a", baseline, samples)
+    folder = PredictionSaver(tmp_path / "predictions", {"seed": 1}).save("a", baseline, to_hu(samples))
     assert folder == tmp_path / "predictions" / "a"
     hu = samples * 700 - 300
     expected = {
@@ -130,7 +130,7 @@ def test_a_prediction_is_replaced_whole_or_not_at_all(
 ) -> None:
     baseline = baseline_of(tmp_path, (24, 24), 16)
     saver = PredictionSaver(tmp_path / "predictions", {})
-    folder = saver.save("a", baseline, samples)
+    folder = saver.save("a", baseline, to_hu(samples))
     (folder / "old").touch()
     before = (folder / "samples.nii.gz").read_bytes()
 
@@ -139,9 +139,9 @@ def test_a_prediction_is_replaced_whole_or_not_at_all(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(predictions, "panel", no_picture)
-        saver.save("a", baseline, -samples)
+        saver.save("a", baseline, to_hu(-samples))
     assert (folder / "samples.nii.gz").read_bytes() == before
-    saver.save("a", baseline, -samples)
+    saver.save("a", baseline, to_hu(-samples))
     np.testing.assert_allclose(read_predictions(folder.parent, ["a"])[:, 0, 0], -samples, atol=0.501 / 700)
     assert not (folder / "old").exists() and [path.name for path in folder.parent.iterdir()] == ["a"]
 
@@ -151,18 +151,18 @@ def test_a_batch_is_written_case_by_case(tmp_path: Path, tiny_dataset: Path) -> 
     from ignite.engine import Engine
 
     items = [
-        {"case_id": f"case-{index}", "baseline": str(tiny_dataset / f"{index}_t0.nii.gz"), "report": f"report {index}"}
+        {"case_id": f"case-{index}", "image": str(tiny_dataset / f"{index}_t0.nii.gz"), "report": f"report {index}"}
         for index in range(3)
     ]
-    loader = DataLoader(Dataset(items, preprocessing(["baseline"], 16)), batch_size=2)
-    engine = Engine(lambda engine, batch: {"pred": batch["baseline"].as_tensor().repeat(1, 2, 1, 1) * 0.5})
+    loader = DataLoader(Dataset(items, preprocessing(["image"], 16)), batch_size=2)
+    engine = Engine(lambda engine, batch: {"pred": to_hu(batch["image"].as_tensor().repeat(1, 2, 1, 1) * 0.5)})
     made_by = {"models_sha256": "0", "seed": 1}
     PredictionSaver(tmp_path, made_by).attach(engine)
     assert pending(items, tmp_path, made_by) == items
     engine.run(loader)
     assert pending(items, tmp_path, made_by) == []
     for item in items:
-        crop = preprocessing(["baseline"], 16)(item)["baseline"]
+        crop = preprocessing(["image"], 16)(item)["image"]
         written = read_predictions(tmp_path, [item["case_id"]])
         np.testing.assert_allclose(written[:, 0, 0], 0.5 * np.stack([crop[0]] * 2), atol=0.501 / 700)
 
@@ -207,14 +207,14 @@ def test_a_case_is_done_again_where_what_it_was_made_from_changed(
 ) -> None:
     """Above all: another patient's crop that bears the same name never gets this patient's prediction."""
     made_by: dict[str, Any] = {"models_sha256": "0", "guidance": 1.0}
-    item = {"case_id": "crop", "baseline": str(tmp_path / "crop.nii.gz"), "report": "age 60"}
+    item = {"case_id": "crop", "image": str(tmp_path / "crop.nii.gz"), "report": "age 60"}
     baseline = baseline_of(tmp_path, (24, 24), 16)
     saver = PredictionSaver(tmp_path / "predictions", made_by)
-    saver.save("crop", baseline, samples, case_provenance(made_by, item["baseline"], item["report"]))
+    saver.save("crop", baseline, to_hu(samples), case_provenance(made_by, item["image"], item["report"]))
     if change == "crop":
         (tmp_path / "elsewhere").mkdir()
         baseline_of(tmp_path / "elsewhere", (24, 25), 16)
-        item["baseline"] = str(tmp_path / "elsewhere" / "crop.nii.gz")
+        item["image"] = str(tmp_path / "elsewhere" / "crop.nii.gz")
     elif change == "report":
         item["report"] = "age 61"
     elif change == "settings":
