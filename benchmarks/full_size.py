@@ -223,7 +223,7 @@ def write_language_model(folder: str) -> None:
     from transformers import Gemma3TextConfig, Gemma3TextModel
     from transformers.initialization import no_init_weights
 
-    from scripts.conditioning import load_language_model
+    from scripts.language_models import load_language_model
 
     with no_init_weights():
         model = Gemma3TextModel._from_config(Gemma3TextConfig(**MEDGEMMA_SIZE), dtype=torch.bfloat16)

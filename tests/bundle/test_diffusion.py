@@ -15,7 +15,6 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from scripts.checkpoints import CheckpointError
-from scripts.conditioning import ConditionerError
 from scripts.diffusion import (
     Denoiser,
     NoiseInferer,
@@ -26,6 +25,7 @@ from scripts.diffusion import (
     training_scheduler,
 )
 from scripts.ehr import report
+from scripts.language_models import ConditionerError
 from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
 
 
