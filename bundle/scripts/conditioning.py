@@ -33,7 +33,8 @@ class ReportConditioner(nn.Module):
     For each set m the N vectors P_m stand in front of the report's token embeddings E(c), right after the
     beginning-of-sequence token where the tokenizer adds one: E_m = [P_m; E(c)] (Eq. 7). The last layer's state at the
     last token of the report, the only one that has attended to all others, is e_m, and the context is
-    [e_1 .. e_M] (Eq. 8). Gradients flow through the language model into the prompts and nothing else.
+    [e_1 .. e_M] (Eq. 8). Gradients flow through the language model into the prompts, and into LoRA where it is asked
+    for; into nothing else.
 
     The prompts join *after* the embedding layer, so Gemma's scaling by sqrt(hidden) does not touch them. Sequences are
     padded on the right, where a causal model cannot see it: no report depends on its companions in the batch.
