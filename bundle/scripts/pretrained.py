@@ -186,8 +186,8 @@ def _start(
         more = f"; and {len(faults) - 12} more" if len(faults) > 12 else ""
         raise CheckpointError(
             f"{source}: these weights do not fit {network_class.__name__} {network.config}, which has "
-            f"{len(table)} tensors, by the names of {layout}: {'; '.join(faults[:12])}{more}. Give a whole file of such "
-            "a network, or change the shape."
+            f"{len(table)} tensors, by the names of {layout}: {'; '.join(faults[:12])}{more}. "
+            "Give a whole file of such a network, or change the shape."
         )
     network.load_state_dict(state, assign=True)
     counts = Counter(origins.values())
@@ -222,23 +222,27 @@ def _fitted(network: nn.Module, name: str, stored: Tensor, shape: torch.Size) ->
         stored = stored.reshape(shape)  # a linear layer and a 1 x 1 convolution hold the same numbers
     if stored.shape == shape:
         return stored.float(), KEPT
-    stored, rest = stored.float(), tuple(shape[1:])  # half precision would round the sum
+    stored = stored.float()  # half precision would round the sum
     if isinstance(network, LatentAutoencoder):
-        if (
-            stored.shape[1:2] == (3,)
-            and shape[1] == 1
-            and (stored.shape[0], *stored.shape[2:]) == (shape[0], *shape[2:])
-        ):
+        if _differs_in(stored.shape, shape, dim=1, sizes=(3, 1)):
             return stored.sum(dim=1, keepdim=True), SUMMED
-        if stored.shape[0] == 3 and shape[0] == 1 and tuple(stored.shape[1:]) == rest:
+        if _differs_in(stored.shape, shape, dim=0, sizes=(3, 1)):
             return stored.mean(dim=0, keepdim=True), AVERAGED
-    elif name == "conv_in.conv.weight" and stored.ndim == 4 and stored.shape[1] < shape[1]:
-        if (stored.shape[0], *stored.shape[2:]) == (shape[0], *shape[2:]):
-            return nn.functional.pad(stored, (0, 0, 0, 0, 0, shape[1] - stored.shape[1])), GROWN
-    elif ".attn2.to_k." in name or ".attn2.to_v." in name:
-        if stored.shape[0] == shape[0]:
-            return _drawn(network, name), NEW
+    elif name == "conv_in.conv.weight":
+        missing = shape[1] - stored.shape[1]
+        if missing > 0 and _differs_in(stored.shape, shape, dim=1):
+            return nn.functional.pad(stored, (0, 0, 0, 0, 0, missing)), GROWN
+    elif re.search(r"\.attn2\.to_[kv]\.weight$", name) and _differs_in(stored.shape, shape, dim=1):
+        return _drawn(network, name), NEW
     return None
+
+
+def _differs_in(stored: Sequence[int], wanted: Sequence[int], dim: int, sizes: tuple[int, int] | None = None) -> bool:
+    """Two shapes are equal but for dimension ``dim``, where they have these two sizes."""
+    if len(stored) != len(wanted) or len(stored) <= dim:
+        return False
+    others = all(a == b for index, (a, b) in enumerate(zip(stored, wanted, strict=True)) if index != dim)
+    return others and sizes in (None, (stored[dim], wanted[dim]))
 
 
 def _drawn(network: nn.Module, name: str) -> Tensor:

@@ -50,7 +50,8 @@ def weights_file(path: str | Path, part: str) -> Path:
         path = next((file for file in files if file.is_file()), files[0])
     if not path.is_file():
         raise CheckpointError(
-            f"{path}: no such file. Expected a .safetensors or .ckpt file, or diffusers' folder with {_FOLDER_FILES[0]}."
+            f"{path}: no such file. Expected a .safetensors or .ckpt file, or diffusers' folder with "
+            f"{_FOLDER_FILES[0]}."
         )
     return path
 
@@ -97,9 +98,11 @@ def _pickled(path: Path) -> dict[str, Tensor]:
 def _only_mapping(content: Any, path: Path) -> dict[str, Tensor]:
     """The state dict in what was saved: the whole, or one of its entries."""
     if isinstance(content, Mapping):
-        found = {"": content, **{key: value for key, value in content.items() if isinstance(value, Mapping)}}
-        found = {key: {name: value for name, value in found[key].items() if torch.is_tensor(value)} for key in found}
-        found = {key: tensors for key, tensors in found.items() if tensors}
+        entries = {"": content, **{key: value for key, value in content.items() if isinstance(value, Mapping)}}
+        found: dict[str, dict[str, Tensor]] = {}
+        for key, entry in entries.items():
+            if tensors := {name: value for name, value in entry.items() if torch.is_tensor(value)}:
+                found[key] = tensors
         for key in ("", "state_dict", *(found if len(found) == 1 else ())):
             if key in found:
                 return found[key]

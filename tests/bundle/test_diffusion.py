@@ -15,7 +15,6 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from scripts.checkpoints import CheckpointError
-from scripts.conditioning import ConditionerError
 from scripts.diffusion import (
     Denoiser,
     NoiseInferer,
@@ -27,6 +26,7 @@ from scripts.diffusion import (
 )
 from scripts.ehr import report
 from scripts.errors import UserError
+from scripts.language_models import ConditionerError
 from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
 
 

@@ -1,0 +1,156 @@
+"""peft's adapters: LoRA in the language model, and the folders in which prompts and LoRA are kept."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, PromptTuningConfig, TaskType, get_peft_model
+from peft.utils import get_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from scripts.language_models import ConditionerError
+
+DECISIVE = {
+    "PROMPT_TUNING": ("num_virtual_tokens", "token_dim"),
+    "LORA": (
+        *("r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "rank_pattern"),
+        *("alpha_pattern", "use_rslora", "use_dora", "bias", "modules_to_save"),
+    ),
+}
+"""What must be the same where an adapter is used as where it was trained, beside its kind and its language model."""
+
+
+def prompt_config(decoder: Any, llm_name: str, prompt_length: int) -> PromptTuningConfig:
+    """peft's description of one prompt set."""
+    return PromptTuningConfig(
+        task_type=TaskType.CAUSAL_LM,
+        base_model_name_or_path=llm_name,
+        num_virtual_tokens=prompt_length,
+        token_dim=decoder.config.hidden_size,
+        num_transformer_submodules=1,
+        num_attention_heads=decoder.config.num_attention_heads,
+        num_layers=decoder.config.num_hidden_layers,
+        inference_mode=True,
+    )
+
+
+def add_lora(decoder: Any, settings: Mapping[str, Any], llm_name: str, seed: int) -> PeftModel:
+    """Puts low-rank adapters (Hu et al. 2021, LoRA) into ``decoder``, in place; only they are trainable afterwards.
+
+    Args:
+        settings: of ``peft.LoraConfig``; without ``target_modules``, peft's choice for the kind of model.
+        seed: of the initial values: A is random, B zero, so the decoder computes what it did without.
+
+    Raises:
+        ConditionerError: settings that peft does not know or that do not fit the model.
+    """
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            adapted: Any = get_peft_model(decoder, LoraConfig(**settings))
+    except (TypeError, ValueError) as error:
+        raise ConditionerError(
+            f"lora={dict(settings)!r} does not fit language model {llm_name!r}. Give arguments of peft.LoraConfig, "
+            f"such as {{'r': 8, 'lora_alpha': 16, 'target_modules': 'all-linear'}}. peft said: {error}"
+        ) from error
+    adapted.peft_config["default"].base_model_name_or_path = llm_name  # not this machine's path
+    return adapted
+
+
+def save_lora(adapted: PeftModel, folder: Path) -> None:
+    """Writes what :func:`add_lora` added; opens with ``peft.PeftModel.from_pretrained``."""
+    write_adapter(folder, adapted.peft_config["default"], _lora_tensors(adapted))
+
+
+@torch.no_grad()
+def load_lora(adapted: PeftModel, folder: Path) -> None:
+    """Reads what :func:`save_lora` wrote.
+
+    Raises:
+        ConditionerError: missing or damaged, or of another language model or other settings.
+    """
+    ours = _lora_tensors(adapted)
+    saved = read_adapter(folder, adapted.peft_config["default"], *ours)
+    for name, tensor in ours.items():
+        tensor.copy_(saved[name])
+
+
+def _lora_tensors(adapted: PeftModel) -> dict[str, Tensor]:
+    """The adapters' weights themselves, under peft's names; without a look at the hub for the embedding's size."""
+    return get_peft_model_state_dict(adapted, save_embedding_layers=False)
+
+
+def write_adapter(folder: Path, config: PeftConfig, tensors: Mapping[str, Tensor]) -> None:
+    """One adapter as peft writes it: ``adapter_config.json`` and ``adapter_model.safetensors``."""
+    config.save_pretrained(str(folder))
+    write_tensors(folder / "adapter_model.safetensors", tensors)
+
+
+def read_adapter(folder: Path, config: PeftConfig, *names: str) -> dict[str, Tensor]:
+    """The named tensors of one adapter, on the CPU, if it is of the kind that ``config`` describes.
+
+    Raises:
+        ConditionerError: missing or damaged, or another kind of adapter.
+    """
+    path = folder / "adapter_config.json"
+    try:
+        saved = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConditionerError(f"{path}: not readable ({error}). Copy or train it again.") from error
+    expected = json.loads(json.dumps(config.to_dict(), default=sorted))  # enumerations to text, sets to lists
+    keys = ("peft_type", "base_model_name_or_path", *DECISIVE[expected["peft_type"]])
+    pairs = {key: (_sorted(saved.get(key)), _sorted(expected[key])) for key in keys}
+    if faults := [f"{key} is {is_!r}, expected {ought!r}" for key, (is_, ought) in pairs.items() if is_ != ought]:
+        raise ConditionerError(
+            f"{path}: {'; '.join(faults)}. Adapters work only with the language model and the settings they were "
+            "trained with: change llm, prompt_length or lora, or train again."
+        )
+    return read_tensors(folder / "adapter_model.safetensors", *names)
+
+
+def _sorted(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) else value
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file that others may read too."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    path.chmod(0o644)  # safetensors makes files that only their owner reads
+
+
+def read_tensors(path: Path, *names: str) -> dict[str, Tensor]:
+    """The named tensors of a safetensors file, on the CPU.
+
+    Raises:
+        ConditionerError: missing or damaged, or without one of them.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ConditionerError(f"{path}: not readable ({error}). Copy or train it again.") from error
+    if missing := set(names) - tensors.keys():
+        raise ConditionerError(f"{path}: lacks {', '.join(sorted(missing))}. Copy or train it again.")
+    return tensors
+
+
+@contextmanager
+def whole_folder(folder: str | PathLike) -> Iterator[Path]:
+    """A folder to write into, which takes the place of ``folder`` at the end: whole or not at all."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        new = Path(scratch) / "new"
+        new.mkdir()
+        yield new
+        if folder.exists():
+            folder.rename(Path(scratch) / "old")
+        new.rename(folder)
