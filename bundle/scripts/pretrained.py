@@ -115,7 +115,7 @@ def start_unet(arguments: Mapping[str, Any], source: str | Path, averaged: bool 
     return _start(StableDiffusionUNet, arguments, open_weights(source, "unet"), source, averaged=averaged)
 
 
-def import_weights(
+def convert_published(
     source: str | Path,
     models_dir: str | Path,
     autoencoder: Mapping[str, Any],

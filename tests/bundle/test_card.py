@@ -13,7 +13,11 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import torch
 import yaml
+
+from scripts.layouts import COMPVIS, layouts
+from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CARD = (BUNDLE / "docs" / "README.md").read_text()
@@ -32,6 +36,7 @@ def place(
         dataset.symlink_to(tiny_dataset)
     shutil.copy(tiny_dataset / "4_t0.nii.gz", tmp_path / "CROP.nii.gz")
     (tmp_path / "EHR.json").write_text(json.dumps({"age": 66}))
+    torch.save(stable_diffusion(tiny_settings), tmp_path / "v1-5-pruned.ckpt")
     tiny = {
         **tiny_settings,
         "max_epochs": 1,
@@ -41,6 +46,16 @@ def place(
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def stable_diffusion(tiny_settings: dict[str, Any]) -> dict[str, Any]:
+    """What stands for the published file: its names, and random weights of the tiny networks."""
+    networks = (
+        StableDiffusionAutoencoder(**tiny_settings["autoencoder_shape"]),
+        StableDiffusionUNet(context_dim=768, **tiny_settings["unet_shape"]),
+    )
+    tables = [(network.state_dict(), layouts(network)[COMPVIS]) for network in networks]
+    return {"state_dict": {theirs: state[ours] for state, table in tables for ours, theirs in table.items()}}
 
 
 def test_every_command_runs(place: Path, monai: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +76,7 @@ def test_every_command_runs(place: Path, monai: Callable[..., None], monkeypatch
             files = yaml.safe_load(arguments[index]) if arguments[index].startswith("[") else [arguments[index]]
             arguments[index] = str([*files, "tiny.yaml"])
             monai(*arguments)
+    assert (place / "out" / "diffusers" / "unet" / "config.json").is_file()
     models = {path.name for path in (place / "runs" / "mine" / "models").iterdir()}
     assert {"autoencoder.safetensors", "unet_conditional.safetensors", "classifier.safetensors"} <= models
     for run in ("mine", "lidc"):

@@ -20,7 +20,7 @@ from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
 from scripts.pretrained import (
     KEPT,
     conditional_unet,
-    import_weights,
+    convert_published,
     initial_autoencoder,
     initial_unet,
     start_unet,
@@ -346,7 +346,7 @@ def test_import_prints_what_is_kept_and_writes_what_stages_start_from(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     wide = {**UNET, "context_dim": 10, "in_channels": 8}
-    import_weights(published[2]["v1-5-pruned.ckpt"], tmp_path, AUTOENCODER, wide)
+    convert_published(published[2]["v1-5-pruned.ckpt"], tmp_path, AUTOENCODER, wide)
     said = " ".join(capsys.readouterr().out.split())
     for text in (layouts.COMPVIS_EMA, KEPT, "three colours summed", "attn2.to_k.weight", "conv_in.conv.weight"):
         assert text in said, text
@@ -384,7 +384,7 @@ def test_a_partial_file_is_listed_and_nothing_is_written(published: Published, t
         "shape": rf"{lost} has shape \[5\], expected \[4\]",
     }[spoil]
     with pytest.raises(CheckpointError, match=expected):
-        import_weights(path, tmp_path / "models", AUTOENCODER, {**UNET, "context_dim": 6})
+        convert_published(path, tmp_path / "models", AUTOENCODER, {**UNET, "context_dim": 6})
     assert not (tmp_path / "models").exists()
 
 
