@@ -186,7 +186,7 @@ def crop_affine(crop: MetaTensor) -> NDArray[np.float64]:
 
 def report_done(predictions_dir: str | Path, dataset: Sequence[Any]) -> None:
     """Says what an inference run did."""
-    logger.info(f"{len(dataset)} cases generated, all in {predictions_dir}; synthetic images, for research only")
+    logger.info(f"Generated: {len(dataset)}; all in {predictions_dir}; synthetic images, for research only")
 
 
 def _write(path: Path, hu: NDArray[np.floating], affine: NDArray[np.floating]) -> None:
