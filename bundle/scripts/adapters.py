@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from os import PathLike
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,17 +137,3 @@ def read_tensors(path: Path, *names: str) -> dict[str, Tensor]:
     if missing := set(names) - tensors.keys():
         raise ConditionerError(f"{path}: lacks {', '.join(sorted(missing))}. Copy or train it again.")
     return tensors
-
-
-@contextmanager
-def whole_folder(folder: str | PathLike) -> Iterator[Path]:
-    """A folder to write into, which takes the place of ``folder`` at the end: whole or not at all."""
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
-        yield new
-        if folder.exists():
-            folder.rename(Path(scratch) / "old")
-        new.rename(folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,3 +123,17 @@ def _opened(path: str | os.PathLike) -> Iterator[Any]:
             yield file
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}). Copy or train it again.") from error
+
+
+@contextmanager
+def whole_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """A folder to write into, which takes the place of ``folder`` at the end: whole or not at all."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        new = Path(scratch) / "new"
+        new.mkdir()
+        yield new
+        if folder.exists():
+            folder.rename(Path(scratch) / "old")
+        new.rename(folder)

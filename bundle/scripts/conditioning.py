@@ -17,10 +17,10 @@ from scripts.adapters import (
     read_adapter,
     read_tensors,
     save_lora,
-    whole_folder,
     write_adapter,
     write_tensors,
 )
+from scripts.checkpoints import whole_folder
 from scripts.language_models import ConditionerError, LanguageModel, load_language_model
 
 NULL_REPORT = "No report."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from scripts.checkpoints import CheckpointError, load_network
+from scripts.checkpoints import CheckpointError, load_network, whole_folder
 from scripts.diffusion import SCHEDULE
 from scripts.layouts import DIFFUSERS, layouts
 from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
@@ -35,14 +34,11 @@ def export_diffusers(models_dir: str | Path, folder: str | Path, unet: str = "un
         "autoencoder": load_network(models_dir / "autoencoder.safetensors", "StableDiffusionAutoencoder"),
         "unet": load_network(models_dir / f"{unet}.safetensors", "StableDiffusionUNet"),
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        new = Path(scratch) / "new"
+    with whole_folder(folder) as new:
         for part, network in networks.items():
             _write(new / FOLDERS[part], network)
         (new / "scheduler").mkdir()
         _write_json(new / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
-        new.rename(folder)
     Console().print(f"Wrote {folder}: vae, unet and scheduler for diffusers", soft_wrap=True)
 
 

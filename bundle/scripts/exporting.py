@@ -13,6 +13,8 @@ from monai.networks.schedulers import DDIMScheduler
 from monai.networks.utils import convert_to_onnx
 from torch import nn
 
+from scripts.checkpoints import whole_folder
+
 logger = logging.getLogger(__name__)
 
 
@@ -116,8 +118,6 @@ def export_onnx(model: Any, folder: str | Path) -> None:
 
     ``monai.bundle onnx_export`` is for networks of one input; MONAI's converter behind it takes the U-Net's three.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     crop, latent, timesteps, context = example_inputs(model)
     networks: dict[str, tuple[nn.Module, dict[str, torch.Tensor], str]] = {
         "encoder": (Encoder(model.autoencoder), {"crop": crop}, "latent"),
@@ -128,15 +128,16 @@ def export_onnx(model: Any, folder: str | Path) -> None:
         ),
         "decoder": (Decoder(model.autoencoder), {"latent": latent[:, : latent.shape[1] // 2]}, "crop"),
     }
-    for name, (network, inputs, output) in networks.items():
-        convert_to_onnx(
-            network,
-            tuple(inputs.values()),
-            input_names=list(inputs),
-            output_names=[output],
-            dynamic_axes={axis: {0: "batch"} for axis in (*inputs, output)},
-            filename=str(folder / f"{name}.onnx"),
-            use_trace=True,
-            dynamo=False,  # the tracing exporter: a tenth of the time, and onnx is all that it needs
-        )
+    with whole_folder(folder) as new:
+        for name, (network, inputs, output) in networks.items():
+            convert_to_onnx(
+                network,
+                tuple(inputs.values()),
+                input_names=list(inputs),
+                output_names=[output],
+                dynamic_axes={axis: {0: "batch"} for axis in (*inputs, output)},
+                filename=str(new / f"{name}.onnx"),
+                use_trace=True,
+                dynamo=False,  # the tracing exporter: a tenth of the time, and onnx is all that it needs
+            )
     logger.info(f"Wrote {', '.join(f'{name}.onnx' for name in networks)} to {folder}")
