@@ -104,7 +104,7 @@ def test_a_damaged_file_is_named(saved: Path, kept: float) -> None:
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"namd_format": "2", "network": "NoduleClassifier"}])
 def test_files_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors", metadata=metadata)
-    with pytest.raises(CheckpointError, match="foreign.safetensors: format .*scripts.pretrained"):
+    with pytest.raises(CheckpointError, match="foreign.safetensors: format .*import_weights.yaml"):
         load_network(tmp_path / "foreign.safetensors")
 
 

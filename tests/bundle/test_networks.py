@@ -1,4 +1,4 @@
-"""The networks: against diffusers and monai-generative through the renaming, and on their own promises."""
+"""The networks: the published shapes, and their own promises. What they compute: ``test_pretrained.py``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from scripts.layouts import DIFFUSERS, layouts
 from scripts.networks import AlignedAutoencoder, NoduleClassifier, StableDiffusionAutoencoder, StableDiffusionUNet
-from scripts.pretrained import autoencoder_from_diffusers, initial_autoencoder, initial_unet, unet_from_diffusers
 
 AUTOENCODER = {"channels": (8, 16, 16), "num_res_blocks": 2, "norm_num_groups": 4}
 UNET = {"channels": (16, 32, 32), "num_res_blocks": 2, "num_heads": 2, "norm_num_groups": 4}
@@ -57,54 +57,6 @@ def stirred(network: Any) -> Any:
     return network.eval()
 
 
-@pytest.fixture(scope="module")
-def colour_autoencoder() -> AutoencoderKL:
-    return stirred(diffusers_autoencoder((8, 16, 16), groups=4))
-
-
-def assert_same_autoencoder(ours: StableDiffusionAutoencoder, theirs: AutoencoderKL) -> None:
-    image, latent = torch.rand(2, 1, 32, 32) * 2 - 1, torch.randn(2, 4, 8, 8)
-    posterior = theirs.encode(image.expand(-1, 3, -1, -1)).latent_dist
-    mean, std = ours.encode(image)
-    torch.testing.assert_close(mean, posterior.mean, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(std, posterior.std, atol=1e-5, rtol=1e-5)
-    expected = theirs.decode(latent).sample.mean(dim=1, keepdim=True)
-    torch.testing.assert_close(ours.decode(latent), expected, atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_autoencoder_equals_diffusers_on_equal_colours(colour_autoencoder: AutoencoderKL, tmp_path: Path) -> None:
-    colour_autoencoder.save_pretrained(tmp_path / "vae")
-    assert_same_autoencoder(initial_autoencoder(AUTOENCODER, tmp_path / "vae").eval(), colour_autoencoder)
-
-
-@torch.no_grad()
-def test_autoencoder_with_the_attention_names_of_old_files(colour_autoencoder: AutoencoderKL, tmp_path: Path) -> None:
-    """Stable Diffusion 1.5's own file: query, key, value and proj_attn, as 1 x 1 convolutions."""
-    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-    state = {}
-    for name, tensor in colour_autoencoder.state_dict().items():
-        for new_name, old_name in old.items():
-            if f".{new_name}." in name:
-                name = name.replace(f".{new_name}.", f".{old_name}.")
-                tensor = tensor[..., None, None] if name.endswith("weight") else tensor
-        state[name] = tensor
-    assert sum("proj_attn" in name for name in state) == 4
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "old.safetensors")
-    assert_same_autoencoder(initial_autoencoder(AUTOENCODER, tmp_path / "old.safetensors").eval(), colour_autoencoder)
-
-
-@torch.no_grad()
-def test_unet_equals_diffusers(tmp_path: Path) -> None:
-    theirs = stirred(diffusers_unet((16, 32, 32), heads=2, groups=4, context=12))
-    theirs.save_pretrained(tmp_path / "unet")
-    ours = initial_unet(UNET, 12, tmp_path / "unet").eval()
-    latent, steps, context = torch.randn(3, 4, 8, 8), torch.tensor([1, 500, 981]), torch.randn(3, 2, 12)
-    expected = theirs(latent, steps, context).sample
-    assert expected.std() > 0.1
-    torch.testing.assert_close(ours(latent, steps, context), expected, atol=1e-5, rtol=1e-5)
-
-
 def test_default_shapes_are_stable_diffusion_15s() -> None:
     """Every tensor of both networks, without the memory: names after renaming, and shapes."""
     with torch.device("meta"):
@@ -112,9 +64,10 @@ def test_default_shapes_are_stable_diffusion_15s() -> None:
         their_unet = diffusers_unet((320, 640, 1280, 1280), heads=8, groups=32, context=768)
         theirs = diffusers_autoencoder((128, 256, 512, 512), groups=32)
     assert count(their_unet) == 859_520_964 and count(theirs) == 83_653_863, "the published networks"
-    assert shapes(unet.state_dict()) == shapes(unet_from_diffusers(their_unet.state_dict()))
-    folded = autoencoder_from_diffusers(theirs.state_dict(), num_levels=4)
-    assert shapes(autoencoder.state_dict()) == shapes(folded)
+    assert renamed(unet) == shapes(their_unet.state_dict())
+    colours = {"encoder.conv_in.weight", "decoder.conv_out.weight", "decoder.conv_out.bias"}
+    ours, grey = renamed(autoencoder), shapes(theirs.state_dict())
+    assert ours.keys() == grey.keys() and {name for name in ours if ours[name] != grey[name]} == colours
     assert count(autoencoder) == 83_653_863 - 2 * 128 * 9 - 2 * (128 * 9 + 1), "two colours fewer in, two fewer out"
     assert StableDiffusionUNet.__init__.__defaults__[2] == 2560, "MedGemma's hidden size"
 
@@ -123,34 +76,13 @@ def count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def renamed(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    state = shapes(network.state_dict())
+    return {theirs: state[ours] for ours, theirs in layouts(network)[DIFFUSERS].items()}
+
+
 def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
-
-
-@torch.no_grad()
-def test_unet_equals_monai_generative() -> None:
-    """The networks that the authors' code builds on, monai-generative 0.2.3, hold the same weights the same way."""
-    nets = pytest.importorskip("generative.networks.nets", reason="monai-generative is not installed")
-    theirs = nets.DiffusionModelUNet(
-        spatial_dims=2,
-        in_channels=4,
-        out_channels=4,
-        num_res_blocks=2,
-        num_channels=(16, 32, 32),
-        attention_levels=(True, True, False),
-        norm_num_groups=4,
-        norm_eps=1e-5,
-        num_head_channels=(8, 16, 16),
-        with_conditioning=True,
-        cross_attention_dim=12,
-    )
-    for module in stirred(theirs).modules():
-        if type(module).__name__ == "SpatialTransformer":
-            module.norm.eps = 1e-6
-    ours = StableDiffusionUNet(context_dim=12, **UNET).eval()
-    ours.load_old_state_dict(theirs.state_dict())
-    latent, steps, context = torch.randn(3, 4, 8, 8), torch.tensor([1, 500, 981]), torch.randn(3, 2, 12)
-    torch.testing.assert_close(ours(latent, steps, context), theirs(latent, steps, context), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

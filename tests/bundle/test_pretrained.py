@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -196,12 +197,19 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, dict[
         (folder / "pickled" / part).mkdir(parents=True)
         torch.save(laid_out(name, layouts.DIFFUSERS), folder / "pickled" / part / "diffusion_pytorch_model.bin")
         save_network(ours[name], folder / "ours" / f"{name}.safetensors")
-    convolutions = {
-        name: tensor[..., None, None] if "attn_1" in name and tensor.ndim == 2 else tensor
-        for name, tensor in laid_out("autoencoder", layouts.COMPVIS).items()
-    }
+
+    def with_convolutions(layout: str) -> dict[str, torch.Tensor]:
+        """Older autoencoders hold the weights of attention as 1 x 1 convolutions."""
+        tensors = laid_out("autoencoder", layout)
+        attention = [name for name in tensors if re.search(r"attn_1\.|attentions\.", name) and tensors[name].ndim == 2]
+        assert len(attention) == 8
+        return {name: tensor[..., None, None] if name in attention else tensor for name, tensor in tensors.items()}
+
+    (folder / "old" / "vae").mkdir(parents=True)
+    save_file(with_convolutions(layouts.OLD_DIFFUSERS), folder / "old" / "vae" / "diffusion_pytorch_model.safetensors")
+    shutil.copytree(folder / "diffusers" / "unet", folder / "old" / "unet")
     rest = {"cond_stage_model.transformer.weight": torch.zeros(2), "first_stage_model.loss.logvar": torch.zeros(())}
-    plain = {**convolutions, **rest, **laid_out("unet", layouts.COMPVIS)}
+    plain = {**with_convolutions(layouts.COMPVIS), **rest, **laid_out("unet", layouts.COMPVIS)}
     wrong = {name: torch.zeros_like(tensor) for name, tensor in laid_out("unet", layouts.COMPVIS).items()}
     both = {**plain, **wrong, **laid_out("unet", layouts.COMPVIS_EMA), "model_ema.decay": torch.tensor(0.9999)}
     with_callbacks = {"state_dict": both, "global_step": 840000, "callbacks": {Callback: {"best": np.float64(0.1)}}}
@@ -212,7 +220,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, dict[
     torch.save({"state_dict": plain}, folder / "v1-5-pruned-emaonly.ckpt")
     torch.save(plain, folder / "old.pth", _use_new_zipfile_serialization=False)
     save_file(plain, folder / "v1-5-pruned-emaonly.safetensors")
-    forms = ("diffusers", "pickled", "v1-5-pruned.ckpt", "v1-5-pruned-emaonly.ckpt", "old.pth", "ours")
+    forms = ("diffusers", "pickled", "v1-5-pruned.ckpt", "v1-5-pruned-emaonly.ckpt", "old.pth", "old", "ours")
     return vae, unet, {form: folder / form for form in (*forms, "v1-5-pruned-emaonly.safetensors")}
 
 
@@ -220,7 +228,7 @@ FORMS = ("diffusers", "pickled", "v1-5-pruned.ckpt", "v1-5-pruned-emaonly.ckpt",
 Published = tuple[Any, Any, dict[str, Path]]
 
 
-@pytest.mark.parametrize("form", [*FORMS, "old.pth"])
+@pytest.mark.parametrize("form", [*FORMS, "old", "old.pth"])
 def test_stable_diffusion_in_every_form(published: Published, form: str) -> None:
     """Output and gradients of both networks: to 1e-5 of their size in single precision."""
     their_vae, their_unet, paths = published
