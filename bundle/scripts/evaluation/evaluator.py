@@ -303,13 +303,14 @@ def _write(folder: Path, result: dict[str, Any], table: str, drawn: Iterable[tup
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     pictures = {name: png(figure) for name, figure in drawn}
     for name, content in pictures.items():
-        _replace(folder / "figures" / f"{name}.png", content)
-    _replace(folder / "predictions.csv", table.encode())
-    _replace(folder / "metrics.json", json.dumps(result, indent=2, allow_nan=False).encode())
-    _replace(folder / "report.html", render(result, pictures).encode())
+        replace_file(folder / "figures" / f"{name}.png", content)
+    replace_file(folder / "predictions.csv", table.encode())
+    replace_file(folder / "metrics.json", json.dumps(result, indent=2, allow_nan=False).encode())
+    replace_file(folder / "report.html", render(result, pictures).encode())
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
     os.replace(partial, path)

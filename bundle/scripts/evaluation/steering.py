@@ -1,0 +1,244 @@
+"""Does the record steer? The same crops from the same noise under other records, and what becomes of them.
+
+Whatever differs between two records' images of a case is the record's doing alone: crop, seeds and network are the
+same. The measure beside it is how much two seeds differ under one record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from monai.data import DataLoader, Dataset
+from rich.progress import track
+from torch import nn
+
+from scripts.data import HU_WINDOW, load_datalist, preprocessing
+from scripts.diffusion import ProgressionInferer, ProgressionModel
+from scripts.ehr import FEATURES, report
+from scripts.errors import UserError
+from scripts.evaluation.evaluator import Cases, replace_file
+from scripts.evaluation.figures import BENIGN, MALIGNANT, NEUTRAL
+from scripts.evaluation.metrics import Array, auroc, patient_resamples, weighted_mean
+from scripts.evaluation.report import png
+from scripts.pictures import show
+
+Record = Mapping[str, Any]
+RECORDED = "as recorded"
+HU_PER_UNIT = (HU_WINDOW[1] - HU_WINDOW[0]) / 2.0
+
+
+def scaled_diameter(factor: float) -> Callable[[Record], dict[str, Any]]:
+    """Both diameters times ``factor``, as far as the feature allows."""
+
+    def change(record: Record) -> dict[str, Any]:
+        sizes = {name: record[name] for name in ("sct_long_dia", "sct_perp_dia") if record.get(name) is not None}
+        limits = {name: (FEATURES[name].minimum, FEATURES[name].maximum) for name in sizes}
+        return {**record, **{name: float(np.clip(factor * sizes[name], *limits[name])) for name in sizes}}
+
+    return change
+
+
+def with_value(**values: float) -> Callable[[Record], dict[str, Any]]:
+    """These features at these values."""
+    return lambda record: {**record, **values}
+
+
+CHANGES: dict[str, Callable[[Record], dict[str, Any]]] = {
+    "diameters x 1.5": scaled_diameter(1.5),
+    "diameters / 1.5": scaled_diameter(1 / 1.5),
+    "margins spiculated": with_value(sct_margins=1),
+    "margins smooth": with_value(sct_margins=2),
+    "age 55": with_value(age=55),
+    "age 74": with_value(age=74),
+}
+"""One feature changed, all others as recorded."""
+
+SHUFFLED, BLANK = "another patient's record", "no record"
+
+
+def conditions(cases: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, list[str | None]]:
+    """Title of each intervention to the report that each case is generated with; None is the null context.
+
+    Args:
+        cases: entries of a datalist.
+        seed: of the shuffling, in which no case gets a record of its own patient.
+    """
+    days = [case.get("interval_days") for case in cases]
+    records = [case["ehr"] for case in cases]
+
+    def reports(changed: Sequence[Record]) -> list[str | None]:
+        return [report(record, interval) for record, interval in zip(changed, days, strict=True)]
+
+    strangers = strangers_of([str(case["patient_id"]) for case in cases], seed)
+    return {
+        RECORDED: reports(records),
+        SHUFFLED: reports([records[index] for index in strangers]),
+        BLANK: [None] * len(cases),
+        **{title: reports([change(record) for record in records]) for title, change in CHANGES.items()},
+    }
+
+
+def strangers_of(patients: Sequence[str], seed: int) -> list[int]:
+    """For each case, the index of a case of another patient; every case serves once where that is possible.
+
+    With the cases grouped by patient, a shift by at least the largest group leaves no one in their own group.
+    """
+    order = np.random.default_rng(seed).permutation(len(patients))
+    order = order[np.argsort([patients[index] for index in order], kind="stable")]
+    largest = max(patients.count(patient) for patient in patients)
+    if 2 * largest > len(patients):
+        raise UserError("Shuffling records needs more patients: one of them has more than half of the cases.")
+    strangers = np.empty(len(patients), dtype=int)
+    strangers[order] = np.roll(order, largest)
+    return strangers.tolist()
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Images (N, R, H, W) in [-1, 1] of one intervention, and the classifier's probabilities (N, R) of them."""
+
+    images: Array
+    probabilities: Array
+
+
+@torch.no_grad()
+def steer(
+    *,
+    dataset_dir: str | Path,
+    section: str,
+    network: ProgressionModel,
+    classifier: nn.Module,
+    inferer: ProgressionInferer,
+    output_dir: str | Path,
+    image_size: int = 64,
+    batch_size: int = 8,
+    resamples: int = 2000,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Generates under every intervention; writes steering.json, steering.csv and figures/steering.png.
+
+    Args:
+        inferer: its ``num_runs`` seeds a case, the same under every intervention.
+        limit: the first so many cases only.
+
+    Returns:
+        What steering.json holds; see :func:`summarise`.
+    """
+    datalist = load_datalist(dataset_dir)
+    entries = datalist[section][:limit]
+    crops = [{"image": str(Path(dataset_dir) / entry["baseline"])} for entry in entries]
+    loader = DataLoader(Dataset(crops, preprocessing(["image"], image_size)), batch_size=len(crops))
+    baseline = next(iter(loader))["image"].as_tensor()
+    results = {}
+    for title, reports in track(conditions(entries, seed).items(), description="Steering"):
+        images, scores = [], []
+        for start in range(0, len(crops), batch_size):
+            part, some = baseline[start : start + batch_size].to(device), reports[start : start + batch_size]
+            condition = None if some[0] is None else [each for each in some if each is not None]
+            made = inferer(part, network, condition)
+            images.append(made.cpu())
+            scores.append(torch.sigmoid(classifier(made.flatten(0, 1)[:, None])).view(made.shape[:2]).cpu())
+        results[title] = Generated(torch.cat(images).numpy(), torch.cat(scores).double().numpy())
+    known = Cases.of(entries)
+    result = {
+        "dataset": datalist.get("name"),
+        "simulated": bool(datalist.get("simulated")),
+        "section": section,
+        **known.counts(),
+        "n_runs": inferer.num_runs,
+        "bootstrap": {"unit": "patient", "resamples": resamples, "seed": seed},
+        **summarise(results, known, resamples, seed),
+    }
+    folder = Path(output_dir)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    replace_file(folder / "figures" / "steering.png", png(figure(result, results, baseline.numpy())))
+    replace_file(folder / "steering.json", json.dumps(result, indent=2, allow_nan=False).encode())
+    return result
+
+
+def summarise(results: Mapping[str, Generated], cases: Cases, resamples: int, seed: int) -> dict[str, Any]:
+    """What each intervention does, with 95 % intervals of a bootstrap over patients.
+
+    Returns:
+        ``seed_change_hu``, the mean absolute difference between two runs under the recorded EHR; and a row an
+        intervention: ``image_change_hu`` and ``score_change`` (mean over cases and runs, against the recorded EHR from
+        the same noise), ``auroc`` of the probability averaged over runs, ``auroc_change``, each ``{mean, ci95}``.
+    """
+    recorded = results[RECORDED]
+    weights = patient_resamples(cases.patients, resamples, seed)
+    rows = {}
+    for title, made in results.items():
+        image = np.abs(made.images - recorded.images).mean(axis=(1, 2, 3)) * HU_PER_UNIT
+        score = (made.probabilities - recorded.probabilities).mean(axis=1)
+        rows[title] = {
+            "image_change_hu": interval(weighted_mean, image, weights),
+            "score_change": interval(weighted_mean, score, weights),
+            **_discrimination(made, recorded, cases, weights),
+        }
+    several = recorded.images.shape[1] > 1
+    between = np.abs(np.diff(recorded.images, axis=1)).mean() * HU_PER_UNIT if several else None
+    return {"seed_change_hu": None if between is None else float(between), "interventions": rows}
+
+
+def _discrimination(made: Generated, recorded: Generated, cases: Cases, weights: Array) -> dict[str, Any]:
+    """AUROC under an intervention, and its difference from the recorded EHR's in the same resamples."""
+    known = np.isfinite(cases.labels)
+    labels = cases.labels[known]
+    if len(np.unique(labels)) < 2:
+        return {"auroc": None, "auroc_change": None}
+
+    def area(probabilities: Array, resampled: Array | None = None) -> Array:
+        return auroc(probabilities, labels, resampled)
+
+    def change(probabilities: Array, resampled: Array | None = None) -> Array:
+        return area(probabilities, resampled) - area(recorded.probabilities.mean(axis=1)[known][None], resampled)
+
+    averaged, kept = made.probabilities.mean(axis=1)[known], weights[:, known]
+    return {"auroc": interval(area, averaged, kept), "auroc_change": interval(change, averaged, kept)}
+
+
+def interval(statistic: Callable[..., Array], values: Array, weights: Array) -> dict[str, Any]:
+    """A statistic of ``values`` (N,) and its 95 % interval over resamples (B, N)."""
+    resampled = statistic(values[None], weights)[0]
+    return {
+        "mean": float(statistic(values[None])[0, 0]),
+        "ci95": [float(bound) for bound in np.nanpercentile(resampled, [2.5, 97.5])],
+    }
+
+
+def figure(result: Mapping[str, Any], results: Mapping[str, Generated], baseline: Array) -> Figure:
+    """Effects with their intervals above; below, one case from one noise under every record."""
+    rows = {title: row for title, row in result["interventions"].items() if title != RECORDED}
+    drawn = Figure(figsize=(12.0, 6.2), layout="constrained")
+    grid = drawn.add_gridspec(2, len(results) + 1, height_ratios=(1.5, 1.0))
+    half = (len(results) + 1) // 2
+    panels = (
+        (grid[0, :half], "image_change_hu", "mean absolute change of the image (HU)", BENIGN, result["seed_change_hu"]),
+        (grid[0, half:], "score_change", "change of the probability of malignancy", MALIGNANT, 0.0),
+    )
+    for place, key, label, colour, reference in panels:
+        axis = drawn.add_subplot(place)
+        for height, row in enumerate(rows.values()):
+            axis.plot(row[key]["ci95"], [height, height], color=colour, linewidth=2)
+            axis.plot(row[key]["mean"], height, "o", color=colour)
+        if reference is not None:
+            axis.axvline(reference, color=NEUTRAL, linestyle=":", label="between two seeds" if reference else None)
+        axis.set(yticks=range(len(rows)), yticklabels=list(rows), xlabel=label, ylim=(len(rows) - 0.5, -0.5))
+        if reference:
+            axis.legend(frameon=False)
+    example = int(np.argmax(np.abs(results["diameters x 1.5"].images - results[RECORDED].images).mean(axis=(1, 2, 3))))
+    pictures = {"baseline": baseline[example, 0], **{title: made.images[example, 0] for title, made in results.items()}}
+    for column, (title, image) in enumerate(pictures.items()):
+        axis = drawn.add_subplot(grid[1, column])
+        show(axis, image, synthetic=column > 0)
+        axis.set_title(title, fontsize=7)
+    return drawn
