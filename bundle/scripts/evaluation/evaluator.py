@@ -25,6 +25,7 @@ from torch import Tensor
 from scripts.data import to_hu
 from scripts.evaluation import figures, metrics
 from scripts.evaluation.features import FeatureExtractor
+from scripts.evaluation.growth import DIAMETER_CHANGE, Growth, Sizes, measure
 from scripts.evaluation.metrics import Array
 from scripts.evaluation.report import ENSEMBLE, TITLES, png, render, title_of
 from scripts.perceptual import PerceptualDistance
@@ -88,6 +89,7 @@ def evaluate(
     encoders: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     perceptual: PerceptualDistance | None = None,
     features: FeatureExtractor | None = None,
+    spacing: Mapping[str, Array] | None = None,
     command: str | None = None,
     resamples: int = 1000,
     batch_size: int = 64,
@@ -106,6 +108,8 @@ def evaluate(
         reconstructed_follow_up: (N, 1, H, W), what the autoencoder alone loses.
         encoders: title to encoder, (n, 1, H, W) to latents (n, ...), for the latent map of the baselines.
         perceptual, features: AlexNet distance and FID features; what is on disk by default.
+        spacing: of `baseline` (and of what is generated from it) and `follow_up`, mm between pixels (N, 2); without it
+            growth is not measured.
         command: how to make this again; this process's command line by default.
         resamples, seed: of the bootstrap over patients.
 
@@ -128,6 +132,8 @@ def evaluate(
     methods = {name: Method(judge.classify(classifier, samples, name), samples) for name, samples in images.items()}
     methods |= {name: Method(np.asarray(values, dtype=np.float64)) for name, values in predicted.items()}
     methods |= ensembles({name: methods[name] for name in (*generated, *predicted)})
+    sizes = _measure(images, spacing) if spacing is not None else {}
+    growth = Growth(sizes, cases, _field(follow_up, spacing), resamples, seed) if spacing is not None else None
     result = {
         "dataset": dataset,
         "simulated": bool(simulated),
@@ -137,14 +143,30 @@ def evaluate(
         "feature_extractors": {"lpips": judge.perceptual.name, "fid": judge.features.name},
         "bootstrap": {"unit": "patient", "resamples": resamples, "seed": seed},
         **score_methods(methods, judge, main),
+        "growth": None if growth is None else growth.score(),
         "reconstruction_mae_hu": _error_hu(reconstructed_follow_up, follow_up),
         "command": command or shlex.join(sys.orig_argv),
         "created": datetime.now(UTC).isoformat(timespec="minutes"),
         "versions": _versions(),
     }
     latents = {title: judge.apply(encoder, baseline) for title, encoder in (encoders or {}).items()}
-    _write(Path(output_dir), result, _table(methods, known), _draw(methods, known, latents, main))
+    drawn = [*_draw(methods, known, latents, main), *_draw_growth(growth, known, main)]
+    _write(Path(output_dir), result, _table(methods, known, sizes), drawn)
     return result
+
+
+def _measure(images: Mapping[str, Array], spacing: Mapping[str, Array]) -> dict[str, Sizes]:
+    """Sizes of the nodules in all images; what is generated lies on the baseline's pixels."""
+    on_follow_up = ("real_follow_up", "reconstructed_follow_up")
+    return {
+        name: measure(samples, spacing["follow_up" if name in on_follow_up else "baseline"])
+        for name, samples in images.items()
+    }
+
+
+def _field(follow_up: Array, spacing: Mapping[str, Array]) -> Array:
+    """The shorter side of what is seen of each case (N,), in mm."""
+    return np.min([each * follow_up.shape[2:] for each in spacing.values()], axis=(0, 2))
 
 
 def _error_hu(images: Array | None, real: Array) -> float | None:
@@ -263,17 +285,21 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _table(methods: Mapping[str, Method], cases: Cases) -> str:
+def _table(methods: Mapping[str, Method], cases: Cases, sizes: Mapping[str, Sizes]) -> str:
     """predictions.csv: a row per method, case and run; what is derived from the runs is left out."""
+    measures = {"long_mm": "long", "perpendicular_mm": "perpendicular", "area_mm2": "area"} if sizes else {}
     outcomes = ["" if np.isnan(label) else int(label) for label in cases.labels]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["method", "case_id", "run", "probability", "malignant"])
+    writer.writerow(["method", "case_id", "run", "probability", "malignant", *measures])
     for name, method in methods.items():
         if name.endswith(ENSEMBLE):
             continue
         for run, values in enumerate(method.probabilities.tolist()):
-            writer.writerows(zip(repeat(name), cases.ids, repeat(run), values, outcomes, strict=False))
+            measured = [
+                getattr(sizes[name], key)[run].round(2) if name in sizes else repeat("") for key in measures.values()
+            ]
+            writer.writerows(zip(repeat(name), cases.ids, repeat(run), values, outcomes, *measured, strict=False))
     return buffer.getvalue()
 
 
@@ -296,6 +322,13 @@ def _draw(
             yield "running_variance", figures.running_variance(probabilities)
     if latents and len(cases.ids) >= 5:
         yield "latent_map", figures.latent_map(latents, cases.diameters)
+
+
+def _draw_growth(growth: Growth | None, cases: Cases, main: str | None) -> Iterator[tuple[str, Figure]]:
+    """The figure of measured growth, where three cases at least can be measured."""
+    if growth is not None and main is not None and growth.measurable.sum() >= 3:
+        real, generated = growth.changes(main)
+        yield "growth", figures.growth(real, generated, cases.labels[growth.measurable], DIAMETER_CHANGE)
 
 
 def _write(folder: Path, result: dict[str, Any], table: str, drawn: Iterable[tuple[str, Figure]]) -> None:

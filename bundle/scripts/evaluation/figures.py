@@ -180,3 +180,28 @@ def gallery(
     for axis, name in zip(grid[0], columns, strict=True):
         axis.set_title(name, fontsize=9)
     return figure
+
+
+def growth(real: Array, generated: Array, labels: Array, limit: float) -> Figure:
+    """Measured change of the mean diameter, generated against real: median over runs, with the middle 80 % of them.
+
+    Args:
+        real, generated: (N,) and (R, N) in mm.
+        labels: (N,), NaN where unknown.
+        limit: mm, from which on a nodule has grown or shrunk.
+    """
+    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
+    axis = figure.subplots()
+    low, middle, high = np.percentile(generated, [10, 50, 90], axis=0)
+    outcomes = ((labels == 0, BENIGN, "benign"), (labels == 1, MALIGNANT, "malignant"))
+    for chosen, colour, name in (*outcomes, (np.isnan(labels), NEUTRAL, "outcome unknown")):
+        if chosen.any():
+            axis.vlines(real[chosen], low[chosen], high[chosen], color=colour, alpha=0.25, linewidth=0.8)
+            axis.scatter(real[chosen], middle[chosen], s=14, color=colour, alpha=0.8, linewidth=0, label=name)
+    ends = np.array([min(real.min(), low.min()), max(real.max(), high.max())]) + [-1, 1]
+    axis.plot(ends, ends, color=NEUTRAL, linewidth=1)
+    for draw in (axis.axvspan, axis.axhspan):
+        draw(-limit, limit, color=NEUTRAL, alpha=0.1, linewidth=0)
+    axis.set(xlabel="change in the real image (mm)", ylabel="change in the generated images (mm)", xlim=ends, ylim=ends)
+    axis.legend(frameon=False, fontsize=8, loc="upper left")
+    return figure

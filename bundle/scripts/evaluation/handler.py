@@ -55,6 +55,7 @@ class Evaluation:
             "device": device,
         }
         self.real: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
+        self.spacing: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.gather)
@@ -64,11 +65,13 @@ class Evaluation:
         batch: Any = engine.state.batch
         for key, parts in self.real.items():
             parts.append(np.asarray(batch[key].as_tensor()))
+            self.spacing[key].append(np.linalg.norm(batch[key].meta["original_affine"], axis=-2)[:, :2])  # (n, 4, 4)
 
     def judge(self, engine: Engine) -> None:
         real: dict[str, Any] = {key: np.concatenate(parts) for key, parts in self.real.items()}
         engine.state.metrics["evaluation"] = evaluate(
             **real,
+            spacing={key: np.concatenate(parts) for key, parts in self.spacing.items()},
             cases=self.cases,
             generated={self.name: read_predictions(self.predictions_dir, [case["case_id"] for case in self.cases])},
             classifier=lambda crops: torch.sigmoid(self.classifier(crops)).flatten(),

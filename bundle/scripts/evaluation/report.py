@@ -12,11 +12,25 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from scripts.evaluation.growth import MEDIAN
+
 ENSEMBLE = "_mean_probability"
 """What is appended to a method's name where its probabilities are averaged over runs before they are judged."""
 
 METRICS = {"auroc": ("AUROC", 3), "auprc": ("AUPRC", 3), "lpips": ("LPIPS", 3), "fid": ("FID", 2)}
 """Title and decimals of each column."""
+
+GROWTH = {
+    "long_mm": ("Long (mm) ↓", 2),
+    "perpendicular_mm": ("Perp. (mm) ↓", 2),
+    "area_mm2": ("Area (mm²) ↓", 1),
+    "doublings_per_year": ("Doublings ↓", 2),
+    "diameter_accuracy": ("Diameter class ↑", 2),
+    "diameter_balanced_accuracy": ("balanced ↑", 2),
+    "volume_accuracy": ("Volume class ↑", 2),
+    "volume_balanced_accuracy": ("balanced ↑", 2),
+}
+"""Title and decimals of each column of the growth tables."""
 
 TITLES = {
     "real_baseline": "Baseline of the data set",
@@ -34,11 +48,15 @@ CAPTIONS = {
     "there are enough runs where the lines are level.",
     "latent_map": "t-SNE of the autoencoder's latents of the baselines, coloured by long diameter; open circles: "
     "unknown.",
+    "growth": "Measured change of the mean diameter, generated against real: median over runs, lines hold the middle "
+    "80% of them. In the grey bands a nodule counts as stable; on the diagonal the generated nodule is the real one.",
 }
 
 
 def title_of(name: str) -> str:
     """How a method of metrics.json is called in figures and tables."""
+    if name.endswith(MEDIAN):
+        return f"{title_of(name.removesuffix(MEDIAN))}, median size over runs"
     if name.endswith(ENSEMBLE):
         return f"{title_of(name.removesuffix(ENSEMBLE))}, probability averaged over runs"
     return TITLES.get(name, name)
@@ -69,6 +87,8 @@ def render(result: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         result=result,
         rows={title_of(name): scores for name, scores in result["methods"].items()},
         columns=METRICS,
+        growth_columns=GROWTH,
+        title_of=title_of,
         notes=notes(result),
         gap=gap_sentence(result),
         pictures=pictures,

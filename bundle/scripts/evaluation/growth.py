@@ -1,0 +1,274 @@
+"""Growth as a clinician measures it: diameters, area and doubling time of generated nodules, against the truth.
+
+One measurement serves all images: the outline of :mod:`scripts.evaluation.segmentation` in the axial slice of the crop.
+Its long axis is the largest distance across it, the perpendicular one the longest chord at right angles to that
+(as the Fleischner Society has it). There are two truths:
+
+- `measured`: the real follow-up, measured in the same way, so that a bias of the outline falls out of the comparison;
+- `record`: the diameters in the data set's record. The real follow-up's row there is the measurement's own error.
+
+Throughout, R is the number of runs and N of cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist, squareform
+
+from scripts.data import to_hu
+from scripts.evaluation import metrics
+from scripts.evaluation.metrics import Array
+from scripts.evaluation.segmentation import outline
+
+Indices = NDArray[np.integer]
+
+MEDIAN = "_median_size"
+"""What is appended to a method's name where its measurements' median over runs is judged."""
+
+DIAMETER_CHANGE = 1.5
+"""mm of the mean of both diameters, beyond which a nodule has grown or shrunk (Lung-RADS v2022)."""
+
+VOLUME_CHANGE = 0.25
+"""Share of the volume, from which on a nodule has grown or shrunk (NELSON)."""
+
+YEAR = 365.25
+"""Days; also the interval where a case gives none."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What was measured.
+
+    Attributes:
+        long, perpendicular: diameters in mm, (R, N); NaN where a record does not know them.
+        area: mm², (R, N); NaN in records.
+        found, cut: (R, N), see :class:`scripts.evaluation.segmentation.Outlines`.
+    """
+
+    long: Array
+    perpendicular: Array
+    area: Array
+    found: NDArray[np.bool_]
+    cut: NDArray[np.bool_]
+
+    @property
+    def mean(self) -> Array:
+        """Mean diameter (R, N) in mm."""
+        return (self.long + self.perpendicular) / 2
+
+    @property
+    def volume(self) -> Array:
+        """mm³ (R, N), of an ellipsoid whose third axis is the geometric mean of the others: pi / 6 (l p)^(3/2)."""
+        return np.pi / 6 * (self.long * self.perpendicular) ** 1.5
+
+    def take(self, cases: Indices) -> Sizes:
+        """Some of the cases."""
+        return Sizes(**{name: values[:, cases] for name, values in vars(self).items()})
+
+    def median(self) -> Sizes:
+        """The median of each measurement over runs, as one run."""
+        return Sizes(**{name: np.median(v, axis=0, keepdims=True).astype(v.dtype) for name, v in vars(self).items()})
+
+
+def diameters(points: Array) -> tuple[float, float]:
+    """Largest distance between points (n, 2) in mm, and the longest chord of their convex hull at right angles to it.
+
+    The length of a chord is concave along the long axis and linear between corners, so the longest ends in a corner.
+    """
+    hull = points[ConvexHull(points).vertices]
+    distances = squareform(pdist(hull))
+    first, last = np.unravel_index(distances.argmax(), distances.shape)
+    long = float(distances[first, last])
+    x, y = (hull[last] - hull[first]) / long
+    along, across = ((hull - hull[first]) @ np.array([[x, -y], [y, x]])).T
+    ends = [first, last]
+    sides = [np.union1d(np.flatnonzero(side), ends) for side in (across > 0, across < 0)]
+    edges = []
+    for side in sides:
+        order = side[np.argsort(along[side])]
+        edges.append(np.interp(along, along[order], across[order]))
+    return long, float((edges[0] - edges[1]).max())
+
+
+def area(points: Array) -> float:
+    """mm² within a closed outline (n, 2) in mm, by the shoelace formula."""
+    x, y = points.T
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+
+
+def of_mask(mask: NDArray[np.bool_], spacing: Sequence[float] | Array) -> tuple[float, float, float]:
+    """Long and perpendicular diameter (mm) and area (mm²) of a mask (H, W); zeros where it is empty.
+
+    Diameters are those of the middles of the pixels' edges: true along the axes, under half a pixel off elsewhere.
+
+    Args:
+        spacing: mm between pixels along both axes.
+    """
+    rim = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+    if len(rim) == 0:
+        return 0.0, 0.0, 0.0
+    halves = np.array([[0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]])
+    points = (rim[:, None] + halves).reshape(-1, 2) * np.asarray(spacing)
+    return *diameters(points), float(mask.sum() * np.prod(spacing))
+
+
+def measure(images: Array, spacing: Array) -> Sizes:
+    """Measures the nodules at the middle of images (R, N, 1, H, W) in [-1, 1], with (N, 2) mm between pixels."""
+    runs = []
+    for run in images:
+        outlines = outline(to_hu(run[:, 0].astype(np.float64)), spacing)
+        axes = np.array([diameters(points) for points in outlines.points])
+        areas = np.array([area(points) for points in outlines.points])
+        runs.append((*axes.T, areas, outlines.found, outlines.cut))
+    return Sizes(*(np.stack(values) for values in zip(*runs, strict=True)))
+
+
+def recorded(attributes: Sequence[Mapping[str, Any]]) -> Sizes:
+    """The diameters in records of nodules (`sct_long_dia`, `sct_perp_dia`), as one run."""
+    long, perpendicular = (
+        np.array([[np.nan if record.get(name) is None else record[name] for record in attributes]], dtype=np.float64)
+        for name in ("sct_long_dia", "sct_perp_dia")
+    )
+    return Sizes(long, perpendicular, np.full_like(long, np.nan), np.isfinite(long), np.zeros_like(long, dtype=bool))
+
+
+def doubling_time(before: Array, after: Array, days: Array | float) -> Array:
+    """Volume doubling time in days, t ln 2 / ln(V1 / V0): infinite for a stable nodule, negative for one that shrinks.
+
+    Args:
+        before, after: volumes above zero, in the same unit.
+        days: between them.
+    """
+    with np.errstate(divide="ignore"):
+        return days * np.log(2.0) / np.log(after / before)
+
+
+def diameter_class(before: Array, after: Array) -> Array:
+    """1 grown, 0 stable, -1 shrunk, by the change of the mean diameter in mm."""
+    change = after - before
+    return (change > DIAMETER_CHANGE).astype(int) - (change < -DIAMETER_CHANGE)
+
+
+def volume_class(before: Array, after: Array) -> Array:
+    """1 grown, 0 stable, -1 shrunk, by the share of the volume that came or went."""
+    change = after / before - 1
+    return (change >= VOLUME_CHANGE).astype(int) - (change <= -VOLUME_CHANGE)
+
+
+def balanced_accuracy(classes: Array, truth: Array, weights: Array | None = None) -> Array:
+    """Mean over the classes that occur of the share that is recognised, (R, B); "always stable" gets 1/3 of three.
+
+    Args:
+        classes, truth: (R, N) and (N,).
+        weights: (B, N), how often each case counts; one row of ones by default.
+    """
+    weights = np.ones((1, len(truth))) if weights is None else weights
+    shares = []
+    with np.errstate(invalid="ignore"):  # a resample may lack a class
+        for label in np.unique(truth):
+            counted = weights * (truth == label)
+            shares.append((classes == label) @ counted.T / counted.sum(axis=1))
+    return np.nanmean(shares, axis=0)
+
+
+class Growth:
+    """Holds measured sizes against both truths.
+
+    Args:
+        sizes: a method's name to its measurements, `real_baseline` and `real_follow_up` among them.
+        cases: the N entries of the datalist.
+        field: (N,) mm, the shorter side of each crop.
+        resamples, seed: of the bootstrap over patients.
+    """
+
+    def __init__(
+        self, sizes: Mapping[str, Sizes], cases: Sequence[Mapping[str, Any]], field: Array, resamples: int, seed: int
+    ) -> None:
+        several = {name + MEDIAN: each.median() for name, each in sizes.items() if len(each.long) > 1}
+        self.sizes = {name: each for name, each in sizes.items() if name != "real_baseline"} | several
+        self.days = np.array([case.get("interval_days") or YEAR for case in cases], dtype=np.float64)
+        self.patients = [str(case["patient_id"]) for case in cases]
+        self.bootstrap = {"resamples": resamples, "seed": seed}
+        self.before = {"measured": sizes["real_baseline"], "record": recorded([case.get("ehr", {}) for case in cases])}
+        follow_ups = [case.get("follow_up_attributes", {}) for case in cases]
+        self.after = {"measured": sizes["real_follow_up"], "record": recorded(follow_ups)}
+        real = [self.before["measured"], self.after["measured"]]
+        records = [self.before["record"], self.after["record"]]
+        self.cut = np.any([each.cut[0] for each in real] + [each.long[0] >= field for each in records], axis=0)
+        self.lost = ~self.cut & ~np.all([each.found[0] for each in real], axis=0)
+        self.measurable = ~self.cut & ~self.lost
+
+    def score(self) -> dict[str, Any]:
+        """What metrics.json holds as `growth`.
+
+        A nodule larger than its crop, in either real image or by the record, cannot be measured, nor one that a real
+        image does not show at its middle: these are left out for every method alike, and counted. What generated images
+        show leaves no case out: a nodule that vanished there is measured as the smallest outline.
+        """
+        result: dict[str, Any] = {
+            "diameter_change_mm": DIAMETER_CHANGE,
+            "volume_change": VOLUME_CHANGE,
+            "n_larger_than_crop": int(self.cut.sum()),
+            "n_not_found": int(self.lost.sum()),
+        }
+        for truth, after in self.after.items():
+            known = np.isfinite(self.before[truth].mean[0]) & np.isfinite(after.mean[0])
+            use = np.flatnonzero(self.measurable & known)
+            names = [name for name in self.sizes if (truth, name) != ("measured", "real_follow_up")]
+            result[truth] = {
+                "n_cases": len(use),
+                "classes": self._counts(truth, use),
+                "methods": {name: self._row(name, truth, use) for name in names} if len(use) else {},
+            }
+        return result
+
+    def _counts(self, truth: str, use: Indices) -> dict[str, dict[str, int]]:
+        """How many nodules have truly grown, stayed and shrunk."""
+        before, after = self.before[truth].take(use), self.after[truth].take(use)
+        classes = {
+            "diameter": diameter_class(before.mean, after.mean),
+            "volume": volume_class(before.volume, after.volume),
+        }
+        labels = {"grown": 1, "stable": 0, "shrunk": -1}
+        return {key: {word: int((of == label).sum()) for word, label in labels.items()} for key, of in classes.items()}
+
+    def _row(self, name: str, truth: str, use: Indices) -> dict[str, Any]:
+        """One method against one truth. Change is from the measured baseline, to which the image was generated."""
+        measured, start = self.sizes[name].take(use), self.before["measured"].take(use)
+        before, after, days = self.before[truth].take(use), self.after[truth].take(use), self.days[use]
+        patients = [self.patients[case] for case in use]
+        errors = {
+            "long_mm": np.abs(measured.long - after.long),
+            "perpendicular_mm": np.abs(measured.perpendicular - after.perpendicular),
+            "long_bias_mm": measured.long - after.long,
+            "doublings_per_year": np.abs(
+                YEAR / doubling_time(start.volume, measured.volume, days)
+                - YEAR / doubling_time(before.volume, after.volume, days)
+            ),
+        }
+        if np.isfinite(after.area).all():
+            errors["area_mm2"] = np.abs(measured.area - after.area)
+        row = {key: metrics.similarity(values, patients, **self.bootstrap) for key, values in errors.items()}
+        found = {
+            "diameter": (diameter_class(start.mean, measured.mean), diameter_class(before.mean, after.mean)[0]),
+            "volume": (volume_class(start.volume, measured.volume), volume_class(before.volume, after.volume)[0]),
+        }
+        weights = metrics.patient_resamples(patients, **self.bootstrap) if len(set(patients)) > 1 else None
+        for key, (classes, true) in found.items():
+            row[f"{key}_accuracy"] = metrics.similarity(classes == true, patients, **self.bootstrap)
+            resampled = None if weights is None else balanced_accuracy(classes, true, weights).mean(axis=0)
+            row[f"{key}_balanced_accuracy"] = metrics.estimate(balanced_accuracy(classes, true)[:, 0], resampled)
+        return row | {"share_not_found": float((~measured.found).mean()), "share_cut": float(measured.cut.mean())}
+
+    def changes(self, name: str) -> tuple[Array, Array]:
+        """Change of the mean diameter in mm, real (n,) and of a method (R, n), of the cases that can be measured."""
+        start = self.before["measured"].mean
+        changes = self.after["measured"].mean - start, self.sizes[name].mean - start
+        return changes[0][0, self.measurable], changes[1][:, self.measurable]
