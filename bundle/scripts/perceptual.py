@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scripts.errors import UserError
+
 Network = Literal["vgg", "alex"]
 
 BACKBONES = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
@@ -43,8 +45,8 @@ class PerceptualDistance(nn.Module):
         name: says which distance it is; it belongs beside every number.
 
     Raises:
-        FileNotFoundError: `weights` does not exist, or the package that carries the weights is not installed.
-        ValueError: the network is unknown or the weights are another network's.
+        UserError: the network is unknown, or `weights` does not exist or is another network's.
+        FileNotFoundError: the package that carries the weights is not installed.
     """
 
     shift: Tensor
@@ -53,7 +55,8 @@ class PerceptualDistance(nn.Module):
     def __init__(self, network: Network = "vgg", weights: str | Path | None = None) -> None:
         super().__init__()
         if network not in BACKBONES:
-            raise ValueError(f"network is {network!r}, but only {' and '.join(BACKBONES)} are known")
+            raise UserError(f"network is {network!r}, but only {' and '.join(BACKBONES)} are known")
+        self.network = network
         backbone = _find_backbone(network, weights)
         if backbone is None:
             _warn_fallback(network)
@@ -160,7 +163,7 @@ def _freeze(stages: nn.ModuleList, state: dict[str, Tensor], source: str) -> Non
     prefixes.sort(key=lambda prefix: int(prefix.rsplit(".", 1)[-1]))
     shapes = [state[f"{prefix}.weight"].shape for prefix in prefixes]
     if shapes != [convolution.weight.shape for convolution in convolutions]:
-        raise ValueError(f"{source} does not hold the weights of this network: its convolutions have other shapes")
+        raise UserError(f"{source} does not hold the weights of this network: its convolutions have other shapes")
     for convolution, prefix in zip(convolutions, prefixes, strict=True):
         for kind in ("weight", "bias"):
             delattr(convolution, kind)
@@ -181,7 +184,7 @@ def _find_backbone(network: Network, weights: str | Path | None) -> Path | None:
     """The file of the backbone, or None when only the fallback is possible."""
     if weights is not None:
         if not Path(weights).is_file():
-            raise FileNotFoundError(f"{weights} does not exist; expected torchvision's {BACKBONES[network]}")
+            raise UserError(f"{weights} does not exist; expected torchvision's {BACKBONES[network]}")
         return Path(weights)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / BACKBONES[network]
     return cached if cached.is_file() else None

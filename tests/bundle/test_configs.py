@@ -187,7 +187,7 @@ def test_evaluation_judges_every_method(run: Path) -> None:
     methods = {"real_baseline", "real_follow_up", "reconstructed_follow_up", "NAMD"}
     assert methods <= result["methods"].keys()
     for scores in result["methods"].values():
-        for metric in ("auroc", "auprc", "lpips", "fid"):
+        for metric in ("auroc", "auprc", "lpips", "fid", "kid"):
             assert scores[metric].keys() >= {"mean", "std", "ci95"}
     generated = result["methods"]["NAMD"]
     assert generated["n_runs"] == 3 and all(generated[metric]["std"] is not None for metric in ("auroc", "lpips"))

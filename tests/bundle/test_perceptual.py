@@ -15,6 +15,7 @@ import torchvision
 from torch import nn
 
 from scripts import perceptual
+from scripts.errors import UserError
 from scripts.perceptual import BACKBONES, PerceptualDistance
 
 pytestmark = pytest.mark.filterwarnings("ignore:torchvision's")
@@ -176,12 +177,12 @@ def test_it_warns_once(monkeypatch):
 
 
 def test_errors_name_the_cause(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="vgg and alex"):
+    with pytest.raises(UserError, match="vgg and alex"):
         PerceptualDistance("resnet")  # type: ignore[arg-type]
-    with pytest.raises(FileNotFoundError, match="does not exist; expected torchvision's vgg16"):
+    with pytest.raises(UserError, match="does not exist; expected torchvision's vgg16"):
         PerceptualDistance("vgg", weights=tmp_path / "absent.pth")
     torch.save({"features.0.weight": torch.zeros(64, 3, 11, 11)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="does not hold the weights of this network"):
+    with pytest.raises(UserError, match="does not hold the weights of this network"):
         PerceptualDistance("vgg", weights=tmp_path / "other.pth")
     with pytest.raises(ValueError, match=r"\(B, 1, H, W\), got \(2, 3, 64, 64\)"):
         PerceptualDistance("alex")(torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 64, 64))

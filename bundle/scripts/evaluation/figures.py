@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from scripts.evaluation.calibration import reliability
 from scripts.pictures import show
 
 Array = NDArray[np.floating[Any]]
@@ -68,6 +69,30 @@ def curves(probabilities: Mapping[str, Array], labels: Array) -> Figure:
     roc.set(xlabel="1 - specificity", ylabel="sensitivity", title="ROC", aspect="equal")
     recall_axis.set(xlabel="recall", ylabel="precision", title="Precision and recall", ylim=(0, 1.05))
     roc.legend(fontsize=8, frameon=False, loc="lower right")
+    return figure
+
+
+def calibration(probabilities: Mapping[str, Array], labels: Array) -> Figure:
+    """Calibration curves in ten bins of equal width, a marker's area going with the bin's share of the cases.
+
+    Args:
+        probabilities: title to (N,).
+        labels: (N,) with both outcomes; NaN where unknown, which leaves the case out.
+    """
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    axis, histogram = figure.subplots(1, 2)
+    known = np.isfinite(labels)
+    for index, (title, values) in enumerate(probabilities.items()):
+        colour = LINES[index % len(LINES)]
+        predicted, observed, share = reliability(values[known], labels[known])
+        axis.plot(predicted, observed, color=colour, label=title, linewidth=1.2)
+        axis.scatter(predicted, observed, s=6 + 300 * share, color=colour, alpha=0.6, linewidth=0)
+        histogram.hist(values[known], bins=20, range=(0, 1), histtype="step", color=colour, linewidth=1.4)
+    axis.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", linewidth=1)
+    axis.set(xlabel="mean probability", ylabel="share of malignant cases", title="Calibration", aspect="equal")
+    axis.set(xlim=(0, 1), ylim=(-0.03, 1.03))
+    histogram.set(xlabel="probability", ylabel="cases", title="Probabilities given", xlim=(0, 1))
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=2)
     return figure
 
 

@@ -185,17 +185,16 @@ class Growth:
         sizes: a method's name to its measurements, `real_baseline` and `real_follow_up` among them.
         cases: the N entries of the datalist.
         field: (N,) mm, the shorter side of each crop.
-        resamples, seed: of the bootstrap over patients.
+        weights: (B, N) of `metrics.patient_resamples`, or None.
     """
 
     def __init__(
-        self, sizes: Mapping[str, Sizes], cases: Sequence[Mapping[str, Any]], field: Array, resamples: int, seed: int
+        self, sizes: Mapping[str, Sizes], cases: Sequence[Mapping[str, Any]], field: Array, weights: Array | None
     ) -> None:
         several = {name + MEDIAN: each.median() for name, each in sizes.items() if len(each.long) > 1}
         self.sizes = {name: each for name, each in sizes.items() if name != "real_baseline"} | several
         self.days = np.array([case.get("interval_days") or YEAR for case in cases], dtype=np.float64)
-        self.patients = [str(case["patient_id"]) for case in cases]
-        self.bootstrap = {"resamples": resamples, "seed": seed}
+        self.weights = weights
         self.before = {"measured": sizes["real_baseline"], "record": recorded([case.get("ehr", {}) for case in cases])}
         follow_ups = [case.get("follow_up_attributes", {}) for case in cases]
         self.after = {"measured": sizes["real_follow_up"], "record": recorded(follow_ups)}
@@ -243,7 +242,7 @@ class Growth:
         """One method against one truth. Change is from the measured baseline, to which the image was generated."""
         measured, start = self.sizes[name].take(use), self.before["measured"].take(use)
         before, after, days = self.before[truth].take(use), self.after[truth].take(use), self.days[use]
-        patients = [self.patients[case] for case in use]
+        weights = None if self.weights is None else self.weights[:, use]
         errors = {
             "long_mm": np.abs(measured.long - after.long),
             "perpendicular_mm": np.abs(measured.perpendicular - after.perpendicular),
@@ -255,14 +254,13 @@ class Growth:
         }
         if np.isfinite(after.area).all():
             errors["area_mm2"] = np.abs(measured.area - after.area)
-        row = {key: metrics.similarity(values, patients, **self.bootstrap) for key, values in errors.items()}
+        row = {key: metrics.similarity(values, weights) for key, values in errors.items()}
         found = {
             "diameter": (diameter_class(start.mean, measured.mean), diameter_class(before.mean, after.mean)[0]),
             "volume": (volume_class(start.volume, measured.volume), volume_class(before.volume, after.volume)[0]),
         }
-        weights = metrics.patient_resamples(patients, **self.bootstrap) if len(set(patients)) > 1 else None
         for key, (classes, true) in found.items():
-            row[f"{key}_accuracy"] = metrics.similarity(classes == true, patients, **self.bootstrap)
+            row[f"{key}_accuracy"] = metrics.similarity(classes == true, weights)
             resampled = None if weights is None else balanced_accuracy(classes, true, weights).mean(axis=0)
             row[f"{key}_balanced_accuracy"] = metrics.estimate(balanced_accuracy(classes, true)[:, 0], resampled)
         return row | {"share_not_found": float((~measured.found).mean()), "share_cut": float(measured.cut.mean())}

@@ -26,7 +26,7 @@ class Evaluation:
         classifier: judges malignancy.
         autoencoder: for the reconstruction row and the latent map.
         name: of the generated row.
-        resamples, batch_size, device: see :func:`evaluate`.
+        batch_size, device, settings: see :func:`evaluate`.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class Evaluation:
         classifier: NoduleClassifier,
         autoencoder: LatentAutoencoder,
         name: str = "NAMD",
-        resamples: int = 1000,
         batch_size: int = 64,
         device: torch.device | str = "cpu",
+        **settings: Any,
     ) -> None:
         self.datalist = datalist
         self.cases = datalist[section]
@@ -50,9 +50,9 @@ class Evaluation:
         self.autoencoder = autoencoder.eval()
         self.settings: dict[str, Any] = {
             "output_dir": output_dir,
-            "resamples": resamples,
             "batch_size": batch_size,
             "device": device,
+            **settings,
         }
         self.real: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
         self.spacing: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}

@@ -1,4 +1,4 @@
-"""The paper's four metrics (section 4.1.2), per run, with confidence intervals over patients.
+"""The paper's four metrics (section 4.1.2) and the kernel distance, per run, with confidence intervals over patients.
 
 Throughout, R is the number of runs, N of cases and B of bootstrap resamples.
 """
@@ -12,6 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
+
+
+def ordered_pairs(probabilities: Array, labels: Array) -> Array:
+    """Mann and Whitney's kernel: 1 where a malignant case is above a benign one, 0.5 at a tie; (malignant, benign).
+
+    Args:
+        probabilities: (N,).
+        labels: (N,), 0 or 1.
+    """
+    difference = probabilities[labels == 1][:, None] - probabilities[labels == 0][None, :]
+    return (difference > 0) + 0.5 * (difference == 0)
 
 
 def auroc(probabilities: Array, labels: Array, weights: Array | None = None) -> Array:
@@ -28,13 +39,8 @@ def auroc(probabilities: Array, labels: Array, weights: Array | None = None) -> 
         (R, B); NaN where a resample lacks one of the outcomes.
     """
     weights = np.ones((1, len(labels))) if weights is None else weights
-    malignant, benign = labels == 1, labels == 0
-    positive, negative = weights[:, malignant], weights[:, benign]
-    areas = []
-    for run in probabilities:
-        difference = run[malignant][:, None] - run[benign][None, :]
-        ordered = (difference > 0) + 0.5 * (difference == 0)
-        areas.append(((positive @ ordered) * negative).sum(axis=1))
+    positive, negative = weights[:, labels == 1], weights[:, labels == 0]
+    areas = [((positive @ ordered_pairs(run, labels)) * negative).sum(axis=1) for run in probabilities]
     with np.errstate(invalid="ignore"):
         return np.stack(areas) / (positive.sum(axis=1) * negative.sum(axis=1))
 
@@ -83,14 +89,76 @@ def frechet_distance(first: Array, second: Array) -> float:
     return max(0.0, float(np.square(means[0] - means[1]).sum()) + spread)
 
 
-def patient_resamples(patients: Sequence[Hashable], resamples: int, seed: int) -> Array:
+def kernel_pairs(first: Array, second: Array) -> Array:
+    """Terms (N, N) of the kernel distance: k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i).
+
+    k is the cubic kernel of KID, k(a, b) = (a . b / D + 1)^3 (Binkowski et al. 2018, "Demystifying MMD GANs").
+
+    Args:
+        first, second: (N, D), features x and y of the same N cases.
+    """
+
+    def kernel(a: Array, b: Array) -> Array:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    cross = kernel(first, second)
+    return kernel(first, first) + kernel(second, second) - cross - cross.T
+
+
+def kernel_distance(pairs: Array, patients: Sequence[Hashable], weights: Array | None = None) -> Array:
+    """KID, the unbiased squared maximum mean discrepancy: the mean of `kernel_pairs` over pairs of different patients.
+
+    This is the U-statistic of Gretton et al. 2012 (Eq. 4; `u-statistic` in Binkowski's own code). The more common
+    estimator also takes k(x_i, y_i) into the cross term, as if x_i and y_i were independent. Here y_i is the follow-up
+    of the case that x_i was generated for, which pulls that estimator below zero: far, where N is a few hundred. For
+    the same reason pairs of cases of one patient are left out. It may come out slightly negative, as any unbiased
+    estimator of something that can be zero.
+
+    Args:
+        pairs: (N, N), of `kernel_pairs`.
+        patients: N, at least two of them different.
+        weights: (B, N), how often each case counts; one row of ones by default.
+
+    Returns:
+        (B,); NaN where a resample holds one patient only.
+    """
+    weights = np.ones((1, len(pairs))) if weights is None else weights
+    names = np.array([str(patient) for patient in patients])
+    apart = (names[:, None] != names[None, :]).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return ((weights @ (pairs * apart)) * weights).sum(axis=1) / ((weights @ apart) * weights).sum(axis=1)
+
+
+def patient_resamples(
+    patients: Sequence[Hashable], labels: Array, resamples: int, seed: int, stratified: bool = True
+) -> Array | None:
     """Bootstrap weights (B, N): patients are drawn with replacement and bring all their cases along.
 
-    Cases of one patient are not independent, so drawing cases would make intervals too narrow.
+    Cases of one patient are not independent, so drawing cases would make intervals too narrow. Patients with a
+    malignant case and patients without are drawn apart where `stratified`, so that every resample has as many of each
+    as the study; that takes the share of malignant patients as given. Patients without any known outcome are always
+    drawn apart, so that leaving their cases out leaves the bootstrap of the others.
+
+    Args:
+        patients: N, the patient of each case.
+        labels: (N,), 0, 1 or NaN.
+
+    Returns:
+        None where that says nothing of how patients differ, for a single one would be drawn again and again.
     """
     unique, index = np.unique([str(patient) for patient in patients], return_inverse=True)
-    drawn = np.random.default_rng(seed).multinomial(len(unique), np.full(len(unique), 1 / len(unique)), size=resamples)
-    return drawn[:, index].astype(np.float64)
+    outcome = np.full(len(unique), np.nan)
+    np.fmax.at(outcome, index, labels)  # the highest label of each patient, NaN where none is known
+    known = np.isfinite(outcome)
+    strata = [outcome == 1, outcome == 0] if stratified else [known]
+    if len(unique) < 2 or any(members.sum() == 1 for members in strata):
+        return None
+    generator = np.random.default_rng(seed)
+    drawn = np.empty((resamples, len(unique)))
+    for members in (*strata, ~known):
+        if count := int(members.sum()):
+            drawn[:, members] = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
+    return drawn[:, index]
 
 
 def estimate(per_run: Array, resampled: Array | None = None, reason: str | None = None) -> dict[str, Any]:
@@ -102,8 +170,9 @@ def estimate(per_run: Array, resampled: Array | None = None, reason: str | None 
         reason: why there is no interval.
 
     Returns:
-        `mean` over runs, sample standard deviation `std` over runs (null for one run), `ci95` (2.5th and 97.5th
-        percentile of the bootstrap), and `reason` where something is null that might be expected.
+        `mean` over runs, sample standard deviation `std` over runs (null for one run; how far seeds differ, not a
+        sampling error), `ci95` over patients (2.5th and 97.5th percentile of the bootstrap, the runs as they are), and
+        `reason` where something is null that might be expected.
     """
     result: dict[str, Any] = {
         "mean": float(np.mean(per_run)),
@@ -122,35 +191,39 @@ def undefined(reason: str) -> dict[str, Any]:
     return {"mean": None, "std": None, "ci95": None, "reason": reason}
 
 
-def classification(
-    probabilities: Array, labels: Array, patients: Sequence[Hashable], resamples: int, seed: int
-) -> dict[str, dict[str, Any]]:
+def why_undefined(labels: Array) -> str | None:
+    """Why nothing can be said of outcomes (N,), 0, 1 or NaN; None where both are known of some case."""
+    known = labels[np.isfinite(labels)]
+    if len(known) == 0:
+        return "no case has a known outcome"
+    if len(np.unique(known)) < 2:
+        return f"all cases with a known outcome are {'malignant' if known[0] == 1 else 'benign'}"
+    return None
+
+
+def classification(probabilities: Array, labels: Array, weights: Array | None) -> dict[str, dict[str, Any]]:
     """AUROC and AUPRC of (R, N) probabilities over the cases whose outcome is known (labels not NaN).
+
+    Args:
+        weights: (B, N) of `patient_resamples`, or None.
 
     Returns:
         `{"auroc": ..., "auprc": ...}`, each as `estimate` or `undefined` give it.
     """
+    if reason := why_undefined(labels):
+        return dict.fromkeys(("auroc", "auprc"), undefined(reason))
     known = np.isfinite(labels)
     labels, probabilities = labels[known], probabilities[:, known]
-    patients = [patient for patient, keep in zip(patients, known, strict=True) if keep]
-    if len(labels) == 0:
-        return dict.fromkeys(("auroc", "auprc"), undefined("no case has a known outcome"))
-    if len(np.unique(labels)) < 2:
-        outcome = "malignant" if labels[0] == 1 else "benign"
-        return dict.fromkeys(("auroc", "auprc"), undefined(f"all cases with a known outcome are {outcome}"))
-    weights = patient_resamples(patients, resamples, seed) if len(set(patients)) > 1 else None
     scores = {}
     for name, metric in (("auroc", auroc), ("auprc", auprc)):
-        resampled = None if weights is None else metric(probabilities, labels, weights).mean(axis=0)
+        resampled = None if weights is None else metric(probabilities, labels, weights[:, known]).mean(axis=0)
         scores[name] = estimate(metric(probabilities, labels)[:, 0], resampled)
     return scores
 
 
-def similarity(distances: Array, patients: Sequence[Hashable], resamples: int, seed: int) -> dict[str, Any]:
-    """Mean perceptual distance from (R, N) distances, as `estimate` gives it."""
-    resampled = None
-    if len(set(patients)) > 1:
-        resampled = weighted_mean(distances, patient_resamples(patients, resamples, seed)).mean(axis=0)
+def similarity(distances: Array, weights: Array | None) -> dict[str, Any]:
+    """Mean of perceptual distances (R, N), with weights (B, N) of `patient_resamples`, as `estimate` gives it."""
+    resampled = None if weights is None else weighted_mean(distances, weights).mean(axis=0)
     return estimate(distances.mean(axis=1), resampled)
 
 
@@ -160,6 +233,17 @@ def fid(features: Array, real: Array) -> dict[str, Any]:
         return undefined("not defined for fewer than two cases")
     per_run = np.array([frechet_distance(run, real) for run in features])
     return estimate(per_run, reason="no interval, for resampling cases biases the Fréchet distance upwards")
+
+
+def kid(features: Array, real: Array, patients: Sequence[Hashable], weights: Array | None) -> dict[str, Any]:
+    """Kernel distance of the features (R, N, D) of each run to those (N, D) of the real images of the same cases."""
+    if len(set(patients)) < 2:
+        return undefined("not defined for fewer than two patients")
+    pairs = [kernel_pairs(run, real) for run in features]
+    per_run = np.concatenate([kernel_distance(run, patients) for run in pairs])
+    # the distance is linear in the pairs, so that of their mean is the mean over runs
+    resampled = None if weights is None else kernel_distance(np.mean(pairs, axis=0), patients, weights)
+    return estimate(per_run, resampled)
 
 
 def gap_closed(score: dict, baseline: dict, follow_up: dict) -> float | None:

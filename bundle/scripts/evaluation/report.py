@@ -17,8 +17,16 @@ from scripts.evaluation.growth import MEDIAN
 ENSEMBLE = "_mean_probability"
 """What is appended to a method's name where its probabilities are averaged over runs before they are judged."""
 
-METRICS = {"auroc": ("AUROC", 3), "auprc": ("AUPRC", 3), "lpips": ("LPIPS", 3), "fid": ("FID", 2)}
-"""Title and decimals of each column."""
+METRICS = {"auroc": ("AUROC", 3), "auprc": ("AUPRC", 3), "lpips": ("LPIPS", 3), "fid": ("FID", 2), "kid": ("KID", 5)}
+"""Title and decimals of each column of the first table."""
+
+CALIBRATION = {
+    "brier": ("Brier ↓", 3),
+    "ece": ("ECE ↓", 3),
+    "slope": ("Slope → 1", 2),
+    "intercept": ("Intercept → 0", 2),
+}
+"""Title and decimals of each column of the table of calibration."""
 
 GROWTH = {
     "long_mm": ("Long (mm) ↓", 2),
@@ -41,6 +49,8 @@ TITLES = {
 
 CAPTIONS = {
     "curves": "ROC and precision-recall curves of the classifier's probabilities, averaged over runs; dotted: chance.",
+    "calibration": "Calibration of the probabilities, averaged over runs, in ten bins of equal width; a dot's area is "
+    "its bin's share of the cases; dotted: right (left). How often which probability is given (right).",
     "gallery": "The first malignant and the first benign cases of the list, not the best ones; std is over runs.",
     "error_variance": "Error of the mean probability against its variance over runs (left), and three cases, the most "
     "clearly right, the most unsure and the most clearly wrong one: mean absolute error and pixel variance (right).",
@@ -82,14 +92,18 @@ def render(result: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters |= {"number": number, "embed": embed}
+    environment.filters |= {"number": number, "p_value": p_value, "embed": embed}
+    rows = {title_of(name): scores for name, scores in result["methods"].items()}
     return environment.get_template("report.html.j2").render(
         result=result,
-        rows={title_of(name): scores for name, scores in result["methods"].items()},
+        rows=rows,
         columns=METRICS,
         growth_columns=GROWTH,
         title_of=title_of,
-        notes=notes(result),
+        differences=differences(result),
+        calibrations={title: row["calibration"] for title, row in rows.items() if "calibration" in row},
+        calibration_columns=CALIBRATION,
+        notes=notes,
         gap=gap_sentence(result),
         pictures=pictures,
         captions=CAPTIONS,
@@ -101,16 +115,30 @@ def number(value: float | None, decimals: int) -> str:
     return "–" if value is None else f"{value:.{decimals}f}"
 
 
+def p_value(value: float | None) -> str:
+    """A p with as many decimals as can matter."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def differences(result: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Rows of the table of differences: titles of the method and of what it is held against, and the scores."""
+    return [
+        (title_of(name), title_of(real), score)
+        for name, scores in result["methods"].items()
+        for real, score in scores.get("auroc_difference", {}).items()
+    ]
+
+
 def embed(content: bytes) -> Markup:
     """A PNG file as the address of an image."""
     return Markup("data:image/png;base64,") + base64.b64encode(content).decode()
 
 
-def notes(result: Mapping[str, Any]) -> list[str]:
-    """Why values or intervals are absent, each reason once, with the columns that it concerns."""
+def notes(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, tuple[str, int]]) -> list[str]:
+    """Why values or intervals of a table are absent, each reason once, with the columns that it concerns."""
     reasons: dict[str, list[str]] = {}
-    for scores in result["methods"].values():
-        for key, (title, _) in METRICS.items():
+    for scores in rows.values():
+        for key, (title, _) in columns.items():
             titles = reasons.setdefault(scores[key].get("reason", ""), [])
             if title not in titles:
                 titles.append(title)

@@ -174,7 +174,7 @@ def summarise(results: Mapping[str, Generated], cases: Cases, resamples: int, se
         the same noise), ``auroc`` of the probability averaged over runs, ``auroc_change``, each ``{mean, ci95}``.
     """
     recorded = results[RECORDED]
-    weights = patient_resamples(cases.patients, resamples, seed)
+    weights = patient_resamples(cases.patients, cases.labels, resamples, seed)
     rows = {}
     for title, made in results.items():
         image = np.abs(made.images - recorded.images).mean(axis=(1, 2, 3)) * HU_PER_UNIT
@@ -189,7 +189,7 @@ def summarise(results: Mapping[str, Generated], cases: Cases, resamples: int, se
     return {"seed_change_hu": None if between is None else float(between), "interventions": rows}
 
 
-def _discrimination(made: Generated, recorded: Generated, cases: Cases, weights: Array) -> dict[str, Any]:
+def _discrimination(made: Generated, recorded: Generated, cases: Cases, weights: Array | None) -> dict[str, Any]:
     """AUROC under an intervention, and its difference from the recorded EHR's in the same resamples."""
     known = np.isfinite(cases.labels)
     labels = cases.labels[known]
@@ -202,16 +202,16 @@ def _discrimination(made: Generated, recorded: Generated, cases: Cases, weights:
     def change(probabilities: Array, resampled: Array | None = None) -> Array:
         return area(probabilities, resampled) - area(recorded.probabilities.mean(axis=1)[known][None], resampled)
 
-    averaged, kept = made.probabilities.mean(axis=1)[known], weights[:, known]
+    averaged, kept = made.probabilities.mean(axis=1)[known], None if weights is None else weights[:, known]
     return {"auroc": interval(area, averaged, kept), "auroc_change": interval(change, averaged, kept)}
 
 
-def interval(statistic: Callable[..., Array], values: Array, weights: Array) -> dict[str, Any]:
-    """A statistic of ``values`` (N,) and its 95 % interval over resamples (B, N)."""
-    resampled = statistic(values[None], weights)[0]
+def interval(statistic: Callable[..., Array], values: Array, weights: Array | None) -> dict[str, Any]:
+    """A statistic of ``values`` (N,), and its 95 % interval over resamples (B, N) where there are any."""
+    bounds = None if weights is None else np.nanpercentile(statistic(values[None], weights)[0], [2.5, 97.5])
     return {
         "mean": float(statistic(values[None])[0, 0]),
-        "ci95": [float(bound) for bound in np.nanpercentile(resampled, [2.5, 97.5])],
+        "ci95": None if bounds is None else [float(bound) for bound in bounds],
     }
 
 
@@ -228,7 +228,7 @@ def figure(result: Mapping[str, Any], results: Mapping[str, Generated], baseline
     for place, key, label, colour, reference in panels:
         axis = drawn.add_subplot(place)
         for height, row in enumerate(rows.values()):
-            axis.plot(row[key]["ci95"], [height, height], color=colour, linewidth=2)
+            axis.plot(row[key]["ci95"] or [row[key]["mean"]] * 2, [height, height], color=colour, linewidth=2)
             axis.plot(row[key]["mean"], height, "o", color=colour)
         if reference is not None:
             axis.axvline(reference, color=NEUTRAL, linestyle=":", label="between two seeds" if reference else None)

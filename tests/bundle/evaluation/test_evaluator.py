@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from scripts.evaluation import evaluate
-from scripts.evaluation.report import METRICS, gap_sentence, number, title_of
+from scripts.evaluation.report import CALIBRATION, METRICS, gap_sentence, number, title_of
 from scripts.perceptual import PerceptualDistance
 
 pytestmark = pytest.mark.filterwarnings("ignore:torchvision's")
@@ -128,19 +128,70 @@ def test_predictions_file_has_a_row_per_case_and_run(outcome):
 def test_table_of_the_report_equals_the_metrics(outcome):
     _, result, folder = outcome
     report = Report((folder / "report.html").read_text())
-    head, *body = report.rows
-    assert head == ["Method", "AUROC ↑", "AUPRC ↑", "LPIPS ↓", "FID ↓"]
+    head, *body = report.rows[: 1 + len(result["methods"])]
+    assert head == ["Method", "AUROC ↑", "AUPRC ↑", "LPIPS ↓", "FID ↓", "KID ↓"]
     assert [row[0] for row in body] == [title_of(name) for name in result["methods"]]
     for row, scores in zip(body, result["methods"].values(), strict=True):
         for cell, (metric, (_, decimals)) in zip(row[1:], METRICS.items(), strict=True):
             score = scores[metric]
             expected = number(score["mean"], decimals)
-            if score["std"] is not None:
-                expected += f" ± {number(score['std'], decimals)}"
             if score["ci95"]:
                 low, high = (number(bound, decimals) for bound in score["ci95"])
                 expected += f" [{low}, {high}]"
-            assert " ".join(cell.replace("[", " [").split()) == expected
+            if score["std"] is not None:
+                expected += f" sd {number(score['std'], decimals)}"
+            assert " ".join(cell.split()) == expected
+
+
+def test_differences_and_calibration_are_of_single_or_averaged_probabilities(outcome):
+    """In metrics.json and in the report; runs one at a time have neither, the copied baseline would be its double."""
+    study, result, folder = outcome
+    methods = result["methods"]
+    with_statistics = [name for name, scores in methods.items() if "calibration" in scores]
+    averaged = ["NAMD_mean_probability", "direct <b>classifier</b>_mean_probability"]
+    assert with_statistics == ["real_baseline", "real_follow_up", "reconstructed_follow_up", *averaged]
+    labels = [case["malignant"] for case in study["cases"]]
+    runs = [study["classifier"](torch.from_numpy(run)).numpy() for run in study["generated"]["NAMD"]]
+    follow_up = study["classifier"](torch.from_numpy(study["follow_up"])).numpy()
+    mean = np.mean(runs, axis=0)
+    difference = methods["NAMD_mean_probability"]["auroc_difference"]["real_follow_up"]
+    assert difference["mean"] == pytest.approx(roc_auc_score(labels, mean) - roc_auc_score(labels, follow_up))
+    low, high = difference["ci95"]
+    assert low <= difference["mean"] <= high and (difference["p"] < 0.05) == (not low <= 0 <= high)
+    brier = methods["NAMD_mean_probability"]["calibration"]["brier"]
+    assert brier["mean"] == pytest.approx(brier_score_loss(labels, mean), rel=1e-6)
+
+    rows = Report((folder / "report.html").read_text()).rows[1 + len(methods) :]
+    names = {title_of(name): methods[name] for name in with_statistics}
+    differences = [f"{t} less {title_of(r)}" for t, scores in names.items() for r in scores["auroc_difference"]]
+    assert [" ".join(row[0].split()) for row in rows[1 : 1 + len(differences)]] == differences
+    assert len(differences) == 1 + 2 * 3
+    assert [row[0] for row in rows[2 + len(differences) :]] == list(names)
+    for row in rows[2 + len(differences) :]:
+        for cell, (key, (_, decimals)) in zip(row[1:], CALIBRATION.items(), strict=True):
+            assert cell.split()[0] == number(names[row[0]]["calibration"][key]["mean"], decimals)
+
+
+def test_meaning_of_every_key_is_in_both_files(outcome):
+    _, result, folder = outcome
+    flat = " ".join(Report((folder / "report.html").read_text()).text.split())
+    assert "not a sampling error" in result["definitions"]["std"] and "over runs, how far seeds differ" in flat
+    keys = {"mean", "std", "ci95", "p", "p_delong_clustered", "p_delong_independent", "auroc_difference", "kid"}
+    assert keys | {"calibration", *CALIBRATION} == result["definitions"].keys()
+    assert "ECE ↓: no interval, for resampling cases biases the calibration error upwards." in flat
+    assert all(result["definitions"][key] in flat for key in ("kid", "p", "p_delong_independent", *CALIBRATION))
+    assert result["bootstrap"] == {"unit": "patient", "resamples": 50, "stratified": True, "seed": 0}
+
+
+def test_fid_does_not_depend_on_the_network_of_the_distance(study, distance, outcome, tmp_path):
+    study["generated"] = {"NAMD": study["generated"]["NAMD"][:1]}
+    vgg, alex = (
+        evaluate(**study, output_dir=tmp_path, perceptual=each) for each in (PerceptualDistance("vgg"), distance)
+    )
+    for metric, same in (("fid", True), ("kid", True), ("lpips", False)):
+        values = [result["methods"]["NAMD"][metric]["mean"] for result in (vgg, alex)]
+        assert (values[0] == pytest.approx(values[1])) == same
+    assert "vgg" in vgg["feature_extractors"]["lpips"] and "alex" in vgg["feature_extractors"]["fid"]
 
 
 def test_report_says_what_it_is_and_needs_no_network(outcome):
@@ -167,7 +218,7 @@ def test_report_says_what_it_is_and_needs_no_network(outcome):
 
 def test_figures_are_drawn_and_embedded(outcome):
     _, _, folder = outcome
-    names = ["curves", "gallery", "error_variance", "running_variance", "latent_map"]
+    names = ["curves", "calibration", "gallery", "error_variance", "running_variance", "latent_map"]
     assert sorted(path.stem for path in (folder / "figures").iterdir()) == sorted(names)
     images = Report((folder / "report.html").read_text()).images
     assert len(images) == len(names)

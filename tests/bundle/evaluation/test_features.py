@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.errors import UserError
 from scripts.evaluation.features import INCEPTION, FeatureExtractor
 from scripts.evaluation.metrics import frechet_distance
 from scripts.perceptual import PerceptualDistance
@@ -52,5 +53,5 @@ def test_inception_by_path(tmp_path):
 
 
 def test_absent_weights_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="absent.pth does not exist; expected the FID Inception weights"):
+    with pytest.raises(UserError, match="absent.pth does not exist; expected the FID Inception weights"):
         FeatureExtractor(weights=tmp_path / "absent.pth")

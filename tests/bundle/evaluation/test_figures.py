@@ -74,6 +74,15 @@ def test_area_under_the_drawn_roc_curve_is_the_auroc():
     assert np.trapezoid(roc.lines[0].get_ydata(), roc.lines[0].get_xdata()) == pytest.approx(expected)
 
 
+def test_calibration_curve_shows_shares_of_known_cases():
+    labels = np.array([0.0, 1, 0, 1, np.nan])
+    figure = figures.calibration({"NAMD": np.array([0.11, 0.13, 0.81, 0.85, 0.5])}, labels)
+    line = figure.axes[0].lines[0]
+    np.testing.assert_allclose(line.get_xdata(), [0.12, 0.83])
+    np.testing.assert_allclose(line.get_ydata(), [0.5, 0.5])
+    assert figure.axes[1].patches[0].get_xy()[:, 1].max() == 2
+
+
 def test_latent_map_keeps_neighbours_and_shows_unknown_diameters():
     generator = np.random.default_rng(0)
     cluster = np.repeat([0.0, 50.0], 10)[:, None]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from scripts.data import from_hu
 from scripts.evaluation import evaluate, growth
+from scripts.evaluation.metrics import patient_resamples
 from scripts.evaluation.segmentation import outline
 from scripts.perceptual import PerceptualDistance
 
@@ -190,6 +191,11 @@ def sizes_of(long, perpendicular):
     )
 
 
+def resampled(count: int) -> np.ndarray:
+    """Bootstrap weights of so many cases, of a patient each."""
+    return patient_resamples(range(count), np.full(count, np.nan), resamples=20, seed=0)
+
+
 def entries(before, after, **more):
     return [
         {
@@ -214,7 +220,7 @@ def test_scores_by_hand():
         ),
     }
     cases = entries([10, 10, 40], [12, 11, None], interval_days=growth.YEAR / 2)
-    result = growth.Growth(sizes, cases, np.full(3, 32.0), 20, seed=0).score()
+    result = growth.Growth(sizes, cases, np.full(3, 32.0), resampled(3)).score()
     assert (result["n_larger_than_crop"], result["n_not_found"]) == (1, 0)
     part = result["measured"]
     assert part["n_cases"] == 2 and part["classes"]["diameter"] == {"grown": 1, "stable": 1, "shrunk": 0}
@@ -234,7 +240,7 @@ def test_scores_by_hand():
 def test_nodules_that_a_real_image_does_not_show_are_left_out():
     sizes = {"real_baseline": sizes_of([5, 5], [5, 5]), "real_follow_up": sizes_of([5, 2], [5, 2])}
     sizes["real_follow_up"].found[0, 1] = False
-    result = growth.Growth(sizes, entries([5, None], [5, 5]), np.full(2, 32.0), 5, seed=0).score()
+    result = growth.Growth(sizes, entries([5, None], [5, 5]), np.full(2, 32.0), resampled(2)).score()
     assert (result["n_larger_than_crop"], result["n_not_found"]) == (0, 1)
     assert result["measured"]["n_cases"] == 1
 

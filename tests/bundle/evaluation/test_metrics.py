@@ -96,14 +96,112 @@ def test_frechet_distance_is_a_distance(seed, rows_first, rows_second, columns):
     assert metrics.frechet_distance(first, first + 2) == pytest.approx(4 * columns, rel=1e-6, abs=1e-6)
 
 
+def features_of(seed: int, count: int = 30, columns: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Features of generated images and of the real ones of the same cases, which are alike."""
+    generator = np.random.default_rng(seed)
+    real = generator.normal(0.5, 1.0, (count, columns))
+    return real + generator.normal(0.2, 0.5, real.shape), real
+
+
+def test_kernel_distance_equals_torchmetrics_without_the_pairs_of_a_case():
+    """Its estimator, given for each k(x_i, y_i) the mean over the other pairs: then both are the same U-statistic."""
+    torch, kid = pytest.importorskip("torch"), pytest.importorskip("torchmetrics.image.kid")
+    first, second = (torch.from_numpy(part) for part in features_of(0))
+    within = [kid.poly_kernel(part, part) for part in (first, second)]
+    cross = kid.poly_kernel(first, second)
+    cross.diagonal().copy_(cross[~torch.eye(30, dtype=torch.bool)].mean().expand(30))
+    theirs = float(kid.maximum_mean_discrepancy(within[0], cross, within[1]))
+    pairs = metrics.kernel_pairs(first.numpy(), second.numpy())
+    assert metrics.kernel_distance(pairs, range(30))[0] == pytest.approx(theirs, rel=1e-9)
+
+
+def test_kernel_distance_equals_the_loop_over_patients_and_resamples():
+    """Every drawn case written out; pairs within a patient, and of a case with itself, are passed over."""
+    first, second = features_of(1, count=7)
+    patients = ["a", "a", "b", "c", "c", "c", "d"]
+    weights = np.array([[1.0] * 7, [2, 2, 0, 1, 1, 1, 1], [0, 0, 3, 0, 0, 0, 1]])
+
+    def kernel(u, v):
+        return (sum(a * b for a, b in zip(u, v, strict=True)) / 5 + 1) ** 3
+
+    expected = []
+    for row in weights:
+        drawn = [index for index, count in enumerate(row) for _ in range(int(count))]
+        terms = [
+            kernel(first[i], first[j])
+            + kernel(second[i], second[j])
+            - kernel(first[i], second[j])
+            - kernel(first[j], second[i])
+            for i in drawn
+            for j in drawn
+            if patients[i] != patients[j]
+        ]
+        expected.append(np.mean(terms))
+    distances = metrics.kernel_distance(metrics.kernel_pairs(first, second), patients, weights)
+    np.testing.assert_allclose(distances, expected, rtol=1e-9)
+
+
+def test_kernel_distance_is_zero_on_average_where_images_of_a_case_are_alike():
+    """One distribution, correlated pairs: unbiased, while torchmetrics' estimator is pulled below zero."""
+    torch, kid = pytest.importorskip("torch"), pytest.importorskip("torchmetrics.image.kid")
+    ours, common = [], []
+    for seed in range(60):
+        generator = np.random.default_rng(seed)
+        first, second = generator.normal(size=(40, 8)) + 0.3 * generator.normal(size=(2, 40, 8))
+        ours.append(metrics.kernel_distance(metrics.kernel_pairs(first, second), range(40))[0])
+        common.append(float(kid.poly_mmd(torch.from_numpy(first), torch.from_numpy(second))))
+    error = np.std(ours, ddof=1) / np.sqrt(60)
+    assert abs(np.mean(ours)) < 3 * error and np.mean(common) < -10 * error
+    same = metrics.kernel_pairs(first, first)
+    assert metrics.kernel_distance(same, range(40))[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_kid_over_runs_and_patients():
+    first, real = features_of(2)
+    runs = np.stack([first, first + 0.1, first - 0.2])
+    weights = metrics.patient_resamples(range(30), np.arange(30) % 2, 100, seed=0)
+    result = metrics.kid(runs, real, range(30), weights)
+    each = [metrics.kernel_distance(metrics.kernel_pairs(run, real), range(30), weights) for run in runs]
+    single = [metrics.kid(run[None], real, range(30), None)["mean"] for run in runs]
+    assert result["mean"] == pytest.approx(np.mean(single)) and result["std"] == pytest.approx(np.std(single, ddof=1))
+    np.testing.assert_allclose(result["ci95"], np.percentile(np.mean(each, axis=0), [2.5, 97.5]))
+    assert "two patients" in metrics.kid(runs, real, ["a"] * 30, None)["reason"]
+
+
 def test_patients_bring_all_their_cases():
-    patients = ["a", "b", "b", "c", "a"]
-    weights = metrics.patient_resamples(patients, 200, seed=1)
+    patients, labels = ["a", "b", "b", "c", "a"], np.zeros(5)
+    weights = metrics.patient_resamples(patients, labels, 200, seed=1)
     assert weights.shape == (200, 5)
     assert (weights[:, 0] == weights[:, 4]).all() and (weights[:, 1] == weights[:, 2]).all()
     assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
-    assert (weights == metrics.patient_resamples(patients, 200, seed=1)).all()
-    assert (weights != metrics.patient_resamples(patients, 200, seed=2)).any()
+    assert (weights == metrics.patient_resamples(patients, labels, 200, seed=1)).all()
+    assert (weights != metrics.patient_resamples(patients, labels, 200, seed=2)).any()
+
+
+def test_strata_are_patients_with_and_without_a_malignant_case():
+    """a and b have a malignant case, c to e have none, f and g are unknown."""
+    patients = ["a", "a", "b", "c", "d", "e", "e", "f", "g"]
+    labels = np.array([0, 1, 1, 0, 0, 0, np.nan, np.nan, np.nan])
+    first_of = {"malignant": [0, 2], "benign": [3, 4, 5], "unknown": [7, 8]}
+    weights = metrics.patient_resamples(patients, labels, 400, seed=0)
+    for members in first_of.values():
+        assert (weights[:, members].sum(axis=1) == len(members)).all()
+        np.testing.assert_allclose(weights[:, members].mean(axis=0), 1, atol=0.2)
+    plain = metrics.patient_resamples(patients, labels, 400, seed=0, stratified=False)
+    assert (plain[:, [0, 2, 3, 4, 5]].sum(axis=1) == 5).all() and (plain[:, [7, 8]].sum(axis=1) == 2).all()
+    assert len(np.unique(plain[:, [0, 2]].sum(axis=1))) > 2
+
+
+def test_no_resamples_where_a_stratum_is_one_patient():
+    one_malignant = ["a", "b", "c"], np.array([1.0, 0, 0])
+    assert metrics.patient_resamples(*one_malignant, 10, seed=0) is None
+    assert metrics.patient_resamples(*one_malignant, 10, seed=0, stratified=False).shape == (10, 3)
+    assert metrics.patient_resamples(["a", "a"], np.array([0.0, 1]), 10, seed=0) is None
+    assert metrics.patient_resamples(["a"], np.array([np.nan]), 10, seed=0) is None
+
+
+def resamples_of(labels: np.ndarray, resamples: int, patients: list[int] | None = None) -> np.ndarray | None:
+    return metrics.patient_resamples(patients or list(range(len(labels))), labels, resamples, seed=0)
 
 
 def test_interval_holds_the_estimate_and_narrows_with_cases():
@@ -112,7 +210,7 @@ def test_interval_holds_the_estimate_and_narrows_with_cases():
     for count in (60, 600):
         labels = (np.arange(count) % 3 == 0).astype(float)
         probabilities = 1 / (1 + np.exp(-generator.normal(labels, 1.0, (4, count))))
-        auroc = metrics.classification(probabilities, labels, list(range(count)), 300, seed=0)["auroc"]
+        auroc = metrics.classification(probabilities, labels, resamples_of(labels, 300))["auroc"]
         low, high = auroc["ci95"]
         assert low < auroc["mean"] < high
         widths.append(high - low)
@@ -122,34 +220,39 @@ def test_interval_holds_the_estimate_and_narrows_with_cases():
 def test_interval_of_doubled_cases_is_that_of_the_patients():
     """Each case twice under the same patient: no new knowledge, so no narrower interval."""
     probabilities, labels = scores(5, count=60, levels=1000)
-    once = metrics.classification(probabilities, labels, list(range(60)), 200, seed=0)
-    twice = metrics.classification(np.tile(probabilities, 2), np.tile(labels, 2), [*range(60), *range(60)], 200, seed=0)
+    once = metrics.classification(probabilities, labels, resamples_of(labels, 200))
+    both = np.tile(labels, 2)
+    weights = resamples_of(both, 200, [*range(60), *range(60)])
+    twice = metrics.classification(np.tile(probabilities, 2), both, weights)
     np.testing.assert_allclose(twice["auroc"]["ci95"], once["auroc"]["ci95"])
 
 
 def test_mean_and_standard_deviation_are_over_runs():
     probabilities, labels = scores(7)
-    auprc = metrics.classification(probabilities, labels, list(range(40)), 20, seed=0)["auprc"]
+    weights = resamples_of(labels, 20)
+    auprc = metrics.classification(probabilities, labels, weights)["auprc"]
     runs = [average_precision_score(labels, run) for run in probabilities]
     assert auprc["mean"] == pytest.approx(np.mean(runs))
     assert auprc["std"] == pytest.approx(np.std(runs, ddof=1))
-    assert metrics.classification(probabilities[:1], labels, list(range(40)), 20, seed=0)["auprc"]["std"] is None
+    assert metrics.classification(probabilities[:1], labels, weights)["auprc"]["std"] is None
 
 
 def test_unknown_outcomes_are_left_out():
     probabilities, labels = scores(7)
-    patients = list(range(40))
-    without = metrics.classification(probabilities[:, 5:], labels[5:], patients[5:], 20, seed=0)
+    without = metrics.classification(
+        probabilities[:, 5:], labels[5:], resamples_of(labels[5:], 20, list(range(15, 50)))
+    )
     labels[:5] = np.nan
-    assert metrics.classification(probabilities, labels, patients, 20, seed=0) == without
+    weights = resamples_of(labels, 20, list(range(10, 50)))
+    assert metrics.classification(probabilities, labels, weights) == without
 
 
 def test_similarity_equals_a_plain_bootstrap():
     generator = np.random.default_rng(0)
     distances = generator.uniform(size=(3, 10))
-    weights = metrics.patient_resamples(range(10), 40, seed=9)
+    weights = resamples_of(np.zeros(10), 40)
     means = [np.repeat(distances.mean(axis=0), row.astype(int)).mean() for row in weights]
-    result = metrics.similarity(distances, range(10), 40, seed=9)
+    result = metrics.similarity(distances, weights)
     assert result["mean"] == pytest.approx(distances.mean())
     np.testing.assert_allclose(result["ci95"], np.percentile(means, [2.5, 97.5]))
 
@@ -161,11 +264,11 @@ def test_what_cannot_be_computed_is_null_with_a_reason():
         (np.zeros(4), "all cases with a known outcome are benign"),
         (np.full(4, np.nan), "no case has a known outcome"),
     ):
-        for score in metrics.classification(probabilities, labels, range(4), 10, seed=0).values():
+        for score in metrics.classification(probabilities, labels, None).values():
             assert score == {"mean": None, "std": None, "ci95": None, "reason": reason}
-    one_patient = metrics.classification(probabilities, np.array([0, 1, 0, 1.0]), ["a"] * 4, 10, seed=0)["auroc"]
+    one_patient = metrics.classification(probabilities, np.array([0, 1, 0, 1.0]), None)["auroc"]
     assert one_patient["mean"] == 0.5 and one_patient["ci95"] is None and "too few patients" in one_patient["reason"]
-    assert metrics.similarity(np.ones((1, 1)), ["a"], 10, seed=0)["ci95"] is None
+    assert metrics.similarity(np.ones((1, 1)), None)["ci95"] is None
     assert "fewer than two cases" in metrics.fid(np.ones((2, 1, 3)), np.ones((1, 3)))["reason"]
 
 

@@ -1,0 +1,105 @@
+"""Calibration against scikit-learn, worked examples, and probabilities whose miscalibration is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
+
+from scripts.evaluation.calibration import NAMES, calibration, calibration_error, reliability, slope_and_intercept
+from scripts.evaluation.metrics import patient_resamples
+
+EXAMPLE = np.array([0.05, 0.08, 0.1, 0.62, 0.68, 0.95]), np.array([0.0, 1, 0, 1, 0, 1])
+
+
+def study(seed: int, count: int = 120) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    probabilities = expit(generator.normal(-0.5, 1.2, count))
+    labels = (generator.uniform(size=count) < probabilities).astype(float)
+    labels[:2], labels[2:4] = 1 - np.round(probabilities[:2]), np.round(probabilities[2:4])
+    return probabilities, labels
+
+
+def test_reliability_and_error_by_hand():
+    """Bins (0, 0.1], (0.6, 0.7] and (0.9, 1]: three, two and one of six cases."""
+    predicted, observed, share = reliability(*EXAMPLE)
+    np.testing.assert_allclose(predicted, [0.23 / 3, 0.65, 0.95])
+    np.testing.assert_allclose(observed, [1 / 3, 1 / 2, 1])
+    np.testing.assert_allclose(share, [3 / 6, 2 / 6, 1 / 6])
+    expected = (3 * abs(1 / 3 - 0.23 / 3) + 2 * 0.15 + 1 * 0.05) / 6
+    assert calibration_error(*EXAMPLE) == pytest.approx(expected)
+    brier = (0.05**2 + 0.92**2 + 0.1**2 + 0.38**2 + 0.68**2 + 0.05**2) / 6
+    assert calibration(*EXAMPLE, None)["brier"]["mean"] == pytest.approx(brier)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_shares_are_those_of_scikit_learns_bins(seed):
+    """The mean of what the bins hold is the mean of all, which a case in another bin would change."""
+    generator = np.random.default_rng(seed)
+    probabilities = generator.integers(0, 21, 50) / 20  # also on the bins' edges
+    labels = generator.integers(0, 2, 50).astype(float)
+    predicted, observed, share = reliability(probabilities, labels)
+    assert share.sum() == pytest.approx(1)
+    assert share @ predicted == pytest.approx(probabilities.mean())
+    assert share @ observed == pytest.approx(labels.mean())
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_slope_and_intercept_equal_scikit_learns_and_the_score_equation(seed):
+    probabilities, labels = study(seed % 1000)
+    weights = np.random.default_rng(seed).integers(0, 3, (3, len(labels))).astype(float)
+    log_odds = logit(probabilities)
+    slopes, intercepts = slope_and_intercept(probabilities, labels, weights)
+    for row, slope, intercept in zip(weights, slopes, intercepts, strict=True):
+        fit = LogisticRegression(C=np.inf, tol=1e-10).fit(log_odds[:, None], labels, sample_weight=row)
+        assert slope == pytest.approx(fit.coef_[0, 0], rel=1e-4, abs=1e-5)
+        root = brentq(lambda a, row=row: (row * (labels - expit(log_odds + a))).sum(), -20, 20)
+        assert intercept == pytest.approx(root, abs=1e-8)
+
+
+def test_known_miscalibration_is_found():
+    """Log odds twice too far from zero, and one too high."""
+    generator = np.random.default_rng(0)
+    log_odds = generator.normal(0, 1.5, 40_000)
+    labels = (generator.uniform(size=len(log_odds)) < expit(log_odds)).astype(float)
+    ones = np.ones((1, len(labels)))
+    assert slope_and_intercept(expit(log_odds), labels, ones) == (
+        pytest.approx(1, abs=0.05),
+        pytest.approx(0, abs=0.05),
+    )
+    assert slope_and_intercept(expit(2 * log_odds), labels, ones)[0] == pytest.approx(0.5, abs=0.03)
+    assert slope_and_intercept(expit(log_odds + 1), labels, ones)[1] == pytest.approx(-1, abs=0.05)
+    assert calibration_error(expit(log_odds), labels) < 0.02 < 0.05 < calibration_error(expit(2 * log_odds), labels)
+
+
+def test_intervals_are_the_bootstraps():
+    probabilities, labels = study(1)
+    weights = patient_resamples(np.arange(120) // 2, labels, 100, seed=0, stratified=False)
+    scores = calibration(probabilities, labels, weights)
+    assert tuple(scores) == NAMES
+    briers = [brier_score_loss(labels, probabilities, sample_weight=row) for row in weights]
+    np.testing.assert_allclose(scores["brier"]["ci95"], np.percentile(briers, [2.5, 97.5]))
+    for values, name in zip(slope_and_intercept(probabilities, labels, weights), ("slope", "intercept"), strict=True):
+        np.testing.assert_allclose(scores[name]["ci95"], np.percentile(values, [2.5, 97.5]))
+        assert scores[name]["ci95"][0] < scores[name]["mean"] < scores[name]["ci95"][1]
+    assert scores["ece"]["ci95"] is None and "upwards" in scores["ece"]["reason"]
+
+
+def test_what_is_unknown_or_has_no_solution():
+    probabilities, labels = study(2)
+    without = calibration(probabilities[7:], labels[7:], None)
+    labels[:7] = np.nan
+    assert calibration(probabilities, labels, None) == without
+    assert all("benign" in score["reason"] for score in calibration(probabilities, np.zeros(120), None).values())
+    certain = calibration(np.array([0.0, 0.0, 0.3, 0.7, 1.0]), np.array([0.0, 0, 0, 1, 1]), None)
+    assert certain["slope"]["mean"] is None and "separated" in certain["slope"]["reason"]
+    assert np.isfinite(certain["intercept"]["mean"])
+    constant = calibration(np.full(4, 0.3), np.array([0.0, 1, 0, 1]), None)
+    assert constant["intercept"]["mean"] == pytest.approx(-logit(0.3))
