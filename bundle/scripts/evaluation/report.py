@@ -40,6 +40,14 @@ GROWTH = {
 }
 """Title and decimals of each column of the growth tables."""
 
+STEERING = {
+    "image_change_hu": ("Image (HU)", 1),
+    "score_change": ("Probability", 3),
+    "auroc": ("AUROC", 3),
+    "auroc_change": ("AUROC, change", 3),
+}
+"""Title and decimals of each column of the table of other records."""
+
 TITLES = {
     "real_baseline": "Baseline of the data set",
     "real_follow_up": "Follow-up of the data set",
@@ -58,6 +66,8 @@ CAPTIONS = {
     "there are enough runs where the lines are level.",
     "latent_map": "t-SNE of the autoencoder's latents of the baselines, coloured by long diameter; open circles: "
     "unknown.",
+    "steering": "Change of the image and of the probability under other records, with 95% intervals over patients; "
+    "below, the case that larger diameters change most, from one noise under every record.",
     "growth": "Measured change of the mean diameter, generated against real: median over runs, lines hold the middle "
     "80% of them. In the grey bands a nodule counts as stable; on the diagonal the generated nodule is the real one.",
 }
@@ -79,12 +89,13 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
-def render(result: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
+def render(result: Mapping[str, Any], pictures: Mapping[str, bytes], steering: Mapping[str, Any] | None = None) -> str:
     """The report as HTML.
 
     Args:
         result: what metrics.json holds, as `evaluate` returns it.
         pictures: name of a figure (a key of `CAPTIONS`) to its PNG.
+        steering: what steering.json holds, where that study was made.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -105,6 +116,9 @@ def render(result: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         calibration_columns=CALIBRATION,
         notes=notes,
         gap=gap_sentence(result),
+        steering=steering,
+        steering_columns=STEERING,
+        verdict=steering_sentence(steering) if steering else None,
         pictures=pictures,
         captions=CAPTIONS,
     )
@@ -153,3 +167,17 @@ def gap_sentence(result: Mapping[str, Any]) -> str | None:
         return None
     parts = " and ".join(f"{share:.0%} of the {title} gap" for title, share in shares.items())
     return f"{title_of(generated[0])} closes {parts} between the data set's baselines and follow-ups."
+
+
+def steering_sentence(steering: Mapping[str, Any]) -> str:
+    """What giving each case another patient's record shows, and what it does not."""
+    row = steering["interventions"]["another patient's record"]
+    sentence = f"Another patient's record changes the image by {row['image_change_hu']['mean']:.0f} HU on average"
+    change = row["auroc_change"]
+    if change is None or change["ci95"] is None:
+        return sentence + "; whether it makes the score worse cannot be told here."
+    low, high = change["ci95"]
+    effect = f"the AUROC by {change['mean']:+.3f} [{low:.3f}, {high:.3f}]"
+    if high < 0:
+        return f"{sentence} and {effect}: the score rests on the record."
+    return f"{sentence} and {effect}: no effect of the right record on the score is shown."
