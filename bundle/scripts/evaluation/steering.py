@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -218,15 +219,14 @@ def interval(statistic: Callable[..., Array], values: Array, weights: Array | No
 def figure(result: Mapping[str, Any], results: Mapping[str, Generated], baseline: Array) -> Figure:
     """Effects with their intervals above; below, one case from one noise under every record."""
     rows = {title: row for title, row in result["interventions"].items() if title != RECORDED}
-    drawn = Figure(figsize=(12.0, 6.2), layout="constrained")
-    grid = drawn.add_gridspec(2, len(results) + 1, height_ratios=(1.5, 1.0))
-    half = (len(results) + 1) // 2
+    drawn = Figure(figsize=(12.0, 5.6), layout="constrained")
+    above, below = drawn.subfigures(2, 1, height_ratios=(2.4, 1.0))
+    left, right = above.subplots(1, 2)
     panels = (
-        (grid[0, :half], "image_change_hu", "mean absolute change of the image (HU)", BENIGN, result["seed_change_hu"]),
-        (grid[0, half:], "score_change", "change of the probability of malignancy", MALIGNANT, 0.0),
+        (left, "image_change_hu", "mean absolute change of the image (HU)", BENIGN, result["seed_change_hu"]),
+        (right, "score_change", "change of the probability of malignancy", MALIGNANT, 0.0),
     )
-    for place, key, label, colour, reference in panels:
-        axis = drawn.add_subplot(place)
+    for axis, key, label, colour, reference in panels:
         for height, row in enumerate(rows.values()):
             axis.plot(row[key]["ci95"] or [row[key]["mean"]] * 2, [height, height], color=colour, linewidth=2)
             axis.plot(row[key]["mean"], height, "o", color=colour)
@@ -234,11 +234,10 @@ def figure(result: Mapping[str, Any], results: Mapping[str, Generated], baseline
             axis.axvline(reference, color=NEUTRAL, linestyle=":", label="between two seeds" if reference else None)
         axis.set(yticks=range(len(rows)), yticklabels=list(rows), xlabel=label, ylim=(len(rows) - 0.5, -0.5))
         if reference:
-            axis.legend(frameon=False)
+            axis.legend(frameon=False, loc="lower right")
     example = int(np.argmax(np.abs(results["diameters x 1.5"].images - results[RECORDED].images).mean(axis=(1, 2, 3))))
     pictures = {"baseline": baseline[example, 0], **{title: made.images[example, 0] for title, made in results.items()}}
-    for column, (title, image) in enumerate(pictures.items()):
-        axis = drawn.add_subplot(grid[1, column])
-        show(axis, image, synthetic=column > 0)
-        axis.set_title(title, fontsize=7)
+    for axis, (title, image) in zip(below.subplots(1, len(pictures)), pictures.items(), strict=True):
+        show(axis, image, synthetic=title != "baseline")
+        axis.set_title(fill(title, 14), fontsize=8)
     return drawn
