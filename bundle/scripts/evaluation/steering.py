@@ -220,7 +220,8 @@ def figure(result: Mapping[str, Any], results: Mapping[str, Generated], baseline
     """Effects with their intervals above; below, one case from one noise under every record."""
     rows = {title: row for title, row in result["interventions"].items() if title != RECORDED}
     drawn = Figure(figsize=(12.0, 5.6), layout="constrained")
-    above, below = drawn.subfigures(2, 1, height_ratios=(2.4, 1.0))
+    halves: Any = drawn.subfigures(2, 1, height_ratios=(2.4, 1.0))
+    above, below = halves
     left, right = above.subplots(1, 2)
     panels = (
         (left, "image_change_hu", "mean absolute change of the image (HU)", BENIGN, result["seed_change_hu"]),
