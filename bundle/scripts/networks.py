@@ -98,7 +98,7 @@ class StableDiffusionAutoencoder(LatentAutoencoder):
 
     Against MONAI's class: a SiLU stands before the last convolution of encoder and decoder, the decoder has one
     residual block more a level than the encoder, and the encoder emits mean and log-variance together, mixed by one
-    1 x 1 ``quant_conv``. So it equals diffusers' ``AutoencoderKL`` after renaming (``tests/bundle/test_networks.py``).
+    1 x 1 ``quant_conv``. So it equals diffusers' ``AutoencoderKL`` after renaming (``test_pretrained.py``).
 
     Args:
         channels, num_res_blocks, latent_channels, norm_num_groups: as in :class:`LatentAutoencoder`;
@@ -113,12 +113,8 @@ class StableDiffusionAutoencoder(LatentAutoencoder):
         norm_num_groups: int = 32,
     ) -> None:
         super().__init__(channels, num_res_blocks + 1, latent_channels, norm_num_groups, attention_projection=True)
-        self.config = {
-            "channels": list(channels),
-            "num_res_blocks": num_res_blocks,
-            "latent_channels": latent_channels,
-            "norm_num_groups": norm_num_groups,
-        }
+        self.config["num_res_blocks"] = num_res_blocks  # the encoder's
+        del self.config["attention_levels"], self.config["nonlocal_attention"]  # no arguments of this class
         self.encoder = Encoder(
             spatial_dims=2,
             in_channels=1,

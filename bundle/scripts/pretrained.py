@@ -35,7 +35,6 @@ AVERAGED = "three colours averaged into grey"
 GROWN = "kept, new input channels at zero"
 NEW = "new, drawn at random"
 
-
 _UNUSED = r"^model_ema\.(decay|num_updates)$|^first_stage_model\.loss\.|^(en|de)coder\.blocks\.\d+\.proj_attn\."
 """Tensors of published files that no network of theirs computes with (for the last, see LatentAutoencoder)."""
 

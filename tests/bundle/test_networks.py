@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from scripts.layouts import DIFFUSERS, layouts
 from scripts.networks import AlignedAutoencoder, NoduleClassifier, StableDiffusionAutoencoder, StableDiffusionUNet
+from tests.bundle.helpers import stirred
 
 AUTOENCODER = {"channels": (8, 16, 16), "num_res_blocks": 2, "norm_num_groups": 4}
 UNET = {"channels": (16, 32, 32), "num_res_blocks": 2, "num_heads": 2, "norm_num_groups": 4}
@@ -46,15 +47,6 @@ def diffusers_unet(channels: tuple[int, ...], heads: int, groups: int, context: 
         cross_attention_dim=context,
         norm_num_groups=groups,
     )
-
-
-def stirred(network: Any) -> Any:
-    """With no parameter at a value (zero, one) that would hide a wrong place."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return network.eval()
 
 
 def test_default_shapes_are_stable_diffusion_15s() -> None:

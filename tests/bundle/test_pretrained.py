@@ -26,6 +26,7 @@ from scripts.pretrained import (
     initial_unet,
     start_unet,
 )
+from tests.bundle.helpers import stirred
 
 AUTOENCODER: dict[str, Any] = {"channels": (8, 8), "num_res_blocks": 1, "norm_num_groups": 4}
 UNET: dict[str, Any] = {"channels": (8, 16), "num_res_blocks": 1, "num_heads": 2, "norm_num_groups": 4}
@@ -137,15 +138,6 @@ def test_grey_is_folded_in_single_precision(vae: Path) -> None:
 
 
 # --- every layout gives the original's very function
-
-
-def stirred(network: Any) -> Any:
-    """With no parameter at a value (zero, one) that would hide a wrong place."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return network.eval()
 
 
 def their_autoencoder() -> Any:
