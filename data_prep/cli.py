@@ -1,4 +1,4 @@
-"""The command line: ``python -m data_prep phantom | cohort | check``."""
+"""The command line: ``python -m data_prep phantom | nlst | convert | cohort | check``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from data_prep.errors import DataError
+from data_prep.nlst.choices import Attributes, Pairs, Preset
 
 app = typer.Typer(
     help="From a hospital's tables and scans to the dataset folder that the bundle reads.",
@@ -32,6 +33,69 @@ def phantom(
     make(out, patients, seed)
     console.print(f"SIMULATED cohort of {patients} patients in {out}.")
     console.print(f"Next: python -m data_prep cohort {out / 'cohort.csv'} --out DATASET", soft_wrap=True)
+
+
+TABLES = "The trial's tables"
+
+
+@app.command()
+def nlst(
+    coordinates: Annotated[
+        Path, typer.Argument(help="Where the nodules are: nodule_tracking.parquet, NLSTx's CSV, or your own.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write: cohort.csv, manifest, flow diagram, what was left out.")],
+    tables: Annotated[
+        Path | None, typer.Option(help="Folder in which files are named by prsn, ctab, canc, screen, ctabc.")
+    ] = None,
+    prsn: Annotated[Path | None, typer.Option(help="Participants.", rich_help_panel=TABLES)] = None,
+    ctab: Annotated[Path | None, typer.Option(help="Abnormalities.", rich_help_panel=TABLES)] = None,
+    canc: Annotated[Path | None, typer.Option(help="Lung cancers.", rich_help_panel=TABLES)] = None,
+    screen: Annotated[Path | None, typer.Option(help="Screens; optional.", rich_help_panel=TABLES)] = None,
+    ctabc: Annotated[Path | None, typer.Option(help="Comparison reads; optional.", rich_help_panel=TABLES)] = None,
+    dicom: Annotated[
+        Path | None, typer.Option(help="Folder with a folder for each series; left out: a dry run, without pixels.")
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Fetch what --dicom lacks from the Imaging Data Commons, series by series.")
+    ] = False,
+    idc_index: Annotated[
+        Path | None, typer.Option(help="Index of the Imaging Data Commons; left out: the installed one.")
+    ] = None,
+    pairs: Annotated[Pairs, typer.Option(help="Of consecutive study years, or of any interval.")] = Pairs.CONSECUTIVE,
+    attributes: Annotated[
+        Attributes, typer.Option(help="Which scans of a pair need the readers' attributes of the nodule.")
+    ] = Attributes.BASELINE,
+    preset: Annotated[Preset | None, typer.Option(help="paper: as many as the paper has, by a rule of ours.")] = None,
+    stand_in: Annotated[
+        bool, typer.Option("--stand-in", help="Simulate prsn and ctab where they are missing; for a dry run.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the preset, and of what is simulated.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read headers.")] = 1,
+) -> None:
+    """NLST's tables, coordinates and scans to a cohort table, with a flow diagram and a manifest."""
+    from data_prep.nlst import study
+    from data_prep.nlst.tables import find
+
+    named = {"prsn": prsn, "ctab": ctab, "canc": canc, "screen": screen, "ctabc": ctabc}
+    given = {name: path for name, path in named.items() if path is not None}
+    paths = {**(find(tables, given) if tables else {}), **given}
+    options = study.Options(
+        coordinates=coordinates,
+        tables=paths,
+        dicom=dicom,
+        fetch=fetch,
+        index=idc_index,
+        any_interval=pairs is Pairs.ANY,
+        attributes=attributes,
+        preset=preset,
+        stand_in=stand_in,
+        seed=seed,
+        workers=workers,
+    )
+    study.print_summary(study.make(out, options), console)
+    after = f"cohort {out / 'cohort.csv'} --out DATASET" if dicom else "nlst ... --dicom FOLDER --fetch"
+    console.print(f"{out}: cohort.csv, manifest.csv, left_out.csv, flow.svg.", soft_wrap=True)
+    console.print(f"Next: python -m data_prep {after}", soft_wrap=True)
 
 
 @app.command()

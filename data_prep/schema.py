@@ -76,7 +76,7 @@ def read_cohort(path: Path) -> pd.DataFrame:
         cohort_schema(folder, frozenset(table.columns)).validate(table, lazy=True)
     except SchemaErrors as error:
         faults = _faults(error.failure_cases, table)
-        raise DataError(_listing(path, faults)) from None
+        raise DataError(listing(path, faults)) from None
     return _typed(table)
 
 
@@ -221,8 +221,8 @@ def _faults(cases: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(line for _, line in sorted(lines)))
 
 
-def _listing(path: Path, faults: list[str]) -> str:
-    """The message: how many faults, the first of them, one a line."""
+def listing(path: Path | str, faults: list[str]) -> str:
+    """The message of a table's faults: how many, the first of them, one a line."""
     more = [f"  ... and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
     title = f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)} (the header is row 1)"
     return "\n".join([title, *(f"  {fault}" for fault in faults[:MAX_FAULTS]), *more])
