@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from data_prep.errors import DataError
-from data_prep.nlst.choices import Attributes, Pairs, Preset
+from data_prep.nlst.choices import Attributes, Pairs, Preset, System
 
 app = typer.Typer(
     help="From a hospital's tables and scans to the dataset folder that the bundle reads.",
@@ -96,6 +96,26 @@ def nlst(
     after = f"cohort {out / 'cohort.csv'} --out DATASET" if dicom else "nlst ... --dicom FOLDER --fetch"
     console.print(f"{out}: cohort.csv, manifest.csv, left_out.csv, flow.svg.", soft_wrap=True)
     console.print(f"Next: python -m data_prep {after}", soft_wrap=True)
+
+
+@app.command()
+def convert(
+    kind: Annotated[str, typer.Argument(help="lidc, luna16, luna25, dlcs, or export: a YAML file names the columns.")],
+    annotations: Annotated[Path, typer.Argument(help="The set's annotation table, or the YAML file.")],
+    out: Annotated[Path, typer.Option(help="Cohort table to write, CSV.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder with NIfTI files or DICOM series; left out: images are not looked for.")
+    ] = None,
+    system: Annotated[
+        System | None, typer.Option(help="Of the coordinates; left out: the set's own.", case_sensitive=False)
+    ] = None,
+) -> None:
+    """Other nodule sets, or a site's own export, to a cohort table."""
+    from data_prep import sources
+
+    rows = sources.convert(kind, annotations, out, images, system)
+    console.print(f"{out}: {rows['taken']:,} nodules; left out, as their image is not there: {rows['no image']:,}.")
+    console.print(f"Next: python -m data_prep cohort {out} --out DATASET", soft_wrap=True)
 
 
 @app.command()

@@ -24,3 +24,10 @@ class Preset(StrEnum):
     """Cohorts by a rule that is written down; see :mod:`data_prep.nlst.preset`."""
 
     PAPER = "paper"
+
+
+class System(StrEnum):
+    """Of coordinates in mm: towards the patient's left and back (DICOM), or right and front; both towards the head."""
+
+    LPS = "LPS"
+    RAS = "RAS"

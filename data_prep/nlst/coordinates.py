@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep.errors import DataError
-from data_prep.nlst.tables import numbers, read_columns
+from data_prep.reading import numbers, read_columns
 from data_prep.schema import POSITION, listing
 
 KEY = ("pid", "study_yr", "nodule_id")

@@ -65,14 +65,15 @@ class Flow:
         self.boxes.append((label, self.counts(table)))
         self.exclusions.append([])
 
-    def exclude(self, table: pd.DataFrame, bad: pd.Series, reason: str) -> pd.DataFrame:
-        """Takes findings away; returns the others."""
+    def exclude(self, table: pd.DataFrame, bad: pd.Series, reason: str, detail: pd.Series | str = "") -> pd.DataFrame:
+        """Takes findings away; returns the others. ``detail`` is for the list of what was left out."""
         if not bad.any():
             return table
         kept = table[~bad]
         before, after = self.counts(table), self.counts(kept)
         self.exclusions[-1].append((reason, {unit: before[unit] - after[unit] for unit in before}))
-        self.left_out.append(table.loc[bad, [*NODULE, "study_yr", "series_uid"]].assign(reason=reason))
+        left = table[[*NODULE, "study_yr", "series_uid"]].assign(reason=reason, detail=detail)
+        self.left_out.append(left[bad])
         return kept
 
     def end(self, label: str, table: pd.DataFrame) -> None:

@@ -18,9 +18,10 @@ from data_prep.nlst.coordinates import VOXEL
 from data_prep.schema import POSITION
 
 Place = tuple[float, float, float]
+Fault = tuple[str, str]
 
 
-def place(table: pd.DataFrame, workers: int = 1) -> tuple[pd.DataFrame, pd.Series]:
+def place(table: pd.DataFrame, workers: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Fills ``x``, ``y``, ``z`` (mm, LPS) where a finding has only a voxel, from its series' headers.
 
     Args:
@@ -28,19 +29,20 @@ def place(table: pd.DataFrame, workers: int = 1) -> tuple[pd.DataFrame, pd.Serie
         workers: processes that read headers.
 
     Returns:
-        The table, and for each finding what is wrong with its series or its voxel, empty where nothing is.
+        The table, and for each finding what is wrong with its series or its voxel: ``fault``, the same words for the
+        same fault, and ``detail``; both empty where nothing is.
     """
     table = table.copy()
-    wrong = pd.Series("", table.index)
+    wrong = pd.DataFrame("", table.index, ["fault", "detail"])
     lacking = table[table[list(POSITION)].isna().any(axis=1)]
     groups = [(folder, group[list(VOXEL)]) for folder, group in lacking.groupby("folder")]
-    for index, values, fault in track(_mapped(groups, workers), total=len(groups), description="Reading headers"):
+    for index, values, faults in track(_mapped(groups, workers), total=len(groups), description="Reading headers"):
         table.loc[index, list(POSITION)] = values
-        wrong[index] = fault
+        wrong.loc[index] = faults
     return table, wrong
 
 
-def _mapped(groups: list[tuple[str, pd.DataFrame]], workers: int) -> Iterable[tuple[pd.Index, np.ndarray, list[str]]]:
+def _mapped(groups: list[tuple[str, pd.DataFrame]], workers: int) -> Iterable[tuple[pd.Index, np.ndarray, list[Fault]]]:
     if workers == 1:
         yield from map(_placed, groups)
         return
@@ -48,22 +50,26 @@ def _mapped(groups: list[tuple[str, pd.DataFrame]], workers: int) -> Iterable[tu
         yield from pool.map(_placed, groups, chunksize=4)
 
 
-def _placed(group: tuple[str, pd.DataFrame]) -> tuple[pd.Index, np.ndarray, list[str]]:
+def _placed(group: tuple[str, pd.DataFrame]) -> tuple[pd.Index, np.ndarray, list[Fault]]:
     """The voxels of one series in mm, and what is wrong with each."""
     folder, voxels = group
     try:
         series = open_series(Path(folder))
         numbers = _instances(series) if voxels["slice"].isna().any() else {}
     except DataError as error:
-        return voxels.index, np.full((len(voxels), 3), np.nan), [str(error)] * len(voxels)
-    values, faults = [], []
+        fault = getattr(error, "fault", "its series cannot be used")
+        return voxels.index, np.full((len(voxels), 3), np.nan), [(fault, str(error))] * len(voxels)
+    places: list[Place] = []
+    faults: list[Fault] = []
     for row in voxels.itertuples():
-        number = numbers.get(row.instance) if np.isnan(row.slice) else int(row.slice)
-        number = -1 if number is None else number
-        inside = 0 <= number < len(series.origins)
-        faults.append("" if inside else f"{folder}: nodule outside the scan, by its slice")
-        values.append(point(series, row.column, row.row, number) if inside else (np.nan,) * 3)
-    return voxels.index, np.array(values), faults
+        number = numbers.get(row.instance, -1) if np.isnan(row.slice) else int(row.slice)
+        if 0 <= number < len(series.origins):
+            places.append(point(series, row.column, row.row, number))
+            faults.append(("", ""))
+        else:
+            places.append((np.nan, np.nan, np.nan))
+            faults.append(("nodule outside the scan", f"{folder}: no slice {row.slice:g} or instance {row.instance:g}"))
+    return voxels.index, np.array(places), faults
 
 
 def _instances(series: Series) -> dict[float, int]:

@@ -171,11 +171,13 @@ def _with_pixels(table: pd.DataFrame, flow: Flow, options: Options) -> pd.DataFr
     if options.fetch:
         series = table.drop_duplicates("series_uid")
         failed = idc.fetch(series, options.dicom, idc.client())
-        table = flow.exclude(table, table["series_uid"].isin(failed), "its series could not be fetched")
+        missing = table["series_uid"].isin(failed)
+        table = flow.exclude(table, missing, "its series could not be fetched", table["series_uid"].map(failed))
         table = table.assign(folder=[str(options.dicom / uid) for uid in table["series_uid"]])
     table, wrong = places.place(table, options.workers)
-    for reason in dict.fromkeys(wrong[wrong != ""]):
-        table = flow.exclude(table, (wrong == reason).reindex(table.index), f"its series cannot be used: {reason}")
+    for fault in sorted(set(wrong["fault"]) - {""}):
+        bad = (wrong["fault"] == fault).reindex(table.index)
+        table = flow.exclude(table, bad, f"scan: {fault}", wrong["detail"].reindex(table.index))
     return table
 
 
@@ -211,7 +213,7 @@ def _write(out: Path, cohort: pd.DataFrame, manifest: pd.DataFrame, summary: Sum
         fetched = manifest.dropna(subset="url")
         lines = [f"cp {url} {uid}/\n" for url, uid in zip(fetched["url"], fetched["series_uid"], strict=True)]
         path.write_text("".join(lines), encoding="utf-8", newline="\n")
-    left = [*flow.left_out, pd.DataFrame(columns=[*NODULE, "study_yr", "series_uid", "reason"])]
+    left = [*flow.left_out, pd.DataFrame(columns=[*NODULE, "study_yr", "series_uid", "reason", "detail"])]
     _csv(pd.concat(left[:-1] or left).rename(columns={"pid": "patient_id"}), out / "left_out.csv")
     facts: dict[str, Any] = {
         "simulated": summary.simulated,

@@ -13,19 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet
-from pandas.api.types import is_numeric_dtype
 
 from data_prep.errors import DataError
+from data_prep.reading import SUFFIXES, numbers, read_columns
 from data_prep.schema import listing
-from scripts.ehr import EHR_FEATURES, FEATURES, MISSING, NODULE_ATTRIBUTES, Feature
+from scripts.ehr import EHR_FEATURES, FEATURES, NODULE_ATTRIBUTES, Feature
 
 CANCER_SITES = {1: "locrup", 2: "locrmid", 3: "locrlow", 4: "loclup", 5: "loclin", 6: "locllow"}
 """Where a cancer was, columns of ``prsn`` by code of ``sct_epi_loc``."""
 
 PERSON = tuple(name for name in EHR_FEATURES if name not in NODULE_ATTRIBUTES)
 YEARS = (0, 1, 2)
-SAS = (".sas7bdat", ".xpt")
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def find(folder: Path, apart_from: Collection[str] = ()) -> dict[str, Path]:
     found: dict[str, Path] = {}
     faults = []
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in (".csv", ".parquet", *SAS):
+        if path.suffix.lower() not in SUFFIXES:
             continue
         for name in set(re.split(r"[^a-z0-9]+", path.stem.lower())) & (set(SPECS) - set(apart_from)):
             if name in found:
@@ -127,36 +125,6 @@ def read(paths: Mapping[str, Path]) -> Trial:
     if faults:
         raise DataError("\n".join(faults))
     return trial
-
-
-def read_columns(path: Path, needed: tuple[str, ...], taken: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Some columns of a table of any of the kinds that are read, names in lower case.
-
-    Raises:
-        DataError: the file is not there, cannot be read, or lacks columns that are needed.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected CSV, parquet, SAS7BDAT or XPORT.")
-
-    def wanted(name: str) -> bool:
-        return str(name).strip().lower() in (*needed, *taken)
-
-    try:
-        if path.suffix.lower() in SAS:
-            table = pd.read_sas(path, encoding="latin-1")
-        elif path.suffix.lower() == ".parquet":
-            names = pyarrow.parquet.read_schema(path).names
-            table = pd.read_parquet(path, columns=[name for name in names if wanted(name)])
-        else:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", usecols=wanted)
-    except Exception as error:  # pandas and pyarrow raise what they like
-        raise DataError(f"{path}: cannot be read ({error}); expected CSV (UTF-8, commas), parquet or SAS.") from error
-    table.columns = table.columns.astype(str).str.strip().str.lower()
-    faults = [f"column {name}: missing." for name in needed if name not in table]
-    faults += [f"column {name}: given twice, but for case." for name in set(table.columns[table.columns.duplicated()])]
-    if faults:
-        raise DataError(listing(path, faults))
-    return table[[name for name in dict.fromkeys((*needed, *taken)) if name in table]]
 
 
 def check(tables: Mapping[str, pd.DataFrame], names: Mapping[str, str] | None = None) -> Trial:
@@ -200,16 +168,6 @@ def check(tables: Mapping[str, pd.DataFrame], names: Mapping[str, str] | None = 
     if faults:
         raise DataError("\n".join(faults))
     return Trial(made, {name: count for name, count in refused.items() if count})
-
-
-def numbers(cells: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Cells as floats, NaN where they say that there is no value; and which of them say neither."""
-    if is_numeric_dtype(cells):
-        return cells.astype(float), pd.Series(False, cells.index)
-    text = cells.astype("string").str.strip().str.lower()
-    missing = text.isna() | text.isin(MISSING) | text.str.fullmatch(r"\.[a-z_]?").fillna(False).astype(bool)
-    values = pd.to_numeric(text.where(~missing), errors="coerce").astype(float)
-    return values, values.isna() & ~missing
 
 
 def feature_values(values: pd.Series, feature: Feature) -> tuple[pd.Series, pd.Series]:
