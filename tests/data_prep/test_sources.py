@@ -88,7 +88,10 @@ columns: {patient_id: MRN, nodule_id: Nodule, series: File, x: X, y: Y, z: Z, sc
 codes: {sct_margins: {spiculated: 1, smooth: 2}}
 date: Day
 """
-EXPORT = "MRN,Nodule,File,X,Y,Z,Margin,Age,Day,Remark\n7,a,scan7,12,-20,6,Smooth,60,2020-01-31,x\n7,a,scan7,12,-20,6,,61,{}\n"
+EXPORT = """MRN,Nodule,File,X,Y,Z,Margin,Age,Day,Remark
+7,a,scan7,12,-20,6,Smooth,60,2020-01-31,x
+7,a,scan7,12,-20,6,,61,{}
+"""
 
 
 def test_a_sites_own_export(tmp_path, images):
