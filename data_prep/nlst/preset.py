@@ -46,7 +46,7 @@ def select(table: pd.DataFrame, flow: Flow, seed: int) -> pd.DataFrame:
     chosen = table["pid"].map(order.drop_duplicates("pid").set_index("pid")["nodule_id"])
     table = flow.exclude(table, table["nodule_id"] != chosen, "another nodule of the participant was taken")
     flow.box("Indeterminate nodules with a follow-up, one per participant", table)
-    split = _draw(table.groupby("pid")["malignant"].first(), seed)
+    split = _draw(table, seed)
     table = flow.exclude(table, ~table["pid"].isin(split.index), "participant not drawn")
     table = table.assign(split=table["pid"].map(split))
     table = flow.exclude(table, _surplus(table, seed), "a later pair than the participant's first: not needed")
@@ -59,18 +59,25 @@ def _next(paired: pd.Series) -> pd.Series:
     return paired.shift(-1, fill_value=False)
 
 
-def _draw(outcome: pd.Series, seed: int) -> pd.Series:
-    """Split by participant, for those who are drawn."""
+def _draw(table: pd.DataFrame, seed: int) -> pd.Series:
+    """Split by participant, for those who are drawn; enough of them with a second pair for the paper's number."""
+    outcome = table.groupby("pid")["malignant"].first()
+    pairs = neighbours(table, False).groupby(table["pid"]).sum()
+    people = sum(TRAINING.values())
     rng = np.random.default_rng(seed)
     drawn: dict[int, str] = {}
     for value in (1, 0):
-        people = rng.permutation(np.sort(outcome.index[outcome == value].to_numpy()))
-        share = min(1.0, len(people) / (TRAINING[value] + TEST[value]))
+        order = rng.permutation(np.sort(outcome.index[outcome == value].to_numpy()))
+        share = min(1.0, len(order) / (TRAINING[value] + TEST[value]))
         train, test = round(TRAINING[value] * share), round(TEST[value] * share)
-        validation = round(train * VALIDATION_SHARE)
-        drawn |= dict.fromkeys(people[:validation].tolist(), "validation")
-        drawn |= dict.fromkeys(people[validation:train].tolist(), "training")
-        drawn |= dict.fromkeys(people[train : train + test].tolist(), "test")
+        twice = order[pairs[order] > 1][: round((TRAINING_PAIRS - people) * train / people)]
+        others = order[~np.isin(order, twice)]
+        train -= len(twice)
+        training = rng.permutation([*twice, *others[:train]])
+        validation = round(len(training) * VALIDATION_SHARE)
+        drawn |= dict.fromkeys(training[:validation].tolist(), "validation")
+        drawn |= dict.fromkeys(training[validation:].tolist(), "training")
+        drawn |= dict.fromkeys(others[train : train + test].tolist(), "test")
     return pd.Series(drawn, dtype=object)
 
 
