@@ -56,7 +56,7 @@ def nlst(
         Path | None, typer.Option(help="Folder with a folder for each series; left out: a dry run, without pixels.")
     ] = None,
     fetch: Annotated[
-        bool, typer.Option("--fetch", help="Fetch what --dicom lacks from the Imaging Data Commons, series by series.")
+        bool, typer.Option("--fetch", help="Fetch series that are not in --dicom (left out: OUT/dicom).")
     ] = False,
     idc_index: Annotated[
         Path | None, typer.Option(help="Index of the Imaging Data Commons; left out: the installed one.")
@@ -79,6 +79,7 @@ def nlst(
     named = {"prsn": prsn, "ctab": ctab, "canc": canc, "screen": screen, "ctabc": ctabc}
     given = {name: path for name, path in named.items() if path is not None}
     paths = {**(find(tables, given) if tables else {}), **given}
+    dicom = dicom or (out / "dicom" if fetch else None)
     options = study.Options(
         coordinates=coordinates,
         tables=paths,
@@ -93,7 +94,7 @@ def nlst(
         workers=workers,
     )
     study.print_summary(study.make(out, options), console)
-    after = f"cohort {out / 'cohort.csv'} --out DATASET" if dicom else "nlst ... --dicom FOLDER --fetch"
+    after = f"cohort {out / 'cohort.csv'} --out DATASET" if dicom else "nlst ..., with --dicom FOLDER or --fetch"
     console.print(f"{out}: cohort.csv, manifest.csv, left_out.csv, flow.svg.", soft_wrap=True)
     console.print(f"Next: python -m data_prep {after}", soft_wrap=True)
 

@@ -103,11 +103,16 @@ def join_files(folder: Path) -> pd.DataFrame:
 
 
 def _with_screens(table: pd.DataFrame, trial: Trial) -> pd.DataFrame:
-    """Adds ``days`` and ``late`` (after a diagnosis) of the screen of the finding's year, and its quality."""
+    """Adds ``days`` and ``late`` (after a diagnosis) of the screen of the finding's year, and its quality.
+
+    Days that do not rise from screen to screen are not believed: none of the participant's are taken.
+    """
     for name, source, empty in (("days", "{}", np.nan), ("late", "{}_late", False)):
         columns = [table.get(source.format(column), pd.Series(empty, table.index)) for column in DAYS]
         years = [table["study_yr"] == year for year in YEARS]
         table[name] = np.select(years, [column.fillna(empty) for column in columns], empty)
+    days = table.reindex(columns=list(DAYS))
+    table.loc[(days <= days.ffill(axis=1).shift(axis=1)).any(axis=1), "days"] = np.nan
     table["late"] = table["late"].astype(bool)
     if trial.has("screen", "ctdxqual"):
         table = table.merge(trial["screen"], on=["pid", "study_yr"], how="left", validate="many_to_one")

@@ -156,6 +156,8 @@ def _with_series(findings: pd.DataFrame, options: Options) -> pd.DataFrame:
     A dry run without the index goes on without these facts.
     """
     if findings["image"].notna().all():
+        if options.fetch:
+            raise DataError(f"{options.coordinates}: has no series_uid; with --fetch it needs one. Leave --fetch out.")
         return findings
     if options.dicom is not None and not options.fetch:
         return attach(findings, folder_index(options.dicom))
