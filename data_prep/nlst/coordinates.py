@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep.errors import DataError
-from data_prep.reading import numbers, read_columns
-from data_prep.schema import POSITION, listing
+from data_prep.reading import listing, numbers, read_columns
+from data_prep.schema import POSITION
 
 KEY = ("pid", "study_yr", "nodule_id")
 VOXEL = ("column", "row", "slice", "instance")
@@ -87,9 +87,9 @@ def checked(findings: pd.DataFrame, path: Path | str) -> pd.DataFrame:
 def _tracking(table: pd.DataFrame) -> pd.DataFrame:
     """Array axes i and j of the tracking table are rows and columns, k counts from the feet.
 
-    Held against NLSTx: 741 pairs of its boxes and tracked ones of the same scan have centres within 6 pixels, 9 would with
-    the axes exchanged; in 686 of them the slice agrees to 2, from the head or from the feet, by scanner. That k always
-    counts from the feet shows in the lungs' width: nodules at high k lie in the narrow apex.
+    Held against NLSTx: 741 of its boxes and tracked ones of the same scan have centres within 6 pixels of each other, 9
+    would with the axes exchanged; in 686 of them the slice agrees to 2, from the head or from the feet, by scanner.
+    That k always counts from the feet shows in the lungs' width: nodules at high k lie in the narrow apex.
     """
     matches = table["abnid_in_nlst"]
     if isinstance(matches.dtype, pd.StringDtype):  # written out as CSV: "[2 3]"

@@ -84,13 +84,11 @@ def _series_in(root: Path) -> Iterator[dict[str, object] | None]:
                 header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
             except (InvalidDicomError, OSError, EOFError):
                 continue
-            size = sum(file.stat().st_size for file in files) / 2**20
             yield {
                 "pid": pd.to_numeric(str(header.get("PatientID")), errors="coerce"),
                 "series_uid": header.get("SeriesInstanceUID"),
                 "study_uid": header.get("StudyInstanceUID"),
                 "slices": len(files),
-                "size_mb": size,
                 "folder": folder,
             }
             break

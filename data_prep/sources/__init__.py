@@ -20,8 +20,8 @@ import pandas as pd
 from data_prep.errors import DataError
 from data_prep.files import write_atomically
 from data_prep.nlst.series import folder_index
-from data_prep.reading import numbers
-from data_prep.schema import POSITION, TIMES, listing
+from data_prep.reading import listing, numbers
+from data_prep.schema import POSITION, TIMES
 from scripts.ehr import EHR_FEATURES
 
 KINDS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))

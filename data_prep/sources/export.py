@@ -25,8 +25,8 @@ import pandas as pd
 import yaml
 
 from data_prep.errors import DataError
-from data_prep.reading import read_columns
-from data_prep.schema import POSITION, TIMES, clean, listing
+from data_prep.reading import listing, read_columns
+from data_prep.schema import POSITION, TIMES, clean
 from scripts.ehr import EHR_FEATURES
 
 SYSTEM = "LPS"
@@ -44,7 +44,7 @@ def read(path: Path) -> pd.DataFrame:
     theirs = {ours: str(name).lower() for ours, name in plan["columns"].items()}
     source = path.parent / plan["table"]
     dated = [str(plan["date"]).lower()] if "date" in plan else []
-    table = read_columns(source, tuple(theirs.values()) + tuple(dated))
+    table = read_columns(source, (*theirs.values(), *dated), ())
     made = pd.DataFrame({ours: table[name] for ours, name in theirs.items()}).astype(object).map(clean)
     faults = []
     for ours, codes in plan.get("codes", {}).items():
