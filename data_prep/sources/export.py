@@ -11,7 +11,7 @@
       sct_margins: Margin
     codes:                            # where they write words for our codes
       sct_margins: {spiculated: 1, smooth: 2, ill-defined: 3}
-    date: ScanDate                    # instead of study_yr: days are counted from a patient's first
+    date: ScanDate                    # YYYY-MM-DD, instead of study_yr: days from the first
 
 Codes and features: ``bundle/scripts/ehr.py``. Words without a code are faults, so that none is lost silently.
 """
@@ -56,8 +56,8 @@ def read(path: Path) -> pd.DataFrame:
         ]
         made[ours] = coded
     for name in dated:
-        day = pd.to_datetime(table[name], errors="coerce", format="mixed")
-        faults += [f"row {row + 2}, column {name}: no date." for row in table.index[day.isna()]]
+        day = pd.to_datetime(table[name].astype(str), errors="coerce", format="ISO8601")
+        faults += [f"row {row + 2}, column {name}: no date; expected YYYY-MM-DD." for row in table.index[day.isna()]]
         made["days_from_baseline"] = (day - day.groupby(made["patient_id"]).transform("min")).dt.days
     if faults:
         raise DataError(listing(source, faults))
