@@ -181,9 +181,9 @@ def outcomes(table: pd.DataFrame, trial: Trial) -> pd.Series:
 
     0 for participants without a lung cancer. For the others by the cancer's lobes, ``loc*`` of ``prsn``: 1 in one of
     them, 0 in another, unknown where the nodule's lobe or the cancer's is not known. Where ``loc*`` do not tell, by the
-    topography in ``canc`` (upper, middle, lower): 0 in another level; else 1 for the only nodule that the participant
-    has in the table, unknown for one of several. A nodule that is in two lobes over the years, or without a lobe in one
-    of them, takes what the first year that tells says.
+    topography in ``canc`` (upper, middle, lower): 0 in another level; else 1 for the participant's only nodule, unknown
+    for one of several. A cancer counts whenever it was found. A nodule that is in two lobes over the years, or without
+    a lobe in one of them, takes what the first year that tells says.
     """
     lobe = table["sct_epi_loc"]
     columns = {code: table.get(name, np.nan) for code, name in CANCER_SITES.items()}
@@ -198,7 +198,9 @@ def outcomes(table: pd.DataFrame, trial: Trial) -> pd.Series:
         possible |= table["pid"].isin(canc.loc[topography == code, "pid"]) & lobe.isin(lobes)
     vague = table["pid"].isin(canc.loc[~topography.isin(list(TOPOGRAPHY)), "pid"]) | lobe.isna() | lobe.eq(8)
     unlisted = ~table["pid"].isin(canc["pid"])
-    only = table.groupby("pid")["nodule_id"].transform("nunique") == 1
+    read = trial["ctab"][trial["ctab"]["sct_ab_desc"] == NODULE_CODE].groupby(["pid", "study_yr"]).size()
+    most = table["pid"].map(read.groupby("pid").max()).fillna(0)
+    only = most.le(1) & table.groupby("pid")["nodule_id"].transform("nunique").eq(1)
     by_level = pd.Series(np.select([~(possible | vague | unlisted), only], [0.0, 1.0], np.nan), table.index)
 
     known = by_lobe.where(sites.any(axis=1), by_level).where(table["cancer"] == 1, 0.0)

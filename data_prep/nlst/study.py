@@ -122,7 +122,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     if summary.series:
         console.print(f"{summary.series:,} series, {summary.size_mb / 1024:,.1f} GB: manifest.csv.")
     else:
-        console.print(f"Without the index of the Imaging Data Commons no series are looked for ({EXTRA}).")
+        console.print(f"manifest.csv is empty: series are found with --dicom, or the index that {EXTRA} brings.")
     if summary.simulated:
         console.print(f"[red]{summary.simulated}.[/red]", soft_wrap=True)
 
@@ -231,7 +231,10 @@ def _write(out: Path, cohort: pd.DataFrame, manifest: pd.DataFrame, summary: Sum
         "size_gb": round(summary.size_mb / 1024, 1),
     }
     write_json(out / "flow.json", facts)
-    title = f"NLST: from {options.coordinates.name} to the cohort. Pairs: a nodule in {facts['pairs']}"
+    title = (
+        f"NLST: from {options.coordinates.name} to the cohort. "
+        f"A finding is a nodule in one scan, a pair one in {facts['pairs']}"
+    )
     draw(flow, out / "flow.svg", title, summary.simulated)
 
 

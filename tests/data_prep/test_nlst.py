@@ -81,6 +81,13 @@ def test_outcome_by_level_where_the_lobe_is_not_known():
     assert outcomes[4] == 0
 
 
+def test_a_nodule_that_has_no_coordinates_counts_as_another():
+    given, places = case()
+    other = given["ctab"].iloc[[0]].assign(sct_ab_num=5)
+    given["ctab"] = pd.concat([given["ctab"], other])
+    assert joined(given, places)[0]["malignant"][:2].isna().all()
+
+
 def test_a_cancer_without_a_lobe_leaves_the_outcome_open():
     nowhere = {name: [0, ".N", 0] for name in SITES}
     given, places = case(**nowhere)
