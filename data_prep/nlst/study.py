@@ -23,6 +23,7 @@ from data_prep.nlst.join import cohort_table, join
 from data_prep.nlst.series import EXTRA, SERIES, attach, folder_index, idc_index, installed_index
 from data_prep.schema import SPLITS
 
+SOURCE = "NLST, doi 10.7937/TCIA.HMQ8-J677"
 RULES = {Preset.PAPER: preset.RULE}
 
 
@@ -88,6 +89,8 @@ def make(out: Path, options: Options) -> Summary:
         raise DataError(f"{options.coordinates}: no finding is left. Left out: {_reasons(flow)}.")
     cohort = cohort_table(table, options.any_interval, trial.simulated)
     cohort["split"] = assigned_splits(cohort.assign(patient_id=cohort["patient_id"].astype(str)))
+    cohort["source"] = SOURCE
+    cohort["licence"] = table["licence"].to_numpy() if "licence" in table else None
     _end(flow, table.assign(split=cohort["split"].to_numpy()))
     if options.dicom is not None:
         cohort["image"] = [os.path.relpath(folder, out.absolute()) for folder in table["folder"]]

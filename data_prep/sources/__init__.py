@@ -3,7 +3,8 @@
 A module of this package has ``read``, which makes of the set's annotation table ``patient_id``, ``nodule_id``,
 ``series`` (what the image is called: a series UID or a file name), ``x``, ``y``, ``z`` (mm), and whatever the set tells
 of time, of the 13 features, ``malignant`` and ``split``; further columns are kept. ``SYSTEM`` is that of x, y, z:
-``LPS``, ``RAS``, or None where it has to be asked, in the words of ``ASK``.
+``LPS``, ``RAS``, or None where it has to be asked, in the words of ``ASK``. ``SOURCE`` and ``LICENCE`` (None where it
+is not known) go with every row.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def convert(
     system = system or module.SYSTEM
     if system is None:
         raise DataError(f"{kind}: {module.ASK}")
-    return write(_placed(module.read(annotations), annotations, system), out, images)
+    table = _placed(module.read(annotations), annotations, system)
+    facts = {"source": module.SOURCE, "licence": module.LICENCE}
+    return write(table.assign(**{name: fact for name, fact in facts.items() if name not in table}), out, images)
 
 
 def write(table: pd.DataFrame, out: Path, images: Path | None) -> Counter[str]:

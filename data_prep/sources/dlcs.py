@@ -15,6 +15,8 @@ from data_prep.reading import read_columns
 NEEDED = ("patient-id", "nodule_id", "ct_nifti_file", "coordx", "coordy", "coordz", "malignant_lbl")
 TAKEN = ("w", "h", "benchmark_split")
 SYSTEM = None
+SOURCE = "Duke Lung Cancer Screening (DLCSD24), doi 10.5281/zenodo.13799069"
+LICENCE = None
 ASK = (
     "its coordinates are read both ways by those who use it: name --system LPS or --system RAS, and look at the crops "
     "(check --picture): with the wrong one they show no nodule."

@@ -11,6 +11,7 @@
       sct_margins: Margin
     codes:                            # where they write words for our codes
       sct_margins: {spiculated: 1, smooth: 2, ill-defined: 3}
+    source: Our screening programme   # optional, as is licence: they go with every row
     date: ScanDate                    # YYYY-MM-DD, instead of study_yr: days from the first
 
 Codes and features: ``bundle/scripts/ehr.py``. Words without a code are faults, so that none is lost silently.
@@ -30,6 +31,8 @@ from data_prep.schema import POSITION, TIMES, clean
 from scripts.ehr import EHR_FEATURES
 
 SYSTEM = "LPS"
+SOURCE = "a site's own export"
+LICENCE = None
 NEEDED = ("patient_id", "nodule_id", "series", *POSITION)
 KNOWN = (*NEEDED, *TIMES, *EHR_FEATURES, "malignant", "split", "mask")
 
@@ -61,7 +64,7 @@ def read(path: Path) -> pd.DataFrame:
         made["days_from_baseline"] = (day - day.groupby(made["patient_id"]).transform("min")).dt.days
     if faults:
         raise DataError(listing(source, faults))
-    return made
+    return made.assign(**{name: str(plan[name]) for name in ("source", "licence") if name in plan})
 
 
 def _plan(path: Path) -> dict[str, Any]:

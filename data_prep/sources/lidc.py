@@ -18,6 +18,8 @@ KEY = ("patient_id", "series_instance_uid", "nodule_id")
 NEEDED = (*KEY, "x", "y", "z", "diameter")
 TAKEN = ("texture", "margin", "spiculation", "malignancy")
 SYSTEM = "LPS"
+SOURCE = "LIDC-IDRI, doi 10.7937/K9/TCIA.2015.LO9QL9SX"
+LICENCE = "CC BY 3.0"
 TEXTURE = {2: (1, 2.4), 3: (2.5, 3.5), 1: (3.6, 5)}
 """Ground glass, part-solid, soft tissue (codes of ``sct_pre_att``) by texture: 1 non-solid to 5 solid."""
 

@@ -16,6 +16,8 @@ from data_prep.sources import numbered
 NEEDED = ("seriesuid", "coordx", "coordy", "coordz", "diameter_mm")
 TAKEN = ("mal_details",)
 SYSTEM = "LPS"
+SOURCE = "LUNA16, of LIDC-IDRI"
+LICENCE = "CC BY 4.0"
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -16,6 +16,8 @@ from data_prep.sources import coded
 NEEDED = ("patientid", "seriesinstanceuid", "coordx", "coordy", "coordz", "lesionid", "label")
 TAKEN = ("studydate", "age_at_studydate", "gender")
 SYSTEM = "LPS"
+SOURCE = "LUNA25, of NLST"
+LICENCE = None
 FIRST_YEAR = 1999
 """NLST's dates are shifted: T0 is 1999-01-02, T1 and T2 a year and two years later."""
 

@@ -78,7 +78,12 @@ def test_lidc_takes_the_readers_median(tmp_path, images):
     text = head + "".join(f"LIDC-IDRI-0001,1.2.3,1,{row}\n" for row in readers)
     table, counts = converted(tmp_path, images, "lidc", text)
     row = table.iloc[0]
-    assert counts["taken"] == 1 and np.isnan(row.malignant) and float(row.malignancy_rating) == 4
+    assert (
+        row.licence == "CC BY 3.0"
+        and counts["taken"] == 1
+        and np.isnan(row.malignant)
+        and float(row.malignancy_rating) == 4
+    )
     assert (row.sct_long_dia, row.sct_pre_att, row.sct_margins) == (9, 1, 1)
 
 
@@ -87,6 +92,7 @@ table: export.csv
 columns: {patient_id: MRN, nodule_id: Nodule, series: File, x: X, y: Y, z: Z, sct_margins: Margin, age: Age}
 codes: {sct_margins: {spiculated: 1, smooth: 2}}
 date: Day
+source: Our programme
 """
 EXPORT = """MRN,Nodule,File,X,Y,Z,Margin,Age,Day,Remark
 7,a,scan7,12,-20,6,Smooth,60,2020-01-31,x
@@ -98,7 +104,7 @@ def test_a_sites_own_export(tmp_path, images):
     (tmp_path / "export.csv").write_text(EXPORT.format("2021-02-01,y"))
     table, _ = converted(tmp_path, images, "export", PLAN, "plan.yaml")
     assert table["days_from_baseline"].tolist() == [0, 367] and table["sct_margins"].tolist()[0] == 2
-    assert "remark" not in table
+    assert "remark" not in table and set(table["source"]) == {"Our programme"}
 
 
 def test_a_sites_faults_at_once(tmp_path, images):
