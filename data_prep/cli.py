@@ -1,4 +1,4 @@
-"""The command line: ``python -m data_prep phantom | cohort | check``."""
+"""The command line: ``python -m data_prep phantom | nlst | convert | cohort | check``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from data_prep.errors import DataError
+from data_prep.nlst.choices import Attributes, Pairs, Preset, System
 
 app = typer.Typer(
     help="From a hospital's tables and scans to the dataset folder that the bundle reads.",
@@ -32,6 +33,90 @@ def phantom(
     make(out, patients, seed)
     console.print(f"SIMULATED cohort of {patients} patients in {out}.")
     console.print(f"Next: python -m data_prep cohort {out / 'cohort.csv'} --out DATASET", soft_wrap=True)
+
+
+TABLES = "The trial's tables"
+
+
+@app.command()
+def nlst(
+    coordinates: Annotated[
+        Path, typer.Argument(help="Where the nodules are: nodule_tracking.parquet, NLSTx's CSV, or your own.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write: cohort.csv, manifest, flow diagram, what was left out.")],
+    tables: Annotated[
+        Path | None, typer.Option(help="Folder in which files are named by prsn, ctab, canc, screen, ctabc.")
+    ] = None,
+    prsn: Annotated[Path | None, typer.Option(help="Participants.", rich_help_panel=TABLES)] = None,
+    ctab: Annotated[Path | None, typer.Option(help="Abnormalities.", rich_help_panel=TABLES)] = None,
+    canc: Annotated[Path | None, typer.Option(help="Lung cancers.", rich_help_panel=TABLES)] = None,
+    screen: Annotated[Path | None, typer.Option(help="Screens; optional.", rich_help_panel=TABLES)] = None,
+    ctabc: Annotated[Path | None, typer.Option(help="Comparison reads; optional.", rich_help_panel=TABLES)] = None,
+    dicom: Annotated[
+        Path | None, typer.Option(help="Folder with a folder for each series; left out: a dry run, without pixels.")
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Fetch series that are not in --dicom (left out: OUT/dicom).")
+    ] = False,
+    idc_index: Annotated[
+        Path | None, typer.Option(help="Index of the Imaging Data Commons; left out: the installed one.")
+    ] = None,
+    pairs: Annotated[Pairs, typer.Option(help="Of consecutive study years, or of any interval.")] = Pairs.CONSECUTIVE,
+    attributes: Annotated[
+        Attributes, typer.Option(help="Which scans of a pair need the readers' attributes of the nodule.")
+    ] = Attributes.BASELINE,
+    preset: Annotated[Preset | None, typer.Option(help="paper: as many as the paper has, by a rule of ours.")] = None,
+    stand_in: Annotated[
+        bool, typer.Option("--stand-in", help="Simulate prsn and ctab where they are missing; for a dry run.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the preset, and of what is simulated.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read headers.")] = 1,
+) -> None:
+    """NLST's tables, coordinates and scans to a cohort table, with a flow diagram and a manifest."""
+    from data_prep.nlst import study
+    from data_prep.nlst.tables import find
+
+    named = {"prsn": prsn, "ctab": ctab, "canc": canc, "screen": screen, "ctabc": ctabc}
+    given = {name: path for name, path in named.items() if path is not None}
+    paths = {**(find(tables, given) if tables else {}), **given}
+    dicom = dicom or (out / "dicom" if fetch else None)
+    options = study.Options(
+        coordinates=coordinates,
+        tables=paths,
+        dicom=dicom,
+        fetch=fetch,
+        index=idc_index,
+        any_interval=pairs is Pairs.ANY,
+        attributes=attributes,
+        preset=preset,
+        stand_in=stand_in,
+        seed=seed,
+        workers=workers,
+    )
+    study.print_summary(study.make(out, options), console)
+    after = f"cohort {out / 'cohort.csv'} --out DATASET" if dicom else "nlst ..., with --dicom FOLDER or --fetch"
+    console.print(f"{out}: cohort.csv, manifest.csv, left_out.csv, flow.svg.", soft_wrap=True)
+    console.print(f"Next: python -m data_prep {after}", soft_wrap=True)
+
+
+@app.command()
+def convert(
+    kind: Annotated[str, typer.Argument(help="lidc, luna16, luna25, dlcs, or export: a YAML file names the columns.")],
+    annotations: Annotated[Path, typer.Argument(help="The set's annotation table, or the YAML file.")],
+    out: Annotated[Path, typer.Option(help="Cohort table to write, CSV.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder with NIfTI files or DICOM series; left out: images are not looked for.")
+    ] = None,
+    system: Annotated[
+        System | None, typer.Option(help="Of the coordinates; left out: the set's own.", case_sensitive=False)
+    ] = None,
+) -> None:
+    """Other nodule sets, or a site's own export, to a cohort table."""
+    from data_prep import sources
+
+    rows = sources.convert(kind, annotations, out, images, system)
+    console.print(f"{out}: {rows['taken']:,} nodules; left out, as their image is not there: {rows['no image']:,}.")
+    console.print(f"Next: python -m data_prep cohort {out} --out DATASET", soft_wrap=True)
 
 
 @app.command()

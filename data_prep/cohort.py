@@ -16,7 +16,8 @@ from rich.progress import track
 from data_prep import crops
 from data_prep.errors import DataError
 from data_prep.files import write_atomically, write_json
-from data_prep.schema import KEY, MAX_FAULTS, SPLITS, read_cohort, times
+from data_prep.reading import MAX_FAULTS
+from data_prep.schema import KEY, SPLITS, read_cohort, times
 from scripts.ehr import EHR_FEATURES, NODULE_ATTRIBUTES
 
 SHARES = {"training": 0.7, "validation": 0.1, "test": 0.2}

@@ -20,6 +20,7 @@ import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
 from data_prep.errors import DataError
+from data_prep.reading import listing, read_columns
 from scripts.ehr import FEATURES, MISSING, EHRError, Feature
 
 SPLITS = ("training", "validation", "test")
@@ -27,29 +28,15 @@ POSITION = ("x", "y", "z")
 KEY = ("patient_id", "nodule_id")
 TIMES = ("study_yr", "days_from_baseline")
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-MAX_FAULTS = 50
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV or parquet table as text, column names in lower case; missing values of any spelling become None.
+    """A table as text, column names in lower case; missing values of any spelling become None.
 
     Raises:
-        DataError: no such file, neither CSV nor parquet, or a column given twice.
+        DataError: see :func:`data_prep.reading.read_columns`.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected a table, CSV or parquet.")
-    try:
-        if path.suffix.lower() == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except Exception as error:  # pandas and pyarrow raise what they like
-        raise DataError(f"{path}: cannot be read ({error}); expected CSV (UTF-8, commas) or parquet.") from error
-    table.columns = table.columns.astype(str).str.strip().str.lower()
-    twice = sorted(set(table.columns[table.columns.duplicated()]))
-    if twice:
-        raise DataError(f"{path}: columns given twice, but for case: {', '.join(twice)}. Keep one of each.")
-    return table.reset_index(drop=True).astype(object).map(clean)
+    return read_columns(path).reset_index(drop=True).astype(object).map(clean)
 
 
 def clean(value: Any) -> str | None:
@@ -76,7 +63,7 @@ def read_cohort(path: Path) -> pd.DataFrame:
         cohort_schema(folder, frozenset(table.columns)).validate(table, lazy=True)
     except SchemaErrors as error:
         faults = _faults(error.failure_cases, table)
-        raise DataError(_listing(path, faults)) from None
+        raise DataError(listing(path, faults)) from None
     return _typed(table)
 
 
@@ -219,13 +206,6 @@ def _faults(cases: pd.DataFrame, table: pd.DataFrame) -> list[str]:
             text = case.check if case.check.startswith("column") else f"columns {', '.join(KEY)}: {case.check}"
             lines.append((case.index, f"row {case.index + 2}, {text}.".replace("{patient}", str(patient))))
     return list(dict.fromkeys(line for _, line in sorted(lines)))
-
-
-def _listing(path: Path, faults: list[str]) -> str:
-    """The message: how many faults, the first of them, one a line."""
-    more = [f"  ... and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
-    title = f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)} (the header is row 1)"
-    return "\n".join([title, *(f"  {fault}" for fault in faults[:MAX_FAULTS]), *more])
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from rich.progress import track
 
 from data_prep.errors import DataError
 from data_prep.files import write_atomically
-from data_prep.nlst import join_files
+from data_prep.nlst.join import join_files
 from data_prep.phantom.anatomy import Chest
 from data_prep.phantom.lesion import Lesion
 from data_prep.phantom.patients import RIGHT, Patient, draw_patients

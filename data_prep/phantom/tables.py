@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from data_prep.nlst import CANCER_SITES
+from data_prep.nlst.tables import CANCER_SITES
 from data_prep.phantom.patients import Nodule, Patient
 
 SHARE_MISSING = {"diagemph": 0.06, "famsister": 0.04, "famchild": 0.04, "sct_perp_dia": 0.03}

@@ -95,7 +95,7 @@ def test_no_table_no_rows_columns_twice(folder):
     pd.DataFrame(columns=[*rows()]).to_csv(folder / "e.csv", index=False)
     assert "no rows" in faults(folder / "e.csv")
     pd.DataFrame([rows(AGE=5)]).to_csv(folder / "d.csv", index=False)
-    assert "columns given twice, but for case: age" in faults(folder / "d.csv")
+    assert "column age: given twice, but for case" in faults(folder / "d.csv")
 
 
 def test_nothing_is_opened_before_the_table_is_good(folder, monkeypatch):

@@ -1,0 +1,135 @@
+"""Where the nodules are: a tracking table, NLSTx, or a site's own CSV, all to one table of findings.
+
+A finding is a nodule in one scan. The columns of :data:`FINDINGS` are always there, empty where a source does not tell.
+Centres come in mm (``x``, ``y``, ``z``, LPS) or in voxels: ``column`` and ``row`` of the DICOM pixels, from 0, and one
+of ``slice`` (from 0 at the slice nearest to the feet, as the tracking table counts) and ``instance`` (the slice's
+InstanceNumber, from 1, as NLSTx counts; in some scanners it rises towards the head, in others towards the feet).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from data_prep.errors import DataError
+from data_prep.reading import listing, numbers, read_columns
+from data_prep.schema import POSITION
+
+KEY = ("pid", "study_yr", "nodule_id")
+VOXEL = ("column", "row", "slice", "instance")
+FINDINGS = (*KEY, "sct_ab_num", "candidates", "size", "series_uid", "exam", "image", *POSITION, *VOXEL)
+"""``candidates``: how many abnormalities of the trial's readers match; ``size``: the larger, the larger."""
+
+TRACKING = ("pid", "nodule_group", "exam_idx", "exam", "abnid_in_nlst", "volume", "center_i", "center_j", "center_k")
+BOX = {axis: f"bounding box {axis} (pixels)" for axis in ("x", "y", "width", "height")}
+NLSTX = ("pid", "study_yr", "seriesinstanceuids", "abnormality uid", "slice number", *BOX.values())
+OWN = ("pid", "study_yr", "nodule_id")
+OWN_BOX = ("instance", "box_x", "box_y", "box_width", "box_height")
+OWN_TAKEN = ("sct_ab_num", "image", "series_uid", *POSITION, *OWN_BOX)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Reads a source of coordinates; which of the three kinds it is, its columns tell.
+
+    Returns:
+        One row per finding, columns :data:`FINDINGS`.
+
+    Raises:
+        DataError: none of the kinds, or every fault of its rows.
+    """
+    table = read_columns(path, (), (*TRACKING, *NLSTX, *OWN, *OWN_TAKEN))
+    kinds: tuple[tuple[tuple[str, ...], Callable[[pd.DataFrame], pd.DataFrame]], ...] = (
+        (TRACKING, _tracking),
+        (NLSTX, _nlstx),
+        (OWN, _own),
+    )
+    for columns, convert in kinds:
+        if set(columns) <= set(table):
+            findings = convert(table).reindex(columns=list(FINDINGS))
+            break
+    else:
+        raise DataError(
+            f"{path}: no source of coordinates that is known. Expected the columns of the tracking table "
+            f"({', '.join(TRACKING)}), of NLSTx ({', '.join(NLSTX)}), or of your own: {', '.join(OWN)}, series_uid or "
+            f"image, and x, y, z (mm, LPS) or {', '.join(OWN_BOX)}."
+        )
+    return checked(findings, path)
+
+
+def checked(findings: pd.DataFrame, path: Path | str) -> pd.DataFrame:
+    """The findings with numbers as numbers.
+
+    Raises:
+        DataError: cells that are no numbers, rows without a key or a centre, nodules that come twice in a scan.
+    """
+    findings = findings.copy()
+    faults: list[tuple[int, str]] = []
+
+    def fault(rows: pd.Series, text: str) -> None:
+        faults.extend((row, f"row {row + 2}, {text}.") for row in findings.index[rows])
+
+    for name in ("pid", "study_yr", "sct_ab_num", "candidates", "size", *POSITION, *VOXEL):
+        findings[name], bad = numbers(findings[name])
+        fault(bad, f"column {name}: no number")
+    fault(findings[list(KEY)].isna().any(axis=1), f"columns {', '.join(KEY)}: expected a value in each")
+    fault(findings.duplicated(list(KEY)), f"columns {', '.join(KEY)}: this nodule comes again in the same year")
+    fault(findings[["series_uid", "exam", "image"]].isna().all(axis=1), "expected series_uid or image")
+    in_plane = findings[["column", "row"]].notna().all(axis=1) & findings[["slice", "instance"]].notna().any(axis=1)
+    fault(~in_plane & findings[list(POSITION)].isna().any(axis=1), f"expected x, y, z or {', '.join(OWN_BOX)}")
+    if faults:
+        raise DataError(listing(path, [text for _, text in sorted(faults)]))
+    findings["candidates"] = findings["candidates"].fillna(findings["sct_ab_num"].notna().astype(float))
+    return findings.astype({"pid": int, "study_yr": int, "nodule_id": str})
+
+
+def _tracking(table: pd.DataFrame) -> pd.DataFrame:
+    """Array axes i and j of the tracking table are rows and columns, k counts from the feet.
+
+    Held against NLSTx: 741 of its boxes and tracked ones of the same scan have centres within 6 pixels of each other, 9
+    would with the axes exchanged; in 686 of them the slice agrees to 2, from the head or from the feet, by scanner.
+    That k always counts from the feet shows in the lungs' width: nodules at high k lie in the narrow apex.
+    """
+    matches = table["abnid_in_nlst"]
+    if isinstance(matches.dtype, pd.StringDtype):  # written out as CSV: "[2 3]"
+        matches = matches.str.findall(r"\d+")
+    count = matches.str.len().fillna(0)
+    return pd.DataFrame(
+        {
+            "pid": table["pid"],
+            "study_yr": table["exam_idx"],
+            "nodule_id": table["nodule_group"],
+            "sct_ab_num": matches.str[0].where(count == 1),
+            "candidates": count,
+            "size": table["volume"],
+            "exam": table["exam"],
+            "column": table["center_j"],
+            "row": table["center_i"],
+            "slice": table["center_k"],
+        }
+    )
+
+
+def _nlstx(table: pd.DataFrame) -> pd.DataFrame:
+    """A participant's boxes are one nodule over the years, as long as there is one a year; else each is its own."""
+    alone = table.groupby("pid")["study_yr"].transform(lambda years: not years.duplicated().any())
+    own = "T" + table["study_yr"].astype(str) + "-" + table["abnormality uid"].astype(str).str.removesuffix(".0")
+    found = _boxed(table.rename(columns={name: f"box_{axis}" for axis, name in BOX.items()}))
+    return found.assign(
+        nodule_id=own.where(~alone.astype(bool), "1"),
+        sct_ab_num=table["abnormality uid"],
+        instance=table["slice number"],
+        series_uid=table["seriesinstanceuids"],
+    )
+
+
+def _own(table: pd.DataFrame) -> pd.DataFrame:
+    table = table.replace({name: {"": None} for name in ("image", "series_uid", "nodule_id") if name in table})
+    return _boxed(table) if set(OWN_BOX) <= set(table) else table
+
+
+def _boxed(table: pd.DataFrame) -> pd.DataFrame:
+    """The middle of pixel boxes given by their first pixel and their size in pixels."""
+    box = {axis: numbers(table[f"box_{axis}"])[0] for axis in BOX}
+    return table.assign(column=box["x"] + (box["width"] - 1) / 2, row=box["y"] + (box["height"] - 1) / 2)

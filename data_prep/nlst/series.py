@@ -1,0 +1,127 @@
+"""CT series that there are: in NCI's Imaging Data Commons, or in a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet
+import pydicom
+from pydicom.errors import InvalidDicomError
+from rich.progress import track
+
+from data_prep.errors import DataError
+
+SERIES = {
+    "pid": "PatientID",
+    "series_uid": "SeriesInstanceUID",
+    "study_uid": "StudyInstanceUID",
+    "slices": "instanceCount",
+    "size_mb": "series_size_MB",
+    "transfer_syntax": "transfer_syntax_name",
+    "url": "series_aws_url",
+    "licence": "license_short_name",
+    "doi": "source_DOI",
+}
+"""Our names of the index's columns."""
+
+EXTRA = "pip install 'namd[nlst]'"
+
+
+def installed_index(needed: bool = True) -> Path | None:
+    """The index that the package ``idc-index-data`` brings; None where it is not installed and not needed.
+
+    Raises:
+        DataError: not installed, but needed.
+    """
+    try:
+        from idc_index_data import IDC_INDEX_PARQUET_FILEPATH
+    except ImportError:
+        if needed:
+            raise DataError(f"No index of the Imaging Data Commons: {EXTRA}, or name it: --idc-index.") from None
+        return None
+    return Path(IDC_INDEX_PARQUET_FILEPATH)
+
+
+def idc_index(path: Path) -> pd.DataFrame:
+    """All CT series of NLST in an index of the Imaging Data Commons, columns as in :data:`SERIES`; ``folder`` is empty.
+
+    Raises:
+        DataError: it is no such index.
+    """
+    try:
+        ours = [("collection_id", "==", "nlst"), ("Modality", "==", "CT")]
+        table = pyarrow.parquet.read_table(path, columns=list(SERIES.values()), filters=ours)
+    except Exception as error:  # pyarrow raises what it likes
+        raise DataError(f"{path}: cannot be read as the index of the Imaging Data Commons ({error}).") from error
+    series = table.to_pandas().set_axis(list(SERIES), axis=1)
+    series = series.astype({"slices": int, "size_mb": float})
+    return series.assign(pid=pd.to_numeric(series["pid"]), folder=None)
+
+
+def folder_index(root: Path) -> pd.DataFrame:
+    """All DICOM series in a folder and those below it, one a folder, columns as :func:`idc_index`.
+
+    Raises:
+        DataError: no such folder, or no DICOM in it.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected one with a folder for each DICOM series.")
+    rows = [row for row in track(_series_in(root), description="Looking for series") if row]
+    if not rows:
+        raise DataError(f"{root}: no DICOM series; expected a folder for each, at any depth.")
+    return pd.DataFrame(rows).reindex(columns=[*SERIES, "folder"])
+
+
+def _series_in(root: Path) -> Iterator[dict[str, object] | None]:
+    tags = ["PatientID", "SeriesInstanceUID", "StudyInstanceUID"]
+    for folder, _, names in os.walk(root):
+        files = [Path(folder) / name for name in sorted(names) if not name.startswith(".")]
+        for path in files:
+            try:
+                header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+            except (InvalidDicomError, OSError, EOFError):
+                continue
+            yield {
+                "pid": pd.to_numeric(str(header.get("PatientID")), errors="coerce"),
+                "series_uid": header.get("SeriesInstanceUID"),
+                "study_uid": header.get("StudyInstanceUID"),
+                "slices": len(files),
+                "folder": folder,
+            }
+            break
+
+
+def exam_key(pid: pd.Series, series_uid: pd.Series) -> pd.Series:
+    """The participant, and the first and last five digits of the series UID's last component.
+
+    The tracking table names a series so, with the study year after the participant.
+    """
+    last = series_uid.astype(str).str.rsplit(".", n=1).str[-1]
+    return pid.astype("Int64").astype(str) + "-" + last.str[:5] + last.str[-5:]
+
+
+def attach(findings: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
+    """Findings with their series' columns; ``folder`` and ``series_uid`` stay empty where the series is not there.
+
+    Raises:
+        DataError: an exam of the tracking table fits several series.
+    """
+    facts = [name for name in (*SERIES, "folder") if name != "pid"]
+    known = series.drop_duplicates("series_uid").assign(key=lambda table: exam_key(table["pid"], table["series_uid"]))
+    by_uid = findings["series_uid"].isin(known["series_uid"])
+    exam = findings["exam"].astype("string")
+    key = findings["pid"].astype(str) + "-" + exam.str[-10:]
+    wanted = key[~by_uid & exam.notna()]
+    several = known.loc[known["key"].duplicated(keep=False) & known["key"].isin(wanted), "key"].unique()
+    if len(several):
+        raise DataError(f"exam: {len(several)} fit several series, such as {several[0]}. Name the series: series_uid.")
+    uids = known.set_index("key")["series_uid"]
+    named = findings["series_uid"].where(by_uid, key.map(uids[~uids.index.duplicated()]))
+    return (
+        findings.assign(series_uid=named)
+        .drop(columns=[*facts[1:]], errors="ignore")
+        .merge(known[facts], on="series_uid", how="left", validate="many_to_one")
+    )

@@ -1,0 +1,247 @@
+"""One run from the trial's tables to a cohort: what ``python -m data_prep nlst`` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from data_prep.cohort import assigned_splits
+from data_prep.errors import DataError
+from data_prep.files import write_atomically, write_json
+from data_prep.nlst import coordinates, idc, places, preset, tables
+from data_prep.nlst.choices import Attributes, Preset
+from data_prep.nlst.flow import NODULE, Flow, draw, neighbours
+from data_prep.nlst.join import cohort_table, join
+from data_prep.nlst.series import EXTRA, SERIES, attach, folder_index, idc_index, installed_index
+from data_prep.schema import SPLITS
+
+SOURCE = "NLST, doi 10.7937/TCIA.HMQ8-J677"
+RULES = {Preset.PAPER: preset.RULE}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a cohort is made.
+
+    Attributes:
+        coordinates: see :mod:`data_prep.nlst.coordinates`.
+        tables: the trial's, by the names of :data:`data_prep.nlst.tables.SPECS`.
+        dicom: folder with a folder for each series; None: a dry run, without pixels.
+        fetch: fetch series that ``dicom`` lacks from the Imaging Data Commons.
+        index: the index of the Imaging Data Commons; None: the installed one.
+        any_interval: pairs of any interval, not only of consecutive years.
+        attributes: which findings need the readers' attributes.
+        preset: one of :data:`RULES`, or None.
+        stand_in: simulate ``prsn`` and ``ctab`` where they are missing.
+        seed: of the preset and of what is simulated.
+        workers: processes that read headers.
+    """
+
+    coordinates: Path
+    tables: Mapping[str, Path]
+    dicom: Path | None = None
+    fetch: bool = False
+    index: Path | None = None
+    any_interval: bool = False
+    attributes: Attributes = Attributes.BASELINE
+    preset: Preset | None = None
+    stand_in: bool = False
+    seed: int = 0
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What :func:`make` did: the flow, features with gaps, series and their size, and what is simulated."""
+
+    flow: Flow
+    gaps: dict[str, str]
+    series: int
+    size_mb: float
+    simulated: str
+
+
+def make(out: Path, options: Options) -> Summary:
+    """Writes ``cohort.csv``, ``manifest.csv``, ``manifest.s5cmd``, ``left_out.csv``, ``flow.json`` and ``flow.svg``.
+
+    Raises:
+        DataError: every fault of the tables; nothing is written then.
+    """
+    if options.any_interval and options.preset:
+        raise DataError("--preset and --pairs any: the preset's pairs are of consecutive years. Leave one out.")
+    findings = coordinates.read(options.coordinates)
+    trial = _trial(options, findings)
+    flow = Flow(any_interval=options.any_interval)
+    table = join(trial, _with_series(findings, options), flow, options.attributes)
+    if options.preset:
+        table = preset.select(table, flow, options.seed)
+    if options.dicom is not None:
+        table = _with_pixels(table, flow, options)
+    if table.empty:
+        raise DataError(f"{options.coordinates}: no finding is left. Left out: {_reasons(flow)}.")
+    cohort = cohort_table(table, options.any_interval, trial.simulated)
+    cohort["split"] = assigned_splits(cohort.assign(patient_id=cohort["patient_id"].astype(str)))
+    cohort["source"] = SOURCE
+    cohort["licence"] = table["licence"].to_numpy() if "licence" in table else None
+    _end(flow, table.assign(split=cohort["split"].to_numpy()))
+    if options.dicom is not None:
+        cohort["image"] = [os.path.relpath(folder, out.absolute()) for folder in table["folder"]]
+        cohort = cohort.drop(columns=[name for name in coordinates.VOXEL if name in cohort])
+    manifest = _manifest(table)
+    size = float(manifest["size_mb"].sum())
+    summary = Summary(flow, tables.gaps(trial, cohort), len(manifest), size, trial.simulated)
+    _write(out, cohort, manifest, summary, options)
+    return summary
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """The stages, the exclusions and the cohort as a table; then gaps, download and what is simulated."""
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
+    table.add_column("")
+    units = ("participants", "nodules", "malignant", "findings", "pairs")
+    for unit in units:
+        table.add_column(unit, justify="right")
+
+    def add(label: str, counts: dict[str, int], sign: int = 1, style: str | None = None) -> None:
+        table.add_row(label, *(f"{sign * counts[unit]:,}" if counts.get(unit) else "" for unit in units), style=style)
+
+    for (label, counts), taken in zip(summary.flow.boxes, summary.flow.exclusions, strict=True):
+        add(label, counts, style="bold")
+        for reason, lost in taken:
+            add(f"  - {reason}", lost, -1)
+    for label, counts in summary.flow.ends:
+        add(label, counts, style="green")
+    console.print(table)
+    for name, gap in summary.gaps.items():
+        console.print(f"gap: {name}: {gap}.", soft_wrap=True, highlight=False)
+    if summary.series:
+        console.print(f"{summary.series:,} series, {summary.size_mb / 1024:,.1f} GB: manifest.csv.")
+    else:
+        console.print(f"manifest.csv is empty: series are found with --dicom, or the index that {EXTRA} brings.")
+    if summary.simulated:
+        console.print(f"[red]{summary.simulated}.[/red]", soft_wrap=True)
+
+
+def _trial(options: Options, findings: pd.DataFrame) -> tables.Trial:
+    """The trial's tables, stand-ins among them where they are asked for."""
+    missing = [name for name in tables.NEEDED if name not in options.tables]
+    replaced = [name for name in missing if options.stand_in and name != "canc"]
+    if set(missing) - set(replaced):
+        lines = [f"{name}: no table of {tables.SPECS[name].title}. Name one: --{name}." for name in missing]
+        raise DataError("\n".join([*lines, "For a dry run, --stand-in simulates prsn and ctab."]))
+    trial = tables.read(options.tables)
+    if not replaced:
+        return trial
+    from data_prep.phantom import stand_in
+
+    drawn: dict[str, pd.DataFrame] = {}
+    if "prsn" in replaced:
+        drawn["prsn"] = stand_in.participants(findings["pid"], trial["canc"], options.seed)
+    if "ctab" in replaced:
+        keys = findings[["pid", "study_yr", "sct_ab_num", "nodule_id"]]
+        drawn["ctab"] = stand_in.abnormalities(keys, drawn.get("prsn", trial.tables.get("prsn")), options.seed)
+    checked = tables.check(drawn)
+    simulated = f"SIMULATED: {' and '.join(replaced)} were missing; stand-ins with drawn values take their place"
+    return tables.Trial({**trial.tables, **checked.tables}, {**trial.refused, **checked.refused}, simulated)
+
+
+def _with_series(findings: pd.DataFrame, options: Options) -> pd.DataFrame:
+    """Findings with the facts of their series, from the folder or the Imaging Data Commons.
+
+    A dry run without the index goes on without these facts.
+    """
+    if findings["image"].notna().all():
+        if options.fetch:
+            raise DataError(f"{options.coordinates}: has no series_uid; with --fetch it needs one. Leave --fetch out.")
+        return findings
+    if options.dicom is not None and not options.fetch:
+        return attach(findings, folder_index(options.dicom))
+    index = options.index or installed_index(needed=options.fetch)
+    return findings if index is None else attach(findings, idc_index(index))
+
+
+def _with_pixels(table: pd.DataFrame, flow: Flow, options: Options) -> pd.DataFrame:
+    """Findings whose series is on the disk and can be read, with their place in mm."""
+    assert options.dicom is not None
+    if table.get("folder") is None:
+        table = table.assign(folder=[str(options.dicom / image) for image in table["image"]])
+    if options.fetch:
+        series = table.drop_duplicates("series_uid")
+        failed = idc.fetch(series, options.dicom, idc.client())
+        missing = table["series_uid"].isin(failed)
+        table = flow.exclude(table, missing, "its series could not be fetched", table["series_uid"].map(failed))
+        table = table.assign(folder=[str(options.dicom / uid) for uid in table["series_uid"]])
+    table, wrong = places.place(table, options.workers)
+    for fault in sorted(set(wrong["fault"]) - {""}):
+        bad = (wrong["fault"] == fault).reindex(table.index)
+        table = flow.exclude(table, bad, f"scan: {fault}", wrong["detail"].reindex(table.index))
+    return table
+
+
+def _end(flow: Flow, table: pd.DataFrame) -> None:
+    """What the cohort falls into: pairs by split, and findings that have no partner."""
+    paired = neighbours(table, flow.any_interval)
+    partner = paired | paired.shift(-1, fill_value=False)
+    parts = {split.capitalize(): partner & (table["split"] == split) for split in SPLITS}
+    parts["Unpaired, of training"] = ~partner & (table["split"] == SPLITS[0])
+    parts["Unpaired, not used"] = ~partner & (table["split"] != SPLITS[0])
+    for label, part in parts.items():
+        if part.any():
+            flow.end(label, table[part])
+
+
+def _manifest(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per series, the facts of the index and how many findings it shows."""
+    series = table.dropna(subset="series_uid").reindex(columns=["study_yr", *SERIES])
+    count = series.groupby("series_uid")["pid"].transform("size")
+    return series.assign(findings=count).drop_duplicates("series_uid").rename(columns={"pid": "patient_id"})
+
+
+def _reasons(flow: Flow) -> str:
+    return "; ".join(f"{lost['findings']:,}: {reason}" for taken in flow.exclusions for reason, lost in taken)
+
+
+def _write(out: Path, cohort: pd.DataFrame, manifest: pd.DataFrame, summary: Summary, options: Options) -> None:
+    flow = summary.flow
+    out.mkdir(parents=True, exist_ok=True)
+    _csv(cohort, out / "cohort.csv")
+    _csv(manifest, out / "manifest.csv")
+    with write_atomically(out / "manifest.s5cmd") as path:
+        fetched = manifest.dropna(subset="url")
+        lines = [f"cp {url} {uid}/\n" for url, uid in zip(fetched["url"], fetched["series_uid"], strict=True)]
+        path.write_text("".join(lines), encoding="utf-8", newline="\n")
+    left = [*flow.left_out, pd.DataFrame(columns=[*NODULE, "study_yr", "series_uid", "reason", "detail"])]
+    _csv(pd.concat(left[:-1] or left).rename(columns={"pid": "patient_id"}), out / "left_out.csv")
+    facts: dict[str, Any] = {
+        "simulated": summary.simulated,
+        "pairs": "neighbours in time" if options.any_interval else "consecutive study years",
+        "attributes": str(options.attributes),
+        "preset": options.preset,
+        "rule": RULES[options.preset] if options.preset else "",
+        "seed": options.seed,
+        "sources": {name: path.name for name, path in {**options.tables, "coordinates": options.coordinates}.items()},
+        **flow.as_json(),
+        "features_with_gaps": summary.gaps,
+        "series": summary.series,
+        "size_gb": round(summary.size_mb / 1024, 1),
+    }
+    write_json(out / "flow.json", facts)
+    title = (
+        f"NLST: from {options.coordinates.name} to the cohort. "
+        f"A finding is a nodule in one scan, a pair one in {facts['pairs']}"
+    )
+    draw(flow, out / "flow.svg", title, summary.simulated)
+
+
+def _csv(table: pd.DataFrame, path: Path) -> None:
+    """Whole numbers without a point, whatever is missing beside them."""
+    with write_atomically(path) as target:
+        table.convert_dtypes().to_csv(target, index=False, lineterminator="\n")

@@ -1,0 +1,121 @@
+"""Other nodule sets to the cohort table; a new one is one file here and one test.
+
+A module of this package has ``read``, which makes of the set's annotation table ``patient_id``, ``nodule_id``,
+``series`` (what the image is called: a series UID or a file name), ``x``, ``y``, ``z`` (mm), and whatever the set tells
+of time, of the 13 features, ``malignant`` and ``split``; further columns are kept. ``SYSTEM`` is that of x, y, z:
+``LPS``, ``RAS``, or None where it has to be asked, in the words of ``ASK``. ``SOURCE`` and ``LICENCE`` (None where it
+is not known) go with every row.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data_prep.errors import DataError
+from data_prep.files import write_atomically
+from data_prep.nlst.series import folder_index
+from data_prep.reading import listing, numbers
+from data_prep.schema import POSITION, TIMES
+from scripts.ehr import EHR_FEATURES
+
+KINDS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+NIFTI = (".nii", ".nii.gz")
+
+
+def convert(
+    kind: str, annotations: Path, out: Path, images: Path | None = None, system: str | None = None
+) -> Counter[str]:
+    """Writes the cohort table of a set's annotations.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        annotations: the set's table.
+        out: the cohort table to write, CSV.
+        images: folder with NIfTI files or DICOM series, at any depth; None: ``image`` is what the set calls it.
+        system: of x, y, z: ``LPS`` or ``RAS``; None: the set's.
+
+    Returns:
+        Rows that were taken (``taken``), and those left out because their image is not there (``no image``).
+
+    Raises:
+        DataError: every fault of the table; no image is there; or a system that has to be named.
+    """
+    if kind not in KINDS:
+        raise DataError(f"{kind}: no such set; expected one of {', '.join(KINDS)}.")
+    module = importlib.import_module(f"{__name__}.{kind}")
+    system = system or module.SYSTEM
+    if system is None:
+        raise DataError(f"{kind}: {module.ASK}")
+    table = _placed(module.read(annotations), annotations, system)
+    facts = {"source": module.SOURCE, "licence": module.LICENCE}
+    return write(table.assign(**{name: fact for name, fact in facts.items() if name not in table}), out, images)
+
+
+def write(table: pd.DataFrame, out: Path, images: Path | None) -> Counter[str]:
+    """Completes a cohort table, finds its images and writes it; see :func:`convert`."""
+    if not set(TIMES) & set(table):
+        table = table.assign(study_yr=0)
+    table = table.reindex(columns=list(dict.fromkeys([*table, *EHR_FEATURES])))
+    if images is None:
+        found = table["series"]
+    else:
+        places = {name: os.path.relpath(path, out.absolute().parent) for name, path in _images(images).items()}
+        found = table["series"].astype(str).map(places)
+    if found.isna().all():
+        raise DataError(f"{images}: none of the {len(table)} images is there, such as {table['series'].iloc[0]}.")
+    table = table.assign(image=found).drop(columns="series")
+    first = ["patient_id", "nodule_id", *(name for name in TIMES if name in table), "image"]
+    taken = table.loc[found.notna(), [*first, *table.columns.difference(first, sort=False)]]
+    with write_atomically(out) as path:
+        taken.convert_dtypes().to_csv(path, index=False, lineterminator="\n")
+    return Counter({"taken": len(taken), "no image": len(table) - len(taken)})
+
+
+def _placed(table: pd.DataFrame, annotations: Path, system: str) -> pd.DataFrame:
+    """x, y, z as numbers and LPS."""
+    faults = []
+    for name in POSITION:
+        values, bad = numbers(table[name])
+        wrong = bad | values.isna()
+        faults += [
+            f"row {row + 2}: {name} is {table[name][row]!r}; expected millimetres." for row in table.index[wrong]
+        ]
+        table[name] = -values if system == "RAS" and name != "z" else values
+    if faults:
+        raise DataError(listing(annotations, faults))
+    return table
+
+
+def _images(root: Path) -> dict[str, Path]:
+    """NIfTI files by their name with and without its ending, DICOM folders by their series UID."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected one with NIfTI files or DICOM series.")
+    files = [path for path in sorted(root.rglob("*")) if path.name.endswith(NIFTI)]
+    if files:
+        return {
+            name: path for path in files for name in (path.name, path.name.removesuffix(".gz").removesuffix(".nii"))
+        }
+    series = folder_index(root)
+    return {uid: Path(folder) for uid, folder in zip(series["series_uid"], series["folder"], strict=True)}
+
+
+def numbered(table: pd.DataFrame, by: str) -> pd.Series:
+    """1, 2, 3 ... for the nodules of each scan, in the table's order."""
+    return table.groupby(by).cumcount() + 1
+
+
+def coded(cells: pd.Series, codes: dict[str, int]) -> pd.Series:
+    """Words as the trial's codes, missing where they are none of these; upper or lower case."""
+    return cells.astype("string").str.strip().str.lower().map(codes).astype(float)
+
+
+def banded(ratings: pd.Series, bands: dict[int, tuple[float, float]]) -> pd.Series:
+    """Ratings as codes, by the band (inclusive) that they lie in."""
+    return pd.Series(np.select([ratings.between(*band) for band in bands.values()], list(bands), np.nan), ratings.index)

@@ -1,0 +1,45 @@
+"""Duke Lung Cancer Screening (DLCSD24): annotations with outcome and the set's own split; images are NIfTI.
+
+Users of the set read its world coordinates in two ways, as LPS and as RAS, and its documents do not settle it. So this
+is asked, and one picture tells: with the wrong one the crops show no nodule.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from data_prep.reading import read_columns
+
+NEEDED = ("patient-id", "nodule_id", "ct_nifti_file", "coordx", "coordy", "coordz", "malignant_lbl")
+TAKEN = ("w", "h", "benchmark_split")
+SYSTEM = None
+SOURCE = "Duke Lung Cancer Screening (DLCSD24), doi 10.5281/zenodo.13799069"
+LICENCE = None
+ASK = (
+    "its coordinates are read both ways by those who use it: name --system LPS or --system RAS, and look at the crops "
+    "(check --picture): with the wrong one they show no nodule."
+)
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+
+
+def read(path: Path) -> pd.DataFrame:
+    """One row per nodule; the longer side of the box in plane stands for the longest diameter."""
+    table = read_columns(path, NEEDED, TAKEN)
+    sides = table.reindex(columns=["w", "h"]).apply(pd.to_numeric, errors="coerce")
+    split = table.get("benchmark_split", pd.Series("", table.index)).astype(str).str.lower()
+    return pd.DataFrame(
+        {
+            "patient_id": table["patient-id"],
+            "nodule_id": table["nodule_id"],
+            "series": table["ct_nifti_file"],
+            "x": table["coordx"],
+            "y": table["coordy"],
+            "z": table["coordz"],
+            "sct_long_dia": sides.max(axis=1),
+            "sct_perp_dia": sides.min(axis=1),
+            "malignant": table["malignant_lbl"],
+            "split": split.str.extract(r"^(train|val|test)")[0].map(SPLITS),
+        }
+    )

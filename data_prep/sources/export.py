@@ -1,0 +1,88 @@
+"""A site's own export: a table with any column names, and a YAML file that says which is which.
+
+    table: export.csv                 # CSV, parquet or SAS, relative to this file
+    columns:                          # our name: theirs; all others are left alone
+      patient_id: MRN
+      nodule_id: Nodule
+      series: SeriesInstanceUID       # or a NIfTI file's name
+      x: CentreX                      # mm
+      y: CentreY
+      z: CentreZ
+      sct_margins: Margin
+    codes:                            # where they write words for our codes
+      sct_margins: {spiculated: 1, smooth: 2, ill-defined: 3}
+    source: Our screening programme   # optional, as is licence: they go with every row
+    date: ScanDate                    # YYYY-MM-DD, instead of study_yr: days from the first
+
+Codes and features: ``bundle/scripts/ehr.py``. Words without a code are faults, so that none is lost silently.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from data_prep.errors import DataError
+from data_prep.reading import listing, read_columns
+from data_prep.schema import POSITION, TIMES, clean
+from scripts.ehr import EHR_FEATURES
+
+SYSTEM = "LPS"
+SOURCE = "a site's own export"
+LICENCE = None
+NEEDED = ("patient_id", "nodule_id", "series", *POSITION)
+KNOWN = (*NEEDED, *TIMES, *EHR_FEATURES, "malignant", "split", "mask")
+
+
+def read(path: Path) -> pd.DataFrame:
+    """One row per nodule and scan, columns as the YAML file says.
+
+    Raises:
+        DataError: every fault of the YAML file, or every word without a code.
+    """
+    plan = _plan(path)
+    theirs = {ours: str(name).lower() for ours, name in plan["columns"].items()}
+    source = path.parent / plan["table"]
+    dated = [str(plan["date"]).lower()] if "date" in plan else []
+    table = read_columns(source, (*theirs.values(), *dated), ())
+    made = pd.DataFrame({ours: table[name] for ours, name in theirs.items()}).astype(object).map(clean)
+    faults = []
+    for ours, codes in plan.get("codes", {}).items():
+        words = {str(word).lower(): code for word, code in codes.items()}
+        coded = made[ours].str.lower().map(words)
+        faults += [
+            f"row {row + 2}, column {theirs[ours]}: {made[ours][row]!r} has no code of {ours}."
+            for row in made.index[coded.isna() & made[ours].notna()]
+        ]
+        made[ours] = coded
+    for name in dated:
+        day = pd.to_datetime(table[name].astype(str), errors="coerce", format="ISO8601")
+        faults += [f"row {row + 2}, column {name}: no date; expected YYYY-MM-DD." for row in table.index[day.isna()]]
+        made["days_from_baseline"] = (day - day.groupby(made["patient_id"]).transform("min")).dt.days
+    if faults:
+        raise DataError(listing(source, faults))
+    return made.assign(**{name: str(plan[name]) for name in ("source", "licence") if name in plan})
+
+
+def _plan(path: Path) -> dict[str, Any]:
+    try:
+        plan = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read as YAML ({error}).") from error
+    if not isinstance(plan, dict) or not isinstance(plan.get("columns"), dict) or "table" not in plan:
+        raise DataError(f"{path}: expected `table` and `columns`; see data_prep/sources/export.py.")
+    faults = [f"columns: {name} is missing." for name in NEEDED if name not in plan["columns"]]
+    faults += [
+        f"columns: {name} is no column of ours; there are {', '.join(KNOWN)}."
+        for name in plan["columns"]
+        if name not in KNOWN
+    ]
+    faults += [
+        f"codes: {name} is not among the columns." for name in plan.get("codes", {}) if name not in plan["columns"]
+    ]
+    if faults:
+        raise DataError(f"{path}:\n  " + "\n  ".join(faults))
+    return plan

@@ -1,0 +1,46 @@
+"""LIDC-IDRI: a row per radiologist and nodule, as pylidc has them; a nodule gets the readers' median.
+
+pylidc's fields in a CSV: ``patient_id``, ``series_instance_uid``, ``nodule_id`` (a number for each group that
+``Scan.cluster_annotations`` returns), ``x``, ``y``, ``z`` of the centre in mm (LPS), ``diameter`` and the ratings.
+The suspicion of malignancy (1 to 5) is kept as ``malignancy_rating``; it is no outcome, so ``malignant`` stays empty.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from data_prep.reading import numbers, read_columns
+from data_prep.sources import banded
+
+KEY = ("patient_id", "series_instance_uid", "nodule_id")
+NEEDED = (*KEY, "x", "y", "z", "diameter")
+TAKEN = ("texture", "margin", "spiculation", "malignancy")
+SYSTEM = "LPS"
+SOURCE = "LIDC-IDRI, doi 10.7937/K9/TCIA.2015.LO9QL9SX"
+LICENCE = "CC BY 3.0"
+TEXTURE = {2: (1, 2.4), 3: (2.5, 3.5), 1: (3.6, 5)}
+"""Ground glass, part-solid, soft tissue (codes of ``sct_pre_att``) by texture: 1 non-solid to 5 solid."""
+
+
+def read(path: Path) -> pd.DataFrame:
+    """One row per nodule. Spiculated: median of 4 or more; poorly defined: margin of 2 or less; else smooth."""
+    table = read_columns(path, NEEDED, TAKEN)
+    values = ["x", "y", "z", "diameter", *TAKEN]
+    table = table.reindex(columns=[*KEY, *values])
+    nodules = table[values].apply(lambda cells: numbers(cells)[0]).groupby([table[name] for name in KEY]).median()
+    nodules = nodules.reset_index()
+    margins = nodules["margin"].le(2).map({True: 3, False: 2}).where(nodules["margin"].notna())
+    return pd.DataFrame(
+        {
+            "patient_id": nodules["patient_id"],
+            "nodule_id": nodules["nodule_id"],
+            "series": nodules["series_instance_uid"],
+            **{name: nodules[name].round(3) for name in ("x", "y", "z")},
+            "sct_long_dia": nodules["diameter"].round(2),
+            "sct_pre_att": banded(nodules["texture"], TEXTURE),
+            "sct_margins": margins.mask(nodules["spiculation"] >= 4, 1),
+            "malignancy_rating": nodules["malignancy"],
+        }
+    )

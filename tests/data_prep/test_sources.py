@@ -1,0 +1,135 @@
+"""Other nodule sets to the cohort table: each gives one that the schema takes, and that is cut where the set says."""
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_prep import crops, sources
+from data_prep.errors import DataError
+from data_prep.schema import read_cohort
+
+SPOT = (12.0, -20.0, 6.0)
+"""Where the image has its bright voxel: mm, LPS."""
+
+
+@pytest.fixture
+def images(tmp_path):
+    """One scan by the names that the sets have, with a bright voxel."""
+    affine = np.diag([-1.0, -1.0, 2.0, 1.0])
+    affine[:3, 3] = (30, 40, -10)
+    hu = np.full((60, 70, 20), -800, dtype=np.int16)
+    x, y, z = np.rint(np.linalg.inv(affine) @ [-SPOT[0], -SPOT[1], SPOT[2], 1])[:3].astype(int)
+    hu[x, y, z] = 300
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("1.2.3", "DLCS_0001", "scan7"):
+        nib.save(nib.Nifti1Image(hu, affine), folder / f"{name}.nii.gz")
+    return folder
+
+
+def converted(tmp_path, images, kind, text, name="annotations.csv", **options):
+    (tmp_path / name).write_text(text)
+    counts = sources.convert(kind, tmp_path / name, tmp_path / "cohort.csv", images, **options)
+    table = read_cohort(tmp_path / "cohort.csv")
+    row = table.iloc[0]
+    crop = crops.cut(tmp_path / row.image, (row.x, row.y, row.z), 32)
+    assert crop.get_fdata()[16, 16, 0] == 300, "the crop's middle is the bright voxel"
+    return table, counts
+
+
+def test_luna16(tmp_path, images):
+    text = (
+        "seriesuid,coordX,coordY,coordZ,diameter_mm,mal_details\n"
+        '1.2.3,12,-20,6,9.5,"[5, 4, 4]"\n1.2.3,0,0,0,4.1,"[2]"\n9.9.9,1,1,1,5,"[3]"\n'
+    )
+    table, counts = converted(tmp_path, images, "luna16", text)
+    assert counts == {"taken": 2, "no image": 1}
+    assert table["nodule_id"].tolist() == ["1", "2"] and table["sct_long_dia"].tolist() == [9.5, 4.1]
+    assert table["malignant"].isna().all() and float(table["malignancy_rating"][0]) == 4.33
+
+
+def test_luna25(tmp_path, images):
+    text = (
+        "PatientID,SeriesInstanceUID,StudyDate,CoordX,CoordY,CoordZ,LesionID,AnnotationID,NoduleID,label,"
+        "Age_at_StudyDate,Gender\n100012,1.2.3,20000102,12,-20,6,3,a,b,1,61,Female\n"
+    )
+    table, _ = converted(tmp_path, images, "luna25", text)
+    row = table.iloc[0]
+    assert (row.patient_id, row.nodule_id, row.study_yr) == ("100012", "Y2000-3", 1)
+    assert (row.age, row.gender, row.malignant) == (61, 2, 1)
+
+
+def test_dlcs_asks_for_the_system_of_its_coordinates(tmp_path, images):
+    text = (
+        "patient-id,nodule_id,ct_nifti_file,coordX,coordY,coordZ,w,h,d,Malignant_lbl,benchmark_split\n"
+        "DLCS_0001,DLCS_0001_01,DLCS_0001.nii.gz,-12,20,6,8,6,7,0,train\n"
+    )
+    with pytest.raises(DataError, match="--system LPS or --system RAS"):
+        converted(tmp_path, images, "dlcs", text)
+    table, _ = converted(tmp_path, images, "dlcs", text, system="RAS")
+    row = table.iloc[0]
+    assert (row.sct_long_dia, row.sct_perp_dia, row.malignant, row.split) == (8, 6, 0, "training")
+
+
+def test_lidc_takes_the_readers_median(tmp_path, images):
+    head = "patient_id,series_instance_uid,nodule_id,x,y,z,diameter,texture,margin,spiculation,malignancy\n"
+    readers = ("11,-20,6,8,5,4,1,4", "12,-20,6,9,5,2,4,5", "13,-20,6,14,3,2,5,3")
+    text = head + "".join(f"LIDC-IDRI-0001,1.2.3,1,{row}\n" for row in readers)
+    table, counts = converted(tmp_path, images, "lidc", text)
+    row = table.iloc[0]
+    assert (
+        row.licence == "CC BY 3.0"
+        and counts["taken"] == 1
+        and np.isnan(row.malignant)
+        and float(row.malignancy_rating) == 4
+    )
+    assert (row.sct_long_dia, row.sct_pre_att, row.sct_margins) == (9, 1, 1)
+
+
+PLAN = """
+table: export.csv
+columns: {patient_id: MRN, nodule_id: Nodule, series: File, x: X, y: Y, z: Z, sct_margins: Margin, age: Age}
+codes: {sct_margins: {spiculated: 1, smooth: 2}}
+date: Day
+source: Our programme
+"""
+EXPORT = """MRN,Nodule,File,X,Y,Z,Margin,Age,Day,Remark
+7,a,scan7,12,-20,6,Smooth,60,2020-01-31,x
+7,a,scan7,12,-20,6,,61,{}
+"""
+
+
+def test_a_sites_own_export(tmp_path, images):
+    (tmp_path / "export.csv").write_text(EXPORT.format("2021-02-01,y"))
+    table, _ = converted(tmp_path, images, "export", PLAN, "plan.yaml")
+    assert table["days_from_baseline"].tolist() == [0, 367] and table["sct_margins"].tolist()[0] == 2
+    assert "remark" not in table and set(table["source"]) == {"Our programme"}
+
+
+def test_a_sites_faults_at_once(tmp_path, images):
+    (tmp_path / "export.csv").write_text(EXPORT.replace("Smooth", "odd").format("never,y"))
+    with pytest.raises(DataError) as caught:
+        converted(tmp_path, images, "export", PLAN, "plan.yaml")
+    assert "'odd' has no code" in str(caught.value) and "row 3, column day: no date" in str(caught.value)
+    with pytest.raises(DataError, match="columns: x is missing"):
+        converted(tmp_path, images, "export", PLAN.replace("x: X, ", ""), "plan.yaml")
+
+
+def test_what_cannot_be_converted(tmp_path, images):
+    with pytest.raises(DataError, match="expected one of dlcs, export, lidc, luna16, luna25"):
+        sources.convert("luna99", tmp_path / "a.csv", tmp_path / "cohort.csv")
+    with pytest.raises(DataError, match="none of the 1 images"):
+        converted(tmp_path, images, "luna16", "seriesuid,coordX,coordY,coordZ,diameter_mm\n9,1,2,3,4\n")
+    with pytest.raises(DataError, match="row 2: x is 'left'"):
+        converted(tmp_path, images, "luna16", "seriesuid,coordX,coordY,coordZ,diameter_mm\n1.2.3,left,2,3,4\n")
+
+
+def test_real_luna16(shared_data, tmp_path):
+    counts = {}
+    for name in ("luna16_annotations", "luna16_annotations_with_malignancy"):
+        sources.convert("luna16", shared_data / "luna16" / f"{name}.csv", tmp_path / "cohort.csv")
+        table = pd.read_csv(tmp_path / "cohort.csv")
+        counts[name] = (len(table), table["patient_id"].nunique())
+        assert table["sct_long_dia"].between(3, 35).all()
+    assert counts["luna16_annotations"] == (1186, 601)
