@@ -77,6 +77,15 @@ def description(path: Path) -> str:
         return ""
 
 
+def spacing(crop: nib.Nifti1Image | Path) -> tuple[float, float, float]:
+    """Of a crop, or of its file: mm along its axes."""
+    if isinstance(crop, Path):
+        with reading(crop):
+            crop = nib.Nifti1Image.from_filename(crop)
+    x, y, z = (round(float(size), 4) for size in crop.header.get_zooms()[:3])
+    return x, y, z
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turns what reading a broken NIfTI raises into a :class:`ImageError`."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
@@ -23,6 +23,9 @@ RESCALE = ("RescaleSlope", "RescaleIntercept")
 KIND = ("SeriesInstanceUID", "Modality", "ImageType", "NumberOfFrames", "GantryDetectorTilt", "SliceThickness")
 PRIVACY = ("BurnedInAnnotation",)
 WANTED = (*KIND, *PRIVACY, *GEOMETRY, *RESCALE)
+
+Tags = Mapping[str, Any]
+"""Of one file, by keyword."""
 
 AXIS_TOLERANCE = 1e-3
 """Greatest sine between an image axis and a patient axis: 0.05 mm over the width of a crop."""
@@ -115,15 +118,15 @@ def open_series(folder: Path) -> Series:
             raise ImageError(path, "truncated file", "it ends before its pixels do. Fetch it again.")
     _check_tags(paths, headers)
     for tag in ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing"):
-        values = np.array([np.atleast_1d(header[tag].value) for header in headers], dtype=float)
+        values = np.array([np.atleast_1d(header[tag]) for header in headers], dtype=float)
         if np.ptp(values, axis=0).max() > 1e-4:
             raise ImageError(folder, f"mixed {tag}", "expected one value. Keep one reconstruction a folder.")
     axes = _axes(folder, headers)
-    origins = np.array([header.ImagePositionPatient for header in headers], dtype=float)
+    origins = np.array([header["ImagePositionPatient"] for header in headers], dtype=float)
     order = np.argsort(origins @ axes[:, 2], kind="stable")
     origins = origins[order]
     step = _slice_step(folder, origins, axes, float(headers[0].get("SliceThickness") or 1.0))
-    rows_mm, columns_mm = (float(value) for value in headers[0].PixelSpacing)
+    rows_mm, columns_mm = (float(value) for value in headers[0]["PixelSpacing"])
     return Series(
         folder=folder,
         paths=tuple(paths[index] for index in order),
@@ -131,7 +134,7 @@ def open_series(folder: Path) -> Series:
         axes=axes,
         # PixelSpacing is (between rows, between columns); array axis 0 runs along a row, so from column to column.
         spacing=(columns_mm, rows_mm, step),
-        shape=(int(headers[0].Columns), int(headers[0].Rows)),
+        shape=(int(headers[0]["Columns"]), int(headers[0]["Rows"])),
     )
 
 
@@ -160,13 +163,13 @@ def _read_headers(folder: Path) -> dict[Path, Header]:
     return headers
 
 
-def _check_kind(folder: Path, headers: Sequence[Dataset]) -> None:
+def _check_kind(folder: Path, headers: Sequence[Tags]) -> None:
     """One series, of CT, of single axial frames, and nobody's name in the pixels."""
-    series = {header.SeriesInstanceUID for header in headers if header.get("SeriesInstanceUID")}
+    series = {header["SeriesInstanceUID"] for header in headers if header.get("SeriesInstanceUID")}
     if len(series) > 1:
         raise ImageError(folder, "several series", f"{len(series)}; expected one. Give each a folder of its own.")
 
-    def refuse(test: Callable[[Dataset], bool], fault: str, explanation: str) -> None:
+    def refuse(test: Callable[[Tags], bool], fault: str, explanation: str) -> None:
         if any(test(header) for header in headers):
             raise ImageError(folder, fault, explanation)
 
@@ -197,7 +200,7 @@ def _check_kind(folder: Path, headers: Sequence[Dataset]) -> None:
     )
 
 
-def _check_tags(paths: Sequence[Path], headers: Sequence[Dataset]) -> None:
+def _check_tags(paths: Sequence[Path], headers: Sequence[Tags]) -> None:
     """All tags that are needed are there, and numbers."""
     for path, header in zip(paths, headers, strict=True):
         for tag in ("SeriesInstanceUID", *GEOMETRY, *RESCALE):
@@ -210,9 +213,9 @@ def _check_tags(paths: Sequence[Path], headers: Sequence[Dataset]) -> None:
                 )
 
 
-def _axes(folder: Path, headers: Sequence[Dataset]) -> NDArray[np.float64]:
+def _axes(folder: Path, headers: Sequence[Tags]) -> NDArray[np.float64]:
     """Columns: along a row, along a column, their normal towards the head; refused unless they are patient axes."""
-    cosines = np.array(headers[0].ImageOrientationPatient, dtype=float)
+    cosines = np.array(headers[0]["ImageOrientationPatient"], dtype=float)
     row, column = cosines[:3], cosines[3:]
     normal = np.cross(row, column)
     if abs(normal[2]) < np.cos(np.pi / 4):

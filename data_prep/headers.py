@@ -11,13 +11,14 @@ import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
@@ -39,12 +40,12 @@ class Header:
     """Some tags of one file.
 
     Attributes:
-        tags: those asked for that are there.
+        tags: those asked for that are there, by keyword, values as pydicom has them.
         syntax: how the pixels are stored.
         whole: whether the file is as long as its pixels say; None where only decoding can tell.
     """
 
-    tags: Dataset
+    tags: dict[str, Any]
     syntax: UID
     whole: bool | None
 
@@ -57,10 +58,11 @@ def read_header(path: Path, keywords: Sequence[str]) -> Header:
     """
     try:
         with open(path, "rb", buffering=0) as file:
-            return _walk(_Window(file), {int(tag_for_keyword(keyword) or 0) for keyword in keywords})
+            return _walk(_Window(file), {int(tag_for_keyword(keyword) or 0): keyword for keyword in keywords})
     except _Odd as odd:
-        tags = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*keywords])
-        return Header(tags, UID(tags.file_meta.get("TransferSyntaxUID", "")), False if isinstance(odd, _End) else None)
+        item = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*keywords])
+        tags = {keyword: item[keyword].value for keyword in keywords if keyword in item}
+        return Header(tags, UID(item.file_meta.get("TransferSyntaxUID", "")), False if isinstance(odd, _End) else None)
 
 
 class _Odd(Exception):
@@ -90,11 +92,11 @@ class _Window:
         return self.buffer[offset : offset + count]
 
 
-def _walk(window: _Window, wanted: set[int]) -> Header:
+def _walk(window: _Window, wanted: dict[int, str]) -> Header:
     """From element to element up to the pixels; through sequences of undefined length by counting their ends."""
     if window.at(128, 4) != b"DICM":
         raise _Odd
-    found: dict[BaseTag, DataElement | RawDataElement] = {}
+    found: dict[str, Any] = {}
     position, depth, syntax, implicit = 132, 0, "", False
     while True:
         tag, representation, length, value_at = _element(window, position, implicit)
@@ -102,7 +104,7 @@ def _walk(window: _Window, wanted: set[int]) -> Header:
             depth -= tag == SEQUENCE_END
             position = value_at + (0 if length == UNDEFINED else length)
         elif tag == PIXELS and not depth:
-            return Header(Dataset(found), UID(syntax), _whole(window, value_at, length))
+            return Header(found, UID(syntax), _whole(window, value_at, length))
         elif length == UNDEFINED:
             if representation not in ("SQ", None):
                 raise _Odd
@@ -112,13 +114,18 @@ def _walk(window: _Window, wanted: set[int]) -> Header:
             if tag == TRANSFER_SYNTAX:
                 syntax = window.at(value_at, length).rstrip(b"\0 ").decode("ascii", "replace")
             elif tag in wanted and not depth:
-                value, key = window.at(value_at, length), BaseTag(tag)
-                known = representation or dictionary_VR(key)
-                found[key] = RawDataElement(key, known, length, value, value_at, implicit, True)
+                found[wanted[tag]] = _value(tag, representation or dictionary_VR(tag), window.at(value_at, length))
         if tag >> 16 == META_GROUP and int.from_bytes(window.at(position, 2), "little") != META_GROUP:
             if syntax in ("", ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
                 raise _Odd
             implicit = syntax == ImplicitVRLittleEndian
+
+
+@lru_cache(maxsize=1024)
+def _value(tag: int, representation: str, stored: bytes) -> Any:
+    """A value as pydicom has it; most are the same in all files of a series."""
+    raw = RawDataElement(BaseTag(tag), representation, len(stored), stored, 0, False, True)
+    return convert_raw_data_element(raw).value
 
 
 def _element(window: _Window, position: int, implicit: bool) -> tuple[int, str | None, int, int]:

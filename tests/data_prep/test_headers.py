@@ -83,7 +83,7 @@ def test_equals_pydicom(tmp_path_factory, item, syntax):
 def test_plain_files_are_not_left_to_pydicom(tmp_path, monkeypatch):
     paths = write_series(tmp_path, np.zeros((1, 8, 8)), [[0, 0, 0]])
     monkeypatch.setattr(headers.pydicom, "dcmread", lambda *_, **__: pytest.fail("pydicom was called"))
-    assert read_header(paths[0], WANTED).tags.Rows == 8
+    assert read_header(paths[0], WANTED).tags["Rows"] == 8
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")
