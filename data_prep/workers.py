@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -74,5 +75,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         return
     # One thread each: decoding holds the interpreter, and memory is that of one scan.
     options: dict[str, Any] = {"threads_per_worker": 1, "memory_limit": WORKER_MEMORY, "dashboard_address": None}
+    # What a lost worker means for its scan is told in words; Dask's own would name it ten times.
+    options["silence_logs"] = logging.CRITICAL
     with LocalCluster(n_workers=workers, **options) as cluster, Client(cluster) as client:
         yield client
