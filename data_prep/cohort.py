@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from rich.progress import track
 
+from data_prep import datasheet
 from data_prep.cutting import Centre, Recipe, Result, Scan, cut_scan, failed
 from data_prep.errors import DataError
 from data_prep.files import write_atomically, write_json, write_text
@@ -99,15 +100,19 @@ def build(
         datalist = {"name": name or out.name, "simulated": simulated, "crop_size": size, **sections}
         write_json(folder / "datalist.json", datalist)
         write_text(folder / "failures.csv", _failures(bad.values()).to_csv(index=False, lineterminator="\n"))
-        taken = set(_crops_of(sections))
-        _remove_strays(folder, taken)
+        taken = cohort[cohort["crop"].isin(set(_crops_of(sections)))]
+        left_out = len(cohort) - len(bad) - len(taken)
+        faults = Counter(result.fault for result in bad.values())
+        facts = datasheet.Facts(datalist, _measured(taken, results), spacing, faults, left_out, keep_ids)
+        datasheet.write(folder, facts)
+        _remove_strays(folder, set(taken["crop"]))
     reused = sum(result.reused for result in results)
     return Summary(
         entries={section: len(cases) for section, cases in sections.items()},
         written=len(results) - len(bad) - reused,
         reused=reused,
-        left_out=len(cohort) - len(bad) - len(taken),
-        faults=Counter(result.fault for result in bad.values()),
+        left_out=left_out,
+        faults=faults,
     )
 
 
@@ -274,6 +279,13 @@ def _failures(bad: Iterable[Result]) -> pd.DataFrame:
     """The timepoints that could not be taken; it holds no identifiers."""
     rows = sorted((_stem(result.crop), result.fault, result.reason) for result in bad)
     return pd.DataFrame(rows, columns=["case", "fault", "reason"])
+
+
+def _measured(taken: pd.DataFrame, results: Iterable[Result]) -> pd.DataFrame:
+    """The rows with their crops' spacing in mm, ``x_mm`` and ``z_mm``."""
+    sizes = {result.crop: result.spacing for result in results if result.spacing}
+    x, _, z = zip(*(sizes[crop] for crop in taken["crop"]), strict=True)
+    return taken.assign(x_mm=x, z_mm=z)
 
 
 def _remove_strays(folder: Path, wanted: set[str]) -> None:
