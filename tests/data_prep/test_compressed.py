@@ -1,7 +1,5 @@
 """Compressed transfer syntaxes, written by GDCM or pydicom and read as users read them."""
 
-from pathlib import Path
-
 import numpy as np
 import pydicom
 import pytest
@@ -10,7 +8,7 @@ from pydicom.pixels.decoders import base
 from data_prep import crops
 from data_prep.dicom import open_series
 from data_prep.errors import ImageError
-from tests.data_prep.helpers import stack, write_series
+from tests.data_prep.helpers import compress, stack, write_series
 
 LOSSLESS = {
     "JPEGLosslessProcess14": "1.2.840.10008.1.2.4.57",
@@ -22,26 +20,6 @@ LOSSLESS = {
 LOSSY = {"JPEGLSNearLossless": "1.2.840.10008.1.2.4.81", "JPEG2000": "1.2.840.10008.1.2.4.91"}
 HU = np.random.default_rng(0).normal(-600, 200, (3, 40, 44)).round().clip(-1024, 3071)
 CENTRE = (-40 + 0.6 * 21, -30 + 0.8 * 19, 102.0)
-
-
-def compress(path: Path, name: str) -> None:
-    """Rewrites a file in another transfer syntax."""
-    if name == "RLELossless":
-        item = pydicom.dcmread(path)
-        item.compress(LOSSLESS[name])
-        item.save_as(path)
-        return
-    gdcm = pytest.importorskip("gdcm", reason="no gdcm (pip install 'namd[dicom]')")
-    reader, change, writer = gdcm.PixmapReader(), gdcm.ImageChangeTransferSyntax(), gdcm.PixmapWriter()
-    reader.SetFileName(str(path))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
-    change.SetInput(reader.GetPixmap())
-    assert change.Change()
-    writer.SetFileName(str(path))
-    writer.SetFile(reader.GetFile())
-    writer.SetPixmap(change.GetOutputAsPixmap())
-    assert writer.Write()
 
 
 def twelve_bits(number, item):
