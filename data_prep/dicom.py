@@ -87,7 +87,7 @@ class Series:
             dataset = pydicom.dcmread(path)
             syntax = dataset.file_meta.TransferSyntaxUID
             if syntax.is_compressed and not _can_decode(syntax):
-                raise ImageError(path, f"no decoder for {syntax.name}", "install one: pip install 'namd[dicom]'.")
+                raise ImageError(path, f"no decoder for {syntax.name}", "install one, as by pip install python-gdcm.")
             stored = dataset.pixel_array
         except ImageError:
             raise

@@ -64,7 +64,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
-        raise DataError("Several workers need Dask: pip install 'namd[dask]'.") from error
+        raise DataError("Several workers need Dask: pip install distributed.") from error
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=20)

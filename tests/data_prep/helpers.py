@@ -91,7 +91,7 @@ def compress(path: Path, name: str) -> None:
         item.compress(RLELossless)
         item.save_as(path)
         return
-    gdcm = pytest.importorskip("gdcm", reason="no gdcm (pip install 'namd[dicom]')")
+    gdcm = pytest.importorskip("gdcm", reason="no gdcm (pip install python-gdcm)")
     reader, change, writer = gdcm.PixmapReader(), gdcm.ImageChangeTransferSyntax(), gdcm.PixmapWriter()
     reader.SetFileName(str(path))
     assert reader.Read()

@@ -55,7 +55,7 @@ def test_no_decoder_is_named(tmp_path, monkeypatch):
     paths = write_series(tmp_path, HU, stack(3), edit=twelve_bits)
     compress(paths[1], "RLELossless")
     monkeypatch.setattr(base.Decoder, "is_available", False)
-    with pytest.raises(ImageError, match="no decoder for RLE Lossless: install one: pip install") as caught:
+    with pytest.raises(ImageError, match="no decoder for RLE Lossless: install one, as by pip install") as caught:
         open_series(tmp_path).read_slice(1)
     assert caught.value.fault == "no decoder for RLE Lossless"
 

@@ -66,7 +66,7 @@ def contents(out):
 
 def test_workers_make_the_same_dataset(made, tmp_path):
     """On this machine and, by its address, on a cluster."""
-    distributed = pytest.importorskip("distributed", reason="no Dask (pip install 'namd[dask]')")
+    distributed = pytest.importorskip("distributed", reason="no Dask (pip install distributed)")
     table, _ = thousand.write(tmp_path, count=60, size=SIZE)
     build(table, tmp_path / "alone", size=SIZE, name="x")
     options = {"size": SIZE, "name": "x", "key": tmp_path / "alone.key.json"}
@@ -79,7 +79,7 @@ def test_workers_make_the_same_dataset(made, tmp_path):
 
 def test_a_lost_worker_costs_its_scan_only():
     """Such as one that takes more memory than a worker has."""
-    pytest.importorskip("distributed", reason="no Dask (pip install 'namd[dask]')")
+    pytest.importorskip("distributed", reason="no Dask (pip install distributed)")
 
     def work(task):
         if task == 3:
@@ -93,6 +93,6 @@ def test_a_lost_worker_costs_its_scan_only():
 
 
 def test_no_scheduler_is_named(made):
-    pytest.importorskip("distributed", reason="no Dask (pip install 'namd[dask]')")
+    pytest.importorskip("distributed", reason="no Dask (pip install distributed)")
     with pytest.raises(DataError, match="no scheduler there"):
         list(spread(str, [1], lambda *_: "", scheduler="nonsense://1"))
