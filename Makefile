@@ -47,7 +47,7 @@ demo: $(RUN)/report.html
 	@echo "Done: open $(RUN)/report.html (simulated data, synthetic images, research use only)"
 
 COHORT ?= $(RUN)/phantom/cohort.csv
-COHORT_OPTIONS ?= --name phantom
+COHORT_OPTIONS ?= --name phantom --keep-ids
 
 $(RUN)/phantom/cohort.csv: $(READY) $(wildcard data_prep/phantom/*.py)
 	rm -rf $(RUN)/phantom
@@ -91,7 +91,7 @@ $(RUN)/report.html: $(RUN)/evaluation/report.html
 lidc:
 	@test -f '$(COHORT)' || { echo 'make lidc COHORT=.../lidc_progression/cohort.csv: no such table: $(COHORT)' >&2; exit 1; }
 	$(MAKE) runs/lidc/report.html RUN=runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT) \
-	  COHORT_OPTIONS='--name LIDC-progression --simulated "Follow-up images, outcomes and records are simulated, baseline images are real"'
+	  COHORT_OPTIONS='--name LIDC-progression --keep-ids --simulated "Follow-up images, outcomes and records are simulated, baseline images are real"'
 	cp runs/lidc/models/autoencoder.safetensors runs/lidc/models/unet_conditional.safetensors \
 	  runs/lidc/models/classifier.safetensors bundle/models/
 	rm -rf bundle/models/conditioner && cp -r runs/lidc/models/conditioner bundle/models/

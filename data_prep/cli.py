@@ -129,15 +129,29 @@ def cohort(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The dataset's name; left out: the folder's.")] = None,
     simulated: Annotated[str | None, typer.Option(help="Marks the dataset as simulated, with this text.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="File that maps cases to patients; left out: OUT.key.json, beside OUT.")
+    ] = None,
+    keep_ids: Annotated[
+        bool, typer.Option("--keep-ids", help="Keep patient_id and nodule_id, write no key: public or simulated data.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine (Dask).")] = 1,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, as tcp://HOST:8786.")] = None,
 ) -> None:
-    """Check a cohort table and cut its nodules into a dataset."""
+    """Check a cohort table and cut its nodules into a dataset, without identifiers."""
     from data_prep.cohort import build
 
-    made = build(table, out, size, spacing, name, simulated)
+    key = key or out.with_name(f"{out.name}.key.json")
+    made = build(table, out, size, spacing, name, simulated, key, keep_ids, workers, dask)
     counts = ", ".join(f"{section} {count}" for section, count in made.entries.items())
     console.print(f"{out}: {counts}. Crops: {made.written} cut, {made.reused} reused.", soft_wrap=True)
     if made.left_out:
         console.print(f"Left out: {made.left_out} single timepoints of validation and test patients.")
+    if made.faults:
+        counts = ", ".join(f"{fault} {count}" for fault, count in made.faults.most_common())
+        console.print(f"[yellow]Cannot be used[/yellow]: {counts}. Which: {out / 'failures.csv'}", soft_wrap=True)
+    if not keep_ids:
+        console.print(f"Whose cases these are: {key}. Keep it apart from {out}.", soft_wrap=True)
     console.print(f"Next: python -m data_prep check {out}", soft_wrap=True)
 
 

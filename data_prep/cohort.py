@@ -4,36 +4,51 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.progress import track
 
-from data_prep import crops
+from data_prep import datasheet
+from data_prep.cutting import Centre, Recipe, Result, Scan, cut_scan, failed
 from data_prep.errors import DataError
-from data_prep.files import write_atomically, write_json
+from data_prep.files import write_atomically, write_json, write_text
+from data_prep.identity import Names, open_key, write_key
 from data_prep.reading import MAX_FAULTS
 from data_prep.schema import KEY, SPLITS, read_cohort, times
+from data_prep.workers import spread
 from scripts.ehr import EHR_FEATURES, NODULE_ATTRIBUTES
 
 SHARES = {"training": 0.7, "validation": 0.1, "test": 0.2}
 DAYS_PER_YEAR = 365
-CROPS_VERSION = 1
-"""Part of every crop's fingerprint; raise it when crops come out differently, so that none is reused."""
+
+Row = Mapping[Hashable, Any]
+"""Of the table, by column."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What :func:`build` did: entries per section, crops written and reused, single rows left out."""
+    """What :func:`build` did.
+
+    Attributes:
+        entries: per section.
+        written, reused: crops that were cut, and that were taken from an earlier run.
+        left_out: single timepoints of validation and test patients.
+        faults: timepoints whose image cannot be used, by fault.
+    """
 
     entries: dict[str, int]
     written: int
     reused: int
     left_out: int
+    faults: Counter[str]
 
 
 def build(
@@ -43,11 +58,16 @@ def build(
     spacing: float | None = None,
     name: str | None = None,
     simulated: str | None = None,
+    key: Path | None = None,
+    keep_ids: bool = False,
+    workers: int = 1,
+    scheduler: str | None = None,
 ) -> Summary:
     """Makes a dataset folder of a cohort table.
 
     Nothing is read of any image before the whole table is found good, and ``out`` appears, or is replaced, when all
-    is done. Crops whose source has not changed are taken from the last run, be it finished or not.
+    is done. Crops whose source has not changed are taken from the last run, be it finished or not. An image that
+    cannot be used stands in ``failures.csv`` with the reason, and the others are taken.
 
     Args:
         table: see :mod:`data_prep.schema`.
@@ -56,41 +76,80 @@ def build(
         spacing: mm between pixels in plane; None keeps each scanner's.
         name: the dataset's name; None: the folder's.
         simulated: a text that marks the data as simulated; None: what the table's column ``simulated`` says.
+        key: the file that maps cases to patients; None: beside ``out``.
+        keep_ids: keep the table's identifiers and write no key; for public and simulated data.
+        workers, scheduler: see :func:`data_prep.workers.spread`.
 
     Raises:
-        DataError: every fault of the table, or of the images, at once; or ``out`` is something else than a dataset.
+        DataError: every fault of the table at once; no image can be used; or ``out`` is something else than a dataset.
     """
     if out.exists() and not (out / "datalist.json").is_file() and (out.is_file() or any(out.iterdir())):
         raise DataError(f"{out}: exists and is no dataset (no datalist.json). Name another folder, or remove it.")
-    cohort = _prepared(read_cohort(table))
+    key = key or out.with_name(f"{out.name}.key.json")
+    names = Names("") if keep_ids else open_key(key, out)
+    cohort = _prepared(read_cohort(table), names)
+    if not keep_ids:
+        write_key(key, names, _cases_by_name(cohort))
     if simulated is None:
         simulated = "; ".join(sorted(set(cohort["simulated"].dropna())))
-    sections = sectioned(cohort)
-    used = cohort[cohort["crop"].isin(set(_crops_of(sections)))]
+    used = cohort[cohort["crop"].isin(set(_crops_of(sectioned(cohort))))]
     with write_atomically(out, keep_unfinished=True) as folder:
-        written = _cut_all(used, table.parent, folder, out, size, spacing)
+        recipe = Recipe(folder, out.absolute(), size, spacing, names)
+        results = _cut_all(used, table.parent, recipe, workers, scheduler)
+        bad = {result.crop: result for result in results if result.fault}
+        sections = sectioned(cohort[~cohort["crop"].isin(bad)])
         datalist = {"name": name or out.name, "simulated": simulated, "crop_size": size, **sections}
         write_json(folder / "datalist.json", datalist)
-        _remove_strays(folder, set(used["crop"]))
-    entries = {section: len(cases) for section, cases in sections.items()}
-    return Summary(entries, written, len(used) - written, len(cohort) - len(used))
+        write_text(folder / "failures.csv", _failures(bad.values()).to_csv(index=False, lineterminator="\n"))
+        taken = cohort[cohort["crop"].isin(set(_crops_of(sections)))]
+        left_out = len(cohort) - len(bad) - len(taken)
+        faults = Counter(result.fault for result in bad.values())
+        facts = datasheet.Facts(datalist, _measured(taken, results), spacing, faults, left_out, keep_ids)
+        datasheet.write(folder, facts)
+        _remove_strays(folder, set(taken["crop"]))
+    reused = sum(result.reused for result in results)
+    return Summary(
+        entries={section: len(cases) for section, cases in sections.items()},
+        written=len(results) - len(bad) - reused,
+        reused=reused,
+        left_out=left_out,
+        faults=faults,
+    )
 
 
-def _prepared(cohort: pd.DataFrame) -> pd.DataFrame:
-    """Sorted, with the columns ``time``, ``timepoint``, ``crop`` and a full ``split``."""
-    cohort = cohort.assign(time=times(cohort))
+def _prepared(cohort: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """Sorted, with the columns ``time``, ``timepoint``, ``crop``, a full ``split``, and patients by their new names.
+
+    Whose they are stands in the columns ``patient`` and ``nodule``.
+    """
+    cohort = cohort.assign(split=assigned_splits(cohort), time=times(cohort))
+    cohort = cohort.assign(patient=cohort["patient_id"], nodule=cohort["nodule_id"])
+    cohort["nodule_id"] = [names.nodule(row.patient, row.nodule) for row in cohort.itertuples()]
+    cohort["patient_id"] = cohort["patient"].map(names.patient)
     cohort = cohort.sort_values([*KEY, "time"], kind="stable").reset_index(drop=True)
     letter = "T" if cohort["study_yr"].notna().any() else "D"
     cohort["timepoint"] = [f"{letter}{time:g}" for time in cohort["time"]]
     cohort["crop"] = [f"crops/{row.patient_id}_{row.nodule_id}_{row.timepoint}.nii.gz" for row in cohort.itertuples()]
-    alike = cohort.loc[cohort["crop"].str.lower().duplicated(keep=False), "patient_id"].unique()
+    alike = cohort.loc[cohort["crop"].str.lower().duplicated(keep=False), "patient"].unique()
     if len(alike):
         raise DataError(
             f"patient_id, nodule_id: the names of nodules of {', '.join(alike[:5])} are alike but for case or '_'; "
             "expected different ones, as files are named by them. Rename them in the table."
         )
-    cohort["split"] = assigned_splits(cohort)
     return cohort
+
+
+def _cases_by_name(cohort: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Whose each timepoint is, and where its image lies, for the key."""
+    return {
+        _stem(row.crop): {"patient_id": row.patient, "nodule_id": row.nodule, "time": row.timepoint, "image": row.image}
+        for row in cohort.itertuples()
+    }
+
+
+def _stem(crop: str) -> str:
+    """A timepoint's name, as cases and the key have it."""
+    return Path(crop).name.removesuffix(".nii.gz")
 
 
 def assigned_splits(cohort: pd.DataFrame) -> pd.Series:
@@ -118,8 +177,9 @@ def sectioned(cohort: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     study years, any two neighbours. Three timepoints give two pairs.
     """
     sections: dict[str, list[dict[str, Any]]] = {section: [] for section in (*SPLITS, "unpaired")}
-    for _, nodule in cohort.groupby(list(KEY), sort=True):
-        rows = [row for _, row in nodule.iterrows()]
+    ordered = cohort.sort_values([*KEY, "time"]).to_dict("records")
+    for _, nodule in groupby(ordered, key=itemgetter(*KEY)):
+        rows: list[Row] = [*nodule]
         pairs = [(first, second) for first, second in zip(rows, rows[1:], strict=False) if _neighbours(first, second)]
         for first, second in pairs:
             sections[first["split"]].append(_case(first, second))
@@ -130,12 +190,12 @@ def sectioned(cohort: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     return sections
 
 
-def _neighbours(first: pd.Series, second: pd.Series) -> bool:
+def _neighbours(first: Row, second: Row) -> bool:
     """Whether two timepoints next to each other make a pair."""
     return bool(math.isnan(first["study_yr"]) or second["study_yr"] - first["study_yr"] == 1)
 
 
-def _case(first: pd.Series, second: pd.Series) -> dict[str, Any]:
+def _case(first: Row, second: Row) -> dict[str, Any]:
     """A pair as the datalist has it."""
     days = second["days_from_baseline"] - first["days_from_baseline"]
     if math.isnan(days):
@@ -153,7 +213,7 @@ def _case(first: pd.Series, second: pd.Series) -> dict[str, Any]:
     }
 
 
-def _single(row: pd.Series) -> dict[str, Any]:
+def _single(row: Row) -> dict[str, Any]:
     """A timepoint without a partner as the datalist has it."""
     return {
         "case_id": f"{row['patient_id']}_{row['nodule_id']}_{row['timepoint']}",
@@ -164,13 +224,13 @@ def _single(row: pd.Series) -> dict[str, Any]:
     }
 
 
-def _known(row: pd.Series, names: Iterable[str]) -> dict[str, float]:
+def _known(row: Row, names: Iterable[str]) -> dict[str, float]:
     """The features that are known; whole numbers as such."""
     values = {name: float(row[name]) for name in names if not pd.isna(row[name])}
     return {name: int(value) if value.is_integer() else value for name, value in values.items()}
 
 
-def _outcome(*rows: pd.Series) -> dict[str, int]:
+def _outcome(*rows: Row) -> dict[str, int]:
     """``malignant`` from the first row that tells; nothing where none does."""
     known = [int(row["malignant"]) for row in rows if not pd.isna(row["malignant"])]
     return {"malignant": known[0]} if known else {}
@@ -183,63 +243,50 @@ def _crops_of(sections: dict[str, list[dict[str, Any]]]) -> Iterable[str]:
             yield from (case[key] for key in ("baseline", "follow_up", "image") if key in case)
 
 
-def _cut_all(cohort: pd.DataFrame, source: Path, folder: Path, last: Path, size: int, spacing: float | None) -> int:
-    """Cuts the crops into ``folder``, or takes them from there or from the ``last`` dataset.
-
-    Returns:
-        How many were cut.
+def _cut_all(used: pd.DataFrame, source: Path, recipe: Recipe, workers: int, scheduler: str | None) -> list[Result]:
+    """Cuts the crops, scan by scan, or takes them from an earlier run.
 
     Raises:
-        DataError: every image that could not be cut, once.
+        DataError: there is none that could be cut; the first reasons.
     """
-    (folder / "crops").mkdir(parents=True, exist_ok=True)
-    written = 0
-    faults: list[str] = []
-    rows = cohort.sort_values(["image", "crop"])  # nodules of one scan follow each other: headers are read once
-    for row in track(list(rows.itertuples()), description="Cutting crops"):
-        image, target = source / row.image, folder / row.crop
-        centre = None if math.isnan(row.x) else (row.x, row.y, row.z)
-        fingerprint = _fingerprint(image, row.image, centre, size, spacing)
-        if _reuse(image, (target, last / row.crop), target, fingerprint):
-            continue
-        try:
-            crops.save(crops.cut(image, centre, size, spacing), target, fingerprint)
-            written += 1
-        except DataError as error:
-            faults.append(str(error))
-    if faults:
-        faults = list(dict.fromkeys(faults))
-        title = f"{len(faults)} images cannot be used; nothing was written. Mend them, or take their rows out:"
-        raise DataError("\n  ".join([title, *faults[:MAX_FAULTS]]))
-    return written
+    (recipe.folder / "crops").mkdir(parents=True, exist_ok=True)
+    wanted: dict[str, list[tuple[str, Centre | None]]] = defaultdict(list)
+    for row in used.itertuples():
+        wanted[row.image].append((row.crop, None if math.isnan(row.x) else (row.x, row.y, row.z)))
+    scans = [Scan((source / image).absolute(), tuple(crops)) for image, crops in sorted(wanted.items())]
+    done = spread(partial(cut_scan, recipe=recipe), scans, _lost, workers, scheduler)
+    results = [_seen(result, recipe) for some in track(done, "Cutting crops", len(scans)) for result in some]
+    if all(result.fault for result in results):
+        reasons = list(dict.fromkeys(result.message for result in results))
+        title = f"None of {len(scans)} images can be used; nothing was written:"
+        raise DataError("\n  ".join([title, *reasons[:MAX_FAULTS]]))
+    return results
 
 
-def _files(image: Path) -> list[Path]:
-    """The file, or the files of a folder."""
-    return sorted(path for path in image.iterdir() if path.is_file()) if image.is_dir() else [image]
+def _lost(scan: Scan, error: BaseException) -> list[Result]:
+    """The results of a scan at which workers were lost."""
+    return [failed(crop, scan.image, error) for crop, _ in scan.wanted]
 
 
-def _fingerprint(image: Path, name: str, centre: tuple[float, ...] | None, size: int, spacing: float | None) -> str:
-    """What a crop depends on, but for the age of its source: 64 hexadecimal digits."""
-    sizes = [path.stat().st_size for path in _files(image)]
-    facts = (CROPS_VERSION, name, sizes, centre, size, spacing)
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
+def _seen(result: Result, recipe: Recipe) -> Result:
+    """Guards against workers that wrote somewhere else."""
+    if result.fault or (recipe.folder / result.crop).is_file():
+        return result
+    reason = "written by a worker, not seen here: workers need the same file system."
+    return Result(result.crop, fault="lost crop", reason=f"lost crop: {reason}", message=f"{result.crop}: {reason}")
 
 
-def _reuse(image: Path, candidates: Iterable[Path], target: Path, fingerprint: str) -> bool:
-    """Puts an up-to-date crop of an earlier run in place, as make would: same facts, and younger than its source."""
-    newest = max(path.stat().st_mtime_ns for path in [image, *_files(image)])
-    for candidate in candidates:
-        if (
-            candidate.is_file()
-            and candidate.stat().st_mtime_ns > newest
-            and crops.description(candidate) == fingerprint
-        ):
-            if candidate != target:
-                with write_atomically(target) as path:
-                    shutil.copy2(candidate, path)
-            return True
-    return False
+def _failures(bad: Iterable[Result]) -> pd.DataFrame:
+    """The timepoints that could not be taken; it holds no identifiers."""
+    rows = sorted((_stem(result.crop), result.fault, result.reason) for result in bad)
+    return pd.DataFrame(rows, columns=["case", "fault", "reason"])
+
+
+def _measured(taken: pd.DataFrame, results: Iterable[Result]) -> pd.DataFrame:
+    """The rows with their crops' spacing in mm, ``x_mm`` and ``z_mm``."""
+    sizes = {result.crop: result.spacing for result in results if result.spacing}
+    x, _, z = zip(*(sizes[crop] for crop in taken["crop"]), strict=True)
+    return taken.assign(x_mm=x, z_mm=z)
 
 
 def _remove_strays(folder: Path, wanted: set[str]) -> None:

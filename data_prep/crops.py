@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_prep.dicom import AXIS_TOLERANCE, Series, open_series
-from data_prep.errors import DataError
+from data_prep.errors import ImageError
 from data_prep.files import write_atomically
 
 HU_RANGE = (-1024, 3071)
@@ -47,11 +47,11 @@ def cut(image: Path, centre: Sequence[float] | None, size: int, spacing: float |
         HU, (size, size, 1) int16, with its RAS+ affine, diag(-sx, -sy, sz) but for the offset.
 
     Raises:
-        DataError: the image cannot be read or placed, or the nodule lies outside it.
+        ImageError: the image cannot be read or placed, or the nodule lies outside it.
     """
     if image.is_dir():
         if centre is None:
-            raise DataError(f"{image}: no x, y, z; expected the nodule's centre (mm, LPS) with a DICOM folder.")
+            raise ImageError(image, "no x, y, z", "expected the nodule's centre (mm, LPS) with a DICOM folder.")
         series = _cached_series(image)
         plane = series.read_slice(series.nearest_slice(centre))
     else:
@@ -73,17 +73,26 @@ def description(path: Path) -> str:
     try:
         with reading(path):
             return bytes(nib.Nifti1Image.from_filename(path).header["descrip"].item()).decode()
-    except DataError:
+    except ImageError:
         return ""
+
+
+def spacing(crop: nib.Nifti1Image | Path) -> tuple[float, float, float]:
+    """Of a crop, or of its file: mm along its axes."""
+    if isinstance(crop, Path):
+        with reading(crop):
+            crop = nib.Nifti1Image.from_filename(crop)
+    x, y, z = (round(float(size), 4) for size in crop.header.get_zooms()[:3])
+    return x, y, z
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns what reading a broken NIfTI raises into a :class:`DataError`."""
+    """Turns what reading a broken NIfTI raises into a :class:`ImageError`."""
     try:
         yield
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read as NIfTI ({error}). Fetch or convert it again.") from error
+        raise ImageError(path, "unreadable NIfTI", "fetch or convert it again.", error) from error
 
 
 @lru_cache(maxsize=4)
@@ -97,7 +106,9 @@ def _nifti_plane(path: Path, centre: Sequence[float] | None) -> nib.Nifti1Image:
     with reading(path):
         image = nib.Nifti1Image.from_filename(path)
         if len(image.shape) < 2 or any(count > 1 for count in image.shape[3:]):
-            raise DataError(f"{path}: shape {image.shape}; expected two or three dimensions. Give one CT image.")
+            raise ImageError(
+                path, "not three dimensions", f"shape {image.shape}; expected two or three. Give one CT image."
+            )
         if len(image.shape) != 3:
             shape = (*image.shape, 1)[:3]
             image = nib.Nifti1Image(np.asanyarray(image.dataobj).reshape(shape), image.affine, image.header)
@@ -111,9 +122,11 @@ def _containing(path: Path, image: nib.Nifti1Image, centre: Sequence[float]) -> 
     """The voxel that holds a point (mm, LPS); refused where the point lies outside the image."""
     voxel = _voxel(image, centre)
     if np.any(voxel < -0.5) or np.any(voxel > np.array(image.shape) - 0.5):
-        raise DataError(
-            f"{path}: nodule outside the scan, at voxel {np.rint(voxel).astype(int).tolist()} of "
-            f"{list(image.shape)}; expected x, y, z in mm of the patient system (LPS). Check x, y, z."
+        raise ImageError(
+            path,
+            "nodule outside the scan",
+            f"at voxel {np.rint(voxel).astype(int).tolist()} of {list(image.shape)}; expected x, y, z in mm of the "
+            "patient system (LPS). Check x, y, z.",
         )
     return [int(index) for index in np.rint(voxel).clip(0, np.array(image.shape) - 1)]
 
@@ -121,10 +134,10 @@ def _containing(path: Path, image: nib.Nifti1Image, centre: Sequence[float]) -> 
 def _axial_axis(path: Path, image: nib.Nifti1Image) -> int:
     """The array axis along the patient's long axis; refused unless all axes are patient axes."""
     if not image.header["sform_code"] and not image.header["qform_code"]:
-        raise DataError(f"{path}: no orientation (sform_code and qform_code are 0); expected one. Convert it again.")
+        raise ImageError(path, "no orientation", "sform_code and qform_code are 0; expected one. Convert it again.")
     cosines = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
     if np.abs(cosines).max(axis=0).min() < np.sqrt(1 - AXIS_TOLERANCE**2):
-        raise DataError(f"{path}: oblique; expected array axes along the patient's axes. Resample it to axial slices.")
+        raise ImageError(path, "oblique", "expected array axes along the patient's axes. Resample it to axial slices.")
     return int(np.argmax(np.abs(cosines[2])))
 
 

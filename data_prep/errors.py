@@ -1,6 +1,8 @@
-"""The one error that people see."""
+"""The errors that people see."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 class DataError(Exception):
@@ -10,3 +12,17 @@ class DataError(Exception):
     expected and what to do. Several faults stand one a line. It holds no names, dates or other facts about a patient
     beyond the identifiers of the table.
     """
+
+
+class ImageError(DataError):
+    """An image that cannot be used.
+
+    Attributes:
+        fault: what is wrong, by name; the same words for the same fault, so that they can be counted.
+        reason: fault and explanation. It names no file and no identifier, so that it may stand in a dataset.
+    """
+
+    def __init__(self, path: Path, fault: str, explanation: str, detail: object = None) -> None:
+        """``detail`` is for the message alone, as others' words may hold identifiers."""
+        self.fault, self.reason = fault, f"{fault}: {explanation}"
+        super().__init__(f"{path}: {self.reason}{f' ({detail})' if detail else ''}")

@@ -4,7 +4,8 @@ One row per nodule and timepoint, CSV or parquet, column names in upper or lower
 ``nodule_id``, ``study_yr`` or ``days_from_baseline``, ``image`` (a NIfTI file or a folder with one DICOM series,
 relative to the table) and the 13 EHR features, whose codes and ranges are those of :mod:`scripts.ehr`. Optional:
 ``x``, ``y``, ``z`` (the nodule's centre in mm, LPS; without them the image is a nodule-centred crop already),
-``mask``, ``split``, ``malignant``, ``simulated``. Other columns are left alone.
+``mask``, ``split``, ``malignant``, and ``simulated``, ``source``, ``licence``, which go into the dataset as they are.
+Other columns are left alone.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ def read_cohort(path: Path) -> pd.DataFrame:
     """Reads and checks a cohort table.
 
     Returns:
-        The table with ``patient_id``, ``nodule_id``, ``image``, ``split``, ``simulated`` as text, all other known
-        columns as numbers; what is optional and absent is there and empty. ``image`` stays relative to the table.
+        The table with ``patient_id``, ``nodule_id``, ``image``, ``split``, ``simulated``, ``source``, ``licence`` as
+        text, all other known columns as numbers; what is optional and absent is there and empty. ``image`` stays
+        relative to the table.
 
     Raises:
         DataError: every fault of the table, one a line, with row (the header is row 1) and column.
@@ -215,7 +217,7 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
         typed[name] = pd.Series([feature.read(value) for value in table[name]], index=table.index, dtype=float)
     for name in (*TIMES, "malignant", *POSITION):
         typed[name] = pd.to_numeric(table[name]) if name in table else math.nan
-    for name in ("split", "simulated"):
+    for name in ("split", "simulated", "source", "licence"):
         if name not in table:
             typed[name] = None
     return typed

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pydicom
+import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 EHR = {
@@ -60,7 +61,7 @@ def write_series(
         item.PixelData = (plane.astype(np.int32) + 1024).astype("<u2").tobytes()
         if edit is not None:
             edit(number, item)
-        path = folder / f"{(number * 7) % 101:03d}.dcm"  # names do not follow the slices
+        path = folder / f"{(number * 7) % 1009:03d}.dcm"  # names do not follow the slices
         pydicom.dcmwrite(path, item, enforce_file_format=True)
         paths.append(path)
     return paths
@@ -81,3 +82,23 @@ def write_table(folder: Path, table: Sequence[dict[str, Any]]) -> Path:
     path = folder / "cohort.csv"
     pd.DataFrame(table).to_csv(path, index=False)
     return path
+
+
+def compress(path: Path, name: str) -> None:
+    """Rewrites a file in another transfer syntax, by GDCM's name of it."""
+    if name == "RLELossless":
+        item = pydicom.dcmread(path)
+        item.compress(RLELossless)
+        item.save_as(path)
+        return
+    gdcm = pytest.importorskip("gdcm", reason="no gdcm (pip install python-gdcm)")
+    reader, change, writer = gdcm.PixmapReader(), gdcm.ImageChangeTransferSyntax(), gdcm.PixmapWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
+    change.SetInput(reader.GetPixmap())
+    assert change.Change()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetPixmap(change.GetOutputAsPixmap())
+    assert writer.Write()

@@ -80,7 +80,7 @@ def test_missing_and_broken_files(dataset):
     (dataset / first(dataset, "follow_up")).write_bytes(b"x")
     findings = examine(dataset).findings
     assert any("missing file" in finding for finding in findings)
-    assert any("cannot be read" in finding for finding in findings)
+    assert any("unreadable NIfTI" in finding for finding in findings)
 
 
 def test_files_elsewhere(dataset):

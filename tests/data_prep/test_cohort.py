@@ -2,8 +2,10 @@ import json
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
+from data_prep import crops
 from data_prep.cohort import assigned_splits, build
 from data_prep.errors import DataError
 from data_prep.files import write_atomically
@@ -37,7 +39,7 @@ def three_years(source):
 
 
 def test_pairs_and_single_timepoints(source):
-    summary = build(three_years(source), source / "out", size=32)
+    summary = build(three_years(source), source / "out", size=32, keep_ids=True)
     datalist = json.loads((source / "out" / "datalist.json").read_text())
     assert [case["case_id"] for case in datalist["training"]] == ["P1_1_T0-T1", "P1_1_T1-T2"]
     assert [case["case_id"] for case in datalist["test"]] == ["P4_7_T0-T1"]
@@ -59,7 +61,7 @@ def test_days_without_years(source):
     table = [rows(image=f"{name}.nii.gz", days_from_baseline=days) for name, days in (("a", 0), ("b", 100), ("c", 420))]
     for row in table:
         del row["study_yr"]
-    build(write_table(source, table), source / "out", size=32)
+    build(write_table(source, table), source / "out", size=32, keep_ids=True)
     datalist = json.loads((source / "out" / "datalist.json").read_text())
     cases = [(case["case_id"], case["interval_days"]) for case in datalist["training"]]
     assert cases == [
@@ -70,27 +72,57 @@ def test_days_without_years(source):
 
 def test_rerun_cuts_only_what_has_changed(source):
     table = three_years(source)
-    build(table, source / "out", size=32)
+    build(table, source / "out", size=32, keep_ids=True)
     before = {path.name: path.read_bytes() for path in (source / "out" / "crops").iterdir()}
-    assert build(table, source / "out", size=32).written == 0
+    assert build(table, source / "out", size=32, keep_ids=True).written == 0
     assert {path.name: path.read_bytes() for path in (source / "out" / "crops").iterdir()} == before
     nib.save(nib.load(source / "d.nii.gz"), source / "a.nii.gz")
-    assert build(table, source / "out", size=32).written == 1
-    assert build(table, source / "out", size=24).written == 7
+    assert build(table, source / "out", size=32, keep_ids=True).written == 1
+    assert build(table, source / "out", size=24, keep_ids=True).written == 7
 
 
-def test_all_broken_images_at_once_and_no_dataset(source):
+def test_broken_images_are_recorded_and_the_others_taken(source):
     table = three_years(source)
-    for name in "ad":
+    for name in "bg":
         (source / f"{name}.nii.gz").write_bytes(b"broken")
-    with pytest.raises(DataError) as caught:
+    summary = build(table, source / "out", size=32, keep_ids=True)
+    failures = pd.read_csv(source / "out" / "failures.csv")
+    assert failures["case"].tolist() == ["P1_1_T1", "P4_7_T0"]
+    assert failures["reason"].str.startswith("unreadable NIfTI").all() and summary.faults == {"unreadable NIfTI": 2}
+    datalist = json.loads((source / "out" / "datalist.json").read_text())
+    # Without the middle of three years there is no pair; the partner of a test case is left out.
+    assert not datalist["training"] and not datalist["test"] and summary.left_out == 2
+    assert [case["case_id"] for case in datalist["unpaired"]] == ["P1_1_T0", "P1_1_T2", "P2_1_T0", "P2_1_T2"]
+    assert len(list((source / "out" / "crops").iterdir())) == 4
+    for name in "bg":
+        nib.save(nib.load(source / "a.nii.gz"), source / f"{name}.nii.gz")
+    mended = build(table, source / "out", size=32, keep_ids=True)
+    assert mended.entries["training"] == 2 and mended.reused == 4 and not mended.faults
+    assert pd.read_csv(source / "out" / "failures.csv").empty
+
+
+def test_no_good_image_no_dataset(source):
+    for name in "abcdefgh":
+        (source / f"{name}.nii.gz").write_bytes(b"broken")
+    with pytest.raises(DataError, match="None of 7 images can be used") as caught:
+        build(three_years(source), source / "out", size=32)
+    assert "a.nii.gz" in str(caught.value) and not (source / "out").exists()
+
+
+def test_a_run_that_was_stopped_goes_on(source, monkeypatch):
+    cut, table = crops.cut, three_years(source)
+
+    def stopped(image, *arguments):
+        if image.name == "c.nii.gz":
+            raise KeyboardInterrupt
+        return cut(image, *arguments)
+
+    monkeypatch.setattr(crops, "cut", stopped)
+    with pytest.raises(KeyboardInterrupt):
         build(table, source / "out", size=32)
-    assert "2 images" in str(caught.value)
-    assert "a.nii.gz" in str(caught.value) and "d.nii.gz" in str(caught.value)
     assert not (source / "out").exists()
-    nib.save(nib.load(source / "b.nii.gz"), source / "a.nii.gz")
-    nib.save(nib.load(source / "b.nii.gz"), source / "d.nii.gz")
-    assert build(table, source / "out", size=32).reused == 5  # what was cut before is not lost
+    monkeypatch.setattr(crops, "cut", cut)
+    assert build(table, source / "out", size=32).reused == 2
 
 
 def test_other_folders_are_left_alone(source):
@@ -104,7 +136,7 @@ def test_other_folders_are_left_alone(source):
 def test_names_that_would_collide(source):
     table = [rows(patient_id="A_1", nodule_id="2"), rows(patient_id="A", nodule_id="1_2", image="b.nii.gz")]
     with pytest.raises(DataError, match="alike"):
-        build(write_table(source, table), source / "out")
+        build(write_table(source, table), source / "out", keep_ids=True)
 
 
 def test_drawn_splits_are_by_patient_stratified_and_repeatable(source):

@@ -162,7 +162,7 @@ def test_nodule_outside_a_nifti_and_broken_file(tmp_path):
     with pytest.raises(DataError, match="outside the scan"):
         crops.cut(path, (-5.0, 1.0, 1.0), SIZE)
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(DataError, match="cannot be read as NIfTI"):
+    with pytest.raises(DataError, match="unreadable NIfTI"):
         crops.cut(path, (1.0, 1.0, 1.0), SIZE)
     with pytest.raises(DataError, match="no x, y, z"):
         crops.cut(tmp_path, None, SIZE)

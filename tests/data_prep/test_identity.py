@@ -1,0 +1,124 @@
+"""No output tells whose it is: identifiers are planted wherever a site has them, and every output byte is searched."""
+
+import gzip
+import json
+import re
+import stat
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_prep import cli
+from data_prep.cohort import build
+from data_prep.errors import DataError
+from data_prep.identity import Names, open_key
+from tests.data_prep.helpers import rows, stack, write_series
+
+TAGS = {
+    "PatientName": "Planted^Name",
+    "PatientID": "PLANTED-MRN",
+    "PatientBirthDate": "19480229",
+    "PatientAddress": "Planted Street",
+    "OtherPatientIDs": "PLANTED-OTHER",
+    "StudyDate": "20110317",
+    "SeriesDate": "20110318",
+    "AcquisitionDateTime": "20110319101112",
+    "AccessionNumber": "PLANTED-ACC",
+    "InstitutionName": "Planted Hospital",
+    "ReferringPhysicianName": "Planted^Doctor",
+    "StudyInstanceUID": "1.2.777.1",
+    "FrameOfReferenceUID": "1.2.777.2",
+    "DeviceSerialNumber": "PLANTED-SERIAL",
+}
+PLANTED = [rb"(?i)planted", rb"1\.2\.777", rb"19480229", rb"2011[-/]?03", rb"(?i)smith", rb"MRN", rb"IM-secret"]
+
+
+def plant(number, item):
+    for tag, value in TAGS.items():
+        setattr(item, tag, value)
+    item.SeriesInstanceUID, item.SOPInstanceUID = "1.2.777.3", f"1.2.777.4.{number}"
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch, capsys):
+    """A site's folder of two patients, one series that is good and some that are not, through the command line."""
+    site, table = tmp_path / "site", []
+    hu = np.random.default_rng(0).integers(-1000, 300, (5, 40, 40))
+    for year in range(2):
+        for person in range(6):
+            image = f"PLANTED-MRN-{person}/2011-03-1{year}"
+            paths = write_series(site / image, hu + person, stack(5), edit=plant)
+            if person == 3:
+                paths[2].write_bytes(paths[2].read_bytes()[:300])  # pydicom's words name what it read
+            if person == 4:
+                paths[2].rename(site / image / "IM-secret.dcm").write_bytes(b"PLANTED")
+            table.append(
+                rows(
+                    patient_id=f"PLANTED-MRN-{person}",
+                    nodule_id="Smith-1",
+                    study_yr=year,
+                    image=image,
+                    **dict(zip("xyz", (-30.0, -20.0, 104.0 + 500 * (person == 5)), strict=True)),
+                    study_date="2011-03-17",
+                    series_uid="1.2.777.3",
+                    days_from_baseline=367 * year,
+                )
+            )
+    pd.DataFrame(table).to_csv(site / "cohort.csv", index=False)
+    arguments = ["data_prep", "cohort", str(site / "cohort.csv"), "--out", str(tmp_path / "dataset"), "--size", "16"]
+    monkeypatch.setattr("sys.argv", [*arguments, "--key", str(tmp_path / "safe" / "key.json")])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    shown = capsys.readouterr()
+    assert not stopped.value.code, shown
+    return tmp_path, shown.out + shown.err
+
+
+def test_no_output_byte_tells_whose_it_is(made):
+    folder, shown = made
+    outputs = {path: path.read_bytes() for path in (folder / "dataset").rglob("*") if path.is_file()}
+    assert len(outputs) >= 6 + 2 and (folder / "dataset" / "failures.csv") in outputs
+    unpacked = {path: gzip.decompress(content) for path, content in outputs.items() if path.suffix == ".gz"}
+    names = "\n".join(str(path.relative_to(folder)) for path in outputs).encode()
+    for content in (names, *outputs.values(), *unpacked.values(), shown.encode()):
+        for pattern in PLANTED:
+            assert not re.search(pattern, content), pattern
+    assert not list(folder.glob("dataset*key*"))
+
+
+def test_the_key_tells_whose_each_case_is(made):
+    folder, _ = made
+    key = folder / "safe" / "key.json"
+    cases = json.loads(key.read_text())["cases"]
+    assert {case["patient_id"] for case in cases.values()} == {f"PLANTED-MRN-{number}" for number in range(6)}
+    failures = pd.read_csv(folder / "dataset" / "failures.csv")
+    broken = {cases[name]["patient_id"][-1] for name in failures["case"]}
+    assert broken == {"3", "4", "5"} and len(failures) == 6
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+def test_names_stay_with_the_key_and_change_without(made, tmp_path):
+    folder, _ = made
+    table, key = folder / "site" / "cohort.csv", folder / "safe" / "key.json"
+    before = {path.name for path in (folder / "dataset" / "crops").iterdir()}
+    assert build(table, folder / "dataset", size=16, key=key).written == 0
+    build(table, tmp_path / "other", size=16)
+    after = {path.name for path in (tmp_path / "other" / "crops").iterdir()}
+    assert len(after) == len(before) == 6 and not after & before
+
+
+def test_names_follow_from_the_secret_alone():
+    first, second = Names("a"), Names("b")
+    assert first.patient("1") == Names("a").patient("1") != second.patient("1")
+    assert first.nodule("1", "2") != first.nodule("12", "") and re.fullmatch("[0-9a-f]{12}", first.patient("1"))
+    assert "xyz" not in repr(Names("xyz")) and Names("").patient("P1") == "P1"
+
+
+def test_keys_that_are_refused(tmp_path):
+    with pytest.raises(DataError, match="would lie in the dataset"):
+        open_key(tmp_path / "out" / "key.json", tmp_path / "out")
+    for content in ("{", "[]", "{}", '{"secret": ""}'):
+        (tmp_path / "key.json").write_text(content)
+        with pytest.raises(DataError, match="key.json"):
+            open_key(tmp_path / "key.json", tmp_path / "out")
