@@ -28,7 +28,7 @@ def latent_map(latents: Mapping[str, Array], diameters: Array, seed: int = 0) ->
     """Fig. 2: t-SNE of latents, coloured by diameter; one panel per encoder.
 
     Args:
-        latents: title of the panel to (N, D), N at least 5.
+        latents: title of the panel to (N, D), N at least 5 and D at least 2.
         diameters: (N,) in mm, NaN where unknown.
     """
     figure = Figure(figsize=(4.4 * len(latents) + 0.8, 4.0), layout="constrained")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor
 
 from scripts.evaluation.evaluator import evaluate
 from scripts.networks import LatentAutoencoder, NoduleClassifier
@@ -25,6 +24,8 @@ class Evaluation:
         output_dir: of metrics.json, predictions.csv, figures and report.html.
         classifier: judges malignancy.
         autoencoder: for the reconstruction row and the latent map.
+        unaligned: another autoencoder, whose latent space is compared with the first one's.
+        training_baselines: crops (M, 1, H, W) of the datalist's training cases, for the read-out of the diameter.
         name: of the generated row.
         batch_size, device, settings: see :func:`evaluate`.
     """
@@ -37,6 +38,8 @@ class Evaluation:
         output_dir: str | Path,
         classifier: NoduleClassifier,
         autoencoder: LatentAutoencoder,
+        unaligned: LatentAutoencoder | None = None,
+        training_baselines: np.ndarray | None = None,
         name: str = "NAMD",
         batch_size: int = 64,
         device: torch.device | str = "cpu",
@@ -48,6 +51,10 @@ class Evaluation:
         self.name = name
         self.classifier = classifier.eval()
         self.autoencoder = autoencoder.eval()
+        self.encoders = {"this model": self.autoencoder.encode_stage_2_inputs}
+        if unaligned is not None:
+            self.encoders["not aligned"] = unaligned.eval().encode_stage_2_inputs
+        self.training = None if training_baselines is None else (training_baselines, datalist["training"])
         self.settings: dict[str, Any] = {
             "output_dir": output_dir,
             "batch_size": batch_size,
@@ -76,18 +83,17 @@ class Evaluation:
             generated={self.name: read_predictions(self.predictions_dir, [case["case_id"] for case in self.cases])},
             classifier=lambda crops: torch.sigmoid(self.classifier(crops)).flatten(),
             reconstructed_follow_up=self._reconstruct(real["follow_up"]),
-            encoders={"aligned latents": self._encode},
+            encoders=self.encoders,
+            training=self.training,
             dataset=self.datalist.get("name", "unnamed"),
             simulated=self.datalist.get("simulated", ""),
             **self.settings,
         )
 
-    def _encode(self, crops: Tensor) -> Tensor:
-        return self.autoencoder.encode_stage_2_inputs(crops)
-
     @torch.no_grad()
     def _reconstruct(self, crops: np.ndarray) -> np.ndarray:
         device, size = self.settings["device"], self.settings["batch_size"]
         parts = (part.to(device) for part in torch.from_numpy(crops).split(size))
-        decoded = [self.autoencoder.decode_stage_2_outputs(self._encode(part)).clamp(-1, 1).cpu() for part in parts]
+        encode, decode = self.autoencoder.encode_stage_2_inputs, self.autoencoder.decode_stage_2_outputs
+        decoded = [decode(encode(part)).clamp(-1, 1).cpu() for part in parts]
         return torch.cat(decoded).numpy()

@@ -40,6 +40,9 @@ GROWTH = {
 }
 """Title and decimals of each column of the growth tables."""
 
+LATENTS = {"distance_correlation": ("Distances' correlation ↑", 3), "diameter_r2": ("R² of log diameter ↑", 3)}
+"""Title and decimals of each column of the table of latent spaces."""
+
 STEERING = {
     "image_change_hu": ("Image (HU)", 1),
     "score_change": ("Probability", 3),
@@ -64,8 +67,8 @@ CAPTIONS = {
     "clearly right, the most unsure and the most clearly wrong one: mean absolute error and pixel variance (right).",
     "running_variance": "Variance of the predicted probability over the first k runs, a line per case (50 at most): "
     "there are enough runs where the lines are level.",
-    "latent_map": "t-SNE of the autoencoder's latents of the baselines, coloured by long diameter; open circles: "
-    "unknown.",
+    "latent_map": "t-SNE of the baselines' latents averaged over space, as the alignment loss sees them, coloured by "
+    "long diameter; open circles: unknown. The table has numbers to go by: t-SNE keeps neighbours, not distances.",
     "steering": "Change of the image and of the probability under other records, with 95% intervals over patients; "
     "below, the case that larger diameters change most, from one noise under every record.",
     "growth": "Measured change of the mean diameter, generated against real: median over runs, lines hold the middle "
@@ -116,6 +119,7 @@ def render(result: Mapping[str, Any], pictures: Mapping[str, bytes], steering: M
         calibration_columns=CALIBRATION,
         notes=notes,
         gap=gap_sentence(result),
+        latent_columns=LATENTS,
         steering=steering,
         steering_columns=STEERING,
         verdict=steering_sentence(steering) if steering else None,
