@@ -19,6 +19,7 @@ from torch import Tensor
 from scripts.data import to_hu
 from scripts.evaluation import figures, latents, metrics
 from scripts.evaluation.calibration import calibration
+from scripts.evaluation.cases import CaseStudy, case_studies
 from scripts.evaluation.comparison import auroc_difference
 from scripts.evaluation.features import FeatureExtractor
 from scripts.evaluation.growth import DIAMETER_CHANGE, Growth, Sizes, measure
@@ -176,7 +177,8 @@ def evaluate(
     }
     maps = {title: latents.averaged(unseen.latents) for title, (unseen, _) in encoded.items()}
     drawn = [*_draw(methods, known, maps, main), *_draw_growth(growth, known, main)]
-    write(Path(output_dir), result, _table(methods, known, sizes), drawn)
+    studies = [] if main is None else _studies(cases, methods, sizes, main)
+    write(Path(output_dir), result, _table(methods, known, sizes), drawn, studies)
     return result
 
 
@@ -187,6 +189,19 @@ def _measure(images: Mapping[str, Array], spacing: Mapping[str, Array]) -> dict[
         name: measure(samples, spacing["follow_up" if name in on_follow_up else "baseline"])
         for name, samples in images.items()
     }
+
+
+def _studies(
+    cases: Sequence[Mapping[str, Any]], methods: Mapping[str, Method], sizes: Mapping[str, Sizes], main: str
+) -> list[CaseStudy]:
+    """Each case with what the first method made of it."""
+    first, last = (methods[name] for name in REAL)
+    generated = methods[main]
+    assert first.images is not None and last.images is not None and generated.images is not None
+    images = (first.images[0], generated.images, last.images[0])
+    scores = (first.probabilities[0], generated.probabilities, last.probabilities[0])
+    long_mm = (sizes[REAL[0]].long[0], sizes[main].long, sizes[REAL[1]].long[0]) if sizes else None
+    return case_studies(cases, images, scores, long_mm)
 
 
 def _encode(

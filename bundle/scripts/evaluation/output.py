@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from scripts.evaluation.cases import CaseStudy
 from scripts.evaluation.report import png, render
 
 
-def write(folder: Path, result: dict[str, Any], table: str, drawn: Iterable[tuple[str, Figure]]) -> None:
+def write(
+    folder: Path,
+    result: dict[str, Any],
+    table: str,
+    drawn: Iterable[tuple[str, Figure]],
+    studies: Sequence[CaseStudy] = (),
+) -> None:
     """Writes everything, the report last, with the study of steering where it was made."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     pictures = {name: png(figure) for name, figure in drawn}
@@ -24,7 +31,7 @@ def write(folder: Path, result: dict[str, Any], table: str, drawn: Iterable[tupl
     steering, figure = folder / "steering.json", folder / "figures" / "steering.png"
     known = json.loads(steering.read_text()) if steering.is_file() and figure.is_file() else None
     pictures |= {"steering": figure.read_bytes()} if known else {}
-    replace_file(folder / "report.html", render(result, pictures, known).encode())
+    replace_file(folder / "report.html", render(result, pictures, known, studies).encode())
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from scripts.evaluation.cases import CaseStudy, browser
 from scripts.evaluation.growth import MEDIAN
 
 ENSEMBLE = "_mean_probability"
@@ -92,13 +94,19 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
-def render(result: Mapping[str, Any], pictures: Mapping[str, bytes], steering: Mapping[str, Any] | None = None) -> str:
+def render(
+    result: Mapping[str, Any],
+    pictures: Mapping[str, bytes],
+    steering: Mapping[str, Any] | None = None,
+    studies: Sequence[CaseStudy] = (),
+) -> str:
     """The report as HTML.
 
     Args:
         result: what metrics.json holds, as `evaluate` returns it.
         pictures: name of a figure (a key of `CAPTIONS`) to its PNG.
         steering: what steering.json holds, where that study was made.
+        studies: what the case browser shows; none without it.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -106,7 +114,7 @@ def render(result: Mapping[str, Any], pictures: Mapping[str, bytes], steering: M
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters |= {"number": number, "p_value": p_value, "embed": embed}
+    environment.filters |= {"number": number, "p_value": p_value, "embed": embed, "json": in_script}
     rows = {title_of(name): scores for name, scores in result["methods"].items()}
     return environment.get_template("report.html.j2").render(
         result=result,
@@ -123,6 +131,8 @@ def render(result: Mapping[str, Any], pictures: Mapping[str, bytes], steering: M
         steering=steering,
         steering_columns=STEERING,
         verdict=steering_sentence(steering) if steering else None,
+        browser=browser(studies),
+        outcomes=sorted({study.outcome for study in studies}),
         pictures=pictures,
         captions=CAPTIONS,
     )
@@ -150,6 +160,11 @@ def differences(result: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any
 def embed(content: bytes) -> Markup:
     """A PNG file as the address of an image."""
     return Markup("data:image/png;base64,") + base64.b64encode(content).decode()
+
+
+def in_script(value: Any) -> Markup:
+    """JSON that can stand in a script element, which no text in it can end."""
+    return Markup(json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def notes(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, tuple[str, int]]) -> list[str]:
