@@ -17,6 +17,7 @@ from PIL import Image
 
 from scripts.data import HU_WINDOW, MARK
 from scripts.ehr import report
+from scripts.errors import UserError
 from scripts.evaluation.metrics import Array
 
 SAMPLES = 4
@@ -48,6 +49,7 @@ class CaseStudy:
         scores: the classifier's probabilities of the samples (R,).
         real_scores: of baseline and follow-up.
         long_mm: measured long diameters of the baseline, the samples (R,) and the follow-up, where they were measured.
+        pixel_mm: width of a pixel of the baseline (and what is generated from it) and of the follow-up, where known.
     """
 
     case_id: str
@@ -59,6 +61,7 @@ class CaseStudy:
     scores: Array
     real_scores: tuple[float, float]
     long_mm: tuple[float, Array, float] | None = None
+    pixel_mm: tuple[float, float] | None = None
 
     def tiles(self) -> list[Tile]:
         """Baseline, mean, spread and follow-up first, then some of the samples; a single run has no mean."""
@@ -75,7 +78,8 @@ def case_studies(
     entries: Sequence[Mapping[str, Any]],
     images: tuple[Array, Array, Array],
     scores: tuple[Array, Array, Array],
-    long_mm: tuple[Array, Array, Array] | None,
+    long_mm: tuple[Array, Array, Array] | None = None,
+    spacing: tuple[Array, Array] | None = None,
 ) -> list[CaseStudy]:
     """Studies of all cases.
 
@@ -84,6 +88,7 @@ def case_studies(
         images: baselines (N, 1, H, W), generated (R, N, 1, H, W), follow-ups (N, 1, H, W).
         scores: probabilities (N,), (R, N), (N,) of these.
         long_mm: likewise, measured long diameters.
+        spacing: of baselines and follow-ups (N, 2), mm between pixels.
     """
     return [
         CaseStudy(
@@ -96,9 +101,24 @@ def case_studies(
             scores=scores[1][:, index],
             real_scores=(float(scores[0][index]), float(scores[2][index])),
             long_mm=long_mm and (float(long_mm[0][index]), long_mm[1][:, index], float(long_mm[2][index])),
+            pixel_mm=spacing and (float(spacing[0][index, 0]), float(spacing[1][index, 0])),
         )
         for index, entry in enumerate(entries)
     ]
+
+
+def chosen(case_ids: Sequence[str], wanted: Sequence[str] | str) -> list[str]:
+    """The ids of `wanted`, all for "all".
+
+    Raises:
+        UserError: naming those that are none.
+    """
+    if wanted == "all":
+        return list(case_ids)
+    asked = [wanted] if isinstance(wanted, str) else list(wanted)
+    if unknown := [name for name in asked if name not in case_ids]:
+        raise UserError(f"case_pages: no such case: {', '.join(unknown)}; the first of this section is {case_ids[0]}.")
+    return asked
 
 
 def spread_limit(studies: Sequence[CaseStudy]) -> float:
@@ -142,6 +162,7 @@ def browser(studies: Sequence[CaseStudy]) -> dict[str, Any] | None:
                 "scores": [round(float(score), 4) for score in study.scores],
                 "real": [round(score, 4) for score in study.real_scores],
                 "long_mm": diameters(study),
+                "pixel_mm": study.pixel_mm,
                 "sprite": base64.b64encode(sprite(study, limit)).decode(),
             }
             for study in studies

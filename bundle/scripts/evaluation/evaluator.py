@@ -19,10 +19,11 @@ from torch import Tensor
 from scripts.data import to_hu
 from scripts.evaluation import figures, latents, metrics
 from scripts.evaluation.calibration import calibration
-from scripts.evaluation.cases import CaseStudy, case_studies
+from scripts.evaluation.cases import CaseStudy, case_studies, chosen
 from scripts.evaluation.comparison import auroc_difference
 from scripts.evaluation.features import FeatureExtractor
 from scripts.evaluation.growth import DIAMETER_CHANGE, Growth, Sizes, measure
+from scripts.evaluation.history import Stage
 from scripts.evaluation.latents import Nodules, latent_scores
 from scripts.evaluation.metrics import Array
 from scripts.evaluation.output import write
@@ -107,6 +108,9 @@ def evaluate(
     reconstructed_follow_up: Array | None = None,
     encoders: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     training: tuple[Array, Sequence[Mapping[str, Any]]] | None = None,
+    cohort: Mapping[str, Any] | None = None,
+    stages: Sequence[Stage] = (),
+    case_pages: Sequence[str] | str = (),
     perceptual: PerceptualDistance | None = None,
     features: FeatureExtractor | None = None,
     spacing: Mapping[str, Array] | None = None,
@@ -129,6 +133,8 @@ def evaluate(
         reconstructed_follow_up: (N, 1, H, W), what the autoencoder alone loses.
         encoders: title to encoder, (n, 1, H, W) to latents (n, C, h, w), whose maps of the baselines are compared.
         training: baselines (M, 1, H, W) of the training cases and their entries, for the read-out of the diameter.
+        cohort, stages: for the report, of `cohort.describe` and `history.read_stages`.
+        case_pages: ids of the cases that get a page to print, or "all".
         perceptual, features: the distance, and the features of FID and KID; AlexNet's, and what is on disk, by default.
         spacing: of `baseline` (and of what is generated from it) and `follow_up`, mm between pixels (N, 2); without it
             growth is not measured.
@@ -150,6 +156,8 @@ def evaluate(
     images |= {name: np.asarray(samples) for name, samples in generated.items()}
     _check(images, predicted, follow_up.shape, len(known.ids))
 
+    pages = chosen(known.ids, case_pages)
+
     bootstrap = {"resamples": resamples, "stratified": stratified, "seed": seed}
     judge = Judge(follow_up, known, perceptual, features, bootstrap, batch_size, device)
     methods = {name: Method(judge.classify(classifier, samples, name), samples) for name, samples in images.items()}
@@ -157,12 +165,15 @@ def evaluate(
     methods |= ensembles({name: methods[name] for name in (*generated, *predicted)})
     sizes = _measure(images, spacing) if spacing is not None else {}
     growth = Growth(sizes, cases, _field(follow_up, spacing), judge.weights) if spacing is not None else None
+    studies = [] if main is None else _studies(cases, methods, sizes, spacing, main)
     encoded = {title: _encode(judge, each, baseline, cases, training) for title, each in (encoders or {}).items()}
     result = {
         "dataset": dataset,
         "simulated": bool(simulated),
         "simulation": simulated if isinstance(simulated, str) else None,
         **known.counts(),
+        "cohort": cohort,
+        "stages": {stage.name: stage.facts for stage in stages},
         "n_runs": max((len(samples) for samples in generated.values()), default=0),
         "feature_extractors": {"lpips": judge.perceptual.name, "fid": judge.features.name, "kid": judge.features.name},
         "bootstrap": {"unit": "patient", **bootstrap},
@@ -176,9 +187,8 @@ def evaluate(
         "versions": versions(),
     }
     maps = {title: latents.averaged(unseen.latents) for title, (unseen, _) in encoded.items()}
-    drawn = [*_draw(methods, known, maps, main), *_draw_growth(growth, known, main)]
-    studies = [] if main is None else _studies(cases, methods, sizes, main)
-    write(Path(output_dir), result, _table(methods, known, sizes), drawn, studies)
+    drawn = [*_draw(methods, known, maps, main), *_draw_growth(growth, known, main), *_draw_training(stages)]
+    write(Path(output_dir), result, _table(methods, known, sizes), drawn, studies, pages)
     return result
 
 
@@ -192,7 +202,11 @@ def _measure(images: Mapping[str, Array], spacing: Mapping[str, Array]) -> dict[
 
 
 def _studies(
-    cases: Sequence[Mapping[str, Any]], methods: Mapping[str, Method], sizes: Mapping[str, Sizes], main: str
+    cases: Sequence[Mapping[str, Any]],
+    methods: Mapping[str, Method],
+    sizes: Mapping[str, Sizes],
+    spacing: Mapping[str, Array] | None,
+    main: str,
 ) -> list[CaseStudy]:
     """Each case with what the first method made of it."""
     first, last = (methods[name] for name in REAL)
@@ -201,7 +215,8 @@ def _studies(
     images = (first.images[0], generated.images, last.images[0])
     scores = (first.probabilities[0], generated.probabilities, last.probabilities[0])
     long_mm = (sizes[REAL[0]].long[0], sizes[main].long, sizes[REAL[1]].long[0]) if sizes else None
-    return case_studies(cases, images, scores, long_mm)
+    pixels = None if spacing is None else (spacing["baseline"], spacing["follow_up"])
+    return case_studies(cases, images, scores, long_mm, pixels)
 
 
 def _encode(
@@ -397,6 +412,12 @@ def _draw(
             yield "running_variance", figures.running_variance(probabilities)
     if maps and len(cases.ids) >= 5:
         yield "latent_map", figures.latent_map(maps, cases.diameters)
+
+
+def _draw_training(stages: Sequence[Stage]) -> Iterator[tuple[str, Figure]]:
+    """The training curves, where a stage left any."""
+    if any(stage.training or stage.validation for stage in stages):
+        yield "training", figures.training(stages)
 
 
 def _draw_growth(growth: Growth | None, cases: Cases, main: str | None) -> Iterator[tuple[str, Figure]]:

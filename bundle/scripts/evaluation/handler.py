@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from scripts.evaluation.cohort import describe
 from scripts.evaluation.evaluator import evaluate
+from scripts.evaluation.history import Stage
 from scripts.networks import LatentAutoencoder, NoduleClassifier
 from scripts.predictions import read_predictions
 
@@ -26,6 +28,7 @@ class Evaluation:
         autoencoder: for the reconstruction row and the latent map.
         unaligned: another autoencoder, whose latent space is compared with the first one's.
         training_baselines: crops (M, 1, H, W) of the datalist's training cases, for the read-out of the diameter.
+        stages: of :func:`scripts.evaluation.history.read_stages`, for the report.
         name: of the generated row.
         batch_size, device, settings: see :func:`evaluate`.
     """
@@ -40,6 +43,7 @@ class Evaluation:
         autoencoder: LatentAutoencoder,
         unaligned: LatentAutoencoder | None = None,
         training_baselines: np.ndarray | None = None,
+        stages: Sequence[Stage] = (),
         name: str = "NAMD",
         batch_size: int = 64,
         device: torch.device | str = "cpu",
@@ -47,6 +51,8 @@ class Evaluation:
     ) -> None:
         self.datalist = datalist
         self.cases = datalist[section]
+        self.cohort = describe(datalist, section)
+        self.stages = stages
         self.predictions_dir = predictions_dir
         self.name = name
         self.classifier = classifier.eval()
@@ -85,6 +91,8 @@ class Evaluation:
             reconstructed_follow_up=self._reconstruct(real["follow_up"]),
             encoders=self.encoders,
             training=self.training,
+            cohort=self.cohort,
+            stages=self.stages,
             dataset=self.datalist.get("name", "unnamed"),
             simulated=self.datalist.get("simulated", ""),
             **self.settings,

@@ -10,7 +10,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from scripts.evaluation.cases import CaseStudy
+from scripts.evaluation.cases import CaseStudy, spread_limit
+from scripts.evaluation.page import pdf
 from scripts.evaluation.report import png, render
 
 
@@ -20,12 +21,17 @@ def write(
     table: str,
     drawn: Iterable[tuple[str, Figure]],
     studies: Sequence[CaseStudy] = (),
+    pages: Sequence[str] = (),
 ) -> None:
     """Writes everything, the report last, with the study of steering where it was made."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     pictures = {name: png(figure) for name, figure in drawn}
     for name, content in pictures.items():
         replace_file(folder / "figures" / f"{name}.png", content)
+    limit = spread_limit(studies)
+    for study in (study for study in studies if study.case_id in pages):
+        (folder / "cases").mkdir(exist_ok=True)
+        replace_file(folder / "cases" / f"{study.case_id}.pdf", pdf(study, result, limit))
     replace_file(folder / "predictions.csv", table.encode())
     replace_file(folder / "metrics.json", json.dumps(result, indent=2, allow_nan=False).encode())
     steering, figure = folder / "steering.json", folder / "figures" / "steering.png"

@@ -71,6 +71,8 @@ CAPTIONS = {
     "there are enough runs where the lines are level.",
     "latent_map": "t-SNE of the baselines' latents averaged over space, as the alignment loss sees them, coloured by "
     "long diameter; open circles: unknown. The table has numbers to go by: t-SNE keeps neighbours, not distances.",
+    "training": "Loss of each stage; the axes differ, and so do the losses. Dotted: the epoch whose weights are judged "
+    "here.",
     "steering": "Change of the image and of the probability under other records, with 95% intervals over patients; "
     "below, the case that larger diameters change most, from one noise under every record.",
     "growth": "Measured change of the mean diameter, generated against real: median over runs, lines hold the middle "
@@ -127,6 +129,7 @@ def render(
         calibration_columns=CALIBRATION,
         notes=notes,
         gap=gap_sentence(result),
+        facts_sentence=facts_sentence,
         latent_columns=LATENTS,
         steering=steering,
         steering_columns=STEERING,
@@ -186,6 +189,16 @@ def gap_sentence(result: Mapping[str, Any]) -> str | None:
         return None
     parts = " and ".join(f"{share:.0%} of the {title} gap" for title, share in shares.items())
     return f"{title_of(generated[0])} closes {parts} between the data set's baselines and follow-ups."
+
+
+def facts_sentence(facts: Mapping[str, Any]) -> str:
+    """What else a stage left word of, beside its command: settings, best epoch, versions."""
+    said = {key: value for key, value in facts.items() if key not in ("command", "versions", "case_sha256", "best")}
+    if said.pop("same_weights", None) is False:
+        said["note"] = "what the run logged is not of the weights that are judged"
+    best = {f"best {key}": value for key, value in facts.get("best", {}).items()}
+    parts = [f"{key.replace('_', ' ')} {value}" for key, value in {**said, **best, **facts.get("versions", {})}.items()]
+    return "; ".join(parts) + "."
 
 
 def steering_sentence(steering: Mapping[str, Any]) -> str:

@@ -18,17 +18,25 @@
     return canvas;
   });
 
-  function draw(sprite, name) {
+  function write(context, text, x, y) {
+    for (const method of ["strokeText", "fillText"]) context[method](text, x, y);
+  }
+
+  function draw(sprite, item) {
     canvases.forEach((canvas, index) => {
       const [title, synthetic] = data.tiles[index];
       const context = canvas.getContext("2d");
       context.imageSmoothingEnabled = false;
       context.drawImage(sprite, index * width, 0, width, height, 0, 0, canvas.width, canvas.height);
-      canvas.setAttribute("aria-label", `${name}: ${title}${synthetic ? ", synthetic" : ""}`);
-      if (!synthetic) return;
+      canvas.setAttribute("aria-label", `${item.id}: ${title}${synthetic ? ", synthetic" : ""}`);
       Object.assign(context, { font: `bold ${canvas.width / 14}px sans-serif`, textAlign: "center" });
       Object.assign(context, { lineWidth: 4, strokeStyle: "black", fillStyle: "white", lineJoin: "round" });
-      for (const method of ["strokeText", "fillText"]) context[method]("SYNTHETIC", canvas.width / 2, canvas.height - 8);
+      if (synthetic) write(context, "SYNTHETIC", canvas.width / 2, canvas.height - 8);
+      if (!item.pixel_mm) return;
+      const bar = 10 * SCALE / item.pixel_mm[title.startsWith("follow-up") ? 1 : 0];
+      context.strokeRect(8, 8, bar, 3);
+      context.fillRect(8, 8, bar, 3);
+      write(context, "10 mm", 8 + bar / 2, 30);
     });
   }
 
@@ -51,7 +59,7 @@
     // runs lie at three heights, so that equal ones can be told apart
     item.scores.forEach((value, run) => parts.push(
       element("circle", { cx: x(value), cy: 38 - 9 * (run % 3), r: 4.5, class: "dot" })));
-    parts.push(element("path", { d: `M${x(mean)} 50l-7 -11h14z`, class: "peak" }));
+    parts.push(element("path", { d: `M${x(mean)} 39l-7 11h14z`, class: "peak" }));
     at("scores").replaceChildren(...parts);
     at("scores").setAttribute("aria-label", `Probabilities of ${item.scores.length} runs, mean ${mean.toFixed(3)}`);
   }
@@ -72,7 +80,7 @@
     at("measured").hidden = !item.long_mm;
     at("diameters").textContent = item.long_mm || "";
     const sprite = new Image();
-    sprite.onload = () => { if (at("case").value === item.id) draw(sprite, item.id); };
+    sprite.onload = () => { if (at("case").value === item.id) draw(sprite, item); };
     sprite.src = `data:image/webp;base64,${item.sprite}`;
     history.replaceState(null, "", `#case=${encodeURIComponent(item.id)}`);
   }
