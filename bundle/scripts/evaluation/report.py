@@ -192,12 +192,14 @@ def gap_sentence(result: Mapping[str, Any]) -> str | None:
 
 
 def facts_sentence(facts: Mapping[str, Any]) -> str:
-    """What else a stage left word of, beside its command: settings, best epoch, versions."""
-    said = {key: value for key, value in facts.items() if key not in ("command", "versions", "case_sha256", "best")}
-    if said.pop("same_weights", None) is False:
-        said["note"] = "what the run logged is not of the weights that are judged"
-    best = {f"best {key}": value for key, value in facts.get("best", {}).items()}
-    parts = [f"{key.replace('_', ' ')} {value}" for key, value in {**said, **best, **facts.get("versions", {})}.items()]
+    """What else a stage left word of, beside its command: settings, the epoch that was kept, versions."""
+    aside = ("command", "versions", "case_sha256", "best", "same_weights")
+    parts = [f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if key not in aside]
+    if best := facts.get("best"):
+        parts.append("kept: " + ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in best.items()))
+    if facts.get("same_weights") is False:
+        parts.append("what this run logged is not of these weights")
+    parts += [f"{package} {version}" for package, version in facts.get("versions", {}).items()]
     return "; ".join(parts) + "."
 
 

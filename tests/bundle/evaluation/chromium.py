@@ -85,11 +85,11 @@ class Chromium:
         self("Emulation.setDeviceMetricsOverride", **metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self("Emulation.setEmulatedMedia", features=[scheme])
-        self("Page.navigate", url="about:blank")  # an address that differs after the # alone would not load again
-        self.loaded = False
-        self("Page.navigate", url=address)
-        while not self.loaded:
-            self._receive()
+        for each in ("about:blank", address):  # what differs after the # alone would not be loaded again
+            self.loaded = False
+            self("Page.navigate", url=each)
+            while not self.loaded:
+                self._receive()
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, waited for where it is a promise."""
