@@ -2,7 +2,7 @@
 
 For each file, on the validation split: the error of the reconstruction, how well ridge and logistic regression on the
 training latents read diameter and outcome, and Spearman's correlation of the distances between averaged latents (what
-Eq. 2 compares) with the differences of log diameter.
+Eq. 2 compares) with those between attributes, as evaluate.yaml reports them (scripts/evaluation/latents.py).
 
     python benchmarks/latent_space.py DATASET A.safetensors B.safetensors ...
 """
@@ -15,41 +15,36 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from monai.data import DataLoader, Dataset
 from rich.console import Console
 from rich.table import Table
-from scipy.spatial.distance import pdist
-from scipy.stats import spearmanr
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import r2_score, roc_auc_score
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 from scripts.checkpoints import load_network
-from scripts.data import load_datalist, pairs, preprocessing, to_hu
-
-
-def read_split(dataset: Path, section: str, image_size: int) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-    """Baseline crops (N, 1, H, W), log diameters in mm (N,) and outcomes (N,) of a split."""
-    items = Dataset(pairs(dataset, section), preprocessing(["baseline"], image_size))
-    crops = torch.cat([batch["baseline"].as_tensor() for batch in DataLoader(items, batch_size=64)])
-    cases = load_datalist(dataset)[section]
-    diameters = np.log([case["ehr"]["sct_long_dia"] for case in cases])
-    return crops, diameters, np.array([case["malignant"] for case in cases])
+from scripts.data import baselines, load_datalist, to_hu
+from scripts.evaluation.latents import Nodules, latent_scores
 
 
 @torch.no_grad()
 def measure(weights: Path, dataset: Path, image_size: int) -> list[str]:
     """One row of the table."""
     autoencoder: Any = load_network(weights, "LatentAutoencoder")
-    training, validation = (read_split(dataset, section, image_size) for section in ("training", "validation"))
-    latents = [autoencoder.encode_stage_2_inputs(crops) for crops, _, _ in (training, validation)]
+    sections = ("training", "validation")
+    cases = [load_datalist(dataset)[section] for section in sections]
+    crops = [torch.from_numpy(baselines(dataset, section, image_size)) for section in sections]
+    latents = [autoencoder.encode_stage_2_inputs(each) for each in crops]
+    error = (to_hu(autoencoder.decode_stage_2_outputs(latents[1])) - to_hu(crops[1])).abs().mean()
+    outcomes = [np.array([case["malignant"] for case in each]) for each in cases]
     flat = [latent.flatten(1).numpy() for latent in latents]
-    error = (to_hu(autoencoder.decode_stage_2_outputs(latents[1])) - to_hu(validation[0])).abs().mean()
-    diameter = RidgeCV(np.logspace(0, 4, 9)).fit(flat[0], training[1]).predict(flat[1])
-    outcome = LogisticRegression(C=0.001, max_iter=1000).fit(flat[0], training[2]).predict_proba(flat[1])[:, 1]
-    averaged = latents[1].mean(dim=(2, 3)).numpy()
-    alignment = spearmanr(pdist(averaged), pdist(validation[1][:, None])).statistic
-    scores = (r2_score(validation[1], diameter), roc_auc_score(validation[2], outcome), alignment)
-    return [str(weights), f"{error:.1f}", *(f"{score:.3f}" for score in scores)]
+    outcome = LogisticRegression(C=0.001, max_iter=1000).fit(flat[0], outcomes[0]).predict_proba(flat[1])[:, 1]
+    training, unseen = (Nodules.of(latent.numpy(), each) for latent, each in zip(latents, cases, strict=True))
+    scores = latent_scores(unseen, training, None)
+    values = (
+        scores["diameter_r2"]["mean"],
+        roc_auc_score(outcomes[1], outcome),
+        scores["distance_correlation"]["mean"],
+    )
+    return [str(weights), f"{error:.1f}", *(f"{value:.3f}" for value in values)]
 
 
 def main(dataset: Path, weights: list[Path], image_size: Annotated[int, typer.Option()] = 64) -> None:

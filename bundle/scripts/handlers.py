@@ -25,6 +25,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from scripts.errors import UserError
+from scripts.provenance import Provenance
 
 logger = logging.getLogger(__name__)
 
@@ -286,7 +287,7 @@ def train_handlers(
     if ema is not None:
         handlers.append(ema)
     if idist.get_rank() == 0:
-        handlers += [Progress(lambda output: {"loss": _loss(output)})]
+        handlers += [Provenance(folder, seed=seed), Progress(lambda output: {"loss": _loss(output)})]
         handlers.append(StatsHandler(iteration_log=False, output_transform=_loss, tag_name="train_loss"))
         handlers.append(TensorBoardStatsHandler(log_dir=str(folder), output_transform=_loss, tag_name="train_loss"))
         if hasattr(loss, "terms"):

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import os
-import shlex
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from itertools import repeat
 from pathlib import Path
-from platform import python_version
 from typing import Any
 
 import numpy as np
@@ -23,16 +17,20 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from scripts.data import to_hu
-from scripts.evaluation import figures, metrics
+from scripts.evaluation import figures, latents, metrics
 from scripts.evaluation.calibration import calibration
+from scripts.evaluation.cases import CaseStudy, case_studies, chosen
 from scripts.evaluation.comparison import auroc_difference
 from scripts.evaluation.features import FeatureExtractor
 from scripts.evaluation.growth import DIAMETER_CHANGE, Growth, Sizes, measure
+from scripts.evaluation.history import Stage
+from scripts.evaluation.latents import Nodules, latent_scores
 from scripts.evaluation.metrics import Array
-from scripts.evaluation.report import ENSEMBLE, TITLES, png, render, title_of
+from scripts.evaluation.output import write
+from scripts.evaluation.report import ENSEMBLE, TITLES, title_of
 from scripts.perceptual import PerceptualDistance
+from scripts.provenance import command_line, versions
 
-PACKAGES = ("monai", "torch", "numpy", "scikit-learn", "lpips", "stlpips-pytorch")
 GAPS = ("auroc", "auprc")
 REAL = ("real_baseline", "real_follow_up")
 DEFINITIONS = {
@@ -51,6 +49,7 @@ DEFINITIONS = {
     "ece": "expected calibration error, ten bins of equal width",
     "slope": "of the outcome's logistic regression on the log odds; 1 is right, below 1 too extreme",
     "intercept": "calibration in the large, the slope held at 1; 0 is right, below 0 too high on the whole",
+    **latents.DEFINITIONS,
 }
 """What the keys of metrics.json mean; metrics.json and the report carry it along."""
 
@@ -108,6 +107,10 @@ def evaluate(
     predicted: Mapping[str, Array] | None = None,
     reconstructed_follow_up: Array | None = None,
     encoders: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    training: tuple[Array, Sequence[Mapping[str, Any]]] | None = None,
+    cohort: Mapping[str, Any] | None = None,
+    stages: Sequence[Stage] = (),
+    case_pages: Sequence[str] | str = (),
     perceptual: PerceptualDistance | None = None,
     features: FeatureExtractor | None = None,
     spacing: Mapping[str, Array] | None = None,
@@ -128,7 +131,10 @@ def evaluate(
         dataset, simulated: what the report opens with; a text says what is simulated in the data set.
         predicted: name of a method that makes no image to its probabilities (R, N).
         reconstructed_follow_up: (N, 1, H, W), what the autoencoder alone loses.
-        encoders: title to encoder, (n, 1, H, W) to latents (n, ...), for the latent map of the baselines.
+        encoders: title to encoder, (n, 1, H, W) to latents (n, C, h, w), whose maps of the baselines are compared.
+        training: baselines (M, 1, H, W) of the training cases and their entries, for the read-out of the diameter.
+        cohort, stages: for the report, of `cohort.describe` and `history.read_stages`.
+        case_pages: ids of the cases that get a page to print, or "all".
         perceptual, features: the distance, and the features of FID and KID; AlexNet's, and what is on disk, by default.
         spacing: of `baseline` (and of what is generated from it) and `follow_up`, mm between pixels (N, 2); without it
             growth is not measured.
@@ -150,6 +156,8 @@ def evaluate(
     images |= {name: np.asarray(samples) for name, samples in generated.items()}
     _check(images, predicted, follow_up.shape, len(known.ids))
 
+    pages = chosen(known.ids, case_pages)
+
     bootstrap = {"resamples": resamples, "stratified": stratified, "seed": seed}
     judge = Judge(follow_up, known, perceptual, features, bootstrap, batch_size, device)
     methods = {name: Method(judge.classify(classifier, samples, name), samples) for name, samples in images.items()}
@@ -157,25 +165,30 @@ def evaluate(
     methods |= ensembles({name: methods[name] for name in (*generated, *predicted)})
     sizes = _measure(images, spacing) if spacing is not None else {}
     growth = Growth(sizes, cases, _field(follow_up, spacing), judge.weights) if spacing is not None else None
+    studies = [] if main is None else _studies(cases, methods, sizes, spacing, main)
+    encoded = {title: _encode(judge, each, baseline, cases, training) for title, each in (encoders or {}).items()}
     result = {
         "dataset": dataset,
         "simulated": bool(simulated),
         "simulation": simulated if isinstance(simulated, str) else None,
         **known.counts(),
+        "cohort": cohort,
+        "stages": {stage.name: stage.facts for stage in stages},
         "n_runs": max((len(samples) for samples in generated.values()), default=0),
         "feature_extractors": {"lpips": judge.perceptual.name, "fid": judge.features.name, "kid": judge.features.name},
         "bootstrap": {"unit": "patient", **bootstrap},
         "definitions": DEFINITIONS,
         **score_methods(methods, judge, main),
         "growth": None if growth is None else growth.score(),
+        "latents": {title: latent_scores(*pair, judge.weights) for title, pair in encoded.items()},
         "reconstruction_mae_hu": _error_hu(reconstructed_follow_up, follow_up),
-        "command": command or shlex.join(sys.orig_argv),
+        "command": command or command_line(),
         "created": datetime.now(UTC).isoformat(timespec="minutes"),
-        "versions": _versions(),
+        "versions": versions(),
     }
-    latents = {title: judge.apply(encoder, baseline) for title, encoder in (encoders or {}).items()}
-    drawn = [*_draw(methods, known, latents, main), *_draw_growth(growth, known, main)]
-    _write(Path(output_dir), result, _table(methods, known, sizes), drawn)
+    maps = {title: latents.averaged(unseen.latents) for title, (unseen, _) in encoded.items()}
+    drawn = [*_draw(methods, known, maps, main), *_draw_growth(growth, known, main), *_draw_training(stages)]
+    write(Path(output_dir), result, _table(methods, known, sizes), drawn, studies, pages)
     return result
 
 
@@ -186,6 +199,41 @@ def _measure(images: Mapping[str, Array], spacing: Mapping[str, Array]) -> dict[
         name: measure(samples, spacing["follow_up" if name in on_follow_up else "baseline"])
         for name, samples in images.items()
     }
+
+
+def _studies(
+    cases: Sequence[Mapping[str, Any]],
+    methods: Mapping[str, Method],
+    sizes: Mapping[str, Sizes],
+    spacing: Mapping[str, Array] | None,
+    main: str,
+) -> list[CaseStudy]:
+    """Each case with what the first method made of it."""
+    first, last = (methods[name] for name in REAL)
+    generated = methods[main]
+    assert first.images is not None and last.images is not None and generated.images is not None
+    images = (first.images[0], generated.images, last.images[0])
+    scores = (first.probabilities[0], generated.probabilities, last.probabilities[0])
+    long_mm = (sizes[REAL[0]].long[0], sizes[main].long, sizes[REAL[1]].long[0]) if sizes else None
+    pixels = None if spacing is None else (spacing["baseline"], spacing["follow_up"])
+    return case_studies(cases, images, scores, long_mm, pixels)
+
+
+def _encode(
+    judge: Judge,
+    encoder: Callable[[Tensor], Tensor],
+    baseline: Array,
+    cases: Sequence[Mapping[str, Any]],
+    training: tuple[Array, Sequence[Mapping[str, Any]]] | None,
+) -> tuple[Nodules, Nodules | None]:
+    """The evaluated and the training nodules in one latent space."""
+
+    def nodules(crops: Array, entries: Sequence[Mapping[str, Any]]) -> Nodules:
+        return Nodules.of(
+            np.concatenate([encoder(batch).double().cpu().numpy() for batch in judge.batches(crops)]), entries
+        )
+
+    return nodules(baseline, cases), None if training is None else nodules(*training)
 
 
 def _field(follow_up: Array, spacing: Mapping[str, Array]) -> Array:
@@ -326,16 +374,6 @@ def _check(images: Mapping[str, Array], predicted: Mapping[str, Array], shape: t
             raise ValueError(f"{name} must hold probabilities (runs, {count}); it has shape {array.shape}")
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def _table(methods: Mapping[str, Method], cases: Cases, sizes: Mapping[str, Sizes]) -> str:
     """predictions.csv: a row per method, case and run; what is derived from the runs is left out."""
     measures = {"long_mm": "long", "perpendicular_mm": "perpendicular", "area_mm2": "area"} if sizes else {}
@@ -355,7 +393,7 @@ def _table(methods: Mapping[str, Method], cases: Cases, sizes: Mapping[str, Size
 
 
 def _draw(
-    methods: Mapping[str, Method], cases: Cases, latents: Mapping[str, Array], main: str | None
+    methods: Mapping[str, Method], cases: Cases, maps: Mapping[str, Array], main: str | None
 ) -> Iterator[tuple[str, Figure]]:
     """The figures that these results allow, each with its name."""
     labels = cases.labels
@@ -372,8 +410,14 @@ def _draw(
             yield "error_variance", figures.error_and_variance(probabilities, labels, images, follow_up[0], cases.ids)
         if len(images) > 2:
             yield "running_variance", figures.running_variance(probabilities)
-    if latents and len(cases.ids) >= 5:
-        yield "latent_map", figures.latent_map(latents, cases.diameters)
+    if maps and len(cases.ids) >= 5:
+        yield "latent_map", figures.latent_map(maps, cases.diameters)
+
+
+def _draw_training(stages: Sequence[Stage]) -> Iterator[tuple[str, Figure]]:
+    """The training curves, where a stage left any."""
+    if any(stage.training or stage.validation for stage in stages):
+        yield "training", figures.training(stages)
 
 
 def _draw_growth(growth: Growth | None, cases: Cases, main: str | None) -> Iterator[tuple[str, Figure]]:
@@ -381,24 +425,3 @@ def _draw_growth(growth: Growth | None, cases: Cases, main: str | None) -> Itera
     if growth is not None and main is not None and growth.measurable.sum() >= 3:
         real, generated = growth.changes(main)
         yield "growth", figures.growth(real, generated, cases.labels[growth.measurable], DIAMETER_CHANGE)
-
-
-def _write(folder: Path, result: dict[str, Any], table: str, drawn: Iterable[tuple[str, Figure]]) -> None:
-    """Writes all files, each whole or not at all, the report last, with the study of steering where it was made."""
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    pictures = {name: png(figure) for name, figure in drawn}
-    for name, content in pictures.items():
-        replace_file(folder / "figures" / f"{name}.png", content)
-    replace_file(folder / "predictions.csv", table.encode())
-    replace_file(folder / "metrics.json", json.dumps(result, indent=2, allow_nan=False).encode())
-    steering, figure = folder / "steering.json", folder / "figures" / "steering.png"
-    known = json.loads(steering.read_text()) if steering.is_file() and figure.is_file() else None
-    pictures |= {"steering": figure.read_bytes()} if known else {}
-    replace_file(folder / "report.html", render(result, pictures, known).encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

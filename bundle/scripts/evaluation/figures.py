@@ -16,6 +16,7 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from scripts.evaluation.calibration import reliability
+from scripts.evaluation.history import Stage
 from scripts.pictures import show
 
 Array = NDArray[np.floating[Any]]
@@ -24,11 +25,36 @@ BENIGN, MALIGNANT, NEUTRAL = "#0072b2", "#d55e00", "#666666"  # Okabe and Ito: t
 LINES = ("#666666", "#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
+def training(stages: Sequence[Stage]) -> Figure:
+    """Training and validation loss of each stage that left curves, with the epoch whose weights were kept."""
+    shown = [stage for stage in stages if stage.training or stage.validation]
+    columns = min(2, len(shown))
+    figure = Figure(figsize=(4.5 * columns, 2.9 * -(-len(shown) // columns)), layout="constrained")
+    axes = figure.subplots(-(-len(shown) // columns), columns, squeeze=False).ravel()
+    for axis in axes[len(shown) :]:
+        axis.set_axis_off()
+    for axis, stage in zip(axes, shown, strict=False):
+        for title, curve, colour, mark in (
+            ("training, mean of an epoch", stage.training, NEUTRAL, ""),
+            ("validation", stage.validation, BENIGN, "."),
+        ):
+            if curve:
+                axis.plot(*zip(*curve, strict=True), color=colour, marker=mark, linewidth=1.2, label=title)
+        best = stage.facts.get("best", {})
+        same = stage.facts.get("same_weights")
+        if same and "epoch" in best:
+            axis.axvline(best["epoch"], color=MALIGNANT, linestyle=":", label=f"kept: epoch {best['epoch']}")
+        axis.set(xlabel="epoch", ylabel="loss", title=stage.name + (" (of other weights)" if same is False else ""))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def latent_map(latents: Mapping[str, Array], diameters: Array, seed: int = 0) -> Figure:
     """Fig. 2: t-SNE of latents, coloured by diameter; one panel per encoder.
 
     Args:
-        latents: title of the panel to (N, D), N at least 5.
+        latents: title of the panel to (N, D), N at least 5 and D at least 2.
         diameters: (N,) in mm, NaN where unknown.
     """
     figure = Figure(figsize=(4.4 * len(latents) + 0.8, 4.0), layout="constrained")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor
 
+from scripts.evaluation.cohort import describe
 from scripts.evaluation.evaluator import evaluate
+from scripts.evaluation.history import Stage
 from scripts.networks import LatentAutoencoder, NoduleClassifier
 from scripts.predictions import read_predictions
 
@@ -25,6 +26,9 @@ class Evaluation:
         output_dir: of metrics.json, predictions.csv, figures and report.html.
         classifier: judges malignancy.
         autoencoder: for the reconstruction row and the latent map.
+        unaligned: another autoencoder, whose latent space is compared with the first one's.
+        training_baselines: crops (M, 1, H, W) of the datalist's training cases, for the read-out of the diameter.
+        stages: of :func:`scripts.evaluation.history.read_stages`, for the report.
         name: of the generated row.
         batch_size, device, settings: see :func:`evaluate`.
     """
@@ -37,6 +41,9 @@ class Evaluation:
         output_dir: str | Path,
         classifier: NoduleClassifier,
         autoencoder: LatentAutoencoder,
+        unaligned: LatentAutoencoder | None = None,
+        training_baselines: np.ndarray | None = None,
+        stages: Sequence[Stage] = (),
         name: str = "NAMD",
         batch_size: int = 64,
         device: torch.device | str = "cpu",
@@ -44,10 +51,16 @@ class Evaluation:
     ) -> None:
         self.datalist = datalist
         self.cases = datalist[section]
+        self.cohort = describe(datalist, section)
+        self.stages = stages
         self.predictions_dir = predictions_dir
         self.name = name
         self.classifier = classifier.eval()
         self.autoencoder = autoencoder.eval()
+        self.encoders = {"this model": self.autoencoder.encode_stage_2_inputs}
+        if unaligned is not None:
+            self.encoders["not aligned"] = unaligned.eval().encode_stage_2_inputs
+        self.training = None if training_baselines is None else (training_baselines, datalist["training"])
         self.settings: dict[str, Any] = {
             "output_dir": output_dir,
             "batch_size": batch_size,
@@ -76,18 +89,19 @@ class Evaluation:
             generated={self.name: read_predictions(self.predictions_dir, [case["case_id"] for case in self.cases])},
             classifier=lambda crops: torch.sigmoid(self.classifier(crops)).flatten(),
             reconstructed_follow_up=self._reconstruct(real["follow_up"]),
-            encoders={"aligned latents": self._encode},
+            encoders=self.encoders,
+            training=self.training,
+            cohort=self.cohort,
+            stages=self.stages,
             dataset=self.datalist.get("name", "unnamed"),
             simulated=self.datalist.get("simulated", ""),
             **self.settings,
         )
 
-    def _encode(self, crops: Tensor) -> Tensor:
-        return self.autoencoder.encode_stage_2_inputs(crops)
-
     @torch.no_grad()
     def _reconstruct(self, crops: np.ndarray) -> np.ndarray:
         device, size = self.settings["device"], self.settings["batch_size"]
         parts = (part.to(device) for part in torch.from_numpy(crops).split(size))
-        decoded = [self.autoencoder.decode_stage_2_outputs(self._encode(part)).clamp(-1, 1).cpu() for part in parts]
+        encode, decode = self.autoencoder.encode_stage_2_inputs, self.autoencoder.decode_stage_2_outputs
+        decoded = [decode(encode(part)).clamp(-1, 1).cpu() for part in parts]
         return torch.cat(decoded).numpy()

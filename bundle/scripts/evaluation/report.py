@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from scripts.evaluation.cases import CaseStudy, browser
 from scripts.evaluation.growth import MEDIAN
 
 ENSEMBLE = "_mean_probability"
@@ -40,6 +42,9 @@ GROWTH = {
 }
 """Title and decimals of each column of the growth tables."""
 
+LATENTS = {"distance_correlation": ("Distances' correlation ↑", 3), "diameter_r2": ("R² of log diameter ↑", 3)}
+"""Title and decimals of each column of the table of latent spaces."""
+
 STEERING = {
     "image_change_hu": ("Image (HU)", 1),
     "score_change": ("Probability", 3),
@@ -64,8 +69,10 @@ CAPTIONS = {
     "clearly right, the most unsure and the most clearly wrong one: mean absolute error and pixel variance (right).",
     "running_variance": "Variance of the predicted probability over the first k runs, a line per case (50 at most): "
     "there are enough runs where the lines are level.",
-    "latent_map": "t-SNE of the autoencoder's latents of the baselines, coloured by long diameter; open circles: "
-    "unknown.",
+    "latent_map": "t-SNE of the baselines' latents averaged over space, as the alignment loss sees them, coloured by "
+    "long diameter; open circles: unknown. The table has numbers to go by: t-SNE keeps neighbours, not distances.",
+    "training": "Loss of each stage; the axes differ, and so do the losses. Dotted: the epoch whose weights are judged "
+    "here.",
     "steering": "Change of the image and of the probability under other records, with 95% intervals over patients; "
     "below, the case that larger diameters change most, from one noise under every record.",
     "growth": "Measured change of the mean diameter, generated against real: median over runs, lines hold the middle "
@@ -89,13 +96,19 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
-def render(result: Mapping[str, Any], pictures: Mapping[str, bytes], steering: Mapping[str, Any] | None = None) -> str:
+def render(
+    result: Mapping[str, Any],
+    pictures: Mapping[str, bytes],
+    steering: Mapping[str, Any] | None = None,
+    studies: Sequence[CaseStudy] = (),
+) -> str:
     """The report as HTML.
 
     Args:
         result: what metrics.json holds, as `evaluate` returns it.
         pictures: name of a figure (a key of `CAPTIONS`) to its PNG.
         steering: what steering.json holds, where that study was made.
+        studies: what the case browser shows; none without it.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -103,7 +116,7 @@ def render(result: Mapping[str, Any], pictures: Mapping[str, bytes], steering: M
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters |= {"number": number, "p_value": p_value, "embed": embed}
+    environment.filters |= {"number": number, "p_value": p_value, "embed": embed, "json": in_script}
     rows = {title_of(name): scores for name, scores in result["methods"].items()}
     return environment.get_template("report.html.j2").render(
         result=result,
@@ -116,9 +129,13 @@ def render(result: Mapping[str, Any], pictures: Mapping[str, bytes], steering: M
         calibration_columns=CALIBRATION,
         notes=notes,
         gap=gap_sentence(result),
+        facts_sentence=facts_sentence,
+        latent_columns=LATENTS,
         steering=steering,
         steering_columns=STEERING,
         verdict=steering_sentence(steering) if steering else None,
+        browser=browser(studies),
+        outcomes=sorted({study.outcome for study in studies}),
         pictures=pictures,
         captions=CAPTIONS,
     )
@@ -148,6 +165,11 @@ def embed(content: bytes) -> Markup:
     return Markup("data:image/png;base64,") + base64.b64encode(content).decode()
 
 
+def in_script(value: Any) -> Markup:
+    """JSON that can stand in a script element, which no text in it can end."""
+    return Markup(json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
+
+
 def notes(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, tuple[str, int]]) -> list[str]:
     """Why values or intervals of a table are absent, each reason once, with the columns that it concerns."""
     reasons: dict[str, list[str]] = {}
@@ -167,6 +189,18 @@ def gap_sentence(result: Mapping[str, Any]) -> str | None:
         return None
     parts = " and ".join(f"{share:.0%} of the {title} gap" for title, share in shares.items())
     return f"{title_of(generated[0])} closes {parts} between the data set's baselines and follow-ups."
+
+
+def facts_sentence(facts: Mapping[str, Any]) -> str:
+    """What else a stage left word of, beside its command: settings, the epoch that was kept, versions."""
+    aside = ("command", "versions", "case_sha256", "best", "same_weights")
+    parts = [f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if key not in aside]
+    if best := facts.get("best"):
+        parts.append("kept: " + ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in best.items()))
+    if facts.get("same_weights") is False:
+        parts.append("what this run logged is not of these weights")
+    parts += [f"{package} {version}" for package, version in facts.get("versions", {}).items()]
+    return "; ".join(parts) + "."
 
 
 def steering_sentence(steering: Mapping[str, Any]) -> str:

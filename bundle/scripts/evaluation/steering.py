@@ -24,9 +24,10 @@ from scripts.data import HU_WINDOW, load_datalist, preprocessing
 from scripts.diffusion import ProgressionInferer, ProgressionModel
 from scripts.ehr import FEATURES, report
 from scripts.errors import UserError
-from scripts.evaluation.evaluator import Cases, replace_file
+from scripts.evaluation.evaluator import Cases
 from scripts.evaluation.figures import BENIGN, MALIGNANT, NEUTRAL
 from scripts.evaluation.metrics import Array, auroc, patient_resamples, weighted_mean
+from scripts.evaluation.output import replace_file
 from scripts.evaluation.report import png
 from scripts.pictures import show
 

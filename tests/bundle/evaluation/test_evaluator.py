@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from scripts.evaluation import evaluate
-from scripts.evaluation.report import CALIBRATION, METRICS, gap_sentence, number, title_of
+from scripts.evaluation.report import CALIBRATION, LATENTS, METRICS, gap_sentence, number, title_of
 from scripts.perceptual import PerceptualDistance
 
 pytestmark = pytest.mark.filterwarnings("ignore:torchvision's")
@@ -34,7 +34,11 @@ def outcome(tmp_path_factory, distance, make_study):
     study, folder = make_study(), tmp_path_factory.mktemp("evaluation")
     study["reconstructed_follow_up"] = study["follow_up"]
     study["predicted"] = {"direct <b>classifier</b>": np.tile(np.linspace(0, 1, 12), (2, 1))}
-    study["encoders"] = {"aligned": lambda x: x[:, :, ::8, ::8], "not aligned": lambda x: x[:, :, 4::8, 4::8]}
+    study["encoders"] = {
+        title: lambda x, start=start: torch.cat([x[:, :, start::8, start::8], -x[:, :, :8, :8]], dim=1)
+        for title, start in (("aligned", 0), ("not aligned", 4))
+    }
+    study["training"] = (study["follow_up"], study["cases"])
     return study, evaluate(**study, output_dir=folder, perceptual=distance), folder
 
 
@@ -166,10 +170,24 @@ def test_differences_and_calibration_are_of_single_or_averaged_probabilities(out
     differences = [f"{t} less {title_of(r)}" for t, scores in names.items() for r in scores["auroc_difference"]]
     assert [" ".join(row[0].split()) for row in rows[1 : 1 + len(differences)]] == differences
     assert len(differences) == 1 + 2 * 3
-    assert [row[0] for row in rows[2 + len(differences) :]] == list(names)
-    for row in rows[2 + len(differences) :]:
+    rows = rows[2 + len(differences) :][: len(names)]
+    assert [row[0] for row in rows] == list(names)
+    for row in rows:
         for cell, (key, (_, decimals)) in zip(row[1:], CALIBRATION.items(), strict=True):
             assert cell.split()[0] == number(names[row[0]]["calibration"][key]["mean"], decimals)
+
+
+def test_latent_spaces_stand_in_both_files(outcome):
+    """The discs' records, of one diameter each, and latents that see brightness: they agree, and so do the files."""
+    _, result, folder = outcome
+    head = ["Autoencoder", *(title for title, _ in LATENTS.values())]
+    rows = Report((folder / "report.html").read_text()).rows
+    rows = rows[rows.index(head) + 1 :][:2]
+    assert [row[0] for row in rows] == list(result["latents"]) == ["aligned", "not aligned"]
+    for row in rows:
+        for cell, (key, (_, decimals)) in zip(row[1:], LATENTS.items(), strict=True):
+            score = result["latents"][row[0]][key]
+            assert cell.split()[0] == number(score["mean"], decimals) and score["ci95"] is not None
 
 
 def test_meaning_of_every_key_is_in_both_files(outcome):
@@ -177,9 +195,10 @@ def test_meaning_of_every_key_is_in_both_files(outcome):
     flat = " ".join(Report((folder / "report.html").read_text()).text.split())
     assert "not a sampling error" in result["definitions"]["std"] and "over runs, how far seeds differ" in flat
     keys = {"mean", "std", "ci95", "p", "p_delong_clustered", "p_delong_independent", "auroc_difference", "kid"}
-    assert keys | {"calibration", *CALIBRATION} == result["definitions"].keys()
+    assert keys | {"calibration", *CALIBRATION, *LATENTS} == result["definitions"].keys()
     assert "ECE ↓: no interval, for resampling cases biases the calibration error upwards." in flat
-    assert all(result["definitions"][key] in flat for key in ("kid", "p", "p_delong_independent", *CALIBRATION))
+    shown = ("kid", "p", "p_delong_independent", *CALIBRATION, *LATENTS)
+    assert all(result["definitions"][key] in flat for key in shown)
     assert result["bootstrap"] == {"unit": "patient", "resamples": 50, "stratified": True, "seed": 0}
 
 

@@ -1,0 +1,186 @@
+"""A case as a reader looks at it: what the report's case browser and the page of one patient show.
+
+Images are (H, W) in [-1, 1], x first as in NIfTI; R is the number of runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from scripts.data import HU_WINDOW, MARK
+from scripts.ehr import report
+from scripts.errors import UserError
+from scripts.evaluation.metrics import Array
+
+SAMPLES = 4
+"""How many of a case's runs are shown one by one."""
+
+OUTCOMES = {0.0: "benign", 1.0: "malignant"}
+HU_PER_UNIT = (HU_WINDOW[1] - HU_WINDOW[0]) / 2.0
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture of a case; `colour` names the map of what is no grey image, whose values begin at 0."""
+
+    title: str
+    image: Array
+    synthetic: bool = False
+    colour: str | None = None
+
+
+@dataclass(frozen=True)
+class CaseStudy:
+    """All that is shown of one case.
+
+    Attributes:
+        case_id, outcome: `outcome` is benign, malignant or unknown.
+        record: the report that the language model reads.
+        baseline, follow_up: real images (H, W).
+        samples: generated images (R, H, W).
+        scores: the classifier's probabilities of the samples (R,).
+        real_scores: of baseline and follow-up.
+        long_mm: measured long diameters of the baseline, the samples (R,) and the follow-up, where they were measured.
+        pixel_mm: width of a pixel of the baseline (and what is generated from it) and of the follow-up, where known.
+    """
+
+    case_id: str
+    outcome: str
+    record: str
+    baseline: Array
+    follow_up: Array
+    samples: Array
+    scores: Array
+    real_scores: tuple[float, float]
+    long_mm: tuple[float, Array, float] | None = None
+    pixel_mm: tuple[float, float] | None = None
+
+    def tiles(self) -> list[Tile]:
+        """Baseline, mean, spread and follow-up first, then some of the samples; a single run has no mean."""
+        shown = [Tile(f"sample {run}", image, True) for run, image in enumerate(self.samples[:SAMPLES], start=1)]
+        real = [Tile("baseline", self.baseline), Tile("follow-up (data set)", self.follow_up)]
+        if len(self.samples) == 1:
+            return [real[0], *shown, real[1]]
+        mean = Tile(f"mean of {len(self.samples)} runs", self.samples.mean(axis=0), True)
+        deviation = Tile("standard deviation", self.samples.std(axis=0), True, "magma")
+        return [real[0], mean, deviation, real[1], *shown]
+
+
+def case_studies(
+    entries: Sequence[Mapping[str, Any]],
+    images: tuple[Array, Array, Array],
+    scores: tuple[Array, Array, Array],
+    long_mm: tuple[Array, Array, Array] | None = None,
+    spacing: tuple[Array, Array] | None = None,
+) -> list[CaseStudy]:
+    """Studies of all cases.
+
+    Args:
+        entries: of the datalist, N.
+        images: baselines (N, 1, H, W), generated (R, N, 1, H, W), follow-ups (N, 1, H, W).
+        scores: probabilities (N,), (R, N), (N,) of these.
+        long_mm: likewise, measured long diameters.
+        spacing: of baselines and follow-ups (N, 2), mm between pixels.
+    """
+    return [
+        CaseStudy(
+            case_id=str(entry["case_id"]),
+            outcome=OUTCOMES.get(entry.get("malignant"), "unknown"),  # type: ignore[arg-type]
+            record=report(entry.get("ehr", {}), entry.get("interval_days")),
+            baseline=images[0][index, 0],
+            samples=images[1][:, index, 0],
+            follow_up=images[2][index, 0],
+            scores=scores[1][:, index],
+            real_scores=(float(scores[0][index]), float(scores[2][index])),
+            long_mm=long_mm and (float(long_mm[0][index]), long_mm[1][:, index], float(long_mm[2][index])),
+            pixel_mm=spacing and (float(spacing[0][index, 0]), float(spacing[1][index, 0])),
+        )
+        for index, entry in enumerate(entries)
+    ]
+
+
+def chosen(case_ids: Sequence[str], wanted: Sequence[str] | str) -> list[str]:
+    """The ids of `wanted`, all for "all".
+
+    Raises:
+        UserError: naming those that are none.
+    """
+    if wanted == "all":
+        return list(case_ids)
+    asked = [wanted] if isinstance(wanted, str) else list(wanted)
+    if unknown := [name for name in asked if name not in case_ids]:
+        raise UserError(f"case_pages: no such case: {', '.join(unknown)}; the first of this section is {case_ids[0]}.")
+    return asked
+
+
+def spread_limit(studies: Sequence[CaseStudy]) -> float:
+    """The standard deviation that is drawn brightest, the same in every case, so that cases compare."""
+    return max((float(study.samples.std(axis=0).max()) for study in studies), default=0.0) or 1.0
+
+
+def sprite(study: CaseStudy, limit: float) -> bytes:
+    """A case's tiles side by side as a lossless WebP file, marked in its metadata where images are generated.
+
+    Args:
+        limit: of `spread_limit`.
+    """
+    pictures = []
+    for tile in study.tiles():
+        scaled = tile.image / limit if tile.colour else (tile.image + 1) / 2
+        colours = matplotlib.colormaps[tile.colour or "gray"](np.clip(scaled, 0, 1).T, bytes=True)
+        pictures.append(colours[..., :3])
+    image = Image.fromarray(np.concatenate(pictures, axis=1))
+    exif = Image.Exif()
+    exif[0x010E] = MARK  # ImageDescription
+    buffer = io.BytesIO()
+    image.save(buffer, format="webp", lossless=True, quality=60, exif=exif)  # 100 takes 200 times as long
+    return buffer.getvalue()
+
+
+def browser(studies: Sequence[CaseStudy]) -> dict[str, Any] | None:
+    """What the report's script needs, JSON-serialisable; None where there is no case."""
+    if not studies:
+        return None
+    limit = spread_limit(studies)
+    return {
+        "side": list(studies[0].baseline.shape),
+        "tiles": [[tile.title, tile.synthetic] for tile in studies[0].tiles()],
+        "brightest_hu": round(limit * HU_PER_UNIT),
+        "cases": [
+            {
+                "id": study.case_id,
+                "outcome": study.outcome,
+                "record": study.record,
+                "scores": [round(float(score), 4) for score in study.scores],
+                "real": [round(score, 4) for score in study.real_scores],
+                "long_mm": diameters(study),
+                "pixel_mm": study.pixel_mm,
+                "sprite": base64.b64encode(sprite(study, limit)).decode(),
+            }
+            for study in studies
+        ],
+    }
+
+
+def diameters(study: CaseStudy) -> str | None:
+    """The measured long diameters in words; None where they were not measured."""
+    if study.long_mm is None:
+        return None
+    baseline, runs, follow_up = study.long_mm
+
+    def mm(value: float) -> str:
+        return f"{value:.1f} mm" if np.isfinite(value) else "not measurable"
+
+    found = runs[np.isfinite(runs)]
+    generated = mm(float(np.median(found))) if len(found) else "not measurable"
+    if len(found) > 1:
+        generated = f"median {generated} ({found.min():.1f} to {found.max():.1f})"
+    return f"baseline {mm(baseline)}, generated {generated}, follow-up {mm(follow_up)}"

@@ -1,0 +1,88 @@
+"""How the models that are judged were made, as far as their stages left word of it: curves, commands, best epochs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from scripts.checkpoints import read_metadata
+from scripts.provenance import FILE
+
+WEIGHTS = {
+    "autoencoder": "autoencoder",
+    "unconditional": "unet_unconditional",
+    "conditional": "unet_conditional",
+    "classifier": "classifier",
+}
+"""Each stage's weights file in models_dir."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is known of a stage.
+
+    Attributes:
+        name: a key of `WEIGHTS`, or inference.
+        facts: JSON-serialisable: `command`, `seed`, `started`, `versions` from its provenance.json; `best`, the epoch
+            and loss that its weights carry; `same_weights`, whether the curves are those of these weights.
+        training, validation: epochs and mean losses; empty without logs.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    training: Sequence[tuple[float, float]] = ()
+    validation: Sequence[tuple[float, float]] = ()
+
+
+def read_stages(output_dir: str | Path, models_dir: str | Path, predictions_dir: str | Path) -> list[Stage]:
+    """The stages whose logs, provenance or weights are there."""
+    stages = []
+    for name, weights in WEIGHTS.items():
+        folder, path = Path(output_dir) / name, Path(models_dir) / f"{weights}.safetensors"
+        training, validation = read_curves(folder)
+        facts = _json(folder / FILE)
+        if path.is_file() and (best := read_metadata(path)["extra"]):
+            facts["best"] = best
+            facts["same_weights"] = _holds(validation, best) if validation else None
+        if facts or training:
+            stages.append(Stage(name, facts, training, validation))
+    settings = [_json(path) for path in sorted(Path(predictions_dir).glob(f"*/{FILE}"))[:1]]
+    return stages + [Stage("inference", each) for each in settings if each]
+
+
+def read_curves(folder: Path) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Training and validation loss of a stage from its TensorBoard files, as (epoch, loss); empty where there is none.
+
+    Training losses are logged by the iteration and averaged here over epochs, whose length is what had been logged
+    when the last validation was; without one, all iterations are one epoch.
+    """
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload() if folder.is_dir() else None
+    found = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]} if events is not None else {}
+    losses, checks = found.get("train_loss", []), found.get("val_loss", [])
+    if not losses:
+        return [], [(event.step, event.value) for event in checks]
+    before = [event.step for event in losses if checks and event.wall_time <= checks[-1].wall_time]
+    length = max(1, round(before[-1] / checks[-1].step)) if before else losses[-1].step
+    epochs: dict[int, list[float]] = {}
+    for event in losses:
+        epochs.setdefault((event.step - 1) // length + 1, []).append(event.value)
+    training = [(float(epoch), sum(values) / len(values)) for epoch, values in sorted(epochs.items())]
+    return training, [(float(event.step), event.value) for event in checks]
+
+
+def _holds(validation: Sequence[tuple[float, float]], best: dict[str, Any]) -> bool:
+    """Whether the curve passes where the weights say that their best epoch was."""
+    return any(
+        epoch == best.get("epoch") and math.isclose(loss, best.get("val_loss", math.nan), rel_tol=1e-4)
+        for epoch, loss in validation
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,99 @@
+"""One case on one page to print: the same as in the report's case browser, marked as synthetic and research."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from scripts.data import MARK
+from scripts.evaluation.cases import HU_PER_UNIT, CaseStudy, diameters
+from scripts.evaluation.figures import BENIGN, MALIGNANT, NEUTRAL
+from scripts.evaluation.metrics import Array
+from scripts.pictures import show
+
+A4 = (8.27, 11.69)
+WARNING = "Research use only, not for clinical decisions. Images marked SYNTHETIC were generated, not scanned."
+
+
+def pdf(study: CaseStudy, result: Mapping[str, Any], limit: float) -> bytes:
+    """The page as a PDF file whose metadata say what it is; it names the case, no patient beyond that.
+
+    Args:
+        result: what metrics.json holds.
+        limit: of `spread_limit`.
+    """
+    metadata = {
+        "Title": f"Generated one-year follow-up of {study.case_id}",
+        "Subject": f"{MARK}. {WARNING}",
+        "Keywords": "synthetic, research use only, not for clinical decisions",
+        "Creator": "NAMD evaluation",
+    }
+    buffer = io.BytesIO()
+    page(study, result, limit).savefig(buffer, format="pdf", metadata=metadata)
+    return buffer.getvalue()
+
+
+def page(study: CaseStudy, result: Mapping[str, Any], limit: float) -> Figure:
+    """The page as a figure; arguments as of `pdf`."""
+    figure = Figure(figsize=A4)
+    outcome = "outcome unknown" if study.outcome == "unknown" else study.outcome
+    figure.text(0.08, 0.955, study.case_id, size=16, weight="bold", va="top")
+    figure.text(0.92, 0.955, outcome, size=12, ha="right", va="top")
+    figure.text(0.08, 0.925, WARNING, size=9, weight="bold", color="#8a3b00", va="top")
+    simulated = f" Simulated: {result['simulation'] or 'yes'}." if result["simulated"] else ""
+    figure.text(0.08, 0.907, fill(f"Dataset {result['dataset']}.{simulated}", 110), size=8, color=NEUTRAL, va="top")
+    _tiles(figure, study, limit)
+    _scores(figure.add_axes((0.10, 0.335, 0.80, 0.075)), study)
+    texts = [("Record given to the model", study.record or "nothing is known")]
+    texts += [("Measured long diameter", measured)] if (measured := diameters(study)) else []
+    top = 0.265
+    for heading, text in texts:
+        lines = fill(text, 95)
+        figure.text(0.08, top, heading, size=10, weight="bold", va="top")
+        figure.text(0.08, top - 0.02, lines, size=10, va="top", linespacing=1.4)
+        top -= 0.05 + 0.018 * (lines.count("\n") + 1)
+    made = ", ".join(f"{name} {each}" for name, each in result["versions"].items())
+    figure.text(0.08, 0.045, fill(f"Made {result['created']}; {made}.", 130), size=7, color=NEUTRAL, va="bottom")
+    return figure
+
+
+def _tiles(figure: Figure, study: CaseStudy, limit: float) -> None:
+    """Four pictures a row, with a bar of 10 mm where the size of a pixel is known."""
+    grid = figure.add_gridspec(2, 4, left=0.08, right=0.92, top=0.865, bottom=0.47, hspace=0.22, wspace=0.08)
+    for index, tile in enumerate(study.tiles()):
+        axis = figure.add_subplot(grid[index // 4, index % 4])
+        colours = {"cmap": tile.colour, "limits": (0.0, limit)} if tile.colour else {}
+        show(axis, tile.image, synthetic=tile.synthetic, **colours)  # type: ignore[arg-type]
+        axis.set_title(f"{tile.title}\nsynthetic" if tile.synthetic else tile.title, fontsize=8)
+        if study.pixel_mm:
+            _bar(axis, tile.image, study.pixel_mm[tile.title.startswith("follow-up")])
+    note = f"Standard deviation over runs: black is 0, the brightest {limit * HU_PER_UNIT:.0f} HU. Samples are single "
+    figure.text(0.08, 0.445, note + "runs as they came, not the best ones.", size=8, color=NEUTRAL, va="top")
+
+
+def _bar(axis: Any, image: Array, pixel_mm: float) -> None:
+    axis.plot([2, 2 + 10 / pixel_mm], [2.5, 2.5], color="white", linewidth=2)
+    axis.text(2 + 5 / pixel_mm, 4.5, "10 mm", color="white", size=5.5, ha="center", va="top")
+    axis.set(xlim=(-0.5, image.shape[0] - 0.5), ylim=(image.shape[1] - 0.5, -0.5))
+
+
+def _scores(axis: Any, study: CaseStudy) -> None:
+    """The runs' probabilities of malignancy, with those of the real images."""
+    heights = 0.35 + 0.2 * (np.arange(len(study.scores)) % 3)
+    axis.scatter(study.scores, heights, s=22, color=NEUTRAL, alpha=0.6, linewidth=0, label=f"{len(study.scores)} runs")
+    mean = float(study.scores.mean())
+    axis.scatter([mean], [0.08], marker="^", s=55, color="black", label=f"their mean {mean:.3f}", clip_on=False)
+    for name, score, colour, style in (
+        ("baseline", study.real_scores[0], BENIGN, "-"),
+        ("follow-up (data set)", study.real_scores[1], MALIGNANT, "--"),
+    ):
+        axis.axvline(score, color=colour, linestyle=style, linewidth=2, label=f"{name} {score:.3f}")
+    axis.set(xlim=(0, 1), ylim=(0, 1), yticks=[])
+    axis.set_title("Probability of malignancy, as the classifier reads it from each image", fontsize=10, loc="left")
+    axis.spines[["left", "right", "top"]].set_visible(False)
+    axis.legend(fontsize=8, frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(0, -0.25))
