@@ -63,15 +63,19 @@ def records(cases: Sequence[Mapping[str, Any]]) -> Array:
 def record_encoder() -> ColumnTransformer:
     """From records (N, 13) to numbers without gaps.
 
-    Diameters as logarithms, and age, are scaled to mean 0 and variance 1 of what it was fitted on; an unknown one is the
-    median, and where the fitted records have gaps, a column says so. Codes are one-hot, "unknown" being one of them.
+    Diameters as logarithms, and age, are scaled to mean 0 and variance 1 of what it was fitted on; an unknown one is
+    the median, and where the fitted records have gaps, a column says so. Codes are one-hot, "unknown" being one.
     """
     columns = {name: index for index, name in enumerate(EHR_FEATURES)}
     codes = {columns[name]: [*feature.codes, math.nan] for name, feature in FEATURES.items() if feature.codes}
     scaled = (SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), StandardScaler())
     return ColumnTransformer(
         [
-            ("diameters", make_pipeline(FunctionTransformer(np.log), *scaled), [columns[name] for name in LOG_DIAMETER]),
+            (
+                "diameters",
+                make_pipeline(FunctionTransformer(np.log), *scaled),
+                [columns[name] for name in LOG_DIAMETER],
+            ),
             ("age", make_pipeline(*scaled), [columns["age"]]),
             ("codes", OneHotEncoder(categories=list(codes.values()), sparse_output=False), list(codes)),
         ]
@@ -99,7 +103,8 @@ def attribute_regression(dataset_dir: str | Path, folds: int = 5, seed: int = 0)
     least = min(len(np.unique(patients[labels == label])) for label in (0, 1))
     if least < 2:
         raise BaselineError(
-            f"{dataset_dir}: cross-validation needs two patients with a malignant and two with a benign case in training."
+            f"{dataset_dir}: its training section has fewer than two patients with a malignant, or with a benign, "
+            "case; cross-validation needs two of each. Give it more patients whose outcome is known."
         )
     search = GridSearchCV(
         Pipeline([("record", record_encoder()), ("regression", LogisticRegression(max_iter=1000))]),
@@ -109,7 +114,9 @@ def attribute_regression(dataset_dir: str | Path, folds: int = 5, seed: int = 0)
         error_score="raise",
     )
     search.fit(records(cases), labels, groups=patients)
-    logger.info(f"C = {search.best_params_['regression__C']:.3g} of {len(cases)} cases, log loss {-search.best_score_:.3f}")
+    logger.info(
+        f"C = {search.best_params_['regression__C']:.3g} of {len(cases)} cases, log loss {-search.best_score_:.3f}"
+    )
     return search
 
 
@@ -125,28 +132,37 @@ def predict_attributes(model: GridSearchCV, dataset_dir: str | Path, table: str 
 class DirectClassifier(nn.Module):
     """The judge's ViT on the baseline crop, with the record beside its feature in the last linear layer.
 
+    That layer begins as the regression on the record, so that training is left with what the crop adds. Begun at random
+    it knows the crops by heart before it has learned to read the record.
+
     Args:
         classifier: whose last layer is replaced.
-        record_width: numbers in a record, of :func:`record_encoder`.
+        regression: of :func:`attribute_regression`.
     """
 
-    def __init__(self, classifier: NoduleClassifier, record_width: int) -> None:
+    def __init__(self, classifier: NoduleClassifier, regression: GridSearchCV) -> None:
         super().__init__()
+        fitted = regression.best_estimator_["regression"]
+        width = classifier.config["hidden_size"]
         self.vit = classifier.vit
-        self.head = nn.Linear(classifier.config["hidden_size"] + record_width, 1)
+        self.head = nn.Linear(width + fitted.coef_.shape[1], 1)
+        with torch.no_grad():
+            self.head.weight[:, :width] = 0.0
+            self.head.weight[:, width:] = torch.from_numpy(fitted.coef_)
+            self.head.bias[:] = torch.from_numpy(fitted.intercept_)
 
     def forward(self, crops: Tensor, record: Tensor) -> Tensor:
-        """Logits (B, 1) of malignancy for baseline crops (B, 1, H, W) in [-1, 1] and records (B, record_width)."""
+        """Logits (B, 1) of malignancy for baseline crops (B, 1, H, W) in [-1, 1] and records of `direct_items`."""
         tokens, _ = self.vit(crops)
         return self.head(torch.cat([tokens.mean(dim=1), record], dim=1))
 
 
-def direct_items(dataset_dir: str | Path, sections: Sequence[str]) -> list[dict[str, Any]]:
+def direct_items(dataset_dir: str | Path, sections: Sequence[str], regression: GridSearchCV) -> list[dict[str, Any]]:
     """MONAI items ``case_id``, ``image`` (the baseline's path), ``record`` (float32), ``malignant`` (NaN: unknown).
 
-    The record is what :func:`record_encoder` makes of it, fitted on the training split.
+    The record is in the numbers that the regression reads.
     """
-    encoder = record_encoder().fit(records(_cases(dataset_dir, ["training"])))
+    encoder = regression.best_estimator_["record"]
     cases = _cases(dataset_dir, sections)
     return [
         {
@@ -220,6 +236,8 @@ def read_table(path: str | Path, case_ids: Sequence[str]) -> Array:
     table = _table(path)
     if twice := sorted(set(table["case_id"][table.duplicated(["case_id", "run"])])):
         raise BaselineError(f"{path}: {listed(twice)} stand twice in one run; keep one row a case and run.")
+    if table.empty:
+        raise BaselineError(f"{path}: has no probability for any case; make it again from this dataset.")
     wide = table.pivot(index="run", columns="case_id", values="probability").reindex(columns=list(case_ids))
     for run, row in wide.iterrows():
         if missing := list(row.index[row.isna()]):

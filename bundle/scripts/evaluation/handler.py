@@ -11,6 +11,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from scripts.baselines import read_table
+from scripts.errors import UserError
 from scripts.evaluation.evaluator import evaluate
 from scripts.networks import LatentAutoencoder, NoduleClassifier
 from scripts.predictions import read_predictions
@@ -26,6 +28,8 @@ class Evaluation:
         classifier: judges malignancy.
         autoencoder: for the reconstruction row and the latent map.
         name: of the generated row.
+        compared: name of a further generated row to what inference wrote with other models, for the same section.
+        tables: name of a row without images to its table of probabilities, see :mod:`scripts.baselines`.
         batch_size, device, settings: see :func:`evaluate`.
     """
 
@@ -38,14 +42,20 @@ class Evaluation:
         classifier: NoduleClassifier,
         autoencoder: LatentAutoencoder,
         name: str = "NAMD",
+        compared: Mapping[str, str | Path] | None = None,
+        tables: Mapping[str, str | Path] | None = None,
         batch_size: int = 64,
         device: torch.device | str = "cpu",
         **settings: Any,
     ) -> None:
         self.datalist = datalist
         self.cases = datalist[section]
-        self.predictions_dir = predictions_dir
-        self.name = name
+        self.folders = {name: predictions_dir}
+        self.tables = dict(tables or {})
+        for other, folder in (compared or {}).items():
+            if other == name:
+                raise UserError(f"compared: {other!r} is what the run itself is called; give {folder} another name.")
+            self.folders[other] = folder
         self.classifier = classifier.eval()
         self.autoencoder = autoencoder.eval()
         self.settings: dict[str, Any] = {
@@ -68,12 +78,14 @@ class Evaluation:
             self.spacing[key].append(np.linalg.norm(batch[key].meta["original_affine"], axis=-2)[:, :2])  # (n, 4, 4)
 
     def judge(self, engine: Engine) -> None:
+        case_ids = [case["case_id"] for case in self.cases]
         real: dict[str, Any] = {key: np.concatenate(parts) for key, parts in self.real.items()}
         engine.state.metrics["evaluation"] = evaluate(
             **real,
             spacing={key: np.concatenate(parts) for key, parts in self.spacing.items()},
             cases=self.cases,
-            generated={self.name: read_predictions(self.predictions_dir, [case["case_id"] for case in self.cases])},
+            generated={name: read_predictions(folder, case_ids) for name, folder in self.folders.items()},
+            predicted={name: read_table(path, case_ids) for name, path in self.tables.items()},
             classifier=lambda crops: torch.sigmoid(self.classifier(crops)).flatten(),
             reconstructed_follow_up=self._reconstruct(real["follow_up"]),
             encoders={"aligned latents": self._encode},
