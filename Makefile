@@ -1,22 +1,24 @@
 # make demo   sets everything up and runs the whole method on a simulated cohort, ending in runs/demo/report.html
 # make test   sets everything up, then lint, types and tests
 # make lidc   trains the weights in bundle/models (give COHORT=.../cohort.csv)
+# make comparisons, make lidc_comparisons   the same against ablations and baselines, ending in comparisons/report.html
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 READY := .venv/ready
 CODE := $(wildcard bundle/scripts/*.py)
 JUDGES := $(wildcard bundle/scripts/evaluation/*.py bundle/scripts/evaluation/templates/*)
 # what no training reads
-TRAINING := $(filter-out %/predictions.py %/pictures.py,$(CODE))
+TRAINING := $(filter-out %/predictions.py %/pictures.py %/baselines.py,$(CODE))
 CONFIGS := bundle/configs
 RUN ?= runs/demo
+DATASET ?= $(RUN)/dataset
 SIZE ?= $(CONFIGS)/small.yaml,$(CONFIGS)/demo.yaml
 comma := ,
-# 'a.yaml,b.yaml' as monai.bundle's list
-configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))']"
+# 'a.yaml,b.yaml' as monai.bundle's list, with one overlay more where it is given
+configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(if $(2),$(comma)'$(CONFIGS)/$(2).yaml')]"
 bundle = $(PY) -W ignore -m monai.bundle run
 
-.PHONY: demo test setup lint format lidc clean
+.PHONY: demo test setup lint format comparisons lidc lidc_report lidc_comparisons clean FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -53,19 +55,19 @@ $(RUN)/phantom/cohort.csv: $(READY) $(wildcard data_prep/phantom/*.py)
 	rm -rf $(RUN)/phantom
 	$(PY) -m data_prep phantom $(RUN)/phantom
 
-$(RUN)/dataset/datalist.json: $(COHORT) $(wildcard data_prep/*.py) | $(READY)
-	$(PY) -m data_prep cohort $(COHORT) --out $(RUN)/dataset $(COHORT_OPTIONS)
-	$(PY) -m data_prep check $(RUN)/dataset --picture $(RUN)/dataset.png
+$(DATASET)/datalist.json: $(COHORT) $(wildcard data_prep/*.py) | $(READY)
+	$(PY) -m data_prep cohort $(COHORT) --out $(DATASET) $(COHORT_OPTIONS)
+	$(PY) -m data_prep check $(DATASET) --picture $(DATASET).png
 	touch $@
 
 # A finished stage that is out of date starts afresh; an interrupted one goes on where it was.
 define train
 	@if [ -e $@ ]; then rm -rf $(RUN)/$(1) $@; fi
-	$(bundle) training --config_file $(call configs,train_$(1)) --dataset_dir $(RUN)/dataset --output_dir $(RUN)
+	$(bundle) training --config_file $(call configs,train_$(1)) --dataset_dir $(DATASET) --output_dir $(RUN)
 endef
 SETTINGS := $(subst $(comma), ,$(SIZE))
 
-$(RUN)/models/autoencoder.safetensors: $(RUN)/dataset/datalist.json $(CONFIGS)/train_autoencoder.yaml $(SETTINGS) $(TRAINING)
+$(RUN)/models/autoencoder.safetensors: $(DATASET)/datalist.json $(CONFIGS)/train_autoencoder.yaml $(SETTINGS) $(TRAINING)
 	$(call train,autoencoder)
 
 $(RUN)/models/unet_unconditional.safetensors: $(RUN)/models/autoencoder.safetensors $(CONFIGS)/train_unconditional.yaml
@@ -74,24 +76,67 @@ $(RUN)/models/unet_unconditional.safetensors: $(RUN)/models/autoencoder.safetens
 $(RUN)/models/conditioner/set_0/adapter_config.json: $(RUN)/models/unet_unconditional.safetensors $(CONFIGS)/train_conditional.yaml
 	$(call train,conditional)
 
-$(RUN)/models/classifier.safetensors: $(RUN)/dataset/datalist.json $(CONFIGS)/train_classifier.yaml $(SETTINGS) $(TRAINING)
+$(RUN)/models/classifier.safetensors: $(DATASET)/datalist.json $(CONFIGS)/train_classifier.yaml $(SETTINGS) $(TRAINING)
 	$(call train,classifier)
 
 $(RUN)/predictions/done: $(RUN)/models/conditioner/set_0/adapter_config.json $(CONFIGS)/inference.yaml $(CODE)
-	$(bundle) --config_file $(call configs,inference) --dataset_dir $(RUN)/dataset --output_dir $(RUN) --models_dir $(RUN)/models
+	$(bundle) --config_file $(call configs,inference) --dataset_dir $(DATASET) --output_dir $(RUN) --models_dir $(RUN)/models
 	touch $@
 
 $(RUN)/evaluation/report.html: $(RUN)/predictions/done $(RUN)/models/classifier.safetensors $(CONFIGS)/evaluate.yaml $(JUDGES)
-	$(bundle) --config_file $(call configs,evaluate) --dataset_dir $(RUN)/dataset --output_dir $(RUN) --models_dir $(RUN)/models
+	$(bundle) --config_file $(call configs,evaluate) --dataset_dir $(DATASET) --output_dir $(RUN) --models_dir $(RUN)/models
 
 $(RUN)/report.html: $(RUN)/evaluation/report.html
 	cp $< $@
 
+# ---- against ablations (an overlay each) and against models that make no image -------------------------------------
+
+ABLATIONS ?= no_alignment raw_attributes no_prompts
+BASELINES ?= attributes direct_classifier
+SEEDS ?= 23 24 25
+
+comparisons: $(RUN)/comparisons/report.html
+	@echo "Done: open $<"
+
+FORCE:
+
+# the whole chain again with one overlay more, on the same dataset; what of it is up to date, the chain knows
+$(RUN)/ablations/%/predictions/done: $(DATASET)/datalist.json FORCE
+	$(MAKE) $@ RUN=$(RUN)/ablations/$* DATASET=$(DATASET) COHORT=$(COHORT) SIZE=$(SIZE),$(CONFIGS)/$*.yaml
+
+# the stages before the conditional one read no reports, so that without prompts they are the same
+$(RUN)/ablations/no_prompts/predictions/done: $(RUN)/ablations/no_prompts/models/unet_unconditional.safetensors
+$(RUN)/ablations/no_prompts/models/unet_unconditional.safetensors: $(RUN)/models/unet_unconditional.safetensors
+	mkdir -p $(@D)
+	cp $(<D)/autoencoder.safetensors $(@D)/
+	cp $< $@
+
+$(RUN)/baselines/attributes.csv: $(DATASET)/datalist.json $(CONFIGS)/attributes.yaml bundle/scripts/baselines.py
+	$(bundle) --config_file $(CONFIGS)/attributes.yaml --dataset_dir $(DATASET) --output_dir $(RUN)
+
+$(RUN)/baselines/direct_classifier.csv: $(DATASET)/datalist.json $(CONFIGS)/train_classifier.yaml \
+  $(CONFIGS)/direct_classifier.yaml $(SETTINGS) $(TRAINING) bundle/scripts/baselines.py
+	@if [ -e $@ ]; then rm -rf $(RUN)/baselines/direct_classifier*; fi
+	for seed in $(SEEDS); do $(bundle) training --config_file $(call configs,train_classifier,direct_classifier) \
+	  --dataset_dir $(DATASET) --output_dir $(RUN) --seed $$seed || exit 1; done
+
+# {'no alignment': 'RUN/ablations/no_alignment/predictions', ..}
+named = "{$(foreach name,$(1),'$(subst _, ,$(name))': '$(RUN)/$(2)/$(name)$(3)'$(comma))}"
+
+$(RUN)/comparisons/report.html: $(RUN)/predictions/done $(RUN)/models/classifier.safetensors \
+  $(ABLATIONS:%=$(RUN)/ablations/%/predictions/done) $(BASELINES:%=$(RUN)/baselines/%.csv) $(CONFIGS)/evaluate.yaml $(JUDGES)
+	$(bundle) --config_file $(call configs,evaluate) --dataset_dir $(DATASET) --output_dir $(RUN) --models_dir $(RUN)/models \
+	  --evaluation_dir $(@D) --compared $(call named,$(ABLATIONS),ablations,/predictions) --tables $(call named,$(BASELINES),baselines,.csv)
+
 # The weights that come with the bundle. LIDC-progression's follow-ups, outcomes and records are simulated.
-lidc:
-	@test -f '$(COHORT)' || { echo 'make lidc COHORT=.../lidc_progression/cohort.csv: no such table: $(COHORT)' >&2; exit 1; }
-	$(MAKE) runs/lidc/report.html RUN=runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT) \
-	  COHORT_OPTIONS='--name LIDC-progression --keep-ids --simulated "Follow-up images, outcomes and records are simulated, baseline images are real"'
+LIDC = RUN=runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT) COHORT_OPTIONS='--name LIDC-progression --keep-ids \
+  --simulated "Follow-up images, outcomes and records are simulated, baseline images are real"'
+
+lidc_comparisons lidc_report:
+	@test -f '$(COHORT)' || { echo 'make $@ COHORT=.../lidc_progression/cohort.csv: no such table: $(COHORT)' >&2; exit 1; }
+	$(MAKE) $(if $(filter %report,$@),runs/lidc/report.html,comparisons) $(LIDC)
+
+lidc: lidc_report
 	cp runs/lidc/models/autoencoder.safetensors runs/lidc/models/unet_conditional.safetensors \
 	  runs/lidc/models/classifier.safetensors bundle/models/
 	rm -rf bundle/models/conditioner && cp -r runs/lidc/models/conditioner bundle/models/

@@ -53,7 +53,7 @@ class ReportConditioner(nn.Module):
             local Hugging Face cache (``google/medgemma-1.5-4b-it`` in the paper; of a Gemma 3 with vision the text
             decoder is taken), or a (model, tokenizer) pair, whose model is frozen. Nothing is downloaded.
         num_prompt_sets: M.
-        prompt_length: N.
+        prompt_length: N; 0 goes without soft prompts: all sets are then the plain report, so one of them is enough.
         dtype: of the language model, ``float32`` or ``bfloat16``; None keeps the checkpoint's. The prompts and the
             context are float32.
         standardise: centre and scale the context.
@@ -101,9 +101,9 @@ class ReportConditioner(nn.Module):
         self._bos = int(first == [self.tokenizer.bos_token_id])
         shape = (num_prompt_sets, prompt_length, self.context_dim)
         initial = 0.02 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        self.prompts = nn.Parameter(initial.to(next(decoder.parameters()).device))
+        self.prompts = nn.Parameter(initial.to(next(decoder.parameters()).device), requires_grad=prompt_length > 0)
         for name in ("context_mean", "context_std"):
-            self.register_buffer(name, torch.zeros_like(self.prompts[:, 0]).detach())
+            self.register_buffer(name, self.prompts.new_zeros(num_prompt_sets, self.context_dim))
         self._tokens: dict[str, list[int]] = {}
         self.register_buffer("null_state", self._null_state(), persistent=False)  # before LoRA can change it
         self.lora = nn.ParameterDict()
@@ -158,7 +158,7 @@ class ReportConditioner(nn.Module):
     def _null_state(self) -> Tensor:
         """(1, 1, D), see :meth:`null_context`."""
         if self.standardise:
-            return torch.zeros_like(self.prompts[:1, :1])
+            return self.prompts.new_zeros(1, 1, self.context_dim)
         return self._states([NULL_REPORT], self.prompts[:1, :0])
 
     @torch.no_grad()

@@ -121,11 +121,14 @@ class FreezePrompts:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        if 0 <= self.steps <= engine.state.iteration and self.conditioner.prompts.requires_grad:
+        if 0 <= self.steps <= engine.state.iteration and self._learning():
             self.conditioner.requires_grad_(False)
             self.conditioner.zero_grad(set_to_none=True)  # or the optimiser would go on moving them
             if self.reports:
                 self.conditioner.encode(self.reports)
+
+    def _learning(self) -> bool:
+        return any(weight.requires_grad for weight in self.conditioner.parameters())
 
 
 class Checkpoint:

@@ -53,14 +53,14 @@ def read_predictions(predictions_dir: str | Path, case_ids: Sequence[str]) -> ND
         raise PredictionError("no case ids were given, so there are no predictions to read")
     if missing := [case_id for case_id, path in paths.items() if not path.is_file()]:
         raise PredictionError(
-            f"{folder} has no {SAMPLES} for {len(missing)} of {len(paths)} cases: {_listed(missing)}. "
+            f"{folder} has no {SAMPLES} for {len(missing)} of {len(paths)} cases: {listed(missing)}. "
             "Run inference for them, or evaluate fewer cases."
         )
     samples = {case_id: _read(path) for case_id, path in paths.items()}
     first = samples[case_ids[0]]
     if odd := [f"{case_id} {array.shape}" for case_id, array in samples.items() if array.shape != first.shape]:
         raise PredictionError(
-            f"all cases need the same (runs, height, width); {case_ids[0]} has {first.shape}, but not {_listed(odd)}"
+            f"all cases need the same (runs, height, width); {case_ids[0]} has {first.shape}, but not {listed(odd)}"
         )
     stacked = np.stack([samples[case_id] for case_id in case_ids], axis=1)
     return from_hu(stacked[:, :, None]).astype(np.float32)
@@ -81,7 +81,8 @@ def _read(path: Path) -> NDArray[np.float32]:
     return np.moveaxis(samples[:, :, 0], -1, 0)
 
 
-def _listed(names: Sequence[str], limit: int = 5) -> str:
+def listed(names: Sequence[str], limit: int = 5) -> str:
+    """The first names, and how many more there are."""
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 

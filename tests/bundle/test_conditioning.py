@@ -228,6 +228,25 @@ def test_standardised_context(llama: tuple[Any, Any]) -> None:
     torch.testing.assert_close(context.std(0), torch.ones(2, 16), atol=1e-3, rtol=0)
 
 
+def test_without_soft_prompts_the_context_is_the_plain_report(llama: tuple[Any, Any], tmp_path: Path) -> None:
+    model, tokenizer = llama
+    plain = ReportConditioner(llama, num_prompt_sets=1, prompt_length=0, standardise=False)
+    for report in REPORTS:
+        with torch.no_grad():
+            expected = model.model(input_ids=torch.tensor([tokenizer(report).input_ids])).last_hidden_state[:, -1:]
+        torch.testing.assert_close(plain([report]), expected)
+    spy = Spy(plain)
+    plain(REPORTS)
+    assert spy.sequences == 0, "nothing learns, so each report was read once"
+    first, second = (ReportConditioner(llama, num_prompt_sets=1, prompt_length=0) for _ in range(2))
+    first.fit_statistics(REPORTS)
+    second.load_pretrained(first.save_pretrained(tmp_path / "prompts"))
+    assert first.encode(REPORTS).shape == (3, 1, 16) and torch.equal(first.encode(REPORTS), second.encode(REPORTS))
+    assert not bool(second.null_context(2).any()) and second.null_context(2).shape == (2, 1, 16)
+    with pytest.raises(ConditionerError, match="num_virtual_tokens is 0, expected 8"):
+        ReportConditioner(llama, num_prompt_sets=1).load_pretrained(tmp_path / "prompts")
+
+
 # --- saved and loaded
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,14 +15,17 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from safetensors.torch import load_file
 
 from scripts.checkpoints import load_network, save_network
+from scripts.diffusion import ProgressionInferer, load_progression_model
 from scripts.ehr import report
+from scripts.errors import UserError
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 STAGES = ("autoencoder", "unconditional", "conditional", "classifier")
@@ -102,6 +106,25 @@ def test_the_ablation_removes_two_losses_and_nothing_else(make_workflow: Make, t
     assert ablated.perceptual_samples == whole.perceptual_samples
 
 
+def test_overlays_without_prompts_and_with_raw_attributes(
+    make_workflow: Make, trained: Path, tiny_llm: Path, tmp_path: Path
+) -> None:
+    """One setting each; and the conditional stage and its weights do without prompts."""
+    files = [str(BUNDLE / "configs" / f"{name}.yaml") for name in ("train_conditional", "small", "no_prompts")]
+    arguments = ConfigParser.load_config_files(files)["conditioner_arguments"]
+    assert arguments == {"llm": "embedded", "num_prompt_sets": 1, "prompt_length": 0}
+    raw = make_workflow("train_autoencoder", tmp_path, "small", "raw_attributes")
+    assert value(raw, "train::dataset::data")[0]["attributes"].tolist() == [2 - 1, 1, 6.0, pytest.approx(4.8), 1]
+
+    shutil.copytree(trained / "models", tmp_path / "models")
+    arguments["llm"] = str(tiny_llm)
+    make_workflow("train_conditional", tmp_path, "small", conditioner_arguments=arguments).run()
+    model = load_progression_model(tmp_path / "models", **arguments)
+    assert model.denoiser.conditioner.encode(["A nodule.", "Another one."]).shape == (2, 1, 16)
+    samples = ProgressionInferer(num_steps=2, num_runs=2)(torch.zeros(1, 1, 32, 32), model, ["A nodule."])
+    assert samples.shape == (1, 2, 32, 32)
+
+
 def test_settings_are_overridden_at_any_depth(make_workflow: Make, tmp_path: Path) -> None:
     overrides = {"seed": 7, "optimizer::weight_decay": 0.5, "train::trainer::max_epochs": 11}
     workflow = make_workflow("train_classifier", tmp_path, "small", **overrides)
@@ -114,11 +137,17 @@ def test_settings_are_overridden_at_any_depth(make_workflow: Make, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def run(make_workflow: Make, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of all stages, with predictions and evaluation."""
+    """The output folder of all stages, with predictions, another run's beside them, a baseline, and evaluation."""
     folder = tmp_path_factory.mktemp("whole")
     shutil.copytree(trained / "models", folder / "models")
-    for name in ("inference", "evaluate"):
-        make_workflow(name, folder, "small").run()
+    make_workflow("inference", folder, "small").run()
+    make_workflow("inference", folder / "ablation", "small", models_dir=str(folder / "models"), num_runs=2).run()
+    make_workflow("attributes", folder).run()
+    others = {
+        "compared": {"without alignment": str(folder / "ablation" / "predictions")},
+        "tables": {"record alone": str(folder / "baselines" / "attributes.csv")},
+    }
+    make_workflow("evaluate", folder, "small", **others).run()
     return folder
 
 
@@ -195,6 +224,54 @@ def test_evaluation_judges_every_method(run: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row["method"] == "NAMD"]
     cases = [f"patient-{index}_n1" for index in (9, 10, 11)]
     assert sorted((row["case_id"], row["run"]) for row in rows) == sorted((c, str(r)) for c in cases for r in range(3))
+
+
+def test_evaluation_compares_with_other_runs_and_tables(run: Path) -> None:
+    """The other run has the same models and seeds, so that its runs are the first of ours."""
+    table = pd.read_csv(run / "evaluation" / "predictions.csv").set_index(["method", "run", "case_id"]).probability
+    for index in range(2):
+        pd.testing.assert_series_equal(table["without alignment"][index], table["NAMD"][index], rtol=1e-5)
+    alone = pd.read_csv(run / "baselines" / "attributes.csv").set_index("case_id").probability
+    cases = [f"patient-{index}_n1" for index in (9, 10, 11)]
+    assert table["record alone"][0].to_dict() == alone[cases].to_dict()
+    methods = json.loads((run / "evaluation" / "metrics.json").read_text())["methods"]
+    assert methods["without alignment"]["n_runs"] == 2 and methods["record alone"]["n_runs"] == 1
+    others = {"real_baseline", "real_follow_up", "reconstructed_follow_up"}
+    others |= {"record alone", "without alignment_mean_probability"}
+    assert methods["NAMD_mean_probability"]["auroc_difference"].keys() == others
+    assert methods["record alone"]["auroc_difference"].keys() == {"real_baseline", "real_follow_up"}
+    html = (run / "evaluation" / "report.html").read_text()
+    assert "less without alignment, probability averaged over runs" in html and "less record alone" in html
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({"compared": {"other": "ablation/none"}}, "none has no samples.nii.gz for 3 of 3 cases"),
+        ({"compared": {"NAMD": "ablation/predictions"}}, "give .*ablation/predictions another name"),
+        ({"compared": {"other": "predictions"}, "tables": {"other": "baselines/attributes.csv"}}, "two methods"),
+        ({"tables": {"real_baseline": "baselines/attributes.csv"}}, "real_baseline cannot name a method"),
+        ({"tables": {"other": "baselines/none.csv"}}, "none.csv: no such table"),
+        ({"tables": {"other": "baselines/attributes.csv"}, "section": "training"}, "no probability for 6 of 6 cases"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(
+    make_workflow: Make, run: Path, tmp_path: Path, others: dict[str, Any], message: str
+) -> None:
+    shutil.copytree(run / "models", tmp_path / "models")
+    for kind in ("compared", "tables"):
+        others = {**others, kind: {name: str(run / path) for name, path in others.get(kind, {}).items()}}
+    if others.get("section") == "training":
+        make_workflow("inference", tmp_path, num_runs=1, num_steps=1, section="training").run()
+    else:
+        shutil.copytree(run / "predictions", tmp_path / "predictions")
+    with pytest.raises(Exception) as caught:  # noqa: B017 (MONAI's, around ours)
+        make_workflow("evaluate", tmp_path, **others).run()
+    cause: BaseException | None = caught.value
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__ or cause.__context__
+    assert cause is not None and re.search(message, str(cause)), "an error for people"
+    assert not (tmp_path / "evaluation").exists()
 
 
 # --- a bundle somewhere else, from the command line

@@ -17,12 +17,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from scripts.data import to_hu
+from scripts.errors import UserError
 from scripts.evaluation import figures, latents, metrics
 from scripts.evaluation.calibration import calibration
 from scripts.evaluation.cases import CaseStudy, case_studies, chosen
 from scripts.evaluation.comparison import auroc_difference
 from scripts.evaluation.features import FeatureExtractor
-from scripts.evaluation.growth import DIAMETER_CHANGE, Growth, Sizes, measure
+from scripts.evaluation.growth import DIAMETER_CHANGE, MEDIAN, Growth, Sizes, measure
 from scripts.evaluation.history import Stage
 from scripts.evaluation.latents import Nodules, latent_scores
 from scripts.evaluation.metrics import Array
@@ -40,10 +41,13 @@ DEFINITIONS = {
     "kid": "unbiased squared maximum mean discrepancy, cubic kernel, over pairs of different patients, for an image "
     "and the follow-up of its own case are not independent (the usual estimator takes them so); unlike FID it needs "
     "no more cases than features; may be slightly negative",
-    "auroc_difference": "AUROC less that of the real images, on the same cases, probabilities averaged over runs",
+    "auroc_difference": "AUROC less that of the real images, and the first generated method's less that of every other "
+    "method, on the same cases, probabilities averaged over runs",
     "p": "two-sided, of the paired bootstrap over patients; no p is corrected for the number of comparisons",
     "p_delong_clustered": "DeLong's test with the cases of a patient as a cluster (Obuchowski 1997)",
     "p_delong_independent": "DeLong's test (1988), which assumes independent cases: too sure if patients have several",
+    "change_pearson": "correlation of the mean diameter's change since the baseline with the true change, over cases",
+    "change_spearman": "the same, of ranks",
     "calibration": "of probabilities averaged over runs; intervals from a bootstrap that is not stratified",
     "brier": "mean squared difference of probability and outcome",
     "ece": "expected calibration error, ten bins of equal width",
@@ -312,13 +316,12 @@ class Judge:
             "kid": metrics.kid(features, self.real_features, self.cases.patients, self.weights),
         }
 
-    def statistics(self, name: str, probabilities: Mapping[str, Array]) -> dict[str, Any]:
-        """`calibration` of a method of `once`, and its `auroc_difference` from the real images."""
+    def statistics(self, name: str, probabilities: Mapping[str, Array], others: Sequence[str]) -> dict[str, Any]:
+        """`calibration` of a method of `once`, and its `auroc_difference` from others."""
         labels, patients, own = self.cases.labels, self.cases.patients, probabilities[name]
-        others = () if name == REAL[0] else tuple(real for real in REAL if real != name)
         return {
             "auroc_difference": {
-                real: auroc_difference(own, probabilities[real], labels, patients, self.weights) for real in others
+                other: auroc_difference(own, probabilities[other], labels, patients, self.weights) for other in others
             },
             "calibration": calibration(own, labels, self.plain_weights),
         }
@@ -349,15 +352,22 @@ def score_methods(methods: Mapping[str, Method], judge: Judge, main: str | None)
             row["gap_closed"] = {key: metrics.gap_closed(row[key], *(end[key] for end in ends)) for key in GAPS}
     probabilities = once(methods)
     for name in probabilities:
-        rows[name] |= judge.statistics(name, probabilities)
+        rows[name] |= judge.statistics(name, probabilities, _held_against(name, list(probabilities), main))
     return {"methods": rows, "gap_closed": dict.fromkeys(GAPS) if main is None else rows[main]["gap_closed"]}
 
 
+def _held_against(name: str, names: Sequence[str], main: str | None) -> list[str]:
+    """What a method's AUROC is compared with: the main method's with all of `names`, others' with the real images."""
+    if main is not None and name in (main, main + ENSEMBLE):
+        return [other for other in names if other != name]
+    return [real for real in REAL if REAL[0] != name != real]
+
+
 def _check_names(names: Sequence[str]) -> None:
-    if reserved := sorted({name for name in names if name in TITLES or name.endswith(ENSEMBLE)}):
-        raise ValueError(f"{', '.join(reserved)} cannot name a method: the name is reserved")
+    if reserved := sorted({name for name in names if name in TITLES or name.endswith((ENSEMBLE, MEDIAN))}):
+        raise UserError(f"{', '.join(reserved)} cannot name a method: the name is reserved")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{', '.join(twice)} names two methods")
+        raise UserError(f"{', '.join(twice)} names two methods: give one another name")
 
 
 def _check(images: Mapping[str, Array], predicted: Mapping[str, Array], shape: tuple[int, ...], count: int) -> None:

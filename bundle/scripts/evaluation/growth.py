@@ -38,6 +38,9 @@ DIAMETER_CHANGE = 1.5
 VOLUME_CHANGE = 0.25
 """Share of the volume, from which on a nodule has grown or shrunk (NELSON)."""
 
+ROUNDING = 1e-9
+"""mm (or ranks) that no measurement distinguishes: what lies nearer to the mean does not vary."""
+
 YEAR = 365.25
 """Days; also the interval where a case gives none."""
 
@@ -178,6 +181,41 @@ def balanced_accuracy(classes: Array, truth: Array, weights: Array | None = None
     return np.nanmean(shares, axis=0)
 
 
+def ranks(values: Array, weights: Array) -> Array:
+    """Mid-ranks of values (N,) within each resample of weights (B, N) whole numbers, (B, N): ties share their mean."""
+    below, same = values[None, :] < values[:, None], values[None, :] == values[:, None]
+    return weights @ below.T + (weights @ same.T + 1) / 2
+
+
+def correlation(values: Array, truth: Array, weights: Array | None = None, ranked: bool = False) -> Array:
+    """Pearson's correlation of each run with the truth, or with `ranked` Spearman's, (R, B).
+
+    Args:
+        values, truth: (R, N) and (N,).
+        weights: (B, N), how often each case counts; one row of ones by default.
+
+    Returns:
+        NaN where either does not vary.
+    """
+    weights = np.ones((1, len(truth))) if weights is None else weights
+    shares = weights / weights.sum(axis=1, keepdims=True)
+
+    def centred(each: Array) -> Array:
+        """(B, N)"""
+        each = ranks(each, weights) if ranked else each - each.mean()
+        each = each - (shares * each).sum(axis=1, keepdims=True)
+        return np.where(np.abs(each) > ROUNDING, each, 0.0)
+
+    y, rows = centred(truth), []
+    for run in values:
+        x = centred(run)
+        with np.errstate(invalid="ignore"):
+            rows.append(
+                (shares * x * y).sum(axis=1) / np.sqrt((shares * x**2).sum(axis=1) * (shares * y**2).sum(axis=1))
+            )
+    return np.stack(rows)
+
+
 class Growth:
     """Holds measured sizes against both truths.
 
@@ -263,6 +301,9 @@ class Growth:
             row[f"{key}_accuracy"] = metrics.similarity(classes == true, weights)
             resampled = None if weights is None else balanced_accuracy(classes, true, weights).mean(axis=0)
             row[f"{key}_balanced_accuracy"] = metrics.estimate(balanced_accuracy(classes, true)[:, 0], resampled)
+        change, true = measured.mean - start.mean, (after.mean - before.mean)[0]
+        for key, ranked in {"change_pearson": False, "change_spearman": True}.items():
+            row[key] = _correlation(change, true, weights, ranked)
         return row | {"share_not_found": float((~measured.found).mean()), "share_cut": float(measured.cut.mean())}
 
     def changes(self, name: str) -> tuple[Array, Array]:
@@ -270,3 +311,12 @@ class Growth:
         start = self.before["measured"].mean
         changes = self.after["measured"].mean - start, self.sizes[name].mean - start
         return changes[0][0, self.measurable], changes[1][:, self.measurable]
+
+
+def _correlation(change: Array, truth: Array, weights: Array | None, ranked: bool) -> dict[str, Any]:
+    """As it stands in metrics.json."""
+    per_run = correlation(change, truth, ranked=ranked)[:, 0]
+    if not np.isfinite(per_run).all():
+        return metrics.undefined("not defined where no change differs from another, as in a copy of the baseline")
+    resampled = None if weights is None else correlation(change, truth, weights, ranked).mean(axis=0)
+    return metrics.estimate(per_run, resampled)

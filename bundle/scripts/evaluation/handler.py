@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from scripts.baselines import read_table
+from scripts.errors import UserError
 from scripts.evaluation.cohort import describe
 from scripts.evaluation.evaluator import evaluate
 from scripts.evaluation.history import Stage
@@ -30,6 +32,8 @@ class Evaluation:
         training_baselines: crops (M, 1, H, W) of the datalist's training cases, for the read-out of the diameter.
         stages: of :func:`scripts.evaluation.history.read_stages`, for the report.
         name: of the generated row.
+        compared: name of a further generated row to what inference wrote with other models, for the same section.
+        tables: name of a row without images to its table of probabilities, see :mod:`scripts.baselines`.
         batch_size, device, settings: see :func:`evaluate`.
     """
 
@@ -45,6 +49,8 @@ class Evaluation:
         training_baselines: np.ndarray | None = None,
         stages: Sequence[Stage] = (),
         name: str = "NAMD",
+        compared: Mapping[str, str | Path] | None = None,
+        tables: Mapping[str, str | Path] | None = None,
         batch_size: int = 64,
         device: torch.device | str = "cpu",
         **settings: Any,
@@ -53,8 +59,12 @@ class Evaluation:
         self.cases = datalist[section]
         self.cohort = describe(datalist, section)
         self.stages = stages
-        self.predictions_dir = predictions_dir
-        self.name = name
+        self.folders = {name: predictions_dir}
+        self.tables = dict(tables or {})
+        for other, folder in (compared or {}).items():
+            if other == name:
+                raise UserError(f"compared: {other!r} is what the run itself is called; give {folder} another name.")
+            self.folders[other] = folder
         self.classifier = classifier.eval()
         self.autoencoder = autoencoder.eval()
         self.encoders = {"this model": self.autoencoder.encode_stage_2_inputs}
@@ -81,12 +91,14 @@ class Evaluation:
             self.spacing[key].append(np.linalg.norm(batch[key].meta["original_affine"], axis=-2)[:, :2])  # (n, 4, 4)
 
     def judge(self, engine: Engine) -> None:
+        case_ids = [case["case_id"] for case in self.cases]
         real: dict[str, Any] = {key: np.concatenate(parts) for key, parts in self.real.items()}
         engine.state.metrics["evaluation"] = evaluate(
             **real,
             spacing={key: np.concatenate(parts) for key, parts in self.spacing.items()},
             cases=self.cases,
-            generated={self.name: read_predictions(self.predictions_dir, [case["case_id"] for case in self.cases])},
+            generated={name: read_predictions(folder, case_ids) for name, folder in self.folders.items()},
+            predicted={name: read_table(path, case_ids) for name, path in self.tables.items()},
             classifier=lambda crops: torch.sigmoid(self.classifier(crops)).flatten(),
             reconstructed_follow_up=self._reconstruct(real["follow_up"]),
             encoders=self.encoders,

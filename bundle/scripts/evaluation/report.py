@@ -39,6 +39,8 @@ GROWTH = {
     "diameter_balanced_accuracy": ("balanced ↑", 2),
     "volume_accuracy": ("Volume class ↑", 2),
     "volume_balanced_accuracy": ("balanced ↑", 2),
+    "change_pearson": ("Change, r ↑", 2),
+    "change_spearman": ("ranks ↑", 2),
 }
 """Title and decimals of each column of the growth tables."""
 

@@ -162,6 +162,9 @@ def test_differences_and_calibration_are_of_single_or_averaged_probabilities(out
     assert difference["mean"] == pytest.approx(roc_auc_score(labels, mean) - roc_auc_score(labels, follow_up))
     low, high = difference["ci95"]
     assert low <= difference["mean"] <= high and (difference["p"] < 0.05) == (not low <= 0 <= high)
+    other = methods["NAMD_mean_probability"]["auroc_difference"][averaged[1]]
+    direct = study["predicted"]["direct <b>classifier</b>"].mean(axis=0)
+    assert other["mean"] == pytest.approx(roc_auc_score(labels, mean) - roc_auc_score(labels, direct))
     brier = methods["NAMD_mean_probability"]["calibration"]["brier"]
     assert brier["mean"] == pytest.approx(brier_score_loss(labels, mean), rel=1e-6)
 
@@ -169,7 +172,7 @@ def test_differences_and_calibration_are_of_single_or_averaged_probabilities(out
     names = {title_of(name): methods[name] for name in with_statistics}
     differences = [f"{t} less {title_of(r)}" for t, scores in names.items() for r in scores["auroc_difference"]]
     assert [" ".join(row[0].split()) for row in rows[1 : 1 + len(differences)]] == differences
-    assert len(differences) == 1 + 2 * 3
+    assert len(differences) == 1 + 2 + 4 + 2  # follow-up, reconstruction, ours against all, direct classifier
     rows = rows[2 + len(differences) :][: len(names)]
     assert [row[0] for row in rows] == list(names)
     for row in rows:
@@ -195,6 +198,7 @@ def test_meaning_of_every_key_is_in_both_files(outcome):
     flat = " ".join(Report((folder / "report.html").read_text()).text.split())
     assert "not a sampling error" in result["definitions"]["std"] and "over runs, how far seeds differ" in flat
     keys = {"mean", "std", "ci95", "p", "p_delong_clustered", "p_delong_independent", "auroc_difference", "kid"}
+    keys |= {"change_pearson", "change_spearman"}
     assert keys | {"calibration", *CALIBRATION, *LATENTS} == result["definitions"].keys()
     assert "ECE ↓: no interval, for resampling cases biases the calibration error upwards." in flat
     shown = ("kid", "p", "p_delong_independent", *CALIBRATION, *LATENTS)
@@ -294,5 +298,6 @@ def test_wrong_inputs_are_named(study, tmp_path):
     expect(r"classifier must give probabilities .*\(logits", classifier=lambda x: x.sum(dim=(1, 2, 3)))
     expect("one probability an image, not 2", classifier=lambda x: torch.zeros(len(x), 2))
     expect("NAMD_mean_probability.* reserved", generated={"NAMD_mean_probability": images})
+    expect("NAMD_median_size.* reserved", predicted={"NAMD_median_size": np.zeros((1, 12))})
     expect("copy_baseline.* reserved", generated={"copy_baseline": images})
     assert not list(tmp_path.iterdir())

@@ -181,6 +181,25 @@ def test_balanced_accuracy_equals_scikit_learns():
     np.testing.assert_allclose(growth.balanced_accuracy(classes, truth, weights), expected)
 
 
+def test_correlation_equals_scipys_on_each_resample():
+    from scipy.stats import pearsonr, spearmanr
+
+    generator = np.random.default_rng(0)
+    truth = generator.normal(size=30).round(1)  # with ties
+    values = (0.5 * truth + generator.normal(size=(3, 30))).round(1)
+    weights = generator.multinomial(30, np.full(30, 1 / 30), size=6).astype(float)
+    for ranked, plain in ((False, pearsonr), (True, spearmanr)):
+        found = growth.correlation(values, truth, weights, ranked)
+        copies = [np.repeat(np.arange(30), row.astype(int)) for row in weights]
+        expected = [[plain(run[copy], truth[copy]).statistic for copy in copies] for run in values]
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+        once = [plain(run, truth).statistic for run in values]
+        np.testing.assert_allclose(growth.correlation(values, truth, ranked=ranked)[:, 0], once, atol=1e-12)
+        # what does not vary, but for rounding, has no correlation
+        assert np.isnan(growth.correlation(0.1 + 0.2 + np.zeros((1, 30)), truth, weights, ranked)).all()
+        assert np.isnan(growth.correlation(values, 0.1 + 0.2 + np.zeros(30), weights, ranked)).all()
+
+
 def sizes_of(long, perpendicular):
     long, perpendicular = np.atleast_2d(long).astype(float), np.atleast_2d(perpendicular).astype(float)
     shape = np.broadcast_shapes(long.shape, perpendicular.shape)
@@ -235,6 +254,28 @@ def test_scores_by_hand():
     assert "real_follow_up" not in part["methods"] and "real_baseline" not in part["methods"]
     own = result["record"]["methods"]["real_follow_up"]
     assert own["long_mm"]["mean"] == pytest.approx((double - 12 + 1) / 2) and "area_mm2" not in own
+
+
+def test_change_is_correlated_over_cases():
+    """Of each run, and of the median over runs, in which the noise of the runs is less."""
+    noise = np.random.default_rng(1)
+    before = noise.uniform(6, 12, 40)
+    grown = before + noise.normal(0, 2, 40).clip(-4)
+    guessed = grown + noise.normal(0, 2, (9, 40))
+    sizes = {"real_baseline": sizes_of(before, before), "real_follow_up": sizes_of(grown, grown)}
+    sizes |= {"copy_baseline": sizes_of(before, before), "NAMD": sizes_of(guessed, guessed)}
+    rows = growth.Growth(sizes, entries(before, grown), np.full(40, 64.0), resampled(40)).score()["measured"]["methods"]
+    each = [np.corrcoef(run - before, grown - before)[0, 1] for run in guessed]
+    assert rows["NAMD"]["change_pearson"]["mean"] == pytest.approx(np.mean(each))
+    assert rows["NAMD"]["change_pearson"]["std"] == pytest.approx(np.std(each, ddof=1))
+    median = rows["NAMD" + growth.MEDIAN]
+    expected = pd.DataFrame([np.median(guessed, axis=0) - before, grown - before]).T.corr("spearman").iloc[0, 1]
+    assert median["change_spearman"]["mean"] == pytest.approx(expected)
+    assert median["change_pearson"]["mean"] > max(each)
+    low, high = median["change_pearson"]["ci95"]
+    assert low < median["change_pearson"]["mean"] < high <= 1
+    copied = rows["copy_baseline"]["change_pearson"]
+    assert copied["mean"] is None and "copy of the baseline" in copied["reason"]
 
 
 def test_nodules_that_a_real_image_does_not_show_are_left_out():
