@@ -1,0 +1,82 @@
+"""What is shown of one case, in the browser of the report and on the page to print."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scripts.data import MARK
+from scripts.ehr import report
+from scripts.errors import UserError
+from scripts.evaluation import evaluate
+from scripts.evaluation.cases import browser, case_studies, chosen, diameters, spread_limit, sprite
+
+
+@pytest.fixture
+def studies(study):
+    images = (study["baseline"], study["generated"]["NAMD"], study["follow_up"])
+    scores = (np.full(12, 0.2), np.tile(np.linspace(0, 1, 4)[:, None], (1, 12)), np.full(12, 0.7))
+    return case_studies(study["cases"], images, scores)
+
+
+def test_a_study_is_its_case(study, studies):
+    third = studies[3]
+    assert third.case_id == "case-03" and third.outcome == "malignant" and studies[4].outcome == "benign"
+    assert third.record == report(study["cases"][3]["ehr"])
+    assert np.array_equal(third.samples, study["generated"]["NAMD"][:, 3, 0])
+    assert third.real_scores == (0.2, 0.7) and third.scores.tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
+
+
+def test_every_generated_tile_is_marked_and_no_real_one(studies):
+    tiles = studies[0].tiles()
+    assert [tile.title for tile in tiles if not tile.synthetic] == ["baseline", "follow-up (data set)"]
+    assert len(tiles) == 2 + 2 + 4
+
+
+def test_one_run_has_no_mean(study):
+    images = (study["baseline"], study["generated"]["NAMD"][:1], study["follow_up"])
+    (first, *_) = case_studies(study["cases"], images, (np.zeros(12), np.zeros((1, 12)), np.zeros(12)))
+    assert [tile.title for tile in first.tiles()] == ["baseline", "sample 1", "follow-up (data set)"]
+
+
+def test_the_sprite_holds_the_tiles(studies):
+    """x to the right; grey levels as the colour map of 256 steps has them; the mark in the file's own metadata."""
+    image = Image.open(io.BytesIO(sprite(studies[2], spread_limit(studies))))
+    assert image.size == (8 * 64, 64) and image.getexif()[0x010E] == MARK
+    pixels = np.asarray(image.convert("L"), dtype=float)
+    assert np.abs(pixels[:, :64] - (studies[2].baseline.T + 1) / 2 * 255).max() < 2
+    assert np.abs(pixels[:, 3 * 64 : 4 * 64] - (studies[2].follow_up.T + 1) / 2 * 255).max() < 2
+
+
+def test_the_browser_is_json_of_every_case(studies):
+    shown = json.loads(json.dumps(browser(studies)))
+    assert [case["id"] for case in shown["cases"]] == [study.case_id for study in studies]
+    assert browser([]) is None
+
+
+def test_what_was_not_measured_says_so(studies):
+    nothing = np.full(4, np.nan)
+    known = type(studies[0])(**{**vars(studies[0]), "long_mm": (8.0, nothing, np.nan)})
+    assert diameters(known) == "baseline 8.0 mm, generated not measurable, follow-up not measurable"
+    known = type(studies[0])(**{**vars(studies[0]), "long_mm": (8.0, np.array([7.0, np.nan, 9.0, 12.0]), 10.0)})
+    assert diameters(known) == "baseline 8.0 mm, generated median 9.0 mm (7.0 to 12.0), follow-up 10.0 mm"
+
+
+def test_pages_are_chosen_by_name(studies):
+    ids = [study.case_id for study in studies]
+    assert chosen(ids, "all") == ids and chosen(ids, "case-01") == ["case-01"] and chosen(ids, []) == []
+    with pytest.raises(UserError, match="no such case: case-99, x; the first of this section is case-00"):
+        chosen(ids, ["case-99", "case-01", "x"])
+
+
+def test_a_page_a_case(study, tmp_path):
+    evaluate(**study, output_dir=tmp_path, case_pages=["case-02"])
+    (page,) = (tmp_path / "cases").iterdir()
+    content = page.read_bytes()
+    assert page.name == "case-02.pdf" and content.startswith(b"%PDF") and content.count(b"/Type /Page\n") <= 1
+    assert b"synthetic, research use only, not for clinical decisions" in content
+    assert not any(case["patient_id"].encode() in content for case in study["cases"])
