@@ -32,7 +32,7 @@ def spread(
     Args:
         work: what is done with a task; it can be pickled, and does not raise.
         tasks: can be pickled.
-        lost: what comes of a task whose worker was lost, three times over.
+        lost: what comes of a task whose worker was lost, time and again, also when nothing else ran.
         workers: processes on this machine; 1 works in this one.
         scheduler: address of a Dask scheduler, such as ``tcp://node:8786``, whose workers see the same files.
 
@@ -48,14 +48,22 @@ def spread(
         waiting = iter(tasks)
         running = {client.submit(work, task, pure=False): task for task in islice(waiting, AHEAD)}
         done = as_completed(list(running))
+        suspects = []
         for future in done:
             task = running.pop(future)
-            error = future.exception()
-            yield future.result() if error is None else lost(task, error)
+            if future.exception() is None:
+                yield future.result()
+            else:
+                suspects.append(task)
             for following in islice(waiting, 1):
                 future = client.submit(work, following, pure=False)
                 running[future] = following
                 done.add(future)
+        # Dask also blames what only waited on a worker that was lost: alone, each shows whether it was the cause
+        for task in suspects:
+            future = client.submit(work, task, pure=False)
+            error = future.exception()
+            yield future.result() if error is None else lost(task, error)
 
 
 @contextmanager
