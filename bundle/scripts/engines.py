@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LR
 from torch.utils.data import DistributedSampler
 
 from scripts.data import to_hu
+from scripts.diffusion import training_scheduler
 
 # ---- batches -------------------------------------------------------------------------------------------------------
 
@@ -52,6 +53,7 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
         image_key: the latent to be noised.
         concat_key: the latent to be concatenated, if any.
         condition_key: the report (a string a sample), or None for the unconditional stage's null context.
+        prediction_type: of the network, which decides what it is to learn: the noise, or v.
         fixed: the same noise and evenly spread timesteps in every call, so that validation losses of different epochs
             can be compared; the training's random stream is left alone.
     """
@@ -62,9 +64,12 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
         image_key: str = "follow_up",
         concat_key: str | None = None,
         condition_key: str | None = None,
+        prediction_type: str = "epsilon",
         fixed: bool = False,
     ) -> None:
         super().__init__(num_train_timesteps)
+        self.scheduler = training_scheduler()
+        self.prediction_type = prediction_type
         self.image_key = image_key
         self.concat_key = concat_key
         self.condition_key = condition_key
@@ -74,6 +79,11 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
         if not self.fixed:
             return torch.randn_like(images)
         return torch.randn(images.shape, generator=torch.Generator().manual_seed(len(images))).to(images)
+
+    def get_target(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        if self.prediction_type == "v_prediction":
+            return self.scheduler.get_velocity(images, noise, timesteps)
+        return noise
 
     def get_timesteps(self, images: Tensor) -> Tensor:
         if not self.fixed:

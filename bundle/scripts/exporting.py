@@ -53,11 +53,13 @@ class ScriptableModel(nn.Module):
         scheduler: the sampler's.
     """
 
+    prediction_type: str
     steps: torch.Tensor
     coefficients: torch.Tensor
 
     def __init__(self, model: Any, scheduler: DDIMScheduler) -> None:
         super().__init__()
+        self.prediction_type = model.prediction_type
         crop, latent, timesteps, context = example_inputs(model)
         methods = {"encode_stage_2_inputs": crop, "decode_stage_2_outputs": latent[:, : latent.shape[1] // 2]}
         with torch.no_grad():
@@ -67,10 +69,10 @@ class ScriptableModel(nn.Module):
             # device for ever; as constants they go where the file is loaded to
             torch._C._jit_pass_constant_propagation(unet.graph)
             self.denoiser = ScriptableDenoiser(unet, model.denoiser.context(None, 1).clone())
-            # DDIM without clipping is linear in latent and noise: its two factors a step are read off MONAI's scheduler
+            # DDIM without clipping is linear in latent and output: its factors are read off MONAI's scheduler
             one, zero = torch.ones(()), torch.zeros(())
             factors = [
-                torch.stack([scheduler.step(noise, step, latent)[0] for latent, noise in ((one, zero), (zero, one))])
+                torch.stack([scheduler.step(output, step, latent)[0] for latent, output in ((one, zero), (zero, one))])
                 for step in scheduler.timesteps.tolist()
             ]
         self.register_buffer("steps", scheduler.timesteps)
@@ -82,8 +84,8 @@ class ScriptableModel(nn.Module):
         latents = torch.randn_like(baseline)
         for index in range(self.steps.shape[0]):
             timesteps = self.steps[index].expand(image.shape[0])
-            noise = self.denoiser(torch.cat([latents, baseline], dim=1), timesteps)
-            latents = self.coefficients[index, 0] * latents + self.coefficients[index, 1] * noise
+            output = self.denoiser(torch.cat([latents, baseline], dim=1), timesteps)
+            latents = self.coefficients[index, 0] * latents + self.coefficients[index, 1] * output
         return self.autoencoder.decode_stage_2_outputs(latents).clamp(-1.0, 1.0)
 
 
@@ -124,7 +126,7 @@ def export_onnx(model: Any, folder: str | Path) -> None:
         "unet": (
             model.denoiser.unet,
             {"noisy_and_baseline": latent, "timesteps": timesteps, "context": context},
-            "noise",
+            "noise" if model.prediction_type == "epsilon" else "v",
         ),
         "decoder": (Decoder(model.autoencoder), {"latent": latent[:, : latent.shape[1] // 2]}, "crop"),
     }

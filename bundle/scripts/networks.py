@@ -17,6 +17,10 @@ from monai.networks.nets.autoencoderkl import Encoder
 from monai.networks.nets.diffusion_model_unet import SpatialTransformer
 from torch import Tensor, nn
 
+from scripts.errors import UserError
+
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+
 
 class LatentAutoencoder(AutoencoderKL):
     """MONAI's ``AutoencoderKL`` for grey crops, with the scale of its latents: what MONAI Generative's weights fit.
@@ -172,9 +176,12 @@ class StableDiffusionUNet(DiffusionModelUNet):
         context_dim: width of the cross-attention context, the hidden size of the conditioner's language model.
         num_res_blocks: residual blocks a level.
         num_heads: attention heads at every level.
-        out_channels: channels of the predicted noise, those of the latent.
+        out_channels: channels of what is predicted, those of the latent.
         norm_num_groups: groups of every group normalisation.
         norm_eps: of every group normalisation but the attention's, whose is 1e-6; MONAI Generative's default is 1e-6.
+        prediction_type: what the output is: ``epsilon``, the noise (Stable Diffusion 1.5, the paper), or
+            ``v_prediction``, alpha noise - sigma latent (Salimans and Ho 2022). It changes no weight and travels with
+            them.
     """
 
     def __init__(
@@ -187,7 +194,10 @@ class StableDiffusionUNet(DiffusionModelUNet):
         out_channels: int = 4,
         norm_num_groups: int = 32,
         norm_eps: float = 1e-5,
+        prediction_type: str = "epsilon",
     ) -> None:
+        if prediction_type not in PREDICTION_TYPES:
+            raise UserError(f"prediction_type is {prediction_type!r}, expected {' or '.join(PREDICTION_TYPES)}.")
         super().__init__(
             spatial_dims=2,
             in_channels=in_channels,
@@ -213,7 +223,13 @@ class StableDiffusionUNet(DiffusionModelUNet):
             "out_channels": out_channels,
             "norm_num_groups": norm_num_groups,
             "norm_eps": norm_eps,
+            "prediction_type": prediction_type,
         }
+
+    @property
+    def prediction_type(self) -> str:
+        """What the output is, ``epsilon`` or ``v_prediction``."""
+        return self.config["prediction_type"]
 
 
 class NoduleClassifier(nn.Module):

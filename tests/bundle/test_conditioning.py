@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.decomposition import PCA
 from torch import Tensor
 from transformers import Gemma3ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
 
@@ -219,13 +221,34 @@ def test_standardised_context(llama: tuple[Any, Any]) -> None:
     assert not bool(conditioner.null_context(1).any())
     with pytest.raises(ConditionerError, match="fit_statistics"):
         conditioner(REPORTS)
-    with pytest.raises(ConditionerError, match="two distinct"):
+    with pytest.raises(ConditionerError, match="at least 2 distinct"):
         conditioner.fit_statistics(REPORTS[:1] * 2)
     conditioner.fit_statistics(REPORTS)
     context = conditioner(REPORTS)
     assert context.requires_grad
     torch.testing.assert_close(context.mean(0), torch.zeros(2, 16), atol=1e-4, rtol=0)
     torch.testing.assert_close(context.std(0), torch.ones(2, 16), atol=1e-3, rtol=0)
+
+
+def test_components_are_a_whitened_pca(llama: tuple[Any, Any], tmp_path: Path) -> None:
+    """Against scikit-learn; and the folder brings them, whatever the conditioner was made for."""
+    ages = [f"{age}-year-old patient with a nodule of {age % 7} mm" for age in range(50, 74)]
+    whole, few = ReportConditioner(llama), ReportConditioner(llama, components=5)
+    for each in (whole, few):
+        each.fit_statistics(ages)
+    expected = PCA(5, whiten=True).fit_transform(whole.encode(ages).flatten(1).double().numpy())
+    context = few.encode(ages)
+    assert context.shape == (24, 2, 16)
+    directions = few.context_directions / few.context_directions.norm(dim=1, keepdim=True)
+    found = (context.flatten(1) @ directions.T).double().numpy()
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=2e-3)
+    assert np.linalg.matrix_rank(context.flatten(1).numpy(), tol=1e-3) == 5
+    whole.load_pretrained(few.save_pretrained(tmp_path / "prompts"))
+    assert whole.components == 5 and torch.equal(whole.encode(ages), context)
+    with pytest.raises(ConditionerError, match="at least 6 distinct training reports, found 3. Ask for fewer"):
+        few.fit_statistics(REPORTS)
+    with pytest.raises(ConditionerError, match="components are of the standardised context"):
+        ReportConditioner(llama, standardise=False, components=2)
 
 
 def test_without_soft_prompts_the_context_is_the_plain_report(llama: tuple[Any, Any], tmp_path: Path) -> None:
@@ -266,7 +289,7 @@ def test_round_trip_through_a_state_dict(llama: tuple[Any, Any], tmp_path: Path)
     first.fit_statistics(REPORTS)
     torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert sorted(state) == ["context_mean", "context_std", "prompts"]
+    assert sorted(state) == ["context_directions", "context_mean", "context_std", "prompts"]
     second.load_state_dict(state)
     assert torch.equal(first.encode(REPORTS), second.encode(REPORTS))
 

@@ -24,7 +24,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path]:
     """Our networks with no parameter at zero or one, and the folder for diffusers."""
     torch.manual_seed(0)
     autoencoder = StableDiffusionAutoencoder(**AUTOENCODER)
-    unet = StableDiffusionUNet(in_channels=8, context_dim=12, **UNET)
+    unet = StableDiffusionUNet(in_channels=8, context_dim=12, prediction_type="v_prediction", **UNET)
     with torch.no_grad():
         for parameter in [*autoencoder.parameters(), *unet.parameters()]:
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -57,7 +57,7 @@ def test_diffusers_computes_the_same(exported: tuple[Any, Any, Path]) -> None:
 def test_fifty_steps_of_diffusers_reach_our_sample(exported: tuple[Any, Any, Path]) -> None:
     _, unet, folder = exported
     their_unet = UNet2DConditionModel.from_pretrained(folder / "unet")
-    theirs, ours = DDIMScheduler.from_pretrained(folder / "scheduler"), sampling_scheduler(50)
+    theirs, ours = DDIMScheduler.from_pretrained(folder / "scheduler"), sampling_scheduler(50, unet.prediction_type)
     theirs.set_timesteps(50)
     assert theirs.timesteps.tolist() == ours.timesteps.tolist()
     torch.manual_seed(1)

@@ -25,9 +25,10 @@ from scripts.diffusion import (
     training_scheduler,
 )
 from scripts.ehr import report
+from scripts.engines import LatentPrepareBatch
 from scripts.errors import UserError
 from scripts.language_models import ConditionerError
-from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
+from scripts.networks import PREDICTION_TYPES, StableDiffusionAutoencoder, StableDiffusionUNet
 
 
 class Reader(nn.Module):
@@ -53,8 +54,9 @@ class ToyAutoencoder(nn.Module):
 class ToyUNet(nn.Module):
     """Depends on latent, baseline, timestep and context; remembers its inputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, prediction_type: str = "epsilon") -> None:
         super().__init__()
+        self.prediction_type = prediction_type
         self.seen: list[Tensor] = []
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
@@ -68,8 +70,8 @@ class ToyUNet(nn.Module):
         )
 
 
-def toy() -> ProgressionModel:
-    return ProgressionModel(ToyAutoencoder(), Denoiser(ToyUNet(), Reader()))
+def toy(prediction_type: str = "epsilon") -> ProgressionModel:
+    return ProgressionModel(ToyAutoencoder(), Denoiser(ToyUNet(prediction_type), Reader()))
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +124,22 @@ def test_training_noises_by_the_closed_form_and_appends_the_baseline() -> None:
     assert seen["x"].shape == latent.shape and seen["condition"] is None
 
 
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_what_is_learnt_is_what_diffusers_learns(kind: str) -> None:
+    """The target of training, noise or v, from which with the noisy latent the clean one comes back."""
+    latent, noise, timesteps = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([0, 499, 999])
+    target = LatentPrepareBatch(prediction_type=kind).get_target(latent, noise, timesteps)
+    theirs = diffusers_ddim(50)
+    expected = noise if kind == "epsilon" else theirs.get_velocity(latent, noise, timesteps)
+    torch.testing.assert_close(target, expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(UserError, match="prediction_type is 'sample', expected epsilon or v_prediction"):
+        StableDiffusionUNet(channels=(8, 8), norm_num_groups=4, prediction_type="sample")
+
+
 # --- the sampler
 
 
-def diffusers_ddim(num_steps: int) -> DDIMScheduler:
+def diffusers_ddim(num_steps: int, prediction_type: str = "epsilon") -> DDIMScheduler:
     scheduler = DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -135,6 +149,7 @@ def diffusers_ddim(num_steps: int) -> DDIMScheduler:
         set_alpha_to_one=False,
         steps_offset=1,
         timestep_spacing="leading",
+        prediction_type=prediction_type,
     )
     scheduler.set_timesteps(num_steps)
     return scheduler
@@ -157,16 +172,17 @@ def test_impossible_numbers_of_steps_are_refused(num_steps: int) -> None:
 
 @pytest.mark.parametrize("num_steps", [1, 7, 50])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_samples_are_those_of_diffusers_ddim(num_steps: int, guidance: float) -> None:
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_samples_are_those_of_diffusers_ddim(num_steps: int, guidance: float, kind: str) -> None:
     """From the noise that the inferer started with, diffusers' scheduler comes to the same images."""
-    network, baseline = toy(), crops(2, 8)
+    network, baseline = toy(kind), crops(2, 8)
     images = ProgressionInferer(num_steps, num_runs=3, guidance=guidance)(baseline, network, REPORTS[:2])
-    unet, scheduler = ToyUNet(), diffusers_ddim(num_steps)
+    unet, scheduler = ToyUNet(), diffusers_ddim(num_steps, kind)
     latents, encoded = network.denoiser.unet.seen[0].chunk(2, dim=1)
     torch.testing.assert_close(encoded, network.autoencoder.encode_stage_2_inputs(baseline).repeat_interleave(3, 0))
-    context, null = Reader()(REPORTS[:2]).repeat_interleave(3, 0), Reader().null_context(6)
+    context, free = Reader()(REPORTS[:2]).repeat_interleave(3, 0), Reader().null_context(6)
     for step in scheduler.timesteps:
-        both = [unet(torch.cat([latents, encoded], 1), step.expand(6), kind) for kind in (null, context)]
+        both = [unet(torch.cat([latents, encoded], 1), step.expand(6), each) for each in (free, context)]
         latents = scheduler.step(both[0] + guidance * (both[1] - both[0]), step, latents, eta=0.0).prev_sample
     expected = network.autoencoder.decode_stage_2_outputs(latents).view(2, 3, 8, 8)
     assert expected.abs().max() < 1.0
