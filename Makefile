@@ -95,6 +95,9 @@ ABLATIONS ?= no_alignment raw_attributes no_prompts
 BASELINES ?= attributes direct_classifier
 SEEDS ?= 23 24 25
 
+# whose latent space is drawn beside ours
+UNALIGNED = $(if $(filter no_alignment,$(ABLATIONS)),--unaligned $(RUN)/ablations/no_alignment/models/autoencoder.safetensors)
+
 comparisons: $(RUN)/comparisons/report.html
 	@echo "Done: open $<"
 
@@ -126,7 +129,7 @@ named = "{$(foreach name,$(1),'$(subst _, ,$(name))': '$(RUN)/$(2)/$(name)$(3)'$
 $(RUN)/comparisons/report.html: $(RUN)/predictions/done $(RUN)/models/classifier.safetensors \
   $(ABLATIONS:%=$(RUN)/ablations/%/predictions/done) $(BASELINES:%=$(RUN)/baselines/%.csv) $(CONFIGS)/evaluate.yaml $(JUDGES)
 	$(bundle) --config_file $(call configs,evaluate) --dataset_dir $(DATASET) --output_dir $(RUN) --models_dir $(RUN)/models \
-	  --evaluation_dir $(@D) --compared $(call named,$(ABLATIONS),ablations,/predictions) --tables $(call named,$(BASELINES),baselines,.csv)
+	  --evaluation_dir $(@D) $(UNALIGNED) --compared $(call named,$(ABLATIONS),ablations,/predictions) --tables $(call named,$(BASELINES),baselines,.csv)
 
 # The weights that come with the bundle. LIDC-progression's follow-ups, outcomes and records are simulated.
 LIDC = RUN=runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT) COHORT_OPTIONS='--name LIDC-progression --keep-ids \

@@ -26,6 +26,7 @@ from scripts.checkpoints import load_network, save_network
 from scripts.diffusion import ProgressionInferer, load_progression_model
 from scripts.ehr import report
 from scripts.errors import UserError
+from scripts.pretrained import initial_unet
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 STAGES = ("autoencoder", "unconditional", "conditional", "classifier")
@@ -112,17 +113,30 @@ def test_overlays_without_prompts_and_with_raw_attributes(
     """One setting each; and the conditional stage and its weights do without prompts."""
     files = [str(BUNDLE / "configs" / f"{name}.yaml") for name in ("train_conditional", "small", "no_prompts")]
     arguments = ConfigParser.load_config_files(files)["conditioner_arguments"]
-    assert arguments == {"llm": "embedded", "num_prompt_sets": 1, "prompt_length": 0}
+    assert arguments == {"llm": "embedded", "components": 32, "num_prompt_sets": 1, "prompt_length": 0}
     raw = make_workflow("train_autoencoder", tmp_path, "small", "raw_attributes")
     assert value(raw, "train::dataset::data")[0]["attributes"].tolist() == [2 - 1, 1, 6.0, pytest.approx(4.8), 1]
 
     shutil.copytree(trained / "models", tmp_path / "models")
-    arguments["llm"] = str(tiny_llm)
+    arguments |= {"llm": str(tiny_llm), "components": 2}
     make_workflow("train_conditional", tmp_path, "small", conditioner_arguments=arguments).run()
     model = load_progression_model(tmp_path / "models", **arguments)
     assert model.denoiser.conditioner.encode(["A nodule.", "Another one."]).shape == (2, 1, 16)
     samples = ProgressionInferer(num_steps=2, num_runs=2)(torch.zeros(1, 1, 32, 32), model, ["A nodule."])
     assert samples.shape == (1, 2, 32, 32)
+
+
+def test_the_paper_is_one_overlay_away() -> None:
+    """The networks of the small stages under paper.yaml, by what they do; without it they do otherwise."""
+    for overlays, kind, components in ((("small",), "v_prediction", 32), (("small", "paper"), "epsilon", 0)):
+        workflow = bare("train_unconditional", *overlays)
+        assert initial_unet(value(workflow, "unet_shape"), 16).prediction_type == kind
+        assert value(workflow, "conditioner_arguments")["components"] == components
+    for name in ("inference", "steering"):
+        assert value(bare(name, "paper"), "guidance") == 1.0
+    assert value(bare("train_autoencoder", "paper"), "attribute_metric") == "raw"
+    assert value(bare("train_conditional", "paper"), "keep_input_weights") is False
+    assert value(bare("train_conditional", "paper"), "conditioner_arguments")["standardise"] is False
 
 
 def test_settings_are_overridden_at_any_depth(make_workflow: Make, tmp_path: Path) -> None:
