@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -87,3 +87,5 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
     options["silence_logs"] = logging.CRITICAL
     with LocalCluster(n_workers=workers, **options) as cluster, Client(cluster) as client:
         yield client
+        with suppress(TimeoutError):  # Dask cannot close a cluster while it replaces a lost worker
+            client.wait_for_workers(workers, timeout=30)
