@@ -1,0 +1,71 @@
+"""How much of a nodule's growth can be known at baseline? What a copy of the baseline is to be beaten by.
+
+Median regressions of the measured change of the long diameter on the record and the measured baseline, which minimise
+the very error that evaluate.yaml reports, fitted on the training split. No image is generated.
+
+    python benchmarks/growth_limit.py DATASET
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.linear_model import QuantileRegressor
+from sklearn.model_selection import GridSearchCV, GroupKFold
+
+from scripts.baselines import record_encoder, records
+from scripts.data import load_datalist, pairs, preprocessing
+from scripts.evaluation.growth import measure
+
+IMAGE_SIZE = 64
+TIMES = ("baseline", "follow_up")
+
+
+def nodules(dataset: Path, section: str) -> tuple[Any, Any, Any, Any]:
+    """Of nodules that fit their crop: records (N, 13), measured long diameters and their changes (N,), patients."""
+    load = preprocessing(TIMES, IMAGE_SIZE)
+    cases = [load(item) for item in pairs(dataset, section)]
+    entries = load_datalist(dataset)[section]
+    sizes, fits = [], np.ones(len(cases), dtype=bool)
+    for time in TIMES:
+        spacing = np.array([np.linalg.norm(case[time].meta["original_affine"], axis=-2)[:2] for case in cases])
+        size = measure(np.stack([np.asarray(case[time]) for case in cases])[None], spacing)
+        fits &= size.found[0] & ~size.cut[0]
+        sizes.append(size.long[0])
+    known = records(entries)
+    patients = np.array([entry["patient_id"] for entry in entries])
+    return known[fits], sizes[0][fits], (sizes[1] - sizes[0])[fits], patients[fits]
+
+
+def main(dataset: Path) -> None:
+    """Prints the table."""
+    data = {section: nodules(dataset, section) for section in ("training", "validation", "test")}
+    encoder = record_encoder().fit(data["training"][0])
+    inputs = {name: np.column_stack([encoder.transform(known), long]) for name, (known, long, *_) in data.items()}
+    folds = GroupKFold(5)
+    search = {
+        "linear": (QuantileRegressor(quantile=0.5, solver="highs"), {"alpha": np.logspace(-4, -0.5, 8)}),
+        "boosted trees": (
+            GradientBoostingRegressor(loss="absolute_error", subsample=0.7, random_state=0),
+            {"max_depth": [2, 3], "learning_rate": [0.02, 0.05], "n_estimators": [100, 300]},
+        ),
+    }
+    predicted = {"copy of the baseline": {name: np.zeros(len(change)) for name, (*_, change, _) in data.items()}}
+    for title, (model, grid) in search.items():
+        found = GridSearchCV(model, grid, cv=folds, scoring="neg_mean_absolute_error")
+        found.fit(inputs["training"], data["training"][2], groups=data["training"][3])
+        predicted[title] = {name: found.predict(each) for name, each in inputs.items()}
+    table = Table("mean error of the long diameter, mm", *(f"{name} ({len(each[2])})" for name, each in data.items()))
+    for title, changes in predicted.items():
+        table.add_row(title, *(f"{np.abs(changes[name] - data[name][2]).mean():.2f}" for name in data))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
