@@ -202,7 +202,9 @@ class ProgressionInferer(Inferer):
         noise = torch.stack([self._noise(crop, baseline.shape[1:]) for crop in inputs.cpu()]).to(baseline)
         repeat = [tensor.repeat_interleave(self.num_runs, dim=0) for tensor in (baseline, context)]
         parts = zip(*(tensor.split(self.batch_size) for tensor in (noise.flatten(0, 1), *repeat)), strict=True)
-        images = [network.autoencoder.decode_stage_2_outputs(self._denoise(network, *part)) for part in parts]
+        guidance = 1.0 if condition is None else self.guidance  # nothing guides away from the null context
+        latents = (self._denoise(network, guidance, *part) for part in parts)
+        images = [network.autoencoder.decode_stage_2_outputs(each) for each in latents]
         return torch.cat(images).clamp(-1.0, 1.0).unflatten(0, (len(inputs), self.num_runs)).squeeze(2)
 
     def _reports(self, condition: Condition | Sequence[Mapping[str, Any]], network: nn.Module) -> Condition:
@@ -216,15 +218,17 @@ class ProgressionInferer(Inferer):
             )
         return [each if isinstance(each, str) else report(each, self.interval_days) for each in condition]
 
-    def _denoise(self, network: ProgressionModel, latents: Tensor, baseline: Tensor, context: Tensor) -> Tensor:
+    def _denoise(
+        self, network: ProgressionModel, guidance: float, latents: Tensor, baseline: Tensor, context: Tensor
+    ) -> Tensor:
         scheduler = sampling_scheduler(self.num_steps, network.prediction_type)
         for step in scheduler.timesteps.tolist():
             timesteps = torch.full((len(latents),), step, device=latents.device)
             noisy = torch.cat([latents, baseline], dim=1)
             output = network.denoiser(noisy, timesteps, context)
-            if self.guidance != 1.0:
+            if guidance != 1.0:
                 free = network.denoiser(noisy, timesteps, None)
-                output = free + self.guidance * (output - free)
+                output = free + guidance * (output - free)
             latents, _ = scheduler.step(output, step, latents)
         return latents
 

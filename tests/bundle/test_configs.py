@@ -322,6 +322,7 @@ def test_a_copied_bundle_runs_with_its_own_code_and_weights(
         "image_size": 32,
         "num_runs": 2,
         "num_steps": 3,
+        "guidance": 2.0,
         "conditioner_arguments": {"llm": str(tiny_llm)},
         "device": "$torch.device('cpu')",
     }
@@ -346,7 +347,7 @@ def test_a_copied_bundle_runs_with_its_own_code_and_weights(
 
     model = load_progression_model(copy / "models", llm=tiny_llm)
     crop = preprocessing(["image"], 32)({"image": str(here / "crop.nii.gz")})["image"]
-    expected = ProgressionInferer(num_steps=3, num_runs=2)(crop[None], model, [report(RECORD, 400)])[0]
+    expected = ProgressionInferer(num_steps=3, num_runs=2, guidance=2.0)(crop[None], model, [report(RECORD, 400)])[0]
     written = from_hu(np.moveaxis(nib.load(folder / "samples.nii.gz").get_fdata()[:, :, 0], -1, 0))
     np.testing.assert_allclose(written, expected, atol=1.01 / 700)
 

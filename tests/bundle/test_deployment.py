@@ -69,7 +69,8 @@ def expected(bundle: Path, tiny_llm: Path, tiny_dataset: Path) -> np.ndarray:
     model = load_progression_model(bundle / "models", llm=tiny_llm)
     model.load_state_dict(torch.load(bundle / "models" / "model.pt", weights_only=True))
     crop = preprocessing(["image"], 32)({"image": str(tiny_dataset / "4_t0.nii.gz")})["image"]
-    inferer = ProgressionInferer(num_steps=3, num_runs=2)
+    guidance = yaml.safe_load((BUNDLE / "configs" / "inference.yaml").read_text())["guidance"]
+    inferer = ProgressionInferer(num_steps=3, num_runs=2, guidance=guidance)
     return to_hu(inferer(crop[None], model, [report(RECORD, 365)])[0]).numpy()
 
 
