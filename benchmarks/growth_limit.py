@@ -9,7 +9,7 @@ the very error that evaluate.yaml reports, fitted on the training split. No imag
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import typer
@@ -27,8 +27,23 @@ IMAGE_SIZE = 64
 TIMES = ("baseline", "follow_up")
 
 
-def nodules(dataset: Path, section: str) -> tuple[Any, Any, Any, Any]:
-    """Of nodules that fit their crop: records (N, 13), measured long diameters and their changes (N,), patients."""
+class Nodules(NamedTuple):
+    """Those of a split that fit their crop."""
+
+    records: np.ndarray
+    """(N, 13)"""
+    sizes: np.ndarray
+    """Measured long diameters at baseline, mm (N,)."""
+    changes: np.ndarray
+    """To the follow-up, mm (N,)."""
+    patients: np.ndarray
+    """(N,)"""
+    fits: np.ndarray
+    """Which of the split's cases these are (all cases,)."""
+
+
+def nodules(dataset: Path, section: str) -> Nodules:
+    """Measures the real images of a split."""
     load = preprocessing(TIMES, IMAGE_SIZE)
     cases = [load(item) for item in pairs(dataset, section)]
     entries = load_datalist(dataset)[section]
@@ -40,14 +55,15 @@ def nodules(dataset: Path, section: str) -> tuple[Any, Any, Any, Any]:
         sizes.append(size.long[0])
     known = records(entries)
     patients = np.array([entry["patient_id"] for entry in entries])
-    return known[fits], sizes[0][fits], (sizes[1] - sizes[0])[fits], patients[fits]
+    return Nodules(known[fits], sizes[0][fits], (sizes[1] - sizes[0])[fits], patients[fits], fits)
 
 
 def main(dataset: Path) -> None:
     """Prints the table."""
     data = {section: nodules(dataset, section) for section in ("training", "validation", "test")}
-    encoder = record_encoder().fit(data["training"][0])
-    inputs = {name: np.column_stack([encoder.transform(known), long]) for name, (known, long, *_) in data.items()}
+    train = data["training"]
+    encoder = record_encoder().fit(train.records)
+    inputs = {name: np.column_stack([encoder.transform(each.records), each.sizes]) for name, each in data.items()}
     folds = GroupKFold(5)
     search = {
         "linear": (QuantileRegressor(quantile=0.5, solver="highs"), {"alpha": np.logspace(-4, -0.5, 8)}),
@@ -56,14 +72,16 @@ def main(dataset: Path) -> None:
             {"max_depth": [2, 3], "learning_rate": [0.02, 0.05], "n_estimators": [100, 300]},
         ),
     }
-    predicted = {"copy of the baseline": {name: np.zeros(len(change)) for name, (*_, change, _) in data.items()}}
+    predicted = {"copy of the baseline": {name: np.zeros(len(each.changes)) for name, each in data.items()}}
     for title, (model, grid) in search.items():
         found = GridSearchCV(model, grid, cv=folds, scoring="neg_mean_absolute_error")
-        found.fit(inputs["training"], data["training"][2], groups=data["training"][3])
+        found.fit(inputs["training"], train.changes, groups=train.patients)
         predicted[title] = {name: found.predict(each) for name, each in inputs.items()}
-    table = Table("mean error of the long diameter, mm", *(f"{name} ({len(each[2])})" for name, each in data.items()))
+    table = Table(
+        "mean error of the long diameter, mm", *(f"{name} ({len(each.changes)})" for name, each in data.items())
+    )
     for title, changes in predicted.items():
-        table.add_row(title, *(f"{np.abs(changes[name] - data[name][2]).mean():.2f}" for name in data))
+        table.add_row(title, *(f"{np.abs(changes[name] - data[name].changes).mean():.2f}" for name in data))
     Console().print(table)
 
 

@@ -1,0 +1,83 @@
+"""How many components of the context does a small cohort read best? Sets ``components`` of small.yaml.
+
+Linear read-outs of the measured growth and of the outcome from the whitened components, as the U-Net gets them, and
+from the record itself: by patient-wise cross-validation on the training split, which chooses, and on validation.
+
+    python benchmarks/context_components.py DATASET MODELS
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from growth_limit import nodules
+from rich.console import Console
+from rich.table import Table
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from torch.nn.functional import normalize
+
+from scripts.baselines import record_encoder, records
+from scripts.conditioning import ReportConditioner
+from scripts.data import load_datalist, pairs
+
+MOST = 128
+
+
+def coordinates(dataset: Path, prompts: Path) -> dict[str, np.ndarray]:
+    """Whitened principal components (N, 128) of a split's contexts under trained prompts."""
+    trained, conditioner = ReportConditioner(), ReportConditioner(components=MOST)
+    trained.load_pretrained(prompts)
+    conditioner.prompts.data.copy_(trained.prompts.data)
+    reports = {section: [item["report"] for item in pairs(dataset, section)] for section in ("training", "validation")}
+    conditioner.fit_statistics(reports["training"])
+    axes = normalize(conditioner.context_directions, dim=1)
+    return {section: (conditioner.encode(each).flatten(1) @ axes.T).numpy() for section, each in reports.items()}
+
+
+def read_out(model: Any, grid: dict[str, Any], scoring: str, inputs: Any, target: Any, patients: Any) -> Any:
+    """The model of the best regularisation, by cross-validation over patients."""
+    search = GridSearchCV(model, grid, cv=GroupKFold(5), scoring=scoring)
+    return search.fit(inputs, target, groups=patients)
+
+
+def main(dataset: Path, models: Path) -> None:
+    """Prints the table."""
+    entries = {name: load_datalist(dataset)[name] for name in ("training", "validation")}
+    growth = {name: nodules(dataset, name) for name in entries}
+    outcome = {name: np.array([case["malignant"] for case in each]) for name, each in entries.items()}
+    patients = np.array([case["patient_id"] for case in entries["training"]])
+    whitened = coordinates(dataset, models / "conditioner")
+    encoder = record_encoder().fit(records(entries["training"]))
+    inputs = {"the record itself": {name: encoder.transform(records(each)) for name, each in entries.items()}}
+    for count in (4, 8, 16, 32, 64, MOST):
+        inputs[f"{count} components"] = {name: each[:, :count] for name, each in whitened.items()}
+    table = Table("read from", "growth: R² (cv)", "r (validation)", "outcome: AUROC (cv)", "AUROC (validation)")
+    for title, each in inputs.items():
+        fits = {name: growth[name].fits for name in entries}
+        ridge = {"alpha": np.logspace(-1, 6, 15)}
+        changes = {name: growth[name].changes for name in entries}
+        size = read_out(
+            Ridge(), ridge, "r2", each["training"][fits["training"]], changes["training"], patients[fits["training"]]
+        )
+        logistic = LogisticRegression(max_iter=3000)
+        risk = read_out(
+            logistic, {"C": np.logspace(-6, 2, 9)}, "roc_auc", each["training"], outcome["training"], patients
+        )
+        predicted = size.predict(each["validation"][fits["validation"]])
+        table.add_row(
+            title,
+            f"{size.best_score_:.3f}",
+            f"{np.corrcoef(predicted, changes['validation'])[0, 1]:.2f}",
+            f"{risk.best_score_:.3f}",
+            f"{roc_auc_score(outcome['validation'], risk.predict_proba(each['validation'])[:, 1]):.3f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
