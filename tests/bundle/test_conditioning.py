@@ -247,8 +247,26 @@ def test_components_are_a_whitened_pca(llama: tuple[Any, Any], tmp_path: Path) -
     assert whole.components == 5 and torch.equal(whole.encode(ages), context)
     with pytest.raises(ConditionerError, match="at least 6 distinct training reports, found 3. Ask for fewer"):
         few.fit_statistics(REPORTS)
-    with pytest.raises(ConditionerError, match="components are of the standardised context"):
+    with pytest.raises(ConditionerError, match="components and noise are of the standardised context"):
         ReportConditioner(llama, standardise=False, components=2)
+
+
+@pytest.mark.parametrize("components", [0, 5])
+def test_noise_is_of_each_components_spread(llama: tuple[Any, Any], components: int) -> None:
+    """In training mode alone; in a whitened context as large a share of every component, and nothing off them."""
+    conditioner = ReportConditioner(llama, components=components, noise=0.5).requires_grad_(False)
+    ages = [f"Age {age}, diameter {age % 7} mm." for age in range(40, 60)]
+    conditioner.fit_statistics(ages)
+    context = conditioner.eval()(ages)
+    assert torch.equal(context, conditioner(ages)) and torch.equal(context, conditioner.train().encode(ages))
+    torch.manual_seed(0)
+    noise = torch.cat([conditioner(ages) - context for _ in range(200)]).flatten(1)
+    if components:
+        axes = torch.nn.functional.normalize(conditioner.context_directions, dim=1)
+        torch.testing.assert_close(noise @ axes.T @ axes, noise, atol=1e-4, rtol=0)
+        noise = noise @ axes.T
+    torch.testing.assert_close(noise.std(dim=0), torch.full_like(noise[0], 0.5), atol=0.05, rtol=0)
+    assert torch.equal(conditioner.null_context(3), torch.zeros_like(context[:3])), "nothing on no report"
 
 
 def test_without_soft_prompts_the_context_is_the_plain_report(llama: tuple[Any, Any], tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_overlays_without_prompts_and_with_raw_attributes(
     """One setting each; and the conditional stage and its weights do without prompts."""
     files = [str(BUNDLE / "configs" / f"{name}.yaml") for name in ("train_conditional", "small", "no_prompts")]
     arguments = ConfigParser.load_config_files(files)["conditioner_arguments"]
-    assert arguments == {"llm": "embedded", "components": 32, "num_prompt_sets": 1, "prompt_length": 0}
+    assert arguments == {"llm": "embedded", "components": 16, "num_prompt_sets": 1, "prompt_length": 0}
     raw = make_workflow("train_autoencoder", tmp_path, "small", "raw_attributes")
     assert value(raw, "train::dataset::data")[0]["attributes"].tolist() == [2 - 1, 1, 6.0, pytest.approx(4.8), 1]
 
@@ -128,7 +128,7 @@ def test_overlays_without_prompts_and_with_raw_attributes(
 
 def test_the_paper_is_one_overlay_away() -> None:
     """The networks of the small stages under paper.yaml, by what they do; without it they do otherwise."""
-    for overlays, kind, components in ((("small",), "v_prediction", 32), (("small", "paper"), "epsilon", 0)):
+    for overlays, kind, components in ((("small",), "v_prediction", 16), (("small", "paper"), "epsilon", 0)):
         workflow = bare("train_unconditional", *overlays)
         assert initial_unet(value(workflow, "unet_shape"), 16).prediction_type == kind
         assert value(workflow, "conditioner_arguments")["components"] == components
