@@ -16,12 +16,16 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from data_prep import metaimage
 from data_prep.dicom import AXIS_TOLERANCE, Series, open_series
 from data_prep.errors import ImageError
 from data_prep.files import write_atomically
 
 HU_RANGE = (-1024, 3071)
 """What 12 bits hold with the usual intercept; scanners write other numbers outside their field of view."""
+
+VOLUMES = (".nii", ".nii.gz", *metaimage.ENDINGS)
+"""Endings of images that are files."""
 
 AIR = HU_RANGE[0]
 Border = Literal["constant", "mirror"]
@@ -38,8 +42,8 @@ def cut(image: Path, centre: Sequence[float] | None, size: int, spacing: float |
     nodule's size. The mirrored nodule is farther away than the 45 pixels that a view of 64 reaches in any rotation.
 
     Args:
-        image: a NIfTI file or a folder with one DICOM series.
-        centre: the nodule's x, y, z in mm, LPS as in DICOM; None: the image's own middle (NIfTI only).
+        image: a file (one of :data:`VOLUMES`) or a folder with one DICOM series.
+        centre: the nodule's x, y, z in mm, LPS as in DICOM; None: the image's own middle (files only).
         size: pixels along both axes.
         spacing: mm between pixels in plane, linear interpolation; None keeps the scanner's.
 
@@ -55,7 +59,7 @@ def cut(image: Path, centre: Sequence[float] | None, size: int, spacing: float |
         series = _cached_series(image)
         plane = series.read_slice(series.nearest_slice(centre))
     else:
-        plane = _nifti_plane(image, centre)
+        plane = (_metaimage_plane if image.name.endswith(metaimage.ENDINGS) else _nifti_plane)(image, centre)
     plane = _to_lps(plane)
     voxel = np.array(plane.shape[:2]) // 2 if centre is None else _voxel(plane, centre)[:2]
     return _crop(plane, voxel, size, spacing, "mirror" if centre is None else "constant")
@@ -106,16 +110,31 @@ def _nifti_plane(path: Path, centre: Sequence[float] | None) -> nib.Nifti1Image:
     with reading(path):
         image = nib.Nifti1Image.from_filename(path)
         if len(image.shape) < 2 or any(count > 1 for count in image.shape[3:]):
-            raise ImageError(
-                path, "not three dimensions", f"shape {image.shape}; expected two or three. Give one CT image."
-            )
+            raise _not_three_dimensions(path, image)
         if len(image.shape) != 3:
             shape = (*image.shape, 1)[:3]
             image = nib.Nifti1Image(np.asanyarray(image.dataobj).reshape(shape), image.affine, image.header)
-        axis = _axial_axis(path, image)
-        index = image.shape[axis] // 2 if centre is None else _containing(path, image, centre)[axis]
+        axis, index = _axial_slice(path, image, centre)
         plane = image.slicer[tuple(slice(index, index + 1) if n == axis else slice(None) for n in range(3))]
         return nib.Nifti1Image(np.asanyarray(plane.dataobj).astype(np.float32), plane.affine)
+
+
+def _metaimage_plane(path: Path, centre: Sequence[float] | None) -> nib.Nifti1Image:
+    """The same of a MetaImage."""
+    image = metaimage.geometry(path)
+    if len(image.shape) != 3:
+        raise _not_three_dimensions(path, image)
+    return metaimage.plane(path, *_axial_slice(path, image, centre))
+
+
+def _not_three_dimensions(path: Path, image: nib.Nifti1Image) -> ImageError:
+    return ImageError(path, "not three dimensions", f"shape {image.shape}; expected two or three. Give one CT image.")
+
+
+def _axial_slice(path: Path, image: nib.Nifti1Image, centre: Sequence[float] | None) -> tuple[int, int]:
+    """Array axis along the patient's long axis, and the index there that holds ``centre``, or the middle one."""
+    axis = _axial_axis(path, image)
+    return axis, image.shape[axis] // 2 if centre is None else _containing(path, image, centre)[axis]
 
 
 def _containing(path: Path, image: nib.Nifti1Image, centre: Sequence[float]) -> list[int]:

@@ -20,6 +20,7 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
+from data_prep.crops import VOLUMES
 from data_prep.errors import DataError
 from data_prep.reading import listing, read_columns
 from scripts.ehr import FEATURES, MISSING, EHRError, Feature
@@ -79,8 +80,8 @@ def cohort_schema(folder: Path, columns: frozenset[str]) -> pa.DataFrameSchema:
     identifier = pa.Check.str_matches(IDENTIFIER, error="expected letters, digits, '.', '_' and '-'")
     exists = _check(lambda value: (folder / value).exists(), f"no such file or folder; expected a path from {folder}")
     image = _check(
-        lambda value: (folder / value).is_dir() or value.endswith((".nii", ".nii.gz")),
-        "expected NIfTI (.nii, .nii.gz) or a folder with one DICOM series",
+        lambda value: (folder / value).is_dir() or value.endswith(VOLUMES),
+        "expected NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd) or a folder with one DICOM series",
     )
     split = pa.Check.isin(SPLITS, error=f"expected {', '.join(SPLITS)}")
     year = _number_check("a study year: 0, 1, 2 ...", lambda number: number >= 0 and number.is_integer())

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data_prep.crops import VOLUMES
 from data_prep.errors import DataError
 from data_prep.files import write_atomically
 from data_prep.nlst.series import folder_index
@@ -26,7 +27,6 @@ from data_prep.schema import POSITION, TIMES
 from scripts.ehr import EHR_FEATURES
 
 KINDS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
-NIFTI = (".nii", ".nii.gz")
 
 
 def convert(
@@ -38,7 +38,8 @@ def convert(
         kind: one of :data:`KINDS`.
         annotations: the set's table.
         out: the cohort table to write, CSV.
-        images: folder with NIfTI files or DICOM series, at any depth; None: ``image`` is what the set calls it.
+        images: folder with NIfTI or MetaImage files, or DICOM series, at any depth; None: ``image`` is what the set
+            calls it.
         system: of x, y, z: ``LPS`` or ``RAS``; None: the set's.
 
     Returns:
@@ -94,14 +95,12 @@ def _placed(table: pd.DataFrame, annotations: Path, system: str) -> pd.DataFrame
 
 
 def _images(root: Path) -> dict[str, Path]:
-    """NIfTI files by their name with and without its ending, DICOM folders by their series UID."""
+    """Files by their name with and without its ending, DICOM folders by their series UID."""
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected one with NIfTI files or DICOM series.")
-    files = [path for path in sorted(root.rglob("*")) if path.name.endswith(NIFTI)]
+        raise DataError(f"{root}: no such folder; expected one with NIfTI or MetaImage files, or DICOM series.")
+    files = [path for path in sorted(root.rglob("*")) if path.name.endswith(VOLUMES)]
     if files:
-        return {
-            name: path for path in files for name in (path.name, path.name.removesuffix(".gz").removesuffix(".nii"))
-        }
+        return {name: path for path in files for name in (path.name, Path(path.name.removesuffix(".gz")).stem)}
     series = folder_index(root)
     return {uid: Path(folder) for uid, folder in zip(series["series_uid"], series["folder"], strict=True)}
 

@@ -1,7 +1,8 @@
 """LUNA16: ``annotations.csv``, or the same with the malignancy that LIDC's radiologists suspected.
 
 LUNA16 names no patients: every scan stands for one. The suspicion (1 to 5) is kept as ``malignancy_rating``; it is no
-outcome, so ``malignant`` stays empty. Images: LIDC-IDRI's DICOM series of the same UIDs, or NIfTI.
+outcome, so ``malignant`` stays empty. Images: LIDC-IDRI's DICOM series of the same UIDs, LUNA16's own
+MetaImage (extra ``itk``), or NIfTI.
 """
 
 from __future__ import annotations

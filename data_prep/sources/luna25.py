@@ -1,7 +1,7 @@
 """LUNA25: lesions of NLST scans with their outcome.
 
 Every lesion stands for itself, also where a patient was scanned several times. Images: the DICOM series of the same
-UIDs, from the Imaging Data Commons, or NIfTI of the same names (LUNA25's own MetaImage files have to be converted).
+UIDs, from the Imaging Data Commons, or files of the same names: LUNA25's own MetaImage (extra ``itk``), or NIfTI.
 """
 
 from __future__ import annotations
