@@ -110,7 +110,9 @@ def _nifti_plane(path: Path, centre: Sequence[float] | None) -> nib.Nifti1Image:
     with reading(path):
         image = nib.Nifti1Image.from_filename(path)
         if len(image.shape) < 2 or any(count > 1 for count in image.shape[3:]):
-            raise _not_three_dimensions(path, image)
+            raise ImageError(
+                path, "not three dimensions", f"shape {image.shape}; expected two or three. Give one CT image."
+            )
         if len(image.shape) != 3:
             shape = (*image.shape, 1)[:3]
             image = nib.Nifti1Image(np.asanyarray(image.dataobj).reshape(shape), image.affine, image.header)
@@ -121,14 +123,7 @@ def _nifti_plane(path: Path, centre: Sequence[float] | None) -> nib.Nifti1Image:
 
 def _metaimage_plane(path: Path, centre: Sequence[float] | None) -> nib.Nifti1Image:
     """The same of a MetaImage."""
-    image = metaimage.geometry(path)
-    if len(image.shape) != 3:
-        raise _not_three_dimensions(path, image)
-    return metaimage.plane(path, *_axial_slice(path, image, centre))
-
-
-def _not_three_dimensions(path: Path, image: nib.Nifti1Image) -> ImageError:
-    return ImageError(path, "not three dimensions", f"shape {image.shape}; expected two or three. Give one CT image.")
+    return metaimage.plane(path, *_axial_slice(path, metaimage.geometry(path), centre))
 
 
 def _axial_slice(path: Path, image: nib.Nifti1Image, centre: Sequence[float] | None) -> tuple[int, int]:

@@ -17,18 +17,19 @@ def geometry(path: Path) -> nib.Nifti1Image:
     """Shape and RAS+ affine of a volume, as an image without its values; no pixel is read.
 
     Raises:
-        ImageError: the file cannot be read, or SimpleITK is not installed.
+        ImageError: the file cannot be read or has no three axes, or SimpleITK is not installed.
     """
     reader = _reader(path)
-    cosines = np.reshape(reader.GetDirection(), (reader.GetDimension(),) * 2)
+    if reader.GetDimension() != 3:
+        raise ImageError(path, "not three dimensions", f"shape {reader.GetSize()}; expected three. Give one CT image.")
     lps = np.eye(4)
-    lps[:3, :3] = cosines[:3, :3] * reader.GetSpacing()[:3]
-    lps[:3, 3] = reader.GetOrigin()[:3]
+    lps[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * reader.GetSpacing()
+    lps[:3, 3] = reader.GetOrigin()
     return nib.Nifti1Image(np.broadcast_to(np.int16(0), reader.GetSize()), np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps)
 
 
 def plane(path: Path, axis: int, index: int) -> nib.Nifti1Image:
-    """Slice ``index`` along ``axis`` of a volume with three axes; no more is read of a file that is not compressed."""
+    """Slice ``index`` along ``axis`` of a volume; no more is read of a file that is not compressed."""
     volume, reader = geometry(path), _reader(path)
     start, size = [0, 0, 0], list(volume.shape)
     start[axis], size[axis] = index, 1

@@ -67,9 +67,10 @@ def test_what_cannot_be_read_is_told(tmp_path, monkeypatch):
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ImageError, match="unreadable MetaImage"):
         crops.cut(path, CENTRE, 24)
-    SimpleITK.WriteImage(SimpleITK.Image([4, 4, 4, 2], SimpleITK.sitkInt16), str(tmp_path / "four.mha"))
-    with pytest.raises(ImageError, match="not three dimensions"):
-        crops.cut(tmp_path / "four.mha", CENTRE, 24)
+    for shape in ([4, 4], [4, 4, 4, 2]):
+        SimpleITK.WriteImage(SimpleITK.Image(shape, SimpleITK.sitkInt16), str(tmp_path / "other.mha"))
+        with pytest.raises(ImageError, match="not three dimensions"):
+            crops.cut(tmp_path / "other.mha", CENTRE, 24)
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     with pytest.raises(ImageError, match="pip install SimpleITK"):
         crops.cut(path, CENTRE, 24)
