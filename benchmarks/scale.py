@@ -33,16 +33,11 @@ from data_prep.workers import spread
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data_prep"))
 import thousand as series  # noqa: E402
-from helpers import compress, stack, write_series  # noqa: E402
+from helpers import bytes_read, compress, stack, write_series  # noqa: E402
 
 app = typer.Typer(add_completion=False)
 console = Console()
 SLICES, SIZE = 150, 512
-
-
-def bytes_read() -> int:
-    """By this process so far, from files and caches alike (Linux)."""
-    return int(Path("/proc/self/io").read_text().split("rchar:")[1].split()[0])
 
 
 def measured(work: Callable[[], object], times: int = 5) -> tuple[float, int]:
@@ -113,11 +108,8 @@ def thousand(
 
 
 @app.command()
-def workers(count: int = 80, nodules: int = 8, times: int = 3) -> None:
-    """Two Dask workers against one, where decoding is the work: JPEG-LS, read from the page cache.
-
-    Not JPEG 2000: GDCM decodes that in as many threads as there are cores, so that one worker takes both.
-    """
+def workers(count: int = 80, nodules: int = 8, times: int = 3, syntax: str = "JPEGLSLossless") -> None:
+    """Two Dask workers against one, where decoding is the work, read from the page cache."""
     from distributed import Client, LocalCluster
 
     seconds: dict[int, list[float]] = {1: [], 2: []}
@@ -126,7 +118,7 @@ def workers(count: int = 80, nodules: int = 8, times: int = 3) -> None:
         hu = np.random.default_rng(0).normal(-600, 150, (8, SIZE, SIZE)).round().clip(-1024, 3071)
         paths = write_series(folder / "scan", hu, stack(8))
         for path in paths:
-            compress(path, "JPEGLSLossless")
+            compress(path, syntax)
         names = [[f"crops/{n}_{k}.nii.gz" for k in range(nodules)] for n in range(count)]
         scans = [Scan(folder / "scan", tuple((name, (0.0, 0.0, 106.0)) for name in each)) for each in names]
         (folder / "out" / "crops").mkdir(parents=True)

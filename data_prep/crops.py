@@ -16,15 +16,15 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_prep import metaimage
 from data_prep.dicom import AXIS_TOLERANCE, Series, open_series
 from data_prep.errors import ImageError
 from data_prep.files import write_atomically
+from data_prep.metaimage import ENDINGS, open_metaimage
 
 HU_RANGE = (-1024, 3071)
 """What 12 bits hold with the usual intercept; scanners write other numbers outside their field of view."""
 
-VOLUMES = (".nii", ".nii.gz", *metaimage.ENDINGS)
+VOLUMES = (".nii", ".nii.gz", *ENDINGS)
 """Endings of images that are files."""
 
 AIR = HU_RANGE[0]
@@ -59,7 +59,7 @@ def cut(image: Path, centre: Sequence[float] | None, size: int, spacing: float |
         series = _cached_series(image)
         plane = series.read_slice(series.nearest_slice(centre))
     else:
-        plane = (_metaimage_plane if image.name.endswith(metaimage.ENDINGS) else _nifti_plane)(image, centre)
+        plane = _file_plane(image, centre)
     plane = _to_lps(plane)
     voxel = np.array(plane.shape[:2]) // 2 if centre is None else _voxel(plane, centre)[:2]
     return _crop(plane, voxel, size, spacing, "mirror" if centre is None else "constant")
@@ -105,10 +105,10 @@ def _cached_series(folder: Path) -> Series:
     return open_series(folder)
 
 
-def _nifti_plane(path: Path, centre: Sequence[float] | None) -> nib.Nifti1Image:
-    """The axial slice of a NIfTI that holds ``centre``, or its middle one, in the file's own orientation."""
+def _file_plane(path: Path, centre: Sequence[float] | None) -> nib.Nifti1Image:
+    """The axial slice of a file that holds ``centre``, or its middle one, in the file's own orientation."""
     with reading(path):
-        image = nib.Nifti1Image.from_filename(path)
+        image = open_metaimage(path) if path.name.endswith(ENDINGS) else nib.Nifti1Image.from_filename(path)
         if len(image.shape) < 2 or any(count > 1 for count in image.shape[3:]):
             raise ImageError(
                 path, "not three dimensions", f"shape {image.shape}; expected two or three. Give one CT image."
@@ -116,20 +116,10 @@ def _nifti_plane(path: Path, centre: Sequence[float] | None) -> nib.Nifti1Image:
         if len(image.shape) != 3:
             shape = (*image.shape, 1)[:3]
             image = nib.Nifti1Image(np.asanyarray(image.dataobj).reshape(shape), image.affine, image.header)
-        axis, index = _axial_slice(path, image, centre)
+        axis = _axial_axis(path, image)
+        index = image.shape[axis] // 2 if centre is None else _containing(path, image, centre)[axis]
         plane = image.slicer[tuple(slice(index, index + 1) if n == axis else slice(None) for n in range(3))]
         return nib.Nifti1Image(np.asanyarray(plane.dataobj).astype(np.float32), plane.affine)
-
-
-def _metaimage_plane(path: Path, centre: Sequence[float] | None) -> nib.Nifti1Image:
-    """The same of a MetaImage."""
-    return metaimage.plane(path, *_axial_slice(path, metaimage.geometry(path), centre))
-
-
-def _axial_slice(path: Path, image: nib.Nifti1Image, centre: Sequence[float] | None) -> tuple[int, int]:
-    """Array axis along the patient's long axis, and the index there that holds ``centre``, or the middle one."""
-    axis = _axial_axis(path, image)
-    return axis, image.shape[axis] // 2 if centre is None else _containing(path, image, centre)[axis]
 
 
 def _containing(path: Path, image: nib.Nifti1Image, centre: Sequence[float]) -> list[int]:

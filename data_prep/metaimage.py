@@ -13,52 +13,48 @@ from data_prep.errors import ImageError
 ENDINGS = (".mha", ".mhd")
 
 
-def geometry(path: Path) -> nib.Nifti1Image:
-    """Shape and RAS+ affine of a volume, as an image without its values; no pixel is read.
+def open_metaimage(path: Path) -> nib.Nifti1Image:
+    """A volume as nibabel opens files: header and RAS+ affine at once, and of the values what is sliced.
 
     Raises:
         ImageError: the file cannot be read or has no three axes, or SimpleITK is not installed.
     """
-    reader = _reader(path)
-    if reader.GetDimension() != 3:
-        raise ImageError(path, "not three dimensions", f"shape {reader.GetSize()}; expected three. Give one CT image.")
+    values = _Values(path)
+    reader = values.reader
+    if len(values.shape) != 3:
+        raise ImageError(path, "not three dimensions", f"shape {values.shape}; expected three. Give one CT image.")
     lps = np.eye(4)
     lps[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * reader.GetSpacing()
     lps[:3, 3] = reader.GetOrigin()
-    return nib.Nifti1Image(np.broadcast_to(np.int16(0), reader.GetSize()), np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps)
+    return nib.Nifti1Image(values, np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps, dtype=values.dtype)
 
 
-def plane(path: Path, axis: int, index: int) -> nib.Nifti1Image:
-    """Slice ``index`` along ``axis`` of a volume; no more is read of a file that is not compressed."""
-    volume, reader = geometry(path), _reader(path)
-    start, size = [0, 0, 0], list(volume.shape)
-    start[axis], size[axis] = index, 1
-    reader.SetExtractIndex(start)
-    reader.SetExtractSize(size)
-    affine = volume.affine.copy()
-    affine[:3, 3] += index * affine[:3, axis]
-    return nib.Nifti1Image(_values(path, reader), affine)
+class _Values:
+    """nibabel's array proxy: reads the part of the file that it is sliced for, all of it if that is compressed."""
 
+    is_proxy = True
+    dtype = np.dtype(np.float32)
 
-def _reader(path: Path) -> Any:
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise ImageError(path, "no reader for MetaImage", "install one, as by pip install SimpleITK.") from error
-    reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO("MetaImageIO")
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise ImageError(path, "unreadable MetaImage", "fetch it again.", error) from error
-    return reader
+    def __init__(self, path: Path) -> None:
+        try:
+            import SimpleITK
+        except ImportError as error:
+            raise ImageError(path, "no reader for MetaImage", "install one, as by pip install SimpleITK.") from error
+        self.path, self.itk, self.reader = path, SimpleITK, SimpleITK.ImageFileReader()
+        self.reader.SetImageIO("MetaImageIO")
+        self.reader.SetFileName(str(path))
+        self._told(self.reader.ReadImageInformation)
+        self.shape: tuple[int, ...] = self.reader.GetSize()
+        self.ndim = len(self.shape)
 
+    def __getitem__(self, slices: tuple[slice, ...]) -> np.ndarray:
+        ranges = [range(count)[part] for count, part in zip(self.shape, slices, strict=True)]
+        self.reader.SetExtractIndex([part.start for part in ranges])
+        self.reader.SetExtractSize([len(part) for part in ranges])
+        return self.itk.GetArrayFromImage(self._told(self.reader.Execute)).T.astype(self.dtype)
 
-def _values(path: Path, reader: Any) -> np.ndarray:
-    import SimpleITK
-
-    try:
-        return SimpleITK.GetArrayFromImage(reader.Execute()).T.astype(np.float32)
-    except RuntimeError as error:
-        raise ImageError(path, "unreadable MetaImage", "fetch it again.", error) from error
+    def _told(self, read: Any) -> Any:
+        try:
+            return read()
+        except RuntimeError as error:
+            raise ImageError(self.path, "unreadable MetaImage", "fetch it again.", error) from error
