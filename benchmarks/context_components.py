@@ -39,10 +39,11 @@ def coordinates(dataset: Path, prompts: Path) -> dict[str, np.ndarray]:
     return {section: (conditioner.encode(each).flatten(1) @ axes.T).numpy() for section, each in reports.items()}
 
 
-def read_out(model: Any, grid: dict[str, Any], scoring: str, inputs: Any, target: Any, patients: Any) -> Any:
-    """The model of the best regularisation, by cross-validation over patients."""
-    search = GridSearchCV(model, grid, cv=GroupKFold(5), scoring=scoring)
-    return search.fit(inputs, target, groups=patients)
+READ_OUTS: tuple[tuple[Any, dict[str, Any], str], ...] = (
+    (Ridge(), {"alpha": np.logspace(-1, 6, 15)}, "r2"),
+    (LogisticRegression(max_iter=3000), {"C": np.logspace(-6, 2, 9)}, "roc_auc"),
+)
+"""For growth and outcome: the model, what is chosen by cross-validation, and by which score."""
 
 
 def main(dataset: Path, models: Path) -> None:
@@ -56,25 +57,17 @@ def main(dataset: Path, models: Path) -> None:
     inputs = {"the record itself": {name: encoder.transform(records(each)) for name, each in entries.items()}}
     for count in (4, 8, 16, 32, 64, MOST):
         inputs[f"{count} components"] = {name: each[:, :count] for name, each in whitened.items()}
+    searches = [GridSearchCV(model, grid, cv=GroupKFold(5), scoring=score) for model, grid, score in READ_OUTS]
     table = Table("read from", "growth: R² (cv)", "r (validation)", "outcome: AUROC (cv)", "AUROC (validation)")
     for title, each in inputs.items():
-        fits = {name: growth[name].fits for name in entries}
-        ridge = {"alpha": np.logspace(-1, 6, 15)}
-        changes = {name: growth[name].changes for name in entries}
-        size = read_out(
-            Ridge(), ridge, "r2", each["training"][fits["training"]], changes["training"], patients[fits["training"]]
-        )
-        logistic = LogisticRegression(max_iter=3000)
-        risk = read_out(
-            logistic, {"C": np.logspace(-6, 2, 9)}, "roc_auc", each["training"], outcome["training"], patients
-        )
-        predicted = size.predict(each["validation"][fits["validation"]])
+        sized = {name: each[name][growth[name].fits] for name in entries}
+        change, risk = searches
+        change.fit(sized["training"], growth["training"].changes, groups=growth["training"].patients)
+        risk.fit(each["training"], outcome["training"], groups=patients)
+        correlation = np.corrcoef(change.predict(sized["validation"]), growth["validation"].changes)[0, 1]
+        auroc = roc_auc_score(outcome["validation"], risk.predict_proba(each["validation"])[:, 1])
         table.add_row(
-            title,
-            f"{size.best_score_:.3f}",
-            f"{np.corrcoef(predicted, changes['validation'])[0, 1]:.2f}",
-            f"{risk.best_score_:.3f}",
-            f"{roc_auc_score(outcome['validation'], risk.predict_proba(each['validation'])[:, 1]):.3f}",
+            title, f"{change.best_score_:.3f}", f"{correlation:.2f}", f"{risk.best_score_:.3f}", f"{auroc:.3f}"
         )
     Console().print(table)
 
