@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from sklearn.cross_decomposition import PLSRegression
 from torch import Tensor, nn
 
 from scripts.adapters import (
@@ -50,7 +51,8 @@ class ReportConditioner(nn.Module):
 
     ``components`` goes further, for few patients: of the standardised context only so many principal components over
     the training reports are kept, each brought to unit variance, and the rest, which tells wordings apart and not
-    patients, is dropped. The context keeps its shape.
+    patients, is dropped. The context keeps its shape. ``components_by="outcome"`` takes them not of the whole context
+    but of the subspace in which partial least squares reads the outcomes of training: few numbers, those that matter.
 
     ``noise`` is added to the context in training mode, as a share of each component's spread, so that few patients are
     not learned by heart: for a linear read-out this is ridge regression with a penalty of noise^2 a patient.
@@ -66,6 +68,7 @@ class ReportConditioner(nn.Module):
         standardise: centre and scale the context.
         components: how many principal components :meth:`fit_statistics` measures; 0 keeps the context whole. What is
             loaded or resumed brings its own.
+        components_by: ``variance``, or ``outcome``: see above.
         noise: standard deviation of what is added to each component, or to each entry, of a standardised context in
             training mode.
         seed: of the initial values: the prompts' 0.02 N(0, 1), as the authors have it, and LoRA's.
@@ -97,6 +100,7 @@ class ReportConditioner(nn.Module):
         dtype: torch.dtype | str | None = None,
         standardise: bool = True,
         components: int = 0,
+        components_by: Literal["variance", "outcome"] = "variance",
         noise: float = 0.0,
         seed: int = 23,
         quantization: str | None = None,
@@ -107,6 +111,8 @@ class ReportConditioner(nn.Module):
             raise ConditionerError(
                 "components and noise are of the standardised context: set them to 0, or standardise to True."
             )
+        if components_by not in ("variance", "outcome"):
+            raise ConditionerError(f"components_by is {components_by!r}, expected 'variance' or 'outcome'.")
         model, self.tokenizer, self.llm_name = load_language_model(llm, dtype, quantization)
         decoder = model.get_decoder().requires_grad_(False).eval()
         # Past nn.Module's registration: not in the state dict, not in parameters(), not reached by train().
@@ -114,6 +120,7 @@ class ReportConditioner(nn.Module):
         object.__setattr__(self, "_adapted", None)
         self.standardise = standardise
         self.components = components
+        self.components_by = components_by
         self.noise = noise
         self.context_dim: int = decoder.config.hidden_size
         """D, the size of a context vector."""
@@ -185,13 +192,20 @@ class ReportConditioner(nn.Module):
         return self._states([NULL_REPORT], self.prompts[:1, :0])
 
     @torch.no_grad()
-    def fit_statistics(self, reports: Sequence[str], batch_size: int = 16) -> None:
+    def fit_statistics(
+        self, reports: Sequence[str], outcomes: Sequence[float] | None = None, batch_size: int = 16
+    ) -> None:
         """Measures mean and standard deviation of every context entry over the training reports, and the components.
 
         Call it once, before training; the U-Net learns with these numbers, and the state dict carries them.
 
+        Args:
+            reports: of the training cases.
+            outcomes: of the same cases, 1 malignant, 0 benign, NaN unknown; for ``components_by="outcome"`` alone.
+            batch_size: reports through the language model at once.
+
         Raises:
-            ConditionerError: fewer than two distinct reports, or not more than ``components``.
+            ConditionerError: fewer than two distinct reports, or not more than ``components``; too few outcomes.
         """
         needed = max(2, self.components + 1)
         if len(set(reports)) < needed:
@@ -206,10 +220,26 @@ class ReportConditioner(nn.Module):
         self.context_std.copy_(std.clamp_min(0.01 * float(std.mean())))
         if self.components:
             scaled = ((states - self.context_mean) / self.context_std).flatten(1)
-            _, singular, directions = torch.linalg.svd(scaled - scaled.mean(dim=0), full_matrices=False)
+            centred = scaled - scaled.mean(dim=0)
+            basis = self._outcome_basis(centred, outcomes) if self.components_by == "outcome" else None
+            within = centred if basis is None else centred @ basis
+            _, singular, directions = torch.linalg.svd(within, full_matrices=False)
             deviations = singular.clamp_min(0.01 * float(singular[0])) / (len(scaled) - 1) ** 0.5
+            directions = directions if basis is None else directions @ basis.T
             # divided by the root, so that projecting and going back divide by the deviation
             self.context_directions.copy_((directions / deviations.sqrt()[:, None])[: self.components])
+
+    def _outcome_basis(self, centred: Tensor, outcomes: Sequence[float] | None) -> Tensor:
+        """An orthonormal basis (M D, components) of the subspace in which partial least squares reads the outcomes."""
+        target = torch.tensor([] if outcomes is None else list(outcomes))
+        known = target.isfinite()
+        if len(target[known].unique()) < 2 or known.sum() <= self.components:
+            raise ConditionerError(
+                f"components_by='outcome' needs more than {self.components} training cases whose outcome is known, and "
+                f"both outcomes; {int(known.sum())} are known. Use components_by='variance', which needs none."
+            )
+        model = PLSRegression(self.components, scale=False).fit(centred[known].cpu().numpy(), target[known].numpy())
+        return torch.as_tensor(model.x_weights_).to(centred)
 
     def _standardised(self, states: Tensor) -> Tensor:
         if not self.standardise:

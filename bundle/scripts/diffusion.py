@@ -60,12 +60,15 @@ class Denoiser(nn.Module):
     Args:
         unet: predicts noise, or v, from the noisy latent; the conditional stage's takes the baseline's latent too.
         conditioner: turns reports into the cross-attention's context.
+        null_share: of the contexts in training mode that are replaced by the null context (Ho and Salimans 2022), so
+            that what guidance leads away from has been learned.
     """
 
-    def __init__(self, unet: StableDiffusionUNet, conditioner: ReportConditioner) -> None:
+    def __init__(self, unet: StableDiffusionUNet, conditioner: ReportConditioner, null_share: float = 0.0) -> None:
         super().__init__()
         self.unet = unet
         self.conditioner = conditioner
+        self.null_share = null_share
 
     def context(self, condition: Condition, batch_size: int) -> Tensor:
         """(B, M, D) of reports, of a context as it is, or of nothing (the null context)."""
@@ -75,7 +78,11 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: Condition = None) -> Tensor:
         """The U-Net's output (B, 4, h, w) for x (B, 4 or 8, h, w) at timesteps (B,)."""
-        return self.unet(x, timesteps, self.context(condition, len(x)))
+        context = self.context(condition, len(x))
+        if self.training and self.null_share:
+            dropped = torch.rand(len(x), 1, 1, device=x.device) < self.null_share
+            context = torch.where(dropped, self.context(None, len(x)), context)
+        return self.unet(x, timesteps, context)
 
 
 class NoiseInferer(Inferer):

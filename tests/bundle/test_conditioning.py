@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LinearRegression
 from torch import Tensor
 from transformers import Gemma3ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
 
@@ -249,6 +252,28 @@ def test_components_are_a_whitened_pca(llama: tuple[Any, Any], tmp_path: Path) -
         few.fit_statistics(REPORTS)
     with pytest.raises(ConditionerError, match="components and noise are of the standardised context"):
         ReportConditioner(llama, standardise=False, components=2)
+
+
+def test_components_by_outcome_are_whitened_partial_least_squares(llama: tuple[Any, Any]) -> None:
+    """A linear read-out of them predicts what scikit-learn's regression does, a case of unknown outcome left out."""
+    ages = [f"{age}-year-old patient with a nodule of {age % 7} mm" for age in range(50, 74)]
+    outcomes = [math.nan, *(float(age % 7 > 3) for age in range(51, 74))]
+    whole, few = ReportConditioner(llama), ReportConditioner(llama, components=3, components_by="outcome")
+    whole.fit_statistics(ages)
+    few.fit_statistics(ages, outcomes)
+    states, context = (each.encode(ages).flatten(1).double().numpy() for each in (whole, few))
+    target = np.array(outcomes[1:])
+    expected = PLSRegression(3, scale=False).fit(states[1:], target).predict(states[1:])
+    coordinates = context @ torch.nn.functional.normalize(few.context_directions, dim=1).double().numpy().T
+    found = LinearRegression().fit(coordinates[1:], target).predict(coordinates[1:])
+    np.testing.assert_allclose(found, expected.ravel(), atol=1e-3)
+    np.testing.assert_allclose(np.cov(coordinates.T), np.eye(3), atol=1e-3)
+    assert np.linalg.matrix_rank(context, tol=1e-3) == 3
+    for useless in (None, [math.nan] * 24, [1.0] * 24, [0.0, 1.0, *[math.nan] * 22]):
+        with pytest.raises(ConditionerError, match="components_by='outcome' needs"):
+            few.fit_statistics(ages, useless)
+    with pytest.raises(ConditionerError, match="components_by is 'size', expected 'variance' or 'outcome'"):
+        ReportConditioner(llama, components_by="size")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("components", [0, 5])

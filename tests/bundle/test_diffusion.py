@@ -93,6 +93,27 @@ def crops(count: int, size: int = 32) -> Tensor:
 REPORTS = ["short", "a longer report", "the longest of these reports"]
 
 
+# --- the denoiser
+
+
+def test_a_share_of_the_reports_is_left_out_in_training_alone() -> None:
+    class Echo(nn.Module):
+        def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+            return context
+
+    denoiser = Denoiser(Echo(), Reader(), null_share=0.25)  # type: ignore[arg-type]
+    batch = (torch.zeros(4000, 4, 2, 2), torch.zeros(4000), ["a report"] * 4000)
+    written, null = denoiser.context(["a report"], 1)[0], denoiser.context(None, 1)[0]
+    assert torch.equal(denoiser.eval()(*batch), written.expand(4000, -1, -1))
+    torch.manual_seed(0)
+    found = denoiser.train()(*batch)
+    left_out = (found == null).flatten(1).all(1)
+    assert 0.22 < left_out.float().mean() < 0.28
+    assert torch.equal(found[~left_out], written.expand(int((~left_out).sum()), -1, -1))
+    denoiser.null_share = 0.0
+    assert torch.equal(denoiser(*batch), written.expand(4000, -1, -1)), "none by default"
+
+
 # --- the schedule
 
 
