@@ -220,12 +220,12 @@ class ReportConditioner(nn.Module):
         self.context_std.copy_(std.clamp_min(0.01 * float(std.mean())))
         if self.components:
             scaled = ((states - self.context_mean) / self.context_std).flatten(1)
-            centred = scaled - scaled.mean(dim=0)
-            basis = self._outcome_basis(centred, outcomes) if self.components_by == "outcome" else None
-            within = centred if basis is None else centred @ basis
-            _, singular, directions = torch.linalg.svd(within, full_matrices=False)
+            scaled = scaled - scaled.mean(dim=0)
+            if self.components_by == "outcome":
+                basis = self._outcome_basis(scaled, outcomes)
+                scaled = scaled @ basis @ basis.T
+            _, singular, directions = torch.linalg.svd(scaled, full_matrices=False)
             deviations = singular.clamp_min(0.01 * float(singular[0])) / (len(scaled) - 1) ** 0.5
-            directions = directions if basis is None else directions @ basis.T
             # divided by the root, so that projecting and going back divide by the deviation
             self.context_directions.copy_((directions / deviations.sqrt()[:, None])[: self.components])
 
