@@ -85,7 +85,12 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
     options: dict[str, Any] = {"threads_per_worker": 1, "memory_limit": WORKER_MEMORY, "dashboard_address": None}
     # What a lost worker means for its scan is told in words; Dask's own would name it ten times.
     options["silence_logs"] = logging.CRITICAL
-    with LocalCluster(n_workers=workers, **options) as cluster, Client(cluster) as client:
-        yield client
-        with suppress(TimeoutError):  # Dask cannot close a cluster while it replaces a lost worker
-            client.wait_for_workers(workers, timeout=30)
+    cluster = LocalCluster(n_workers=workers, **options)
+    try:
+        with Client(cluster) as client:
+            yield client
+            with suppress(TimeoutError):  # Dask cannot close a cluster while it replaces a lost worker
+                client.wait_for_workers(workers, timeout=30)
+    finally:
+        with suppress(KeyError):  # workers and scheduler are gone by then; Dask may look for a lost one in its list
+            cluster.close()
