@@ -2,17 +2,21 @@
 
 The conditional stage is trained once more, as small.yaml trains it, with reports that say *the outcome itself*, which
 no real user has. Told the truth, it shows what autoencoder and diffusion can do. Told "malignant" and then "benign" of
-the same baseline, with the two readings weighed by the probability that logistic regression reads from the record, it
-shows what a perfect generator could make of the record: the mean over its runs would be that mixture, whatever the
-network. The mixture with the probability times 2 and 4 shows what exaggeration, which is what guidance does, can add.
+the same baseline, with the two readings weighed by a probability of malignancy, it shows what a perfect generator that
+knows no more than that could make of it: the mean over its runs would be that mixture, whatever the network. The
+probability is read from the record by logistic regression, or from the context that the language model makes of it in
+MODELS. The mixture with the probability times 2 and 4 shows what exaggeration, which is what guidance does, can add.
+What MODELS generates stands beside it.
 
     python benchmarks/limits.py DATASET MODELS OUT      (MODELS with unet_unconditional.safetensors)
+
+The training is kept in OUT and not made twice.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -21,15 +25,18 @@ from readers import Readers, crops, outcomes
 from recipes import CONFIGS, RUNS, STEPS, start_from
 from rich.console import Console
 from rich.table import Table
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
 from scripts.baselines import attribute_regression, records
 from scripts.data import load_datalist, pairs
-from scripts.diffusion import ProgressionInferer, load_progression_model
+from scripts.diffusion import ProgressionInferer, ProgressionModel, load_progression_model
 
 WORDS = {0.0: "Benign.", 1.0: "Malignant."}
 ARGUMENTS: dict[str, Any] = {"llm": "embedded", "num_prompt_sets": 1, "prompt_length": 0, "components": 1}
 EXAGGERATIONS = (1, 2, 4)
+GUIDANCES = (2.0, 3.0, 4.0, 6.0)
 
 
 def told(dataset: Path, section: str) -> list[dict[str, Any]]:
@@ -37,33 +44,66 @@ def told(dataset: Path, section: str) -> list[dict[str, Any]]:
     return [item | {"report": WORDS[item["malignant"]]} for item in pairs(dataset, section)]
 
 
-def main(dataset: Path, models: Path, out: Path) -> None:
-    """Prints the table, on the validation split."""
+def context_risk(model: ProgressionModel, dataset: Path, section: str) -> np.ndarray:
+    """(cases,), the probability of malignancy that the model's own contexts give, by logistic regression."""
+    training = load_datalist(dataset)["training"]
+    reports = {each: [item["report"] for item in pairs(dataset, each)] for each in ("training", section)}
+    contexts = {each: model.denoiser.conditioner.encode(found).flatten(1).numpy() for each, found in reports.items()}
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    search = GridSearchCV(
+        LogisticRegression(max_iter=3000), {"C": np.logspace(-6, 2, 17)}, cv=folds, scoring="neg_log_loss"
+    )
+    patients = [case["patient_id"] for case in training]
+    return search.fit(contexts["training"], outcomes(dataset, "training"), groups=patients).predict_proba(
+        contexts[section]
+    )[:, 1]
+
+
+def main(
+    dataset: Path,
+    models: Path,
+    out: Path,
+    section: Annotated[str, typer.Option(help="cases to read")] = "validation",
+    guidance: Annotated[list[float] | None, typer.Option(help="of what MODELS generates")] = None,
+) -> None:
+    """Prints the table."""
     start_from(models, out)
     sections = {"train": "training", "validate": "validation"}
-    data = {f"{stage}::dataset::data": told(dataset, section) for stage, section in sections.items()}
+    data = {f"{stage}::dataset::data": told(dataset, each) for stage, each in sections.items()}
     settings: dict[str, Any] = {"dataset_dir": str(dataset), "output_dir": str(out), "conditioner_arguments": ARGUMENTS}
     run("training", config_file=CONFIGS, **settings, **data)
-    model = load_progression_model(out / "models", **ARGUMENTS)
-    readers, real, truth = Readers(dataset, models), crops(dataset, "validation"), outcomes(dataset, "validation")
+    informed, released = load_progression_model(out / "models", **ARGUMENTS), load_progression_model(models)
+    readers, real, truth = Readers(dataset, models), crops(dataset, section), outcomes(dataset, section)
     inferer = ProgressionInferer(STEPS, RUNS)
     benign, malignant = (
-        readers.read(inferer(real["baseline"], model, [words] * len(truth))) for words in WORDS.values()
+        readers.read(inferer(real["baseline"], informed, [words] * len(truth))) for words in WORDS.values()
     )
-    risk = attribute_regression(dataset).predict_proba(records(load_datalist(dataset)["validation"]))[:, 1]
+    risks = {
+        "record": attribute_regression(dataset).predict_proba(records(load_datalist(dataset)[section]))[:, 1],
+        "context": context_risk(released, dataset, section),
+    }
+    reports = [item["report"] for item in pairs(dataset, section)]
     found = {
         "real baseline": readers.read(real["baseline"]),
         "real follow-up": readers.read(real["follow_up"]),
         "told the outcome": np.where(truth, malignant, benign),
         **{
-            f"told the record's risk, x {times}": benign + times * risk * (malignant - benign)
+            f"told the {source}'s risk, x {times}": benign + times * risk * (malignant - benign)
+            for source, risk in risks.items()
             for times in EXAGGERATIONS
         },
+        **{
+            f"generated, guidance {each:g}": readers.read(
+                ProgressionInferer(STEPS, RUNS, guidance=each)(real["baseline"], released, reports)
+            )
+            for each in guidance or GUIDANCES
+        },
     }
-    table = Table(f"{len(truth)} validation cases, {RUNS} runs", "AUROC: judge", "probe")
+    table = Table(f"{len(truth)} {section} cases, {RUNS} runs", "AUROC: judge", "probe")
     for title, each in found.items():
         table.add_row(title, *(f"{roc_auc_score(truth, score):.3f}" for score in each))
-    table.add_row("no image: the record's risk", f"{roc_auc_score(truth, risk):.3f}", "")
+    for source, risk in risks.items():
+        table.add_row(f"no image: the {source}'s risk", f"{roc_auc_score(truth, risk):.3f}", "")
     Console(width=120).print(table)
 
 

@@ -130,21 +130,22 @@ def predict_attributes(model: GridSearchCV, dataset_dir: str | Path, table: str 
 
 
 class DirectClassifier(nn.Module):
-    """The judge's ViT on the baseline crop, with the record beside its feature in the last linear layer.
+    """The judge's network on the baseline crop, with the record beside its features in the last linear layer.
 
     That layer begins as the regression on the record, so that training is left with what the crop adds. Begun at random
     it knows the crops by heart before it has learned to read the record.
 
     Args:
-        classifier: whose last layer is replaced.
+        classifier: whose last layer is taken from it and replaced.
         regression: of :func:`attribute_regression`.
     """
 
     def __init__(self, classifier: NoduleClassifier, regression: GridSearchCV) -> None:
         super().__init__()
         fitted = regression.best_estimator_["regression"]
-        width = classifier.config["hidden_size"]
-        self.vit = classifier.vit
+        width = classifier.width
+        self.reader = classifier
+        self.reader.head = nn.Identity()  # read by none, and would have no gradients
         self.head = nn.Linear(width + fitted.coef_.shape[1], 1)
         with torch.no_grad():
             self.head.weight[:, :width] = 0.0
@@ -153,8 +154,7 @@ class DirectClassifier(nn.Module):
 
     def forward(self, crops: Tensor, record: Tensor) -> Tensor:
         """Logits (B, 1) of malignancy for baseline crops (B, 1, H, W) in [-1, 1] and records of `direct_items`."""
-        tokens, _ = self.vit(crops)
-        return self.head(torch.cat([tokens.mean(dim=1), record], dim=1))
+        return self.head(torch.cat([self.reader(crops), record], dim=1))
 
 
 def direct_items(dataset_dir: str | Path, sections: Sequence[str], regression: GridSearchCV) -> list[dict[str, Any]]:

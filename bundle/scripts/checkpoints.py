@@ -24,6 +24,9 @@ from scripts.errors import UserError
 
 FORMAT_VERSION = "1"
 
+RENAMED = {"NoduleClassifier": "ViTClassifier"}
+"""Classes that files of versions before 0.4 name otherwise."""
+
 
 class CheckpointError(UserError):
     """A weights file that is absent, damaged, or not what was expected; the message says which and what to do."""
@@ -77,13 +80,14 @@ def read_metadata(path: str | os.PathLike, expected: str | None = None) -> dict[
             f"{path}: format {metadata.get('namd_format')!r}, expected {FORMAT_VERSION!r}. "
             "Weights of other projects are converted with import_weights.yaml."
         )
-    network_class = getattr(networks, metadata["network"], None)
+    name = RENAMED.get(metadata["network"], metadata["network"])
+    network_class = getattr(networks, name, None)
     if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
-        raise CheckpointError(f"{path}: holds a {metadata['network']}, which this version does not know. Update it.")
+        raise CheckpointError(f"{path}: holds a {name}, which this version does not know. Update it.")
     if expected is not None and not issubclass(network_class, getattr(networks, expected)):
-        raise CheckpointError(f"{path}: holds a {metadata['network']}, expected a {expected}.")
+        raise CheckpointError(f"{path}: holds a {name}, expected a {expected}.")
     return {
-        "network": metadata["network"],
+        "network": name,
         "config": json.loads(metadata["config"]),
         "extra": json.loads(metadata["extra"]),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,13 +197,19 @@ def outcome(case: dict[str, Any]) -> float:
     return math.nan if value is None else float(value)
 
 
-def preprocessing(keys: Sequence[str], image_size: int | None = None, rotations: Sequence[int] = (0,)) -> Compose:
+def preprocessing(
+    keys: Sequence[str],
+    image_size: int | None = None,
+    rotations: Sequence[int] = (0,),
+    augmentation: Sequence[Callable[[Any], Any]] = (),
+) -> Compose:
     """Load, window and crop; with more than one rotation, one of them is drawn for all keys together.
 
     Cropping comes after rotation, so that a 45 degree turn of a larger crop brings no empty corners.
 
     Args:
         image_size: pixels a side of what is left; None leaves the crops whole.
+        augmentation: further transforms of the cropped items.
 
     Returns:
         Items with each key as (1, image_size, image_size) float32 in [-1, 1], its geometry in the meta data.
@@ -218,6 +224,7 @@ def preprocessing(keys: Sequence[str], image_size: int | None = None, rotations:
             ScaleIntensityRanged(keys, a_min=low, a_max=high, b_min=-1.0, b_max=1.0, clip=True),
             turns[0] if len(turns) == 1 else OneOf(turns),
             Identityd(keys) if image_size is None else centre(keys, image_size),
+            *augmentation,
             EnsureTyped(keys, dtype=torch.float32),
         ]
     )

@@ -19,7 +19,7 @@ from scripts import baselines
 from scripts.data import preprocessing
 from scripts.ehr import EHR_FEATURES, FEATURES
 from scripts.errors import UserError
-from scripts.networks import NoduleClassifier
+from scripts.networks import ViTClassifier
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 GAPS = ("sct_perp_dia", "sct_margins", "age", "diagemph")
@@ -129,16 +129,18 @@ def test_too_few_patients_are_named(cohort: Path, tmp_path: Path) -> None:
 
 def test_it_begins_as_the_regression_and_adds_what_the_judge_would_read(cohort: Path, regression: GridSearchCV) -> None:
     torch.manual_seed(0)
-    judge = NoduleClassifier(32, hidden_size=16, num_layers=1, mlp_dim=16, num_heads=2).eval()
+    judge = ViTClassifier(32, hidden_size=16, num_layers=1, mlp_dim=16, num_heads=2).eval()
+    head, crops = judge.head, torch.rand(3, 1, 32, 32)
+    judged = judge(crops).detach()
     direct = baselines.DirectClassifier(judge, regression).eval()
     cases = json.loads((cohort / "datalist.json").read_text())["test"][:3]
     values = baselines.records(cases)
     record = torch.from_numpy(regression.best_estimator_["record"].transform(values)).float()
-    alone, crops = torch.from_numpy(regression.decision_function(values)).float()[:, None], torch.rand(3, 1, 32, 32)
+    alone = torch.from_numpy(regression.decision_function(values)).float()[:, None]
     with torch.no_grad():
         torch.testing.assert_close(direct(crops, record), alone)
-        direct.head.weight[:, :16] = judge.head.weight
-        torch.testing.assert_close(direct(crops, record), alone + judge(crops) - judge.head.bias)
+        direct.head.weight[:, :16] = head.weight
+        torch.testing.assert_close(direct(crops, record), alone + judged - head.bias)
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ from safetensors.torch import save_file
 
 from scripts import checkpoints
 from scripts.checkpoints import CheckpointError, load_network, read_metadata, save_network
-from scripts.networks import NoduleClassifier, StableDiffusionAutoencoder, StableDiffusionUNet
+from scripts.networks import ResNetClassifier, StableDiffusionAutoencoder, StableDiffusionUNet, ViTClassifier
 
 CLASSIFIER: dict[str, Any] = {"image_size": 32, "hidden_size": 16, "num_layers": 1, "mlp_dim": 16, "num_heads": 2}
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    return save_network(NoduleClassifier(**CLASSIFIER), tmp_path / "models" / "classifier.safetensors", {"epoch": 3})
+    return save_network(ViTClassifier(**CLASSIFIER), tmp_path / "models" / "classifier.safetensors", {"epoch": 3})
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,8 @@ def saved(tmp_path: Path) -> Path:
     [
         StableDiffusionAutoencoder(channels=(8, 16), num_res_blocks=1, norm_num_groups=4),
         StableDiffusionUNet(in_channels=8, channels=(8, 16), context_dim=6, num_heads=2, norm_num_groups=4),
-        NoduleClassifier(**CLASSIFIER),
+        ViTClassifier(**CLASSIFIER),
+        ResNetClassifier(32, (4, 4, 8, 8)),
     ],
     ids=lambda network: type(network).__name__,
 )
@@ -42,7 +43,7 @@ def test_round_trip(network: Any, tmp_path: Path) -> None:
 
 
 def test_half_as_large_a_file_rebuilds_a_network_in_single_precision(tmp_path: Path) -> None:
-    network = NoduleClassifier(**CLASSIFIER)
+    network = ViTClassifier(**CLASSIFIER)
     path = save_network(network, tmp_path / "half.safetensors", dtype="float16")
     with safe_open(path, framework="pt") as file:
         assert file.get_tensor("head.weight").dtype == torch.float16
@@ -61,8 +62,8 @@ def test_the_latent_scale_is_in_the_file(tmp_path: Path) -> None:
 
 def test_metadata_says_what_is_inside(saved: Path) -> None:
     assert read_metadata(saved) == {
-        "network": "NoduleClassifier",
-        "config": NoduleClassifier(**CLASSIFIER).config,
+        "network": "ViTClassifier",
+        "config": ViTClassifier(**CLASSIFIER).config,
         "extra": {"epoch": 3},
     }
     assert saved.stat().st_mode & 0o777 == 0o644
@@ -74,8 +75,18 @@ def test_arguments_that_leave_the_shape_may_be_replaced(saved: Path) -> None:
         load_network(saved, hidden_size=32)
 
 
+def test_files_of_older_versions_open(saved: Path) -> None:
+    metadata = {"namd_format": "1", "network": "NoduleClassifier", "config": json.dumps(CLASSIFIER), "extra": "{}"}
+    old = saved.with_name("old.safetensors")
+    save_file(load_network(saved).state_dict(), old, metadata=metadata)
+    network = load_network(old, "NoduleClassifier")
+    assert type(network) is ViTClassifier
+    crops = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(network(crops), load_network(saved)(crops))
+
+
 def test_another_class_is_refused(saved: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds a NoduleClassifier, expected a StableDiffusionUNet"):
+    with pytest.raises(CheckpointError, match="holds a ViTClassifier, expected a StableDiffusionUNet"):
         load_network(saved, "StableDiffusionUNet")
 
 
@@ -101,7 +112,7 @@ def test_a_damaged_file_is_named(saved: Path, kept: float) -> None:
         load_network(saved)
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"namd_format": "2", "network": "NoduleClassifier"}])
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"namd_format": "2", "network": "ViTClassifier"}])
 def test_files_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors", metadata=metadata)
     with pytest.raises(CheckpointError, match="foreign.safetensors: format .*import_weights.yaml"):
@@ -109,7 +120,7 @@ def test_files_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] | 
 
 
 def test_weights_that_the_metadata_do_not_describe_are_refused(saved: Path) -> None:
-    metadata = {"namd_format": "1", "network": "NoduleClassifier", "config": json.dumps(CLASSIFIER), "extra": "{}"}
+    metadata = {"namd_format": "1", "network": "ViTClassifier", "config": json.dumps(CLASSIFIER), "extra": "{}"}
     save_file({"a": torch.zeros(1)}, saved, metadata=metadata)
     with pytest.raises(CheckpointError, match="classifier.safetensors: "):
         load_network(saved)
@@ -123,8 +134,8 @@ def test_an_interrupted_write_leaves_the_old_file(saved: Path, monkeypatch: pyte
     before = saved.read_bytes()
     monkeypatch.setattr(checkpoints, "save_file", full_disk)
     with pytest.raises(OSError, match="no space"):
-        save_network(NoduleClassifier(**CLASSIFIER), saved)
+        save_network(ViTClassifier(**CLASSIFIER), saved)
     assert saved.read_bytes() == before
     with pytest.raises(OSError, match="no space"):
-        save_network(NoduleClassifier(**CLASSIFIER), saved.with_name("new.safetensors"))
+        save_network(ViTClassifier(**CLASSIFIER), saved.with_name("new.safetensors"))
     assert not saved.with_name("new.safetensors").exists()

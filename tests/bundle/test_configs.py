@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 from safetensors.torch import load_file
 
@@ -26,6 +25,7 @@ from scripts.checkpoints import load_network, save_network
 from scripts.diffusion import ProgressionInferer, load_progression_model
 from scripts.ehr import report
 from scripts.errors import UserError
+from scripts.networks import ResNetClassifier, ViTClassifier
 from scripts.pretrained import initial_unet
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
@@ -93,10 +93,10 @@ def test_defaults_are_the_papers(stage: str, settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize("overlays", [("small",), ("small", "demo")], ids=lambda overlays: overlays[-1])
 @pytest.mark.parametrize("stage", STAGES)
 def test_schedules_are_looked_up_by_stage(stage: str, overlays: tuple[str, ...]) -> None:
-    table = yaml.safe_load((BUNDLE / "configs" / f"{overlays[-1]}.yaml").read_text())["schedules"]
     workflow = bare(f"train_{stage}", *overlays)
-    assert {key: value(workflow, key) for key in table[stage]} == table[stage]
-    assert 0 <= table[stage]["warmup_steps"] < table[stage]["decay_steps"]
+    schedule = value(workflow, "schedules")[stage]
+    assert {key: value(workflow, key) for key in schedule} == schedule
+    assert 0 <= schedule["warmup_steps"] < schedule["decay_steps"]
 
 
 def test_the_ablation_removes_two_losses_and_nothing_else(make_workflow: Make, tmp_path: Path) -> None:
@@ -138,6 +138,26 @@ def test_the_paper_is_one_overlay_away() -> None:
     assert value(bare("train_autoencoder", "paper"), "attribute_metric") == "raw"
     assert value(bare("train_conditional", "paper"), "keep_input_weights") is False
     assert value(bare("train_conditional", "paper"), "conditioner_arguments")["standardise"] is False
+    judge = bare("train_classifier", "small", "paper")
+    assert isinstance(value(judge, "network"), ViTClassifier) and value(judge, "max_epochs") == 60
+    judge = bare("train_classifier", "small")
+    assert isinstance(value(judge, "network"), ResNetClassifier) and value(judge, "ema_decay") == 0.99
+
+
+def test_the_judge_learns_from_flips_quarter_turns_and_whole_pixel_shifts(
+    make_workflow: Make, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    """Nothing is blurred, as no crop is that it will judge; and what validates is left alone."""
+    workflow = make_workflow("train_classifier", tmp_path, "small", rotations=[0])
+    plain, augmented = (value(workflow, f"{part}::preprocessing") for part in ("validate", "train"))
+    item = {"image": str(tiny_dataset / "3_t0.nii.gz")}
+    crop = np.asarray(plain(item)["image"][0])
+    moves = [np.rot90(crop, k)[:, ::flip] for k in range(4) for flip in (1, -1)]
+    shifts = [(dx, dy) for dx in range(5) for dy in range(5)]
+    views = {move[dx : dx + 28, dy : dy + 28].tobytes() for move in moves for dx, dy in shifts}
+    augmented.set_random_state(0)
+    seen = [np.asarray(augmented(item)["image"][0, 2:30, 2:30]).tobytes() for _ in range(40)]
+    assert set(seen) <= views and len(set(seen)) > 20
 
 
 def test_settings_are_overridden_at_any_depth(make_workflow: Make, tmp_path: Path) -> None:
@@ -169,7 +189,7 @@ def run(make_workflow: Make, trained: Path, tmp_path_factory: pytest.TempPathFac
 def test_each_stage_builds_on_the_one_before(trained: Path) -> None:
     names = ("autoencoder", "unet_unconditional", "unet_conditional", "classifier")
     networks = [load_network(trained / "models" / f"{name}.safetensors") for name in names]
-    kinds = ["StableDiffusionAutoencoder", "StableDiffusionUNet", "StableDiffusionUNet", "NoduleClassifier"]
+    kinds = ["StableDiffusionAutoencoder", "StableDiffusionUNet", "StableDiffusionUNet", "ResNetClassifier"]
     assert [type(network).__name__ for network in networks] == kinds
     assert (networks[1].config["in_channels"], networks[2].config["in_channels"]) == (4, 8)
     assert networks[1].config["context_dim"] == networks[2].config["context_dim"] == 16

@@ -188,7 +188,7 @@ def test_a_longer_run_goes_on_from_a_finished_one(make_workflow: Callable[..., A
 
 def test_another_shape_is_refused_with_advice(make_workflow: Callable[..., Any], tmp_path: Path) -> None:
     make_workflow("train_classifier", tmp_path, "small", max_epochs=1).run()
-    shape = {"hidden_size": 32, "num_layers": 1, "mlp_dim": 16, "num_heads": 2}
+    shape = {"channels": [4, 4, 8, 16]}
     with pytest.raises(RuntimeError) as error:
         make_workflow("train_classifier", tmp_path, "small", classifier_shape=shape).run()
     text = str(error.value.__cause__)

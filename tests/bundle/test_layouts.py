@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scripts.diffusers_export import diffusers_config
 from scripts.layouts import COMPVIS, COMPVIS_EMA, DIFFUSERS, OLD_DIFFUSERS, OURS, layouts
-from scripts.networks import LatentAutoencoder, NoduleClassifier, StableDiffusionAutoencoder, StableDiffusionUNet
+from scripts.networks import LatentAutoencoder, StableDiffusionAutoencoder, StableDiffusionUNet, ViTClassifier
 
 NETWORKS: dict[str, Any] = {
     "autoencoder": lambda: StableDiffusionAutoencoder((8, 16, 16), norm_num_groups=4),
@@ -108,5 +108,5 @@ def test_published_names_of_the_autoencoder(layout: str, name: str) -> None:
 
 
 def test_other_networks_are_known_in_our_layout_alone() -> None:
-    network = NoduleClassifier(image_size=16, hidden_size=16, num_layers=1, mlp_dim=16, num_heads=2)
+    network = ViTClassifier(image_size=16, hidden_size=16, num_layers=1, mlp_dim=16, num_heads=2)
     assert set(layouts(network)) == {OURS}

@@ -11,8 +11,15 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from scripts.errors import UserError
 from scripts.layouts import DIFFUSERS, layouts
-from scripts.networks import AlignedAutoencoder, NoduleClassifier, StableDiffusionAutoencoder, StableDiffusionUNet
+from scripts.networks import (
+    AlignedAutoencoder,
+    ResNetClassifier,
+    StableDiffusionAutoencoder,
+    StableDiffusionUNet,
+    ViTClassifier,
+)
 from tests.bundle.helpers import stirred
 
 AUTOENCODER = {"channels": (8, 16, 16), "num_res_blocks": 2, "norm_num_groups": 4}
@@ -112,18 +119,30 @@ def test_aligned_autoencoder_decodes_and_probes_a_sampled_latent() -> None:
     torch.testing.assert_close(output["logit"][:, 0], (latent * weight).sum(dim=(1, 2, 3)) + bias)
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        ViTClassifier(image_size=32, hidden_size=32, num_layers=2, mlp_dim=32, num_heads=4),
+        ResNetClassifier(32, (4, 8, 8, 16)),
+    ],
+    ids=lambda network: type(network).__name__,
+)
 @torch.no_grad()
-def test_classifier_gives_one_logit_a_crop_and_depends_on_no_other_crop() -> None:
-    network = stirred(NoduleClassifier(image_size=32, hidden_size=32, num_layers=2, mlp_dim=32, num_heads=4))
+def test_classifier_gives_one_logit_a_crop_and_depends_on_no_other_crop(network: Any) -> None:
+    network = stirred(network).eval()
     crops = torch.rand(5, 1, 32, 32) * 2 - 1
     logits = network(crops)
     assert logits.shape == (5, 1) and logits.std() > 1e-3
     torch.testing.assert_close(network(crops[2:3]), logits[2:3])
+    torch.testing.assert_close(network.head(network.features(crops)), logits)
+    assert network.features(crops).shape == (5, network.width)
+    with pytest.raises(UserError, match="crops of 1 x 32 x 32, these are 1 x 64 x 64"):
+        network(torch.zeros(1, 1, 64, 64))
 
 
 def test_default_classifier_is_the_authors() -> None:
     with torch.device("meta"):
-        network = NoduleClassifier()
+        network = ViTClassifier()
     block = network.vit.blocks[0]
     assert len(network.vit.blocks) == 6 and block.mlp.linear1.weight.shape == (2048, 1024)
     assert network.vit.patch_embedding.position_embeddings.shape == (1, (64 // 8) ** 2, 1024)
@@ -135,7 +154,8 @@ def test_default_classifier_is_the_authors() -> None:
     [
         StableDiffusionAutoencoder(**AUTOENCODER),
         StableDiffusionUNet(context_dim=12, in_channels=8, **UNET),
-        NoduleClassifier(image_size=32, hidden_size=16, num_layers=1, mlp_dim=16, num_heads=2),
+        ViTClassifier(image_size=32, hidden_size=16, num_layers=1, mlp_dim=16, num_heads=2),
+        ResNetClassifier(32, (4, 4, 8, 8), (1, 2, 1, 1)),
     ],
     ids=lambda network: type(network).__name__,
 )

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from scripts.checkpoints import save_network
 from scripts.evaluation.cohort import describe, quartiles
 from scripts.evaluation.history import read_curves, read_stages
-from scripts.networks import NoduleClassifier
+from scripts.networks import ViTClassifier
 
 
 def log(folder, epochs, iterations, losses, checks):
@@ -43,7 +43,7 @@ def test_weights_of_another_run_are_found_out(tmp_path, loss, same):
     torch.manual_seed(0)
     log(tmp_path / "classifier", 2, 2, lambda step: 1.0, {1: 0.5, 2: 0.25})
     (tmp_path / "classifier" / "provenance.json").write_text(json.dumps({"command": "train me", "seed": 7}))
-    network = NoduleClassifier(16, 8, 16, 1, 16, 2)
+    network = ViTClassifier(16, 8, 16, 1, 16, 2)
     save_network(network, tmp_path / "classifier.safetensors", {"epoch": 2, "val_loss": loss})
     (stage,) = read_stages(tmp_path, tmp_path, tmp_path / "predictions")
     assert stage.name == "classifier" and stage.facts["command"] == "train me" and stage.facts["seed"] == 7
