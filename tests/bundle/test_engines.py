@@ -158,8 +158,10 @@ def test_the_seed_decides_everything(make_workflow: Callable[..., Any], tmp_path
 def test_early_stopping_survives_an_interruption_and_a_second_start(
     make_workflow: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Nothing is learned at a rate of zero: the first epoch is the best, and the third the last."""
+    """A ViT learns nothing at a rate of zero (a ResNet's norms do): the first epoch is best, and the third the last."""
+    shape = {"hidden_size": 16, "num_layers": 1, "mlp_dim": 16, "num_heads": 2}
     settings = {"learning_rate": 0.0, "max_epochs": 9, "patience": 2}
+    settings |= {"classifier_network": "ViTClassifier", "classifier_shape": shape}
     workflow = make_workflow("train_classifier", tmp_path, "small", **settings)
 
     @workflow.trainer.on(Events.EPOCH_STARTED(once=3))
