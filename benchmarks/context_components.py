@@ -1,4 +1,4 @@
-"""How many components of the context does a small cohort read best? Sets ``components`` of small.yaml.
+"""Which components of the context does a small cohort read best? Sets ``conditioner_arguments`` of small.yaml.
 
 Linear read-outs of the measured growth and of the outcome from the whitened components, as the U-Net gets them, and
 from the record itself: by patient-wise cross-validation on the training split, which chooses, and on validation.
@@ -9,7 +9,7 @@ from the record itself: by patient-wise cross-validation on the training split, 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import typer
@@ -21,20 +21,20 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from torch.nn.functional import normalize
 
-from scripts.baselines import record_encoder, records
 from scripts.conditioning import ReportConditioner
 from scripts.data import load_datalist, pairs
+from scripts.ehr import record_encoder, record_numbers, records
 
 MOST = 128
 
 
-def coordinates(dataset: Path, prompts: Path) -> dict[str, np.ndarray]:
-    """Whitened principal components (N, 128) of a split's contexts under trained prompts."""
-    trained, conditioner = ReportConditioner(), ReportConditioner(components=MOST)
+def coordinates(dataset: Path, prompts: Path, count: int, by: Literal["variance", "record"]) -> dict[str, np.ndarray]:
+    """Whitened components (N, count) of a split's contexts under trained prompts."""
+    trained, conditioner = ReportConditioner(), ReportConditioner(components=count, components_by=by)
     trained.load_pretrained(prompts)
     conditioner.prompts.data.copy_(trained.prompts.data)
     reports = {section: [item["report"] for item in pairs(dataset, section)] for section in ("training", "validation")}
-    conditioner.fit_statistics(reports["training"])
+    conditioner.fit_statistics(reports["training"], record_numbers(load_datalist(dataset)["training"]))
     axes = normalize(conditioner.context_directions, dim=1)
     return {section: (conditioner.encode(each).flatten(1) @ axes.T).numpy() for section, each in reports.items()}
 
@@ -52,11 +52,13 @@ def main(dataset: Path, models: Path) -> None:
     growth = {name: nodules(dataset, name) for name in entries}
     outcome = {name: np.array([case["malignant"] for case in each]) for name, each in entries.items()}
     patients = np.array([case["patient_id"] for case in entries["training"]])
-    whitened = coordinates(dataset, models / "conditioner")
+    whitened = coordinates(dataset, models / "conditioner", MOST, "variance")
     encoder = record_encoder().fit(records(entries["training"]))
     inputs = {"the record itself": {name: encoder.transform(records(each)) for name, each in entries.items()}}
     for count in (4, 8, 16, 32, 64, MOST):
-        inputs[f"{count} components"] = {name: each[:, :count] for name, each in whitened.items()}
+        inputs[f"{count} components by variance"] = {name: each[:, :count] for name, each in whitened.items()}
+    for count in (8, 12, 16):
+        inputs[f"{count} by record"] = coordinates(dataset, models / "conditioner", count, "record")
     searches = [GridSearchCV(model, grid, cv=GroupKFold(5), scoring=score) for model, grid, score in READ_OUTS]
     table = Table("read from", "growth: R² (cv)", "r (validation)", "outcome: AUROC (cv)", "AUROC (validation)")
     for title, each in inputs.items():

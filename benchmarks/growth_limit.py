@@ -19,8 +19,8 @@ from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import QuantileRegressor
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
-from scripts.baselines import record_encoder, records
 from scripts.data import load_datalist, pairs, preprocessing
+from scripts.ehr import record_encoder, records
 from scripts.evaluation.growth import measure
 
 IMAGE_SIZE = 64

@@ -5,7 +5,7 @@ no real user has. Told the truth, it shows what autoencoder and diffusion can do
 the same baseline, with the two readings weighed by a probability of malignancy, it shows what a perfect generator that
 knows no more than that could make of it: the mean over its runs would be that mixture, whatever the network. The
 probability is read from the record by logistic regression, or from the context that the language model makes of it in
-MODELS. The mixture with the probability times 2 and 4 shows what exaggeration, which is what guidance does, can add.
+MODELS. The mixture with the probability times 2 to 16 shows what exaggeration, which is what guidance does, can add.
 What MODELS generates stands beside it.
 
     python benchmarks/limits.py DATASET MODELS OUT      (MODELS with unet_unconditional.safetensors)
@@ -29,13 +29,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
-from scripts.baselines import attribute_regression, records
+from scripts.baselines import attribute_regression
 from scripts.data import load_datalist, pairs
 from scripts.diffusion import ProgressionInferer, ProgressionModel, load_progression_model
+from scripts.ehr import records
 
 WORDS = {0.0: "Benign.", 1.0: "Malignant."}
 ARGUMENTS: dict[str, Any] = {"llm": "embedded", "num_prompt_sets": 1, "prompt_length": 0, "components": 1}
-EXAGGERATIONS = (1, 2, 4)
+EXAGGERATIONS = (1, 2, 4, 8, 16)
 GUIDANCES = (2.0, 3.0, 4.0, 6.0)
 
 
@@ -70,8 +71,8 @@ def main(
     start_from(models, out)
     sections = {"train": "training", "validate": "validation"}
     data = {f"{stage}::dataset::data": told(dataset, each) for stage, each in sections.items()}
-    settings: dict[str, Any] = {"dataset_dir": str(dataset), "output_dir": str(out), "conditioner_arguments": ARGUMENTS}
-    run("training", config_file=CONFIGS, **settings, **data)
+    settings: dict[str, Any] = {"conditioner_arguments": ARGUMENTS, "null_share": 0.0}
+    run("training", config_file=CONFIGS, dataset_dir=str(dataset), output_dir=str(out), **settings, **data)
     informed, released = load_progression_model(out / "models", **ARGUMENTS), load_progression_model(models)
     readers, real, truth = Readers(dataset, models), crops(dataset, section), outcomes(dataset, section)
     inferer = ProgressionInferer(STEPS, RUNS)

@@ -5,7 +5,7 @@ trains it, but with prompts as they begin, on the split as it is and once a fold
 validation together. Cases left out are sampled under several guidances and read by two readers (`readers.py`).
 Autoencoder and judge saw the training split, so the folds compare recipes and say nothing about how good they are.
 
-    python benchmarks/recipes.py DATASET MODELS OUT [--recipe "4 by outcome" ..] [--split validation --split 0 ..]
+    python benchmarks/recipes.py DATASET MODELS OUT [--recipe "12 by record" ..] [--split validation --split 0 ..]
 
 MODELS has unet_unconditional.safetensors too. A training is kept in OUT and not made twice.
 """
@@ -33,19 +33,15 @@ from scripts.diffusion import ProgressionInferer, load_progression_model
 CONFIGS = [
     str(Path(__file__).parents[1] / "bundle" / "configs" / f"{name}.yaml") for name in ("train_conditional", "small")
 ]
-OUTCOME: dict[str, Any] = {"components_by": "outcome"}
+BY_RECORD: dict[str, Any] = {"components": 12, "components_by": "record"}
 PLAIN: dict[str, Any] = {"num_prompt_sets": 1, "prompt_length": 0}
 RECIPES: dict[str, tuple[dict[str, Any], float]] = {
     "16 by variance": ({"components": 16}, 0.0),
     "16 by variance, 15 % left out": ({"components": 16}, 0.15),
-    "16 by variance, no prompts": ({"components": 16, **PLAIN}, 0.0),
-    "1 by outcome": ({"components": 1, **OUTCOME}, 0.0),
-    "2 by outcome": ({"components": 2, **OUTCOME}, 0.0),
-    "2 by outcome, 15 % left out": ({"components": 2, **OUTCOME}, 0.15),
-    "4 by outcome": ({"components": 4, **OUTCOME}, 0.0),
-    "4 by outcome, 15 % left out": ({"components": 4, **OUTCOME}, 0.15),
-    "4 by outcome, no prompts": ({"components": 4, **OUTCOME, **PLAIN}, 0.0),
-    "8 by outcome": ({"components": 8, **OUTCOME}, 0.0),
+    "12 by record": (BY_RECORD, 0.0),
+    "12 by record, 15 % left out": (BY_RECORD, 0.15),
+    "12 by record, no prompts": (BY_RECORD | PLAIN, 0.0),
+    "12 by record, no prompts, 15 % left out": (BY_RECORD | PLAIN, 0.15),
 }
 """Arguments of the conditioner, and the share of reports that are left out in training."""
 

@@ -18,25 +18,19 @@ import numpy as np
 import pandas as pd
 import torch
 from monai.data import DataLoader
-from numpy.typing import NDArray
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 
 from scripts.data import SECTIONS, load_datalist, outcome
-from scripts.ehr import EHR_FEATURES, FEATURES, LOG_DIAMETER, validate
+from scripts.ehr import Array, record_encoder, records
 from scripts.engines import prepare_crop_batch
 from scripts.errors import UserError
 from scripts.handlers import Checkpoint
 from scripts.networks import NoduleClassifier
 from scripts.predictions import listed
-
-Array = NDArray[np.floating[Any]]
 
 logger = logging.getLogger(__name__)
 
@@ -49,37 +43,6 @@ STRENGTHS = np.logspace(-4, 2, 13)
 
 class BaselineError(UserError):
     """A comparison that cannot be made or read; the message names the file or split at fault."""
-
-
-# ---- the record as numbers -------------------------------------------------------------------------------------------
-
-
-def records(cases: Sequence[Mapping[str, Any]]) -> Array:
-    """The 13 EHR features at baseline, in their order, as (N, 13), NaN where unknown."""
-    known = [validate(case["ehr"]) for case in cases]
-    return np.array([[record.get(name, math.nan) for name in EHR_FEATURES] for record in known]).reshape(-1, 13)
-
-
-def record_encoder() -> ColumnTransformer:
-    """From records (N, 13) to numbers without gaps.
-
-    Diameters as logarithms, and age, are scaled to mean 0 and variance 1 of what it was fitted on; an unknown one is
-    the median, and where the fitted records have gaps, a column says so. Codes are one-hot, "unknown" being one.
-    """
-    columns = {name: index for index, name in enumerate(EHR_FEATURES)}
-    codes = {columns[name]: [*feature.codes, math.nan] for name, feature in FEATURES.items() if feature.codes}
-    scaled = (SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), StandardScaler())
-    return ColumnTransformer(
-        [
-            (
-                "diameters",
-                make_pipeline(FunctionTransformer(np.log), *scaled),
-                [columns[name] for name in LOG_DIAMETER],
-            ),
-            ("age", make_pipeline(*scaled), [columns["age"]]),
-            ("codes", OneHotEncoder(categories=list(codes.values()), sparse_output=False), list(codes)),
-        ]
-    )
 
 
 # ---- attributes alone ------------------------------------------------------------------------------------------------

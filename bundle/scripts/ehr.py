@@ -1,16 +1,26 @@
-"""The 13 EHR features (Appendix C, Table 2): codes, checks, and the report that the language model reads."""
+"""The 13 EHR features (Appendix C, Table 2): codes, checks, the report for the language model, and numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from scripts.errors import UserError
 
 MISSING = frozenset({"", ".", ".m", ".n", ".s", "na", "n/a", "nan", "nat", "none", "null", "<na>"})
 """What tables write for "no value", SAS's special missing values among them; compared without regard to case."""
+
+
+Array = NDArray[np.floating[Any]]
 
 
 class EHRError(UserError):
@@ -257,3 +267,41 @@ def _all_or_none(values: Iterable[float]) -> list[float]:
     """The values, or as many NaN where one of them is NaN."""
     values = list(values)
     return [math.nan] * len(values) if any(map(math.isnan, values)) else values
+
+
+def records(cases: Sequence[Mapping[str, Any]]) -> Array:
+    """The 13 EHR features at baseline, in their order, as (N, 13), NaN where unknown."""
+    known = [validate(case["ehr"]) for case in cases]
+    return np.array([[record.get(name, math.nan) for name in EHR_FEATURES] for record in known]).reshape(-1, 13)
+
+
+def record_encoder() -> ColumnTransformer:
+    """From records (N, 13) to numbers without gaps.
+
+    Diameters as logarithms, and age, are scaled to mean 0 and variance 1 of what it was fitted on; an unknown one is
+    the median, and where the fitted records have gaps, a column says so. Codes are one-hot, "unknown" being one.
+    """
+    columns = {name: index for index, name in enumerate(EHR_FEATURES)}
+    codes = {columns[name]: [*feature.codes, math.nan] for name, feature in FEATURES.items() if feature.codes}
+    return ColumnTransformer(
+        [
+            ("diameters", _scaled(np.log), [columns[name] for name in LOG_DIAMETER]),
+            ("age", _scaled(), [columns["age"]]),
+            ("codes", OneHotEncoder(categories=list(codes.values()), sparse_output=False), list(codes)),
+        ]
+    )
+
+
+def _scaled(function: Callable[[Array], Array] | None = None) -> Pipeline:
+    """The function's values, gaps filled, to mean 0 and variance 1."""
+    gaps = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    return make_pipeline(FunctionTransformer(function), gaps, StandardScaler())
+
+
+def record_numbers(cases: Sequence[Mapping[str, Any]]) -> Array:
+    """All that the reports of some cases say, as numbers (N, F) without gaps.
+
+    That is :func:`record_encoder`'s, fitted on these cases, and the logarithm of the interval in days.
+    """
+    days = np.array([[case.get("interval_days") or math.nan] for case in cases], dtype=float)
+    return np.hstack([record_encoder().fit_transform(records(cases)), _scaled(np.log).fit_transform(days)])

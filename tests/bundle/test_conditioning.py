@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, Ridge
 from torch import Tensor
 from transformers import Gemma3ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
 
-from scripts.conditioning import NULL_REPORT, ReportConditioner
+from scripts.conditioning import NULL_REPORT, RECORD_PENALTY, ReportConditioner
 from scripts.language_models import ConditionerError, load_language_model
 from tests.bundle.conditioners import REPORTS, MakeGemma, Spy, plain_context, relative_error, trained
 
@@ -254,25 +252,27 @@ def test_components_are_a_whitened_pca(llama: tuple[Any, Any], tmp_path: Path) -
         ReportConditioner(llama, standardise=False, components=2)
 
 
-def test_components_by_outcome_are_whitened_partial_least_squares(llama: tuple[Any, Any]) -> None:
-    """A linear read-out of them predicts what scikit-learn's regression does, a case of unknown outcome left out."""
+@pytest.mark.parametrize("count", [2, 3])
+def test_components_by_record_hold_what_ridge_regression_reads_of_it(llama: tuple[Any, Any], count: int) -> None:
+    """Against scikit-learn: the main components of its predictions are linear in ours, exactly, and ours are white."""
     ages = [f"{age}-year-old patient with a nodule of {age % 7} mm" for age in range(50, 74)]
-    outcomes = [math.nan, *(float(age % 7 > 3) for age in range(51, 74))]
-    whole, few = ReportConditioner(llama), ReportConditioner(llama, components=3, components_by="outcome")
+    records = np.array([[age / 10, age % 7, age % 2, 1.0] for age in range(50, 74)])
+    whole, few = ReportConditioner(llama), ReportConditioner(llama, components=count, components_by="record")
     whole.fit_statistics(ages)
-    few.fit_statistics(ages, outcomes)
+    few.fit_statistics(ages, records)
     states, context = (each.encode(ages).flatten(1).double().numpy() for each in (whole, few))
-    target = np.array(outcomes[1:])
-    expected = PLSRegression(3, scale=False).fit(states[1:], target).predict(states[1:])
+    expected = PCA(count).fit_transform(Ridge(RECORD_PENALTY).fit(states, records).predict(states))
     coordinates = context @ torch.nn.functional.normalize(few.context_directions, dim=1).double().numpy().T
-    found = LinearRegression().fit(coordinates[1:], target).predict(coordinates[1:])
-    np.testing.assert_allclose(found, expected.ravel(), atol=1e-3)
-    np.testing.assert_allclose(np.cov(coordinates.T), np.eye(3), atol=1e-3)
-    assert np.linalg.matrix_rank(context, tol=1e-3) == 3
-    for useless in (None, [math.nan] * 24, [1.0] * 24, [0.0, 1.0, *[math.nan] * 22]):
-        with pytest.raises(ConditionerError, match="components_by='outcome' needs"):
+    found = LinearRegression().fit(coordinates, expected).predict(coordinates)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(np.cov(coordinates.T), np.eye(count), atol=1e-3)
+    assert np.linalg.matrix_rank(context, tol=1e-3) == count
+    for useless in (None, records[1:]):
+        with pytest.raises(ConditionerError, match="components_by='record' needs the same 24 cases' records"):
             few.fit_statistics(ages, useless)
-    with pytest.raises(ConditionerError, match="components_by is 'size', expected 'variance' or 'outcome'"):
+    with pytest.raises(ConditionerError, match=f"differ in fewer than {count} numbers"):
+        few.fit_statistics(ages, records[:, :1].repeat(4, axis=1))
+    with pytest.raises(ConditionerError, match="components_by is 'size', expected 'variance' or 'record'"):
         ReportConditioner(llama, components_by="size")  # type: ignore[arg-type]
 
 
