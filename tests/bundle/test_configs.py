@@ -129,7 +129,7 @@ def test_overlays_without_prompts_and_with_raw_attributes(
 
 def test_the_paper_is_one_overlay_away() -> None:
     """The networks of the small stages under paper.yaml, by what they do; without it they do otherwise."""
-    for overlays, kind, components in ((("small",), "v_prediction", 16), (("small", "paper"), "epsilon", 0)):
+    for overlays, kind, components in ((("small",), "v_prediction", 12), (("small", "paper"), "epsilon", 0)):
         workflow = bare("train_unconditional", *overlays)
         assert initial_unet(value(workflow, "unet_shape"), 16).prediction_type == kind
         assert value(workflow, "conditioner_arguments")["components"] == components
@@ -138,6 +138,7 @@ def test_the_paper_is_one_overlay_away() -> None:
     assert value(bare("train_autoencoder", "paper"), "attribute_metric") == "raw"
     assert value(bare("train_conditional", "paper"), "keep_input_weights") is False
     assert value(bare("train_conditional", "paper"), "conditioner_arguments")["standardise"] is False
+    assert value(bare("train_conditional", "small", "paper"), "null_share") == 0.0
     judge = bare("train_classifier", "small", "paper")
     assert isinstance(value(judge, "network"), ViTClassifier) and value(judge, "max_epochs") == 60
     judge = bare("train_classifier", "small")
