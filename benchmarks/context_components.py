@@ -8,6 +8,7 @@ from the record itself: by patient-wise cross-validation on the training split, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,18 +26,25 @@ from scripts.conditioning import ReportConditioner
 from scripts.data import load_datalist, pairs
 from scripts.ehr import record_encoder, record_numbers, records
 
-MOST = 128
+COMPONENTS: dict[Literal["variance", "record"], tuple[int, ...]] = {
+    "variance": (4, 8, 16, 32, 64, 128),
+    "record": (8, 12, 16),
+}
 
 
-def coordinates(dataset: Path, prompts: Path, count: int, by: Literal["variance", "record"]) -> dict[str, np.ndarray]:
-    """Whitened components (N, count) of a split's contexts under trained prompts."""
-    trained, conditioner = ReportConditioner(), ReportConditioner(components=count, components_by=by)
-    trained.load_pretrained(prompts)
-    conditioner.prompts.data.copy_(trained.prompts.data)
+def coordinates(dataset: Path, prompts: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Name and whitened components (N, count), a split each, of the contexts under trained prompts."""
+    conditioner = ReportConditioner()
+    conditioner.load_pretrained(prompts)
     reports = {section: [item["report"] for item in pairs(dataset, section)] for section in ("training", "validation")}
-    conditioner.fit_statistics(reports["training"], record_numbers(load_datalist(dataset)["training"]))
-    axes = normalize(conditioner.context_directions, dim=1)
-    return {section: (conditioner.encode(each).flatten(1) @ axes.T).numpy() for section, each in reports.items()}
+    numbers = record_numbers(load_datalist(dataset)["training"])
+    for by, counts in COMPONENTS.items():
+        for count in counts:
+            conditioner.components, conditioner.components_by = count, by
+            conditioner.fit_statistics(reports["training"], numbers)
+            axes = normalize(conditioner.context_directions, dim=1)
+            found = {section: conditioner.encode(each).flatten(1) @ axes.T for section, each in reports.items()}
+            yield f"{count} by {by}", {section: each.numpy() for section, each in found.items()}
 
 
 READ_OUTS: tuple[tuple[Any, dict[str, Any], str], ...] = (
@@ -52,13 +60,9 @@ def main(dataset: Path, models: Path) -> None:
     growth = {name: nodules(dataset, name) for name in entries}
     outcome = {name: np.array([case["malignant"] for case in each]) for name, each in entries.items()}
     patients = np.array([case["patient_id"] for case in entries["training"]])
-    whitened = coordinates(dataset, models / "conditioner", MOST, "variance")
     encoder = record_encoder().fit(records(entries["training"]))
     inputs = {"the record itself": {name: encoder.transform(records(each)) for name, each in entries.items()}}
-    for count in (4, 8, 16, 32, 64, MOST):
-        inputs[f"{count} components by variance"] = {name: each[:, :count] for name, each in whitened.items()}
-    for count in (8, 12, 16):
-        inputs[f"{count} by record"] = coordinates(dataset, models / "conditioner", count, "record")
+    inputs |= dict(coordinates(dataset, models / "conditioner"))
     searches = [GridSearchCV(model, grid, cv=GroupKFold(5), scoring=score) for model, grid, score in READ_OUTS]
     table = Table("read from", "growth: R² (cv)", "r (validation)", "outcome: AUROC (cv)", "AUROC (validation)")
     for title, each in inputs.items():

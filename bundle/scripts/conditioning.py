@@ -10,8 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from scripts.adapters import (
@@ -25,13 +23,11 @@ from scripts.adapters import (
     write_tensors,
 )
 from scripts.checkpoints import whole_folder
+from scripts.components import principal_directions, told_of_records
 from scripts.language_models import ConditionerError, LanguageModel, load_language_model
 
 NULL_REPORT = "No report."
 """What stands for the absent report in the unconditional stage."""
-
-RECORD_PENALTY = 10.0
-"""Of the ridge regression for ``components_by="record"``; 0.1 to 100 read outcomes equally well (cross-validated)."""
 
 
 class ReportConditioner(nn.Module):
@@ -232,30 +228,8 @@ class ReportConditioner(nn.Module):
             scaled = ((states - self.context_mean) / self.context_std).flatten(1)
             scaled = scaled - scaled.mean(dim=0)
             if self.components_by == "record":
-                basis = self._record_basis(scaled, records)
-                scaled = scaled @ basis @ basis.T
-            _, singular, directions = torch.linalg.svd(scaled, full_matrices=False)
-            deviations = singular.clamp_min(0.01 * float(singular[0])) / (len(scaled) - 1) ** 0.5
-            # divided by the root, so that projecting and going back divide by the deviation
-            self.context_directions.copy_((directions / deviations.sqrt()[:, None])[: self.components])
-
-    def _record_basis(self, centred: Tensor, records: NDArray[np.floating[Any]] | None) -> Tensor:
-        """An orthonormal basis (M D, components) of the read-outs of what varies most in the records."""
-        if records is None or len(records) != len(centred):
-            raise ConditionerError(
-                f"components_by='record' needs the same {len(centred)} cases' records as the reports', as numbers. "
-                "Pass records=scripts.ehr.record_numbers(cases), or use components_by='variance', which needs none."
-            )
-        contexts = centred.cpu().numpy()
-        read_out = Ridge(RECORD_PENALTY).fit(contexts, records)
-        principal = PCA().fit(read_out.predict(contexts))
-        if (principal.explained_variance_ratio_ > 1e-6).sum() < self.components:
-            raise ConditionerError(
-                f"components_by='record': the training records differ in fewer than {self.components} numbers. Ask for "
-                "fewer components."
-            )
-        basis, _ = np.linalg.qr(read_out.coef_.T @ principal.components_[: self.components].T)
-        return torch.as_tensor(basis).to(centred)
+                scaled = told_of_records(scaled, records, self.components)
+            self.context_directions = principal_directions(scaled, self.components)
 
     def _standardised(self, states: Tensor) -> Tensor:
         if not self.standardise:

@@ -15,9 +15,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
-from scripts import baselines, ehr
+from scripts import baselines
 from scripts.data import preprocessing
-from scripts.ehr import EHR_FEATURES, FEATURES
+from scripts.ehr import EHR_FEATURES, FEATURES, records
 from scripts.errors import UserError
 from scripts.networks import ViTClassifier
 
@@ -90,16 +90,8 @@ def test_regression_equals_scikit_learn_by_hand(cohort: Path, regression: GridSe
     assert baselines.STRENGTHS[0] < best < baselines.STRENGTHS[-1]
     plain = LogisticRegression(C=best, max_iter=1000).fit(by_hand(known, known), labels)
     expected = plain.predict_proba(by_hand(datalist["test"], known))[:, 1]
-    found = regression.predict_proba(ehr.records(datalist["test"]))[:, 1]
+    found = regression.predict_proba(records(datalist["test"]))[:, 1]
     np.testing.assert_allclose(found, expected, atol=1e-4)
-
-
-def test_records_as_numbers_have_no_gaps_even_where_training_knew_nothing() -> None:
-    blank, full = np.full((3, 13), np.nan), ehr.records([{"ehr": {"sct_long_dia": 9, "sct_margins": 2}}])
-    encoded = ehr.record_encoder().fit(blank).transform(np.concatenate([blank, full]))
-    assert np.isfinite(encoded).all()
-    encoded = ehr.record_encoder().fit(full).transform(blank)
-    assert np.isfinite(encoded).all()
 
 
 def test_attributes_from_the_command_line(
@@ -111,7 +103,7 @@ def test_attributes_from_the_command_line(
     assert list(table) == ["case_id", "run", "probability"] and list(table.case_id) == [f"c{i}" for i in range(80, 120)]
     cases = json.loads((cohort / "datalist.json").read_text())["test"]
     probabilities = baselines.read_table(tmp_path / "baselines" / "attributes.csv", [case["case_id"] for case in cases])
-    expected = regression.predict_proba(ehr.records(cases))[:, 1]
+    expected = regression.predict_proba(records(cases))[:, 1]
     np.testing.assert_allclose(probabilities, expected[None], rtol=1e-5)
 
 
@@ -134,7 +126,7 @@ def test_it_begins_as_the_regression_and_adds_what_the_judge_would_read(cohort: 
     judged = judge(crops).detach()
     direct = baselines.DirectClassifier(judge, regression).eval()
     cases = json.loads((cohort / "datalist.json").read_text())["test"][:3]
-    values = ehr.records(cases)
+    values = records(cases)
     record = torch.from_numpy(regression.best_estimator_["record"].transform(values)).float()
     alone = torch.from_numpy(regression.decision_function(values)).float()[:, None]
     with torch.no_grad():

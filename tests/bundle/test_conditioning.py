@@ -16,7 +16,8 @@ from sklearn.linear_model import LinearRegression, Ridge
 from torch import Tensor
 from transformers import Gemma3ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
 
-from scripts.conditioning import NULL_REPORT, RECORD_PENALTY, ReportConditioner
+from scripts.components import RECORD_PENALTY
+from scripts.conditioning import NULL_REPORT, ReportConditioner
 from scripts.language_models import ConditionerError, load_language_model
 from tests.bundle.conditioners import REPORTS, MakeGemma, Spy, plain_context, relative_error, trained
 

@@ -211,6 +211,14 @@ def test_attributes_are_whole_or_absent(record: dict[str, float]) -> None:
         assert len(vector) == length and len(set(map(math.isfinite, vector))) == 1
 
 
+def test_records_as_numbers_have_no_gaps_even_where_training_knew_nothing() -> None:
+    blank, full = np.full((3, 13), np.nan), records([{"ehr": {"sct_long_dia": 9, "sct_margins": 2}}])
+    encoded = record_encoder().fit(blank).transform(np.concatenate([blank, full]))
+    assert np.isfinite(encoded).all()
+    encoded = record_encoder().fit(full).transform(blank)
+    assert np.isfinite(encoded).all()
+
+
 def test_record_numbers_hold_the_record_and_the_interval_without_gaps() -> None:
     """Against the encoder and pandas; an interval unknown is the median's, and a column says so."""
     known = [{"sct_long_dia": 9.0, "age": 61.0}, {"sct_long_dia": 12.0}, {"sct_long_dia": 20.0, "age": 55.0}]
