@@ -56,7 +56,7 @@ class ReportConditioner(nn.Module):
     patients, is dropped. The context keeps its shape. ``components_by="record"`` takes them not of the whole context
     but of what ridge regression reads of the record's numbers in it. The largest variance of a context is in part how
     reports are worded: of LIDC-progression's outcomes, regression on 16 components by variance has a cross-validated
-    AUROC of 0.78, on 12 by record 0.80, on the record itself 0.81 (``benchmarks/context_components.py``).
+    AUROC of 0.78, on 12 by record 0.81, on the record itself 0.80 (``benchmarks/context_components.py``).
 
     ``noise`` is added to the context in training mode, as a share of each component's spread, so that few patients are
     not learned by heart: for a linear read-out this is ridge regression with a penalty of noise^2 a patient.
