@@ -92,7 +92,7 @@ $(RUN)/report.html: $(RUN)/evaluation/report.html
 # ---- against ablations (an overlay each) and against models that make no image -------------------------------------
 
 ABLATIONS ?= no_alignment raw_attributes no_prompts
-BASELINES ?= attributes direct_classifier
+BASELINES ?= record_only direct_classifier
 SEEDS ?= 23 24 25
 
 # whose latent space is drawn beside ours
@@ -114,8 +114,8 @@ $(RUN)/ablations/no_prompts/models/unet_unconditional.safetensors: $(RUN)/models
 	cp $(<D)/autoencoder.safetensors $(@D)/
 	cp $< $@
 
-$(RUN)/baselines/attributes.csv: $(DATASET)/datalist.json $(CONFIGS)/attributes.yaml bundle/scripts/baselines.py
-	$(bundle) --config_file $(CONFIGS)/attributes.yaml --dataset_dir $(DATASET) --output_dir $(RUN)
+$(RUN)/baselines/record_only.csv: $(DATASET)/datalist.json $(CONFIGS)/record_only.yaml bundle/scripts/baselines.py
+	$(bundle) --config_file $(CONFIGS)/record_only.yaml --dataset_dir $(DATASET) --output_dir $(RUN)
 
 $(RUN)/baselines/direct_classifier.csv: $(DATASET)/datalist.json $(CONFIGS)/train_classifier.yaml \
   $(CONFIGS)/direct_classifier.yaml $(SETTINGS) $(TRAINING) bundle/scripts/baselines.py

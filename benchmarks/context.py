@@ -53,14 +53,14 @@ def measure(task: Task) -> dict[str, Any]:
     if task.kind == WRITE:
         write_language_model(task.llm, num_hidden_layers=task.layers)
         return {}
-    from scripts.conditioning import ReportConditioner
-    from scripts.ehr import report
+    from scripts.conditioning.conditioner import ReportConditioner
+    from scripts.ehr.report import radiology_report
 
     start = time.perf_counter()
     lora = {"r": task.lora, "lora_alpha": 2 * task.lora} if task.lora else None
     conditioner = ReportConditioner(task.llm, standardise=False, quantization=task.quantization, lora=lora)
     opening = time.perf_counter() - start
-    reports = [report(ehr, 365) for ehr in records(task.batch_size * (task.repeats + 1))]
+    reports = [radiology_report(ehr, 365) for ehr in records(task.batch_size * (task.repeats + 1))]
     batches = [reports[start : start + task.batch_size] for start in range(0, len(reports), task.batch_size)]
     seconds = []
     for batch in batches:

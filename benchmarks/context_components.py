@@ -22,9 +22,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from torch.nn.functional import normalize
 
-from scripts.conditioning import ReportConditioner
-from scripts.data import load_datalist, pairs
-from scripts.ehr import record_encoder, record_numbers, records
+from scripts.conditioning.conditioner import ReportConditioner
+from scripts.data.datalist import load_datalist, pairs
+from scripts.ehr.encoding import record_encoder, record_numbers, records
 
 COMPONENTS: dict[Literal["variance", "record"], tuple[int, ...]] = {
     "variance": (4, 8, 16, 32, 64, 128),

@@ -108,7 +108,7 @@ def train(task: Task) -> dict[str, Any]:
     from monai.data import DataLoader, Dataset
     from monai.engines import SupervisedTrainer
 
-    from scripts.handlers import EpochSeed, GradientClip
+    from scripts.training.handlers import EpochSeed, GradientClip
 
     count = task.batch_size * task.steps
     parts = autoencoder_stage(task, count) if task.stage == Stage.autoencoder else diffusion_stage(task, count)
@@ -134,10 +134,10 @@ def autoencoder_stage(task: Task, count: int) -> dict[str, Any]:
     import torch
     from monai.inferers import SimpleInferer
 
-    from scripts.ehr import attributes
-    from scripts.engines import prepare_crop_batch
+    from scripts.ehr.encoding import attributes
     from scripts.losses import AutoencoderLoss
-    from scripts.networks import AlignedAutoencoder, StableDiffusionAutoencoder
+    from scripts.networks.autoencoder import AlignedAutoencoder, StableDiffusionAutoencoder
+    from scripts.training.batches import prepare_crop_batch
 
     network = AlignedAutoencoder(StableDiffusionAutoencoder(), IMAGE_SIZE)
     loss = AutoencoderLoss()
@@ -158,10 +158,11 @@ def diffusion_stage(task: Task, count: int) -> dict[str, Any]:
     """The parts of ``train_unconditional.yaml`` and ``train_conditional.yaml``."""
     import torch
 
-    from scripts.diffusion import Denoiser, NoiseInferer
-    from scripts.ehr import report
-    from scripts.engines import LatentPrepareBatch
-    from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
+    from scripts.diffusion.denoiser import ConditionalDiffusionInferer, Denoiser
+    from scripts.ehr.report import radiology_report
+    from scripts.networks.autoencoder import StableDiffusionAutoencoder
+    from scripts.networks.unet import StableDiffusionUNet
+    from scripts.training.batches import LatentPrepareBatch
 
     conditional = task.stage == Stage.conditional
     autoencoder = StableDiffusionAutoencoder().eval()  # stays, as in a LatentDataset
@@ -170,7 +171,7 @@ def diffusion_stage(task: Task, count: int) -> dict[str, Any]:
     conditioner = conditioner_for(task).requires_grad_(conditional)
     unet = StableDiffusionUNet(in_channels=8 if conditional else 4, context_dim=conditioner.context_dim)
     network = Denoiser(unet, conditioner)
-    reports = [report(ehr, 365) for ehr in records(count)]
+    reports = [radiology_report(ehr, 365) for ehr in records(count)]
     keys: dict[str, Any] = {"concat_key": "baseline", "condition_key": "report"} if conditional else {}
     triples = zip(*latents, reports, strict=True)
     if conditional:
@@ -181,7 +182,7 @@ def diffusion_stage(task: Task, count: int) -> dict[str, Any]:
         "optimizer": optimizer_for(network if conditional else unet, task, lr=2e-5),
         "loss_function": torch.nn.MSELoss(),
         "prepare_batch": LatentPrepareBatch(**keys),
-        "inferer": NoiseInferer(),
+        "inferer": ConditionalDiffusionInferer(),
         "llm": parameters(conditioner.llm, autoencoder),
     }
 
@@ -192,13 +193,15 @@ def infer(task: Task) -> dict[str, Any]:
     from monai.data import DataLoader, Dataset
     from monai.engines import SupervisedEvaluator
 
-    from scripts.diffusion import Denoiser, ProgressionInferer, ProgressionModel
-    from scripts.ehr import report
-    from scripts.engines import prepare_baseline_batch
-    from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
+    from scripts.diffusion.denoiser import Denoiser
+    from scripts.diffusion.sampler import ProgressionInferer, ProgressionModel
+    from scripts.ehr.report import radiology_report
+    from scripts.networks.autoencoder import StableDiffusionAutoencoder
+    from scripts.networks.unet import StableDiffusionUNet
+    from scripts.training.batches import prepare_baseline_batch
 
     conditioner = conditioner_for(task).requires_grad_(False)
-    reports = [report(ehr, 365) for ehr in records(2)]
+    reports = [radiology_report(ehr, 365) for ehr in records(2)]
     conditioner.fit_statistics(reports)
     unet = StableDiffusionUNet(in_channels=8, context_dim=conditioner.context_dim)
     model = ProgressionModel(StableDiffusionAutoencoder(), Denoiser(unet, conditioner)).eval()
@@ -218,7 +221,7 @@ def infer(task: Task) -> dict[str, Any]:
 
 def conditioner_for(task: Task) -> Any:
     """The report conditioner as the stages have it."""
-    from scripts.conditioning import ReportConditioner
+    from scripts.conditioning.conditioner import ReportConditioner
 
     conditioner = ReportConditioner(task.llm)
     if task.recompute:
@@ -233,7 +236,7 @@ def write_language_model(folder: str, **size: int) -> None:
     from transformers import Gemma3TextConfig, Gemma3TextModel
     from transformers.initialization import no_init_weights
 
-    from scripts.language_models import load_language_model
+    from scripts.conditioning.language_models import load_language_model
 
     with no_init_weights():
         model = Gemma3TextModel._from_config(Gemma3TextConfig(**MEDGEMMA_SIZE | size), dtype=torch.bfloat16)
@@ -260,7 +263,7 @@ def crops(count: int) -> Any:
 
 def records(count: int) -> list[dict[str, float]]:
     """Whole EHRs, all different, whose reports are as long as they get."""
-    from scripts.ehr import EHR_FEATURES
+    from scripts.ehr.features import EHR_FEATURES
 
     first = (1, 1, 12.5, 9.5, 1, 62, 1, 1, 1, 0, 0, 0, 0)
     return [dict(zip(EHR_FEATURES, first, strict=True)) | {"sct_long_dia": 10.1 + 0.1 * n} for n in range(count)]

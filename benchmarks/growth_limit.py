@@ -19,9 +19,10 @@ from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import QuantileRegressor
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
-from scripts.data import load_datalist, pairs, preprocessing
-from scripts.ehr import record_encoder, records
-from scripts.evaluation.growth import measure
+from scripts.data.datalist import load_datalist, pairs
+from scripts.data.transforms import preprocessing
+from scripts.ehr.encoding import record_encoder, records
+from scripts.evaluation.nodules.growth import measure
 
 IMAGE_SIZE = 64
 TIMES = ("baseline", "follow_up")

@@ -26,8 +26,9 @@ from rich.table import Table
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 sys.path.insert(0, str(BUNDLE))
 
-from scripts import layouts  # noqa: E402
-from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet  # noqa: E402
+from scripts.networks.autoencoder import StableDiffusionAutoencoder  # noqa: E402
+from scripts.networks.unet import StableDiffusionUNet  # noqa: E402
+from scripts.weights import key_maps  # noqa: E402
 
 
 def write_checkpoint(path: Path, averaged: bool) -> None:
@@ -37,8 +38,8 @@ def write_checkpoint(path: Path, averaged: bool) -> None:
     state = {}
     for network in networks:
         own = network.state_dict()
-        for layout in (layouts.COMPVIS, *((layouts.COMPVIS_EMA,) if averaged else ())):
-            for name, theirs in layouts.layouts(network).get(layout, {}).items():
+        for layout in (key_maps.COMPVIS, *((key_maps.COMPVIS_EMA,) if averaged else ())):
+            for name, theirs in key_maps.key_maps_of(network).get(layout, {}).items():
                 state[theirs] = torch.empty(own[name].shape).uniform_(-0.1, 0.1)
     first, last = "first_stage_model.encoder.conv_in.weight", "first_stage_model.decoder.conv_out."
     state[first] = state[first].repeat(1, 3, 1, 1)

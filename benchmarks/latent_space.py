@@ -20,9 +20,10 @@ from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from scripts.checkpoints import load_network
-from scripts.data import baselines, load_datalist, to_hu
-from scripts.evaluation.latents import Nodules, latent_scores
+from scripts.data.datalist import baselines, load_datalist
+from scripts.data.transforms import to_hu
+from scripts.evaluation.nodules.latents import Nodules, latent_scores
+from scripts.weights.checkpoints import load_network
 
 
 @torch.no_grad()

@@ -29,10 +29,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
-from scripts.baselines import attribute_regression
-from scripts.data import load_datalist, pairs
-from scripts.diffusion import ProgressionInferer, ProgressionModel, load_progression_model
-from scripts.ehr import records
+from scripts.comparators.record import record_regression
+from scripts.data.datalist import load_datalist, pairs
+from scripts.diffusion.sampler import ProgressionInferer, ProgressionModel, load_progression_model
+from scripts.ehr.encoding import records
 
 WORDS = {0.0: "Benign.", 1.0: "Malignant."}
 ARGUMENTS: dict[str, Any] = {"llm": "embedded", "num_prompt_sets": 1, "prompt_length": 0, "components": 1}
@@ -65,13 +65,13 @@ def main(
     models: Path,
     out: Path,
     section: Annotated[str, typer.Option(help="cases to read")] = "validation",
-    guidance: Annotated[list[float] | None, typer.Option(help="of what MODELS generates")] = None,
+    guidance_scale: Annotated[list[float] | None, typer.Option(help="of what MODELS generates")] = None,
 ) -> None:
     """Prints the table."""
     start_from(models, out)
     sections = {"train": "training", "validate": "validation"}
     data = {f"{stage}::dataset::data": told(dataset, each) for stage, each in sections.items()}
-    settings: dict[str, Any] = {"conditioner_arguments": ARGUMENTS, "null_share": 0.0}
+    settings: dict[str, Any] = {"conditioner_arguments": ARGUMENTS, "condition_dropout": 0.0}
     run("training", config_file=CONFIGS, dataset_dir=str(dataset), output_dir=str(out), **settings, **data)
     informed, released = load_progression_model(out / "models", **ARGUMENTS), load_progression_model(models)
     readers, real, truth = Readers(dataset, models), crops(dataset, section), outcomes(dataset, section)
@@ -80,7 +80,7 @@ def main(
         readers.read(inferer(real["baseline"], informed, [words] * len(truth))) for words in WORDS.values()
     )
     risks = {
-        "record": attribute_regression(dataset).predict_proba(records(load_datalist(dataset)[section]))[:, 1],
+        "record": record_regression(dataset).predict_proba(records(load_datalist(dataset)[section]))[:, 1],
         "context": context_risk(released, dataset, section),
     }
     reports = [item["report"] for item in pairs(dataset, section)]
@@ -95,9 +95,9 @@ def main(
         },
         **{
             f"generated, guidance {each:g}": readers.read(
-                ProgressionInferer(STEPS, RUNS, guidance=each)(real["baseline"], released, reports)
+                ProgressionInferer(STEPS, RUNS, guidance_scale=each)(real["baseline"], released, reports)
             )
-            for each in guidance or GUIDANCES
+            for each in guidance_scale or GUIDANCES
         },
     }
     table = Table(f"{len(truth)} {section} cases, {RUNS} runs", "AUROC: judge", "probe")

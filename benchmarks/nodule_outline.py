@@ -29,9 +29,9 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from scripts.data import HU_WINDOW  # noqa: E402
-from scripts.evaluation.growth import diameters, of_mask  # noqa: E402
-from scripts.evaluation.segmentation import Settings, outline  # noqa: E402
+from scripts.data.transforms import HU_WINDOW  # noqa: E402
+from scripts.evaluation.nodules.growth import diameters, of_mask  # noqa: E402
+from scripts.evaluation.nodules.outline import Settings, outline  # noqa: E402
 
 DATA = Path(os.environ.get("NAMD_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SIZE, SPACING = 64, 0.5

@@ -10,8 +10,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from scripts.checkpoints import load_network
-from scripts.data import pairs, preprocessing
+from scripts.data.datalist import pairs
+from scripts.data.transforms import preprocessing
+from scripts.weights.checkpoints import load_network
 
 IMAGE_SIZE = 64
 TIMES = ("baseline", "follow_up")

@@ -27,8 +27,8 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
-from scripts.data import load_datalist, pairs
-from scripts.diffusion import ProgressionInferer, load_progression_model
+from scripts.data.datalist import load_datalist, pairs
+from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
 
 CONFIGS = [
     str(Path(__file__).parents[1] / "bundle" / "configs" / f"{name}.yaml") for name in ("train_conditional", "small")
@@ -81,11 +81,15 @@ def aurocs(dataset: Path, models: Path, out: Path, recipe: str, split: str) -> l
     """Trains and reads: judge and probe on the real baseline, on what is generated, and on the real follow-up."""
     folder, section = out / f"{recipe}, {split}", "validation" if split == "validation" else "test"
     data = dataset if split == "validation" else fold(dataset, int(split), folder / "dataset")
-    arguments, null_share = RECIPES[recipe]
+    arguments, condition_dropout = RECIPES[recipe]
     arguments = {"llm": "embedded", **arguments}
     if not (folder / "models" / "unet_conditional.safetensors").exists():
         start_from(models, folder)
-        settings: dict[str, Any] = {"conditioner_arguments": arguments, "null_share": null_share, "prompt_steps": 0}
+        settings: dict[str, Any] = {
+            "conditioner_arguments": arguments,
+            "condition_dropout": condition_dropout,
+            "prompt_steps": 0,
+        }
         run("training", config_file=CONFIGS, dataset_dir=str(data), output_dir=str(folder), **settings)
     model = load_progression_model(folder / "models", **arguments)
     readers, real, truth = Readers(data, models), crops(data, section), outcomes(data, section)
@@ -93,7 +97,8 @@ def aurocs(dataset: Path, models: Path, out: Path, recipe: str, split: str) -> l
     images = {
         "baseline": real["baseline"],
         **{
-            each: ProgressionInferer(STEPS, RUNS, guidance=each)(real["baseline"], model, reports) for each in GUIDANCES
+            each: ProgressionInferer(STEPS, RUNS, guidance_scale=each)(real["baseline"], model, reports)
+            for each in GUIDANCES
         },
         "follow-up": real["follow_up"],
     }

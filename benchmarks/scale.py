@@ -25,10 +25,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from data_prep import crops
 from data_prep.cohort import build
 from data_prep.cutting import Recipe, Scan, cut_scan
 from data_prep.identity import Names
+from data_prep.images import crops
 from data_prep.workers import spread
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data_prep"))

@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from data_prep.crops import HU_RANGE, reading
 from data_prep.errors import DataError
+from data_prep.images.crops import HU_RANGE, reading
 from data_prep.schema import SPLITS
-from scripts.ehr import EHR_FEATURES, EHRError, validate
+from scripts.ehr.features import EHR_FEATURES, EHRError, validate
 
 SECTIONS = (*SPLITS, "unpaired")
 SPACING_MM = (0.2, 2.0)

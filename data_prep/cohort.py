@@ -19,12 +19,12 @@ from rich.progress import track
 from data_prep import datasheet
 from data_prep.cutting import Centre, Recipe, Result, Scan, cut_scan, failed
 from data_prep.errors import DataError
-from data_prep.files import write_atomically, write_json, write_text
 from data_prep.identity import Names, open_key, write_key
 from data_prep.reading import MAX_FAULTS
 from data_prep.schema import KEY, SPLITS, read_cohort, times
 from data_prep.workers import spread
-from scripts.ehr import EHR_FEATURES, NODULE_ATTRIBUTES
+from scripts.ehr.features import EHR_FEATURES, NODULE_ATTRIBUTES
+from scripts.files import write_atomically, write_json, write_text
 
 SHARES = {"training": 0.7, "validation": 0.1, "test": 0.2}
 DAYS_PER_YEAR = 365

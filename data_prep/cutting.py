@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep import crops
 from data_prep.errors import ImageError
-from data_prep.files import write_atomically
 from data_prep.identity import Names
+from data_prep.images import crops
+from scripts.files import write_atomically
 
 CROPS_VERSION = 2
 """Part of every crop's fingerprint; raise it when crops come out differently, so that none is reused."""

@@ -18,9 +18,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_prep.files import write_text
 from data_prep.schema import SPLITS
-from scripts.ehr import FEATURES, Feature
+from scripts.ehr.features import FEATURES, Feature
+from scripts.files import write_text
 
 OUTCOMES = {"malignant": 1, "benign": 0, "unknown": None}
 COLOURS = {"malignant": "#b2182b", "benign": "#4393c3", "unknown": "#bbbbbb"}

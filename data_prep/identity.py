@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_prep.errors import DataError
-from data_prep.files import write_atomically
+from scripts.files import write_atomically
 
 NOTE = "Tells the patients of a dataset. Keep it apart from the dataset, and give it to nobody who gets that."
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from data_prep.check import load
 from data_prep.errors import DataError
-from data_prep.files import write_atomically
 from data_prep.schema import SPLITS
+from scripts.files import write_atomically
 
 LUNG_WINDOW = (-1350.0, 150.0)
 """Level -600, width 1500 HU."""

@@ -9,7 +9,7 @@ import pyarrow.parquet
 from pandas.api.types import is_numeric_dtype
 
 from data_prep.errors import DataError
-from scripts.ehr import MISSING
+from scripts.ehr.features import MISSING
 
 SAS = (".sas7bdat", ".xpt")
 SUFFIXES = (".csv", ".parquet", *SAS)

@@ -20,10 +20,10 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
-from data_prep.crops import VOLUMES
 from data_prep.errors import DataError
+from data_prep.images.crops import VOLUMES
 from data_prep.reading import listing, read_columns
-from scripts.ehr import FEATURES, MISSING, EHRError, Feature
+from scripts.ehr.features import FEATURES, MISSING, EHRError, Feature
 
 SPLITS = ("training", "validation", "test")
 POSITION = ("x", "y", "z")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 
 
@@ -22,3 +23,9 @@ def show_message_only(kind: type[BaseException], error: BaseException, traceback
         sys.__excepthook__(kind, error, traceback)
     else:
         print(f"error: {cause}", file=sys.stderr)
+
+
+def listed(names: Sequence[str], limit: int = 5) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scripts.perceptual import Network, PerceptualDistance
+from scripts.networks.perceptual import Network, PerceptualDistance
 
 
 class LatentAlignmentLoss(nn.Module):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import io
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from scripts.arrays import Array
 
 
 def show(
@@ -46,3 +45,10 @@ def panel(baseline: Array, samples: Array, num_samples: int = 4) -> Figure:
     axes[-1].set_title("standard deviation", fontsize=8)
     figure.suptitle("Generated follow-up: synthetic, for research only", fontsize=8)
     return figure
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    return buffer.getvalue()

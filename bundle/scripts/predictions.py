@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -22,8 +20,9 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor, decollate_batch
 from numpy.typing import NDArray
 
-from scripts.data import HU_WINDOW, MARK, from_hu
-from scripts.errors import UserError
+from scripts.data.transforms import HU_WINDOW, MARK, from_hu
+from scripts.errors import UserError, listed
+from scripts.files import whole_folder, write_json
 from scripts.pictures import panel
 
 logger = logging.getLogger(__name__)
@@ -79,12 +78,6 @@ def _read(path: Path) -> NDArray[np.float32]:
     if not np.isfinite(samples).all():
         raise PredictionError(f"{path} holds values that are not finite")
     return np.moveaxis(samples[:, :, 0], -1, 0)
-
-
-def listed(names: Sequence[str], limit: int = 5) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 def provenance(models_dir: str | Path, **settings: Any) -> dict[str, Any]:
@@ -155,21 +148,14 @@ class PredictionSaver:
         Args:
             made_by: of :func:`case_provenance`; None writes what is common to all cases.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         affine = crop_affine(baseline)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=self.folder) as scratch:
-            new = Path(scratch) / "new"
-            new.mkdir()
+        target = self.folder / case_id
+        with whole_folder(target) as new:
             _write(new / SAMPLES, np.moveaxis(hu, 0, -1)[:, :, None], affine)
             _write(new / "mean.nii.gz", hu.mean(axis=0)[..., None], affine)
             _write(new / "std.nii.gz", hu.std(axis=0)[..., None], affine)
             panel(baseline.numpy()[0], from_hu(hu)).savefig(new / "panel.png", dpi=110, metadata={"Comment": MARK})
-            (new / "provenance.json").write_text(json.dumps(made_by or self.made_by, indent=1) + "\n")
-            new.chmod(0o755)
-            target = self.folder / case_id
-            if target.exists():
-                target.rename(Path(scratch) / "old")
-            os.replace(new, target)
+            write_json(new / "provenance.json", made_by or self.made_by)
         return target
 
 

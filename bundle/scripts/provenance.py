@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 import sys
 from datetime import UTC, datetime
@@ -14,7 +12,10 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from scripts.files import write_json
+
 FILE = "provenance.json"
+
 PACKAGES = ("monai", "torch", "numpy", "scikit-learn", "transformers", "peft", "lpips", "stlpips-pytorch")
 
 
@@ -50,9 +51,6 @@ class Provenance:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         started = datetime.now(UTC).isoformat(timespec="minutes")
         facts = {"command": command_line(), "started": started, **self.facts, "versions": versions()}
-        partial = self.folder / f"{FILE}.partial"
-        partial.write_text(json.dumps(facts, indent=1) + "\n")
-        os.replace(partial, self.folder / FILE)
+        write_json(self.folder / FILE, facts)

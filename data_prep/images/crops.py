@@ -16,10 +16,10 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_prep.dicom import AXIS_TOLERANCE, Series, open_series
 from data_prep.errors import ImageError
-from data_prep.files import write_atomically
-from data_prep.metaimage import ENDINGS, open_metaimage
+from data_prep.images.dicom import AXIS_TOLERANCE, Series, open_series
+from data_prep.images.metaimage import ENDINGS, open_metaimage
+from scripts.files import write_atomically
 
 HU_RANGE = (-1024, 3071)
 """What 12 bits hold with the usual intercept; scanners write other numbers outside their field of view."""
@@ -28,6 +28,7 @@ VOLUMES = (".nii", ".nii.gz", *ENDINGS)
 """Endings of images that are files."""
 
 AIR = HU_RANGE[0]
+
 Border = Literal["constant", "mirror"]
 
 

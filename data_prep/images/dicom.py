@@ -16,12 +16,16 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
 from data_prep.errors import ImageError
-from data_prep.headers import Header, read_header
+from data_prep.images.headers import Header, read_header
 
 GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+
 RESCALE = ("RescaleSlope", "RescaleIntercept")
+
 KIND = ("SeriesInstanceUID", "Modality", "ImageType", "NumberOfFrames", "GantryDetectorTilt", "SliceThickness")
+
 PRIVACY = ("BurnedInAnnotation",)
+
 WANTED = (*KIND, *PRIVACY, *GEOMETRY, *RESCALE)
 
 Tags = Mapping[str, Any]
@@ -31,6 +35,7 @@ AXIS_TOLERANCE = 1e-3
 """Greatest sine between an image axis and a patient axis: 0.05 mm over the width of a crop."""
 
 POSITION_TOLERANCE_MM = 0.05
+
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 

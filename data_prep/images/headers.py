@@ -29,9 +29,13 @@ LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC",
 """Value representations with four bytes of length (DICOM PS3.5, 7.1.2)."""
 
 UNDEFINED = 0xFFFFFFFF
+
 LONGEST_VALUE = 65536
+
 META_GROUP, ITEM_GROUP, SEQUENCE_END = 0x0002, 0xFFFE, 0xFFFEE0DD
+
 TRANSFER_SYNTAX, PIXELS = 0x00020010, 0x7FE00010
+
 EXPLICIT, IMPLICIT, LENGTH = struct.Struct("<HH2sH"), struct.Struct("<HHI"), struct.Struct("<I")
 
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from data_prep.files import write_atomically
+from scripts.files import write_atomically
 
 Counts = dict[str, int]
 NODULE = ["pid", "nodule_id"]

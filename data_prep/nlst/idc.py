@@ -10,8 +10,8 @@ import pandas as pd
 from rich.progress import track
 
 from data_prep.errors import DataError
-from data_prep.files import write_atomically
 from data_prep.nlst.series import EXTRA
+from scripts.files import write_atomically
 
 SPARE_MB = 2048.0
 """Left free on the disk."""

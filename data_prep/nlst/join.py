@@ -13,7 +13,7 @@ from data_prep.nlst.coordinates import VOXEL
 from data_prep.nlst.flow import NODULE, Flow, neighbours
 from data_prep.nlst.tables import CANCER_SITES, DAYS, YEARS, Trial
 from data_prep.schema import POSITION
-from scripts.ehr import EHR_FEATURES, NODULE_ATTRIBUTES
+from scripts.ehr.features import EHR_FEATURES, NODULE_ATTRIBUTES
 
 NODULE_CODE = 51
 """``sct_ab_desc``: non-calcified nodule or mass of at least 4 mm."""

@@ -12,8 +12,8 @@ import pandas as pd
 import pydicom
 from rich.progress import track
 
-from data_prep.dicom import Series, open_series
 from data_prep.errors import DataError
+from data_prep.images.dicom import Series, open_series
 from data_prep.nlst.coordinates import VOXEL
 from data_prep.schema import POSITION
 

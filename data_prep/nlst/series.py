@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet
-import pydicom
-from pydicom.errors import InvalidDicomError
-from rich.progress import track
 
 from data_prep.errors import DataError
 
@@ -59,39 +54,6 @@ def idc_index(path: Path) -> pd.DataFrame:
     series = table.to_pandas().set_axis(list(SERIES), axis=1)
     series = series.astype({"slices": int, "size_mb": float})
     return series.assign(pid=pd.to_numeric(series["pid"]), folder=None)
-
-
-def folder_index(root: Path) -> pd.DataFrame:
-    """All DICOM series in a folder and those below it, one a folder, columns as :func:`idc_index`.
-
-    Raises:
-        DataError: no such folder, or no DICOM in it.
-    """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected one with a folder for each DICOM series.")
-    rows = [row for row in track(_series_in(root), description="Looking for series") if row]
-    if not rows:
-        raise DataError(f"{root}: no DICOM series; expected a folder for each, at any depth.")
-    return pd.DataFrame(rows).reindex(columns=[*SERIES, "folder"])
-
-
-def _series_in(root: Path) -> Iterator[dict[str, object] | None]:
-    tags = ["PatientID", "SeriesInstanceUID", "StudyInstanceUID"]
-    for folder, _, names in os.walk(root):
-        files = [Path(folder) / name for name in sorted(names) if not name.startswith(".")]
-        for path in files:
-            try:
-                header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
-            except (InvalidDicomError, OSError, EOFError):
-                continue
-            yield {
-                "pid": pd.to_numeric(str(header.get("PatientID")), errors="coerce"),
-                "series_uid": header.get("SeriesInstanceUID"),
-                "study_uid": header.get("StudyInstanceUID"),
-                "slices": len(files),
-                "folder": folder,
-            }
-            break
 
 
 def exam_key(pid: pd.Series, series_uid: pd.Series) -> pd.Series:

@@ -15,13 +15,14 @@ from rich.table import Table
 
 from data_prep.cohort import assigned_splits
 from data_prep.errors import DataError
-from data_prep.files import write_atomically, write_json
+from data_prep.images.index import folder_index
 from data_prep.nlst import coordinates, idc, places, preset, tables
 from data_prep.nlst.choices import Attributes, Preset
 from data_prep.nlst.flow import NODULE, Flow, draw, neighbours
 from data_prep.nlst.join import cohort_table, join
-from data_prep.nlst.series import EXTRA, SERIES, attach, folder_index, idc_index, installed_index
+from data_prep.nlst.series import EXTRA, SERIES, attach, idc_index, installed_index
 from data_prep.schema import SPLITS
+from scripts.files import write_atomically, write_json
 
 SOURCE = "NLST, doi 10.7937/TCIA.HMQ8-J677"
 RULES = {Preset.PAPER: preset.RULE}

@@ -16,7 +16,7 @@ import pandas as pd
 
 from data_prep.errors import DataError
 from data_prep.reading import SUFFIXES, listing, numbers, read_columns
-from scripts.ehr import EHR_FEATURES, FEATURES, NODULE_ATTRIBUTES, Feature
+from scripts.ehr.features import EHR_FEATURES, FEATURES, NODULE_ATTRIBUTES, Feature
 
 CANCER_SITES = {1: "locrup", 2: "locrmid", 3: "locrlow", 4: "loclup", 5: "loclin", 6: "locllow"}
 """Where a cancer was, columns of ``prsn`` by code of ``sct_epi_loc``."""

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from data_prep.errors import DataError
-from data_prep.files import write_atomically
 from data_prep.nlst.join import join_files
 from data_prep.phantom.anatomy import Chest
 from data_prep.phantom.lesion import Lesion
@@ -19,6 +18,7 @@ from data_prep.phantom.patients import RIGHT, Patient, draw_patients
 from data_prep.phantom.scanner import scan
 from data_prep.phantom.tables import Finding, tables
 from data_prep.phantom.writer import write_series
+from scripts.files import write_atomically
 
 LEVEL_MM = {1: -80.0, 4: -80.0, 2: -150.0, 5: -150.0, 3: -200.0, 6: -200.0}
 """Height of the lobes in the scanner, by code of ``sct_epi_loc``."""

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data_prep.crops import VOLUMES
 from data_prep.errors import DataError
-from data_prep.files import write_atomically
-from data_prep.nlst.series import folder_index
+from data_prep.images.crops import VOLUMES
+from data_prep.images.index import folder_index
 from data_prep.reading import listing, numbers
 from data_prep.schema import POSITION, TIMES
-from scripts.ehr import EHR_FEATURES
+from scripts.ehr.features import EHR_FEATURES
+from scripts.files import write_atomically
 
 KINDS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 

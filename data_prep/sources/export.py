@@ -28,7 +28,7 @@ import yaml
 from data_prep.errors import DataError
 from data_prep.reading import listing, read_columns
 from data_prep.schema import POSITION, TIMES, clean
-from scripts.ehr import EHR_FEATURES
+from scripts.ehr.features import EHR_FEATURES
 
 SYSTEM = "LPS"
 SOURCE = "a site's own export"

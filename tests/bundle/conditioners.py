@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer
 
-from scripts.conditioning import ReportConditioner
+from scripts.conditioning.conditioner import ReportConditioner
 
 REPORTS = [
     "62-year-old man with emphysema. Longest diameter 12 mm.",

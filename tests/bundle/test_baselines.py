@@ -15,11 +15,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
-from scripts import baselines
-from scripts.data import preprocessing
-from scripts.ehr import EHR_FEATURES, FEATURES, records
+import scripts.comparators as baselines
+from scripts.comparators.record import STRENGTHS
+from scripts.data.transforms import preprocessing
+from scripts.ehr.encoding import records
+from scripts.ehr.features import EHR_FEATURES, FEATURES
 from scripts.errors import UserError
-from scripts.networks import ViTClassifier
+from scripts.networks.classifiers import ViTClassifier
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 GAPS = ("sct_perp_dia", "sct_margins", "age", "diagemph")
@@ -49,7 +51,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def regression(cohort: Path) -> GridSearchCV:
-    return baselines.attribute_regression(cohort)
+    return baselines.record_regression(cohort)
 
 
 def by_hand(cases: list[dict[str, Any]], fitted: list[dict[str, Any]]) -> np.ndarray:
@@ -76,33 +78,35 @@ def test_regression_equals_scikit_learn_by_hand(cohort: Path, regression: GridSe
     datalist = json.loads((cohort / "datalist.json").read_text())
     known = [case for case in datalist["training"] if case["malignant"] is not None]
     labels, patients = np.array([case["malignant"] for case in known]), [case["patient_id"] for case in known]
-    losses = np.zeros(len(baselines.STRENGTHS))
+    losses = np.zeros(len(STRENGTHS))
     for seen, unseen in StratifiedGroupKFold(5, shuffle=True, random_state=0).split(known, labels, patients):
         assert not {patients[i] for i in seen} & {patients[i] for i in unseen}
         fitted = [known[i] for i in seen]
         x, y = by_hand(fitted, fitted), by_hand([known[i] for i in unseen], fitted)
-        for index, strength in enumerate(baselines.STRENGTHS):
+        for index, strength in enumerate(STRENGTHS):
             fit = LogisticRegression(C=strength, max_iter=1000).fit(x, labels[seen])
             losses[index] += log_loss(labels[unseen], fit.predict_proba(y)[:, 1], labels=[0, 1]) / 5
-    best = baselines.STRENGTHS[losses.argmin()]
+    best = STRENGTHS[losses.argmin()]
     assert regression.best_params_ == {"regression__C": best}
     assert -regression.best_score_ == pytest.approx(losses.min(), rel=1e-4)
-    assert baselines.STRENGTHS[0] < best < baselines.STRENGTHS[-1]
+    assert STRENGTHS[0] < best < STRENGTHS[-1]
     plain = LogisticRegression(C=best, max_iter=1000).fit(by_hand(known, known), labels)
     expected = plain.predict_proba(by_hand(datalist["test"], known))[:, 1]
     found = regression.predict_proba(records(datalist["test"]))[:, 1]
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_attributes_from_the_command_line(
+def test_record_only_from_the_command_line(
     cohort: Path, regression: GridSearchCV, tmp_path: Path, monai: Callable[..., None]
 ) -> None:
-    files = ("--config_file", CONFIGS / "attributes.yaml", "--dataset_dir", cohort, "--output_dir", tmp_path)
+    files = ("--config_file", CONFIGS / "record_only.yaml", "--dataset_dir", cohort, "--output_dir", tmp_path)
     monai("run", *files)
-    table = pd.read_csv(tmp_path / "baselines" / "attributes.csv")
+    table = pd.read_csv(tmp_path / "baselines" / "record_only.csv")
     assert list(table) == ["case_id", "run", "probability"] and list(table.case_id) == [f"c{i}" for i in range(80, 120)]
     cases = json.loads((cohort / "datalist.json").read_text())["test"]
-    probabilities = baselines.read_table(tmp_path / "baselines" / "attributes.csv", [case["case_id"] for case in cases])
+    probabilities = baselines.read_table(
+        tmp_path / "baselines" / "record_only.csv", [case["case_id"] for case in cases]
+    )
     expected = regression.predict_proba(records(cases))[:, 1]
     np.testing.assert_allclose(probabilities, expected[None], rtol=1e-5)
 
@@ -113,7 +117,7 @@ def test_too_few_patients_are_named(cohort: Path, tmp_path: Path) -> None:
         case["malignant"] = int(case["patient_id"] == "p0")  # two cases, one patient
     (tmp_path / "datalist.json").write_text(json.dumps(datalist))
     with pytest.raises(UserError, match="fewer than two patients with a malignant"):
-        baselines.attribute_regression(tmp_path)
+        baselines.record_regression(tmp_path)
 
 
 # --- the direct classifier

@@ -16,8 +16,9 @@ import pytest
 import torch
 import yaml
 
-from scripts.layouts import COMPVIS, layouts
-from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
+from scripts.networks.unet import StableDiffusionUNet
+from scripts.weights.key_maps import COMPVIS, key_maps_of
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CARD = (BUNDLE / "docs" / "README.md").read_text()
@@ -54,7 +55,7 @@ def stable_diffusion(tiny_settings: dict[str, Any]) -> dict[str, Any]:
         StableDiffusionAutoencoder(**tiny_settings["autoencoder_shape"]),
         StableDiffusionUNet(context_dim=768, **tiny_settings["unet_shape"]),
     )
-    tables = [(network.state_dict(), layouts(network)[COMPVIS]) for network in networks]
+    tables = [(network.state_dict(), key_maps_of(network)[COMPVIS]) for network in networks]
     return {"state_dict": {theirs: state[ours] for state, table in tables for ours, theirs in table.items()}}
 
 

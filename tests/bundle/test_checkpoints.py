@@ -11,9 +11,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from scripts import checkpoints
-from scripts.checkpoints import CheckpointError, load_network, read_metadata, save_network
-from scripts.networks import ResNetClassifier, StableDiffusionAutoencoder, StableDiffusionUNet, ViTClassifier
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
+from scripts.networks.classifiers import ResNetClassifier, ViTClassifier
+from scripts.networks.unet import StableDiffusionUNet
+from scripts.weights import checkpoints
+from scripts.weights.checkpoints import CheckpointError, load_network, read_metadata, save_network
 
 CLASSIFIER: dict[str, Any] = {"image_size": 32, "hidden_size": 16, "num_layers": 1, "mlp_dim": 16, "num_heads": 2}
 

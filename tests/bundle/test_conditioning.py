@@ -16,9 +16,9 @@ from sklearn.linear_model import LinearRegression, Ridge
 from torch import Tensor
 from transformers import Gemma3ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
 
-from scripts.components import RECORD_PENALTY
-from scripts.conditioning import NULL_REPORT, ReportConditioner
-from scripts.language_models import ConditionerError, load_language_model
+from scripts.conditioning.conditioner import NULL_REPORT, ReportConditioner
+from scripts.conditioning.context import RECORD_PENALTY
+from scripts.conditioning.language_models import ConditionerError, load_language_model
 from tests.bundle.conditioners import REPORTS, MakeGemma, Spy, plain_context, relative_error, trained
 
 
@@ -241,12 +241,12 @@ def test_components_are_a_whitened_pca(llama: tuple[Any, Any], tmp_path: Path) -
     expected = PCA(5, whiten=True).fit_transform(whole.encode(ages).flatten(1).double().numpy())
     context = few.encode(ages)
     assert context.shape == (24, 2, 16)
-    directions = few.context_directions / few.context_directions.norm(dim=1, keepdim=True)
+    directions = few.normaliser.directions / few.normaliser.directions.norm(dim=1, keepdim=True)
     found = (context.flatten(1) @ directions.T).double().numpy()
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=2e-3)
     assert np.linalg.matrix_rank(context.flatten(1).numpy(), tol=1e-3) == 5
     whole.load_pretrained(few.save_pretrained(tmp_path / "prompts"))
-    assert whole.components == 5 and torch.equal(whole.encode(ages), context)
+    assert whole.normaliser.components == 5 and torch.equal(whole.encode(ages), context)
     with pytest.raises(ConditionerError, match="at least 6 distinct training reports, found 3. Ask for fewer"):
         few.fit_statistics(REPORTS)
     with pytest.raises(ConditionerError, match="components and noise are of the standardised context"):
@@ -263,7 +263,7 @@ def test_components_by_record_hold_what_ridge_regression_reads_of_it(llama: tupl
     few.fit_statistics(ages, records)
     states, context = (each.encode(ages).flatten(1).double().numpy() for each in (whole, few))
     expected = PCA(count).fit_transform(Ridge(RECORD_PENALTY).fit(states, records).predict(states))
-    coordinates = context @ torch.nn.functional.normalize(few.context_directions, dim=1).double().numpy().T
+    coordinates = context @ torch.nn.functional.normalize(few.normaliser.directions, dim=1).double().numpy().T
     found = LinearRegression().fit(coordinates, expected).predict(coordinates)
     np.testing.assert_allclose(found, expected, atol=1e-3)
     np.testing.assert_allclose(np.cov(coordinates.T), np.eye(count), atol=1e-3)
@@ -288,7 +288,7 @@ def test_noise_is_of_each_components_spread(llama: tuple[Any, Any], components: 
     torch.manual_seed(0)
     noise = torch.cat([conditioner(ages) - context for _ in range(200)]).flatten(1)
     if components:
-        axes = torch.nn.functional.normalize(conditioner.context_directions, dim=1)
+        axes = torch.nn.functional.normalize(conditioner.normaliser.directions, dim=1)
         torch.testing.assert_close(noise @ axes.T @ axes, noise, atol=1e-4, rtol=0)
         noise = noise @ axes.T
     torch.testing.assert_close(noise.std(dim=0), torch.full_like(noise[0], 0.5), atol=0.05, rtol=0)
@@ -333,7 +333,7 @@ def test_round_trip_through_a_state_dict(llama: tuple[Any, Any], tmp_path: Path)
     first.fit_statistics(REPORTS)
     torch.save(first.state_dict(), tmp_path / "checkpoint.pt")
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert sorted(state) == ["context_directions", "context_mean", "context_std", "prompts"]
+    assert sorted(state) == ["normaliser.directions", "normaliser.mean", "normaliser.std", "prompts"]
     second.load_state_dict(state)
     assert torch.equal(first.encode(REPORTS), second.encode(REPORTS))
 

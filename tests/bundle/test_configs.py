@@ -21,12 +21,12 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from safetensors.torch import load_file
 
-from scripts.checkpoints import load_network, save_network
-from scripts.diffusion import ProgressionInferer, load_progression_model
-from scripts.ehr import report
+from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
+from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
-from scripts.networks import ResNetClassifier, ViTClassifier
-from scripts.pretrained import initial_unet
+from scripts.networks.classifiers import ResNetClassifier, ViTClassifier
+from scripts.weights.checkpoints import load_network, save_network
+from scripts.weights.pretrained import initial_unet
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 STAGES = ("autoencoder", "unconditional", "conditional", "classifier")
@@ -134,11 +134,11 @@ def test_the_paper_is_one_overlay_away() -> None:
         assert initial_unet(value(workflow, "unet_shape"), 16).prediction_type == kind
         assert value(workflow, "conditioner_arguments")["components"] == components
     for name in ("inference", "steering"):
-        assert value(bare(name, "paper"), "guidance") == 1.0
+        assert value(bare(name, "paper"), "guidance_scale") == 1.0
     assert value(bare("train_autoencoder", "paper"), "attribute_metric") == "raw"
     assert value(bare("train_conditional", "paper"), "keep_input_weights") is False
     assert value(bare("train_conditional", "paper"), "conditioner_arguments")["standardise"] is False
-    assert value(bare("train_conditional", "small", "paper"), "null_share") == 0.0
+    assert value(bare("train_conditional", "small", "paper"), "condition_dropout") == 0.0
     judge = bare("train_classifier", "small", "paper")
     assert isinstance(value(judge, "network"), ViTClassifier) and value(judge, "max_epochs") == 60
     judge = bare("train_classifier", "small")
@@ -178,10 +178,10 @@ def run(make_workflow: Make, trained: Path, tmp_path_factory: pytest.TempPathFac
     shutil.copytree(trained / "models", folder / "models")
     make_workflow("inference", folder, "small").run()
     make_workflow("inference", folder / "ablation", "small", models_dir=str(folder / "models"), num_runs=2).run()
-    make_workflow("attributes", folder).run()
+    make_workflow("record_only", folder).run()
     others = {
         "compared": {"without alignment": str(folder / "ablation" / "predictions")},
-        "tables": {"record alone": str(folder / "baselines" / "attributes.csv")},
+        "tables": {"record alone": str(folder / "baselines" / "record_only.csv")},
     }
     make_workflow("evaluate", folder, "small", **others).run()
     return folder
@@ -267,7 +267,7 @@ def test_evaluation_compares_with_other_runs_and_tables(run: Path) -> None:
     table = pd.read_csv(run / "evaluation" / "predictions.csv").set_index(["method", "run", "case_id"]).probability
     for index in range(2):
         pd.testing.assert_series_equal(table["without alignment"][index], table["NAMD"][index], rtol=1e-5)
-    alone = pd.read_csv(run / "baselines" / "attributes.csv").set_index("case_id").probability
+    alone = pd.read_csv(run / "baselines" / "record_only.csv").set_index("case_id").probability
     cases = [f"patient-{index}_n1" for index in (9, 10, 11)]
     assert table["record alone"][0].to_dict() == alone[cases].to_dict()
     methods = json.loads((run / "evaluation" / "metrics.json").read_text())["methods"]
@@ -285,10 +285,13 @@ def test_evaluation_compares_with_other_runs_and_tables(run: Path) -> None:
     [
         ({"compared": {"other": "ablation/none"}}, "none has no samples.nii.gz for 3 of 3 cases"),
         ({"compared": {"NAMD": "ablation/predictions"}}, "give .*ablation/predictions another name"),
-        ({"compared": {"other": "predictions"}, "tables": {"other": "baselines/attributes.csv"}}, "two methods"),
-        ({"tables": {"real_baseline": "baselines/attributes.csv"}}, "real_baseline cannot name a method"),
+        (
+            {"compared": {"other": "predictions"}, "tables": {"other": "baselines/record_only.csv"}},
+            "give .*record_only.csv another name",
+        ),
+        ({"tables": {"real_baseline": "baselines/record_only.csv"}}, "real_baseline cannot name a method"),
         ({"tables": {"other": "baselines/none.csv"}}, "none.csv: no such table"),
-        ({"tables": {"other": "baselines/attributes.csv"}, "section": "training"}, "no probability for 6 of 6 cases"),
+        ({"tables": {"other": "baselines/record_only.csv"}, "section": "training"}, "no probability for 6 of 6 cases"),
     ],
 )
 def test_what_cannot_be_compared_is_named(
@@ -344,7 +347,7 @@ def test_a_copied_bundle_runs_with_its_own_code_and_weights(
         "image_size": 32,
         "num_runs": 2,
         "num_steps": 3,
-        "guidance": 2.0,
+        "guidance_scale": 2.0,
         "conditioner_arguments": {"llm": str(tiny_llm)},
         "device": "$torch.device('cpu')",
     }
@@ -364,12 +367,14 @@ def test_a_copied_bundle_runs_with_its_own_code_and_weights(
     folder = here / "runs" / "default" / "predictions" / "crop"
     assert nib.load(folder / "samples.nii.gz").shape == (32, 32, 1, 2)
     # what was asked for is what came: the same from the Python interface
-    from scripts.data import from_hu, preprocessing
-    from scripts.diffusion import ProgressionInferer, load_progression_model
+    from scripts.data.transforms import from_hu, preprocessing
+    from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
 
     model = load_progression_model(copy / "models", llm=tiny_llm)
     crop = preprocessing(["image"], 32)({"image": str(here / "crop.nii.gz")})["image"]
-    expected = ProgressionInferer(num_steps=3, num_runs=2, guidance=2.0)(crop[None], model, [report(RECORD, 400)])[0]
+    expected = ProgressionInferer(num_steps=3, num_runs=2, guidance_scale=2.0)(
+        crop[None], model, [radiology_report(RECORD, 400)]
+    )[0]
     written = from_hu(np.moveaxis(nib.load(folder / "samples.nii.gz").get_fdata()[:, :, 0], -1, 0))
     np.testing.assert_allclose(written, expected, atol=1.01 / 700)
 

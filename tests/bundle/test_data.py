@@ -18,21 +18,13 @@ from monai.data import MetaTensor
 from scipy import ndimage
 from torch import Tensor, nn
 
-from scripts.data import (
-    DatalistError,
-    LatentDataset,
-    crops,
-    from_hu,
-    inference_items,
-    load_datalist,
-    pairs,
-    postprocessing,
-    preprocessing,
-    rotation,
-    to_hu,
-)
-from scripts.ehr import EHRError, attributes, report
-from scripts.networks import StableDiffusionAutoencoder
+from scripts.data.datalist import DatalistError, crops, inference_items, load_datalist, pairs
+from scripts.data.latents import LatentDataset
+from scripts.data.transforms import from_hu, postprocessing, preprocessing, rotation, to_hu
+from scripts.ehr.encoding import attributes
+from scripts.ehr.features import EHRError
+from scripts.ehr.report import radiology_report
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
 
 
 @pytest.fixture
@@ -114,7 +106,7 @@ def test_pairs(tiny_dataset: Path, datalist: dict[str, Any]) -> None:
     for item, case in zip(items, datalist["training"], strict=True):
         assert Path(item["baseline"]) == tiny_dataset / case["baseline"]
         assert Path(item["follow_up"]) == tiny_dataset / case["follow_up"]
-        assert item["report"] == report(case["ehr"], 365)
+        assert item["report"] == radiology_report(case["ehr"], 365)
     assert [item["malignant"] for item in items if item["case_id"] != "patient-2_n1"] == [0, 1, 1, 0, 1]
     assert math.isnan(items[2]["malignant"])
 
@@ -155,8 +147,8 @@ def test_inference_of_one_crop_needs_no_dataset(tiny_dataset: Path, tmp_path: Pa
     (tmp_path / "ehr.json").write_text(json.dumps(ehr))
     crop = tiny_dataset / "9_t0.nii.gz"
     items = inference_items("nowhere", "test", crop, tmp_path / "ehr.json", 180)
-    assert items == [{"case_id": "9_t0", "image": str(crop), "report": report(ehr, 180)}]
-    assert inference_items("nowhere", "test", crop)[0]["report"] == report({}, None)
+    assert items == [{"case_id": "9_t0", "image": str(crop), "report": radiology_report(ehr, 180)}]
+    assert inference_items("nowhere", "test", crop)[0]["report"] == radiology_report({}, None)
 
 
 @pytest.mark.parametrize(

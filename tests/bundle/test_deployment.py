@@ -26,9 +26,10 @@ from monai.transforms import Compose, LoadImaged, MapTransform
 from monai.utils import ensure_tuple, first
 from safetensors.torch import load_file
 
-from scripts.data import HU_WINDOW, preprocessing, to_hu
-from scripts.diffusion import ProgressionInferer, load_progression_model, sampling_scheduler
-from scripts.ehr import report
+from scripts.data.transforms import HU_WINDOW, preprocessing, to_hu
+from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
+from scripts.diffusion.schedules import sampling_scheduler
+from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
@@ -69,9 +70,9 @@ def expected(bundle: Path, tiny_llm: Path, tiny_dataset: Path) -> np.ndarray:
     model = load_progression_model(bundle / "models", llm=tiny_llm)
     model.load_state_dict(torch.load(bundle / "models" / "model.pt", weights_only=True))
     crop = preprocessing(["image"], 32)({"image": str(tiny_dataset / "4_t0.nii.gz")})["image"]
-    guidance = yaml.safe_load((BUNDLE / "configs" / "inference.yaml").read_text())["guidance"]
-    inferer = ProgressionInferer(num_steps=3, num_runs=2, guidance=guidance)
-    return to_hu(inferer(crop[None], model, [report(RECORD, 365)])[0]).numpy()
+    guidance = yaml.safe_load((BUNDLE / "configs" / "inference.yaml").read_text())["guidance_scale"]
+    inferer = ProgressionInferer(num_steps=3, num_runs=2, guidance_scale=guidance)
+    return to_hu(inferer(crop[None], model, [radiology_report(RECORD, 365)])[0]).numpy()
 
 
 # --- the Model Zoo
@@ -84,7 +85,7 @@ def test_packed_weights_are_the_models_and_open_without_its_code(bundle: Path, t
     for name, tensor in model.state_dict().items():
         atol = 0.0 if state[name].dtype == torch.float32 else 1e-3
         torch.testing.assert_close(state[name].float(), tensor, atol=atol, rtol=1e-3 if atol else 0.0)
-    assert state["denoiser.conditioner.context_mean"].dtype == torch.float32
+    assert state["denoiser.conditioner.normaliser.mean"].dtype == torch.float32
     assert state["denoiser.unet.conv_in.conv.weight"].dtype == torch.float16
 
 
@@ -226,7 +227,7 @@ def test_torchscript_alone_generates_what_the_sampler_does(torchscript: Path, bu
     torch.testing.assert_close(images, inferer(crops, model), atol=1e-4, rtol=0)
     assert len(network.steps) == len(sampling_scheduler().timesteps)
     assert "device(" not in network.denoiser.unet.code, "nothing in it is tied to the device where it was made"
-    context = torch.randn(3, *model.denoiser.conditioner.context_mean.shape)
+    context = torch.randn(3, *model.denoiser.conditioner.normaliser.mean.shape)
     both = [ProgressionInferer(num_steps=3, num_runs=2)(crops, each, context) for each in (network, model)]
     torch.testing.assert_close(*both, atol=1e-4, rtol=0)
 
@@ -264,7 +265,7 @@ def test_onnx_networks_are_pytorchs(bundle: Path, monai: Monai, tmp_path: Path) 
 
     monai("run", "onnx", "--config_file", bundle / "configs" / "inference.yaml", "--output_dir", tmp_path)
     model = deploy_parser(bundle).get_parsed_content("network_def")
-    crops, context = torch.rand(3, 1, 32, 32) * 2 - 1, torch.randn(3, *model.denoiser.conditioner.context_mean.shape)
+    crops, context = torch.rand(3, 1, 32, 32) * 2 - 1, torch.randn(3, *model.denoiser.conditioner.normaliser.mean.shape)
     with torch.no_grad():
         latents = model.autoencoder.encode_stage_2_inputs(crops)
         noisy, timesteps = torch.cat([torch.randn_like(latents), latents], dim=1), torch.tensor([1, 500, 981])

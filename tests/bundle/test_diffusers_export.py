@@ -9,11 +9,12 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
-from scripts.checkpoints import CheckpointError, save_network
-from scripts.diffusers_export import export_diffusers
-from scripts.diffusion import sampling_scheduler
-from scripts.networks import LatentAutoencoder, StableDiffusionAutoencoder, StableDiffusionUNet
-from scripts.pretrained import initial_autoencoder, initial_unet
+from scripts.diffusion.schedules import sampling_scheduler
+from scripts.export.diffusers import export_diffusers
+from scripts.networks.autoencoder import LatentAutoencoder, StableDiffusionAutoencoder
+from scripts.networks.unet import StableDiffusionUNet
+from scripts.weights.checkpoints import CheckpointError, save_network
+from scripts.weights.pretrained import initial_autoencoder, initial_unet
 
 AUTOENCODER: dict[str, Any] = {"channels": (8, 16, 16), "num_res_blocks": 1, "norm_num_groups": 4}
 UNET: dict[str, Any] = {"channels": (16, 32, 32), "num_res_blocks": 2, "num_heads": 2, "norm_num_groups": 4}

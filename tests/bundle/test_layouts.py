@@ -9,9 +9,11 @@ import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from torch import Tensor
 
-from scripts.diffusers_export import diffusers_config
-from scripts.layouts import COMPVIS, COMPVIS_EMA, DIFFUSERS, OLD_DIFFUSERS, OURS, layouts
-from scripts.networks import LatentAutoencoder, StableDiffusionAutoencoder, StableDiffusionUNet, ViTClassifier
+from scripts.export.diffusers import diffusers_config
+from scripts.networks.autoencoder import LatentAutoencoder, StableDiffusionAutoencoder
+from scripts.networks.classifiers import ViTClassifier
+from scripts.networks.unet import StableDiffusionUNet
+from scripts.weights.key_maps import COMPVIS, COMPVIS_EMA, DIFFUSERS, OLD_DIFFUSERS, OURS, key_maps_of
 
 NETWORKS: dict[str, Any] = {
     "autoencoder": lambda: StableDiffusionAutoencoder((8, 16, 16), norm_num_groups=4),
@@ -26,14 +28,14 @@ NETWORKS: dict[str, Any] = {
 
 def laid_out(network: Any, layout: str) -> dict[str, Tensor]:
     state = network.state_dict()
-    return {theirs: state[ours] for ours, theirs in layouts(network)[layout].items()}
+    return {theirs: state[ours] for ours, theirs in key_maps_of(network)[layout].items()}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_tensor_has_one_name_in_every_layout(name: str) -> None:
     network = NETWORKS[name]()
     own = set(network.state_dict())
-    for layout, table in layouts(network).items():
+    for layout, table in key_maps_of(network).items():
         assert set(table) in (own, own - {"latent_scale"}), layout
         assert len(set(table.values())) == len(table), f"{layout}: two tensors under one name"
 
@@ -109,4 +111,4 @@ def test_published_names_of_the_autoencoder(layout: str, name: str) -> None:
 
 def test_other_networks_are_known_in_our_layout_alone() -> None:
     network = ViTClassifier(image_size=16, hidden_size=16, num_layers=1, mlp_dim=16, num_heads=2)
-    assert set(layouts(network)) == {OURS}
+    assert set(key_maps_of(network)) == {OURS}

@@ -12,14 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from scripts.errors import UserError
-from scripts.layouts import DIFFUSERS, layouts
-from scripts.networks import (
-    AlignedAutoencoder,
-    ResNetClassifier,
-    StableDiffusionAutoencoder,
-    StableDiffusionUNet,
-    ViTClassifier,
-)
+from scripts.networks.autoencoder import AlignedAutoencoder, StableDiffusionAutoencoder
+from scripts.networks.classifiers import ResNetClassifier, ViTClassifier
+from scripts.networks.unet import StableDiffusionUNet
+from scripts.weights.key_maps import DIFFUSERS, key_maps_of
 from tests.bundle.helpers import stirred
 
 AUTOENCODER = {"channels": (8, 16, 16), "num_res_blocks": 2, "norm_num_groups": 4}
@@ -77,7 +73,7 @@ def count(network: nn.Module) -> int:
 
 def renamed(network: nn.Module) -> dict[str, tuple[int, ...]]:
     state = shapes(network.state_dict())
-    return {theirs: state[ours] for ours, theirs in layouts(network)[DIFFUSERS].items()}
+    return {theirs: state[ours] for ours, theirs in key_maps_of(network)[DIFFUSERS].items()}
 
 
 def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -14,9 +14,9 @@ import torch
 import torchvision
 from torch import nn
 
-from scripts import perceptual
 from scripts.errors import UserError
-from scripts.perceptual import BACKBONES, PerceptualDistance
+from scripts.networks import perceptual
+from scripts.networks.perceptual import BACKBONES, PerceptualDistance
 
 pytestmark = pytest.mark.filterwarnings("ignore:torchvision's")
 

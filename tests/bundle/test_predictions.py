@@ -12,9 +12,17 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from PIL import Image
 
 from scripts import predictions
-from scripts.data import preprocessing, to_hu
-from scripts.evaluation import PredictionError, read_predictions
-from scripts.predictions import MARK, PredictionSaver, case_provenance, crop_affine, pending, provenance
+from scripts.data.transforms import preprocessing, to_hu
+from scripts.predictions import (
+    MARK,
+    PredictionError,
+    PredictionSaver,
+    case_provenance,
+    crop_affine,
+    pending,
+    provenance,
+    read_predictions,
+)
 
 
 def write(folder: Path, case_id: str, hu: np.ndarray) -> None:
@@ -206,7 +214,7 @@ def test_a_case_is_done_again_where_what_it_was_made_from_changed(
     tmp_path: Path, samples: np.ndarray, change: str
 ) -> None:
     """Above all: another patient's crop that bears the same name never gets this patient's prediction."""
-    made_by: dict[str, Any] = {"models_sha256": "0", "guidance": 1.0}
+    made_by: dict[str, Any] = {"models_sha256": "0", "guidance_scale": 1.0}
     item = {"case_id": "crop", "image": str(tmp_path / "crop.nii.gz"), "report": "age 60"}
     baseline = baseline_of(tmp_path, (24, 24), 16)
     saver = PredictionSaver(tmp_path / "predictions", made_by)
@@ -218,5 +226,5 @@ def test_a_case_is_done_again_where_what_it_was_made_from_changed(
     elif change == "report":
         item["report"] = "age 61"
     elif change == "settings":
-        made_by["guidance"] = 2.0
+        made_by["guidance_scale"] = 2.0
     assert pending([item], tmp_path / "predictions", made_by) == ([] if change == "nothing" else [item])

@@ -15,10 +15,11 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from scripts import layouts
-from scripts.checkpoints import CheckpointError, load_network, save_network
-from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
-from scripts.pretrained import (
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
+from scripts.networks.unet import StableDiffusionUNet
+from scripts.weights import key_maps
+from scripts.weights.checkpoints import CheckpointError, load_network, save_network
+from scripts.weights.pretrained import (
     KEPT,
     conditional_unet,
     convert_published,
@@ -182,12 +183,12 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, dict[
     }
 
     def laid_out(part: str, layout: str) -> dict[str, torch.Tensor]:
-        state, tables = {"autoencoder": vae, "unet": unet}[part].state_dict(), layouts.layouts(ours[part])
-        return {name: state[tables[layouts.DIFFUSERS][own]].clone() for own, name in tables[layout].items()}
+        state, tables = {"autoencoder": vae, "unet": unet}[part].state_dict(), key_maps.key_maps_of(ours[part])
+        return {name: state[tables[key_maps.DIFFUSERS][own]].clone() for own, name in tables[layout].items()}
 
     for part, name in (("vae", "autoencoder"), ("unet", "unet")):
         (folder / "pickled" / part).mkdir(parents=True)
-        torch.save(laid_out(name, layouts.DIFFUSERS), folder / "pickled" / part / "diffusion_pytorch_model.bin")
+        torch.save(laid_out(name, key_maps.DIFFUSERS), folder / "pickled" / part / "diffusion_pytorch_model.bin")
         save_network(ours[name], folder / "ours" / f"{name}.safetensors")
 
     def with_convolutions(layout: str) -> dict[str, torch.Tensor]:
@@ -198,12 +199,12 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, dict[
         return {name: tensor[..., None, None] if name in attention else tensor for name, tensor in tensors.items()}
 
     (folder / "old" / "vae").mkdir(parents=True)
-    save_file(with_convolutions(layouts.OLD_DIFFUSERS), folder / "old" / "vae" / "diffusion_pytorch_model.safetensors")
+    save_file(with_convolutions(key_maps.OLD_DIFFUSERS), folder / "old" / "vae" / "diffusion_pytorch_model.safetensors")
     shutil.copytree(folder / "diffusers" / "unet", folder / "old" / "unet")
     rest = {"cond_stage_model.transformer.weight": torch.zeros(2), "first_stage_model.loss.logvar": torch.zeros(())}
-    plain = {**with_convolutions(layouts.COMPVIS), **rest, **laid_out("unet", layouts.COMPVIS)}
-    wrong = {name: torch.zeros_like(tensor) for name, tensor in laid_out("unet", layouts.COMPVIS).items()}
-    both = {**plain, **wrong, **laid_out("unet", layouts.COMPVIS_EMA), "model_ema.decay": torch.tensor(0.9999)}
+    plain = {**with_convolutions(key_maps.COMPVIS), **rest, **laid_out("unet", key_maps.COMPVIS)}
+    wrong = {name: torch.zeros_like(tensor) for name, tensor in laid_out("unet", key_maps.COMPVIS).items()}
+    both = {**plain, **wrong, **laid_out("unet", key_maps.COMPVIS_EMA), "model_ema.decay": torch.tensor(0.9999)}
     with_callbacks = {"state_dict": both, "global_step": 840000, "callbacks": {Callback: {"best": np.float64(0.1)}}}
     with pytest.MonkeyPatch.context() as patch:
         for module in ("pytorch_lightning", "pytorch_lightning.callbacks"):
@@ -261,7 +262,7 @@ def test_parameters_learn_as_the_originals_do(published: Published) -> None:
     ):
         network.zero_grad()
         output.square().mean().backward()
-    table = layouts.layouts(unet)[layouts.DIFFUSERS]
+    table = key_maps.key_maps_of(unet)[key_maps.DIFFUSERS]
     theirs = dict(their_unet.named_parameters())
     largest = max(float(parameter.grad.abs().max()) for parameter in theirs.values())
     for name, parameter in unet.named_parameters():
@@ -273,7 +274,7 @@ def test_averaged_weights_or_not_by_choice(published: Published) -> None:
     path = published[2]["v1-5-pruned.ckpt"]
     arguments = {**UNET, "context_dim": 6}
     averaged, plain = start_unet(arguments, path), start_unet(arguments, path, averaged=False)
-    assert averaged.layout == layouts.COMPVIS_EMA and plain.layout == layouts.COMPVIS
+    assert averaged.layout == key_maps.COMPVIS_EMA and plain.layout == key_maps.COMPVIS
     assert all(parameter.any() for parameter in averaged.network.parameters())
     assert not any(parameter.any() for parameter in plain.network.parameters()), "zeros, in this file"
 
@@ -348,7 +349,7 @@ def test_import_prints_what_is_kept_and_writes_what_stages_start_from(
     wide = {**UNET, "context_dim": 10, "in_channels": 8}
     convert_published(published[2]["v1-5-pruned.ckpt"], tmp_path, AUTOENCODER, wide)
     said = " ".join(capsys.readouterr().out.split())
-    for text in (layouts.COMPVIS_EMA, KEPT, "three colours summed", "attn2.to_k.weight", "conv_in.conv.weight"):
+    for text in (key_maps.COMPVIS_EMA, KEPT, "three colours summed", "attn2.to_k.weight", "conv_in.conv.weight"):
         assert text in said, text
     unet: Any = load_network(tmp_path / "unet_unconditional.safetensors", "StableDiffusionUNet")
     original: Any = initial_unet(UNET, 6, published[2]["diffusers"])

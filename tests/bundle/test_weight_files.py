@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from scripts.checkpoints import CheckpointError
-from scripts.weight_files import neighbouring_config, open_weights, weights_file
+from scripts.weights.checkpoints import CheckpointError
+from scripts.weights.published import neighbouring_config, open_weights, weights_file
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(())}
 

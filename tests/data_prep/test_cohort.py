@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_prep import crops
 from data_prep.cohort import assigned_splits, build
 from data_prep.errors import DataError
-from data_prep.files import write_atomically
+from data_prep.images import crops
 from data_prep.schema import read_cohort
+from scripts.files import write_atomically
 from tests.data_prep.helpers import rows, write_table
 
 

@@ -5,9 +5,9 @@ import pydicom
 import pytest
 from pydicom.pixels.decoders import base
 
-from data_prep import crops
-from data_prep.dicom import open_series
 from data_prep.errors import ImageError
+from data_prep.images import crops
+from data_prep.images.dicom import open_series
 from tests.data_prep.helpers import compress, stack, write_series
 
 LOSSLESS = {

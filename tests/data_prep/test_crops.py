@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
-from data_prep import crops
 from data_prep.errors import DataError
+from data_prep.images import crops
 from tests.data_prep.helpers import stack, write_series
 
 SIZE = 16

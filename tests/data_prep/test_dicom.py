@@ -2,8 +2,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from data_prep.dicom import open_series
 from data_prep.errors import DataError
+from data_prep.images.dicom import open_series
 from tests.data_prep.helpers import stack, write_series
 
 HU = np.random.default_rng(0).integers(-1000, 400, (5, 20, 24))

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from data_prep import crops
-from data_prep.dicom import open_series
+from data_prep.images import crops
+from data_prep.images.dicom import open_series
 from tests.data_prep.helpers import write_series
 
 TOLERANCE_MM = 0.1

@@ -19,9 +19,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from data_prep import headers
-from data_prep.dicom import WANTED
-from data_prep.headers import read_header
+from data_prep.images import headers
+from data_prep.images.dicom import WANTED
+from data_prep.images.headers import read_header
 from tests.data_prep.helpers import write_series
 
 numbers = st.floats(-999, 999).map(lambda value: f"{value:.6g}")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from data_prep import crops
 from data_prep.errors import ImageError
+from data_prep.images import crops
 from data_prep.sources import convert
 from tests.data_prep.helpers import bytes_read
 

@@ -8,11 +8,11 @@ import pydicom
 import pytest
 
 from data_prep.cohort import build
-from data_prep.dicom import open_series
 from data_prep.errors import DataError
+from data_prep.images.dicom import open_series
 from data_prep.phantom.cohort import make
 from data_prep.phantom.patients import draw_patients
-from scripts.data import load_datalist, pairs
+from scripts.data.datalist import load_datalist, pairs
 
 
 def fingerprint(folder):

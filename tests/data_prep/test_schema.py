@@ -99,7 +99,8 @@ def test_no_table_no_rows_columns_twice(folder):
 
 
 def test_nothing_is_opened_before_the_table_is_good(folder, monkeypatch):
-    from data_prep import cohort, crops
+    from data_prep import cohort
+    from data_prep.images import crops
 
     monkeypatch.setattr(crops, "cut", lambda *_: pytest.fail("a pixel was read"))
     with pytest.raises(DataError):

@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_prep import crops, sources
+from data_prep import sources
 from data_prep.errors import DataError
+from data_prep.images import crops
 from data_prep.schema import read_cohort
 
 SPOT = (12.0, -20.0, 6.0)

@@ -11,10 +11,11 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel, PromptTuningConfig, TaskType, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from scripts.language_models import ConditionerError
+from scripts.conditioning.language_models import ConditionerError
+from scripts.files import write_tensors
 
 DECISIVE = {
     "PROMPT_TUNING": ("num_virtual_tokens", "token_dim"),
@@ -116,12 +117,6 @@ def read_adapter(folder: Path, config: PeftConfig, *names: str) -> dict[str, Ten
 
 def _sorted(value: Any) -> Any:
     return sorted(value) if isinstance(value, list) else value
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file that others may read too."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    path.chmod(0o644)  # safetensors makes files that only their owner reads
 
 
 def read_tensors(path: Path, *names: str) -> dict[str, Tensor]:

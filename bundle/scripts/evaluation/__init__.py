@@ -1,8 +1,15 @@
-"""Evaluation of generated follow-ups (section 4): metrics, figures and a report."""
+"""Evaluation of generated follow-ups (section 4): metrics, figures and an evaluation page."""
 
-from scripts.evaluation.evaluator import evaluate
-from scripts.evaluation.features import FeatureExtractor
-from scripts.evaluation.handler import Evaluation
-from scripts.predictions import PredictionError, read_predictions
+import lazy_loader
 
-__all__ = ["Evaluation", "FeatureExtractor", "PredictionError", "evaluate", "read_predictions"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "evaluator": ["evaluate"],
+        "handler": ["Evaluation"],
+        "judge": ["Judge", "Method"],
+        "study": ["Study"],
+        "steering": ["steer"],
+        "report.training_log": ["read_stages"],
+    },
+)

@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from scripts.baselines import read_table
+from scripts.comparators.tables import read_table
 from scripts.errors import UserError
-from scripts.evaluation.cohort import describe
 from scripts.evaluation.evaluator import evaluate
-from scripts.evaluation.history import Stage
-from scripts.networks import LatentAutoencoder, NoduleClassifier
+from scripts.evaluation.judge import Bootstrap, Judge
+from scripts.evaluation.report.cohort import describe
+from scripts.evaluation.report.training_log import Stage
+from scripts.evaluation.study import Cases, Study
+from scripts.networks.autoencoder import LatentAutoencoder
+from scripts.networks.classifiers import NoduleClassifier
 from scripts.predictions import read_predictions
 
 
@@ -33,8 +36,10 @@ class Evaluation:
         stages: of :func:`scripts.evaluation.history.read_stages`, for the report.
         name: of the generated row.
         compared: name of a further generated row to what inference wrote with other models, for the same section.
-        tables: name of a row without images to its table of probabilities, see :mod:`scripts.baselines`.
-        batch_size, device, settings: see :func:`evaluate`.
+        tables: name of a row without images to its table of probabilities, :mod:`scripts.comparators`.
+        case_pages: see :func:`evaluate`.
+        resamples, stratified: of the bootstrap over patients.
+        judging: further arguments of :class:`Judge`, such as its networks, ``batch_size`` and ``device``.
     """
 
     def __init__(
@@ -51,32 +56,22 @@ class Evaluation:
         name: str = "NAMD",
         compared: Mapping[str, str | Path] | None = None,
         tables: Mapping[str, str | Path] | None = None,
-        batch_size: int = 64,
-        device: torch.device | str = "cpu",
-        **settings: Any,
+        case_pages: Sequence[str] | str = (),
+        resamples: int = 2000,
+        stratified: bool = True,
+        **judging: Any,
     ) -> None:
-        self.datalist = datalist
-        self.cases = datalist[section]
-        self.cohort = describe(datalist, section)
-        self.stages = stages
-        self.folders = {name: predictions_dir}
-        self.tables = dict(tables or {})
-        for other, folder in (compared or {}).items():
-            if other == name:
-                raise UserError(f"compared: {other!r} is what the run itself is called; give {folder} another name.")
-            self.folders[other] = folder
+        self.datalist, self.section, self.output_dir = datalist, section, output_dir
+        self.stages, self.case_pages = stages, case_pages
+        self.folders = _named({name: predictions_dir}, compared or {}, "compared")
+        self.tables = _named(self.folders, tables or {}, "tables", among_them=False)
         self.classifier = classifier.eval()
         self.autoencoder = autoencoder.eval()
         self.encoders = {"this model": self.autoencoder.encode_stage_2_inputs}
         if unaligned is not None:
             self.encoders["not aligned"] = unaligned.eval().encode_stage_2_inputs
-        self.training = None if training_baselines is None else (training_baselines, datalist["training"])
-        self.settings: dict[str, Any] = {
-            "output_dir": output_dir,
-            "batch_size": batch_size,
-            "device": device,
-            **settings,
-        }
+        self.training_baselines = training_baselines
+        self.judging = {"bootstrap": Bootstrap(resamples, stratified), **judging}
         self.real: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
         self.spacing: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
 
@@ -91,29 +86,48 @@ class Evaluation:
             self.spacing[key].append(np.linalg.norm(batch[key].meta["original_affine"], axis=-2)[:, :2])  # (n, 4, 4)
 
     def judge(self, engine: Engine) -> None:
-        case_ids = [case["case_id"] for case in self.cases]
-        real: dict[str, Any] = {key: np.concatenate(parts) for key, parts in self.real.items()}
+        study = self._study()
+        ids = study.cases.ids
         engine.state.metrics["evaluation"] = evaluate(
-            **real,
-            spacing={key: np.concatenate(parts) for key, parts in self.spacing.items()},
-            cases=self.cases,
-            generated={name: read_predictions(folder, case_ids) for name, folder in self.folders.items()},
-            predicted={name: read_table(path, case_ids) for name, path in self.tables.items()},
-            classifier=lambda crops: torch.sigmoid(self.classifier(crops)).flatten(),
-            reconstructed_follow_up=self._reconstruct(real["follow_up"]),
+            study,
+            {name: read_predictions(folder, ids) for name, folder in self.folders.items()}
+            | {name: read_table(path, ids) for name, path in self.tables.items()},
+            Judge(study, lambda crops: torch.sigmoid(self.classifier(crops)).flatten(), **self.judging),
+            self.output_dir,
+            reconstruction=self._reconstruct(study.follow_up),
             encoders=self.encoders,
-            training=self.training,
-            cohort=self.cohort,
             stages=self.stages,
+            case_pages=self.case_pages,
+        )
+
+    def _study(self) -> Study:
+        """All that is known of the section's cases."""
+        baselines = self.training_baselines
+        return Study(
+            cases=Cases.of(self.datalist[self.section]),
+            baseline=np.concatenate(self.real["baseline"]),
+            follow_up=np.concatenate(self.real["follow_up"]),
+            spacing={key: np.concatenate(parts) for key, parts in self.spacing.items()},
             dataset=self.datalist.get("name", "unnamed"),
             simulated=self.datalist.get("simulated", ""),
-            **self.settings,
+            training=None if baselines is None else (Cases.of(self.datalist["training"]), baselines),
+            cohort=describe(self.datalist, self.section),
         )
 
     @torch.no_grad()
     def _reconstruct(self, crops: np.ndarray) -> np.ndarray:
-        device, size = self.settings["device"], self.settings["batch_size"]
+        device, size = self.judging.get("device", "cpu"), self.judging.get("batch_size", 64)
         parts = (part.to(device) for part in torch.from_numpy(crops).split(size))
         encode, decode = self.autoencoder.encode_stage_2_inputs, self.autoencoder.decode_stage_2_outputs
         decoded = [decode(encode(part)).clamp(-1, 1).cpu() for part in parts]
         return torch.cat(decoded).numpy()
+
+
+def _named(
+    given: Mapping[str, str | Path], more: Mapping[str, str | Path], option: str, among_them: bool = True
+) -> dict[str, str | Path]:
+    """More rows beside those given, or without them; no two of one name."""
+    for name in more:
+        if name in given:
+            raise UserError(f"{option}: {name!r} is what another row is called; give {more[name]} another name.")
+    return {**(given if among_them else {}), **more}

@@ -6,7 +6,6 @@ same. The measure beside it is how much two seeds differ under one record.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +19,22 @@ from monai.data import DataLoader, Dataset
 from rich.progress import track
 from torch import nn
 
-from scripts.data import HU_WINDOW, load_datalist, preprocessing
-from scripts.diffusion import ProgressionInferer, ProgressionModel
-from scripts.ehr import FEATURES, report
+from scripts.arrays import Array
+from scripts.data.datalist import load_datalist
+from scripts.data.transforms import HU_PER_UNIT, preprocessing
+from scripts.diffusion.sampler import ProgressionInferer, ProgressionModel
+from scripts.ehr.features import FEATURES
+from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
-from scripts.evaluation.evaluator import Cases
-from scripts.evaluation.figures import BENIGN, MALIGNANT, NEUTRAL
-from scripts.evaluation.metrics import Array, auroc, patient_resamples, weighted_mean
-from scripts.evaluation.output import replace_file
-from scripts.evaluation.report import png
-from scripts.pictures import show
+from scripts.evaluation.report.figures import BENIGN, MALIGNANT, NEUTRAL
+from scripts.evaluation.statistics.metrics import auroc, patient_resamples, weighted_mean
+from scripts.evaluation.study import Cases
+from scripts.files import write_bytes, write_json
+from scripts.pictures import png, show
 
 Record = Mapping[str, Any]
+
 RECORDED = "as recorded"
-HU_PER_UNIT = (HU_WINDOW[1] - HU_WINDOW[0]) / 2.0
 
 
 def scaled_diameter(factor: float) -> Callable[[Record], dict[str, Any]]:
@@ -76,7 +77,7 @@ def conditions(cases: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, l
     records = [case["ehr"] for case in cases]
 
     def reports(changed: Sequence[Record]) -> list[str | None]:
-        return [report(record, interval) for record, interval in zip(changed, days, strict=True)]
+        return [radiology_report(record, interval) for record, interval in zip(changed, days, strict=True)]
 
     strangers = strangers_of([str(case["patient_id"]) for case in cases], seed)
     return {
@@ -161,9 +162,8 @@ def steer(
         **summarise(results, known, resamples, seed),
     }
     folder = Path(output_dir)
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    replace_file(folder / "figures" / "steering.png", png(figure(result, results, baseline.numpy())))
-    replace_file(folder / "steering.json", json.dumps(result, indent=2, allow_nan=False).encode())
+    write_bytes(folder / "figures" / "steering.png", png(figure(result, results, baseline.numpy())))
+    write_json(folder / "steering.json", result, indent=2)
     return result
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
 
-from scripts.checkpoints import CheckpointError, load_network, whole_folder
-from scripts.diffusion import SCHEDULE
-from scripts.layouts import DIFFUSERS, layouts
-from scripts.networks import StableDiffusionAutoencoder, StableDiffusionUNet
-from scripts.weight_files import FOLDERS
+from scripts.diffusion.schedules import SCHEDULE
+from scripts.files import whole_folder, write_json, write_tensors
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
+from scripts.networks.unet import StableDiffusionUNet
+from scripts.weights.checkpoints import CheckpointError, load_network
+from scripts.weights.key_maps import DIFFUSERS, key_maps_of
+from scripts.weights.published import FOLDERS
 
 
 def export_diffusers(models_dir: str | Path, folder: str | Path, unet: str = "unet_conditional") -> None:
@@ -37,8 +37,7 @@ def export_diffusers(models_dir: str | Path, folder: str | Path, unet: str = "un
     with whole_folder(folder) as new:
         for part, network in networks.items():
             _write(new / FOLDERS[part], network)
-        (new / "scheduler").mkdir()
-        _write_json(new / "scheduler" / "scheduler_config.json", scheduler_config(networks["unet"]))
+        write_json(new / "scheduler" / "scheduler_config.json", scheduler_config(networks["unet"]), indent=2)
     Console().print(f"Wrote {folder}: vae, unet and scheduler for diffusers", soft_wrap=True)
 
 
@@ -95,14 +94,7 @@ def scheduler_config(unet: Any) -> dict[str, Any]:
 
 
 def _write(folder: Path, network: Any) -> None:
-    folder.mkdir(parents=True)
-    _write_json(folder / "config.json", diffusers_config(network))
+    write_json(folder / "config.json", diffusers_config(network), indent=2)
     state: dict[str, torch.Tensor] = network.state_dict()
-    tensors = {theirs: state[ours].contiguous() for ours, theirs in layouts(network)[DIFFUSERS].items()}
-    file = folder / "diffusion_pytorch_model.safetensors"
-    save_file(tensors, file, metadata={"format": "pt"})
-    file.chmod(0o644)  # safetensors makes files that only their owner reads
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=2) + "\n")
+    tensors = {theirs: state[ours] for ours, theirs in key_maps_of(network)[DIFFUSERS].items()}
+    write_tensors(folder / "diffusion_pytorch_model.safetensors", tensors, metadata={"format": "pt"})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.errors import UserError
-from scripts.perceptual import PerceptualDistance
+from scripts.networks.perceptual import PerceptualDistance
 
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
 """The weights of the published FID, as `torch-fidelity` names them in torch hub's cache."""

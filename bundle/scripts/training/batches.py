@@ -1,27 +1,17 @@
-"""What training on MONAI's Ignite engines needs: batches, order, learning rate, validation's losses, processes."""
+"""From a loader's batch to the network's input and the loss's target."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import ignite.distributed as idist
 import torch
-from ignite.metrics import Loss, Metric
 from monai.engines import DiffusionPrepareBatch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
-from torch.utils.data import DistributedSampler
+from torch import Tensor
 
-from scripts.data import to_hu
-from scripts.diffusion import training_scheduler
-
-# ---- batches -------------------------------------------------------------------------------------------------------
+from scripts.diffusion.schedules import training_scheduler
 
 
 def prepare_crop_batch(
@@ -110,66 +100,3 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
             "condition": None if self.condition_key is None else batchdata[self.condition_key],
         }
         return latents, self.get_target(latents, noise, timesteps), (), inferer_arguments
-
-
-def epoch_sampler(dataset: Any, seed: int) -> DistributedSampler:
-    """Shuffles by seed and epoch alone (MONAI's trainer tells it the epoch) and shares out among processes."""
-    return DistributedSampler(dataset, idist.get_world_size(), idist.get_rank(), shuffle=True, seed=seed)
-
-
-def warmup_cosine(optimizer: Optimizer, peak: float, warmup_steps: int, decay_steps: int) -> LRScheduler:
-    """Learning rate of stage 2: linear from peak/100 over ``warmup_steps``, then cosine to peak/10 at ``decay_steps``.
-
-    Args:
-        decay_steps: the step, warm-up included, where the decay ends and the rate stays; 0 keeps the peak for ever.
-    """
-    schedules: list[LRScheduler] = []
-    if warmup_steps:
-        schedules.append(LinearLR(optimizer, start_factor=0.01, total_iters=warmup_steps))
-    if decay_steps:
-        schedules.append(CosineAnnealingLR(optimizer, T_max=decay_steps - warmup_steps, eta_min=0.1 * peak))
-    schedules.append(ConstantLR(optimizer, factor=0.1 if decay_steps else 1.0, total_iters=sys.maxsize))
-    return SequentialLR(optimizer, schedules, milestones=[steps for steps in (warmup_steps, decay_steps) if steps])
-
-
-def validation_loss(loss: Callable[[Any, Any], Tensor]) -> Metric:
-    """The training's own loss, averaged over the validation split."""
-    return Loss(
-        loss,
-        output_transform=lambda output: (output["pred"], output["label"]),
-        batch_size=lambda label: len(label["image"] if isinstance(label, Mapping) else label),
-    )
-
-
-def hu_error() -> Metric:
-    """Mean absolute error of the reconstruction in HU (inside the window), over the validation split."""
-    return validation_loss(lambda pred, label: (to_hu(pred["reconstruction"]) - to_hu(label["image"])).abs().mean())
-
-
-# ---- several processes ---------------------------------------------------------------------------------------------
-
-
-def start_process_group() -> None:
-    """Joins the processes that ``torchrun`` started: NCCL on GPUs, gloo on CPUs."""
-    if not torch.distributed.is_initialized():
-        cuda = torch.cuda.is_available()
-        if cuda:
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        torch.distributed.init_process_group("nccl" if cuda else "gloo")
-
-
-def stop_process_group() -> None:
-    """Leaves the process group once every rank is done."""
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-
-
-def distribute(network: nn.Module) -> nn.Module:
-    """``network`` in DistributedDataParallel where a process group runs, else as it is."""
-    if not torch.distributed.is_initialized():
-        return network
-    device = next(network.parameters()).device
-    # soft prompts take no part in steps whose contexts are cached
-    return nn.parallel.DistributedDataParallel(
-        network, device_ids=[device] if device.type == "cuda" else None, find_unused_parameters=True
-    )

@@ -11,10 +11,10 @@ import torch
 from monai.data import DataLoader
 from torch import nn
 
-from scripts.checkpoints import save_network
-from scripts.conditioning import ReportConditioner
-from scripts.engines import prepare_crop_batch
-from scripts.handlers import Checkpoint
+from scripts.conditioning.conditioner import ReportConditioner
+from scripts.training.batches import prepare_crop_batch
+from scripts.training.checkpointing import Checkpoint
+from scripts.weights.checkpoints import save_network
 
 logger = logging.getLogger(__name__)
 
@@ -40,21 +40,6 @@ def publish(checkpoint: Checkpoint, network: nn.Module, path: str | Path, dtype:
     if idist.get_rank() == 0:
         logger.info(f"Best epoch {best}; wrote {path}")
         save_network(network, path, extra=best, dtype=dtype)
-
-
-def pack(model: nn.Module, path: str | Path) -> None:
-    """All weights of the finished model in one state dict, which opens with ``weights_only=True``.
-
-    The kernels are written in half precision, as the small U-Net's are anyway, so that the released weights stay under
-    the Model Zoo's 25 MB a file; the autoencoder's rounding moves a pixel by 0.03 HU on average. Prompts, statistics
-    and everything small keep single precision.
-    """
-    state = {
-        name: tensor.half() if tensor.ndim > 1 and ".conditioner." not in name else tensor
-        for name, tensor in model.state_dict().items()
-    }
-    torch.save(state, path)
-    logger.info(f"Wrote {path}: {Path(path).stat().st_size / 1e6:.1f} MB")
 
 
 def publish_conditional(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +15,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from scripts import networks
 from scripts.errors import UserError
+from scripts.files import write_tensors
 
 FORMAT_VERSION = "1"
 
@@ -42,7 +41,6 @@ def save_network(
         dtype: of the stored weights; ``float16`` halves the file, and the network is rebuilt in float32 all the same.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {
         "format": "pt",
         "namd_format": FORMAT_VERSION,
@@ -50,14 +48,8 @@ def save_network(
         "config": json.dumps(network.config),
         "extra": json.dumps(dict(extra or {})),
     }
-    tensors = {
-        name: tensor.detach().cpu().to(getattr(torch, dtype)).contiguous()
-        for name, tensor in network.state_dict().items()
-    }
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata=metadata)
-    partial.chmod(0o644)  # safetensors makes files that only their owner reads
-    os.replace(partial, path)
+    tensors = {name: tensor.to(getattr(torch, dtype)) for name, tensor in network.state_dict().items()}
+    write_tensors(path, tensors, metadata)
     return path
 
 
@@ -127,17 +119,3 @@ def _opened(path: str | os.PathLike) -> Iterator[Any]:
             yield file
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}). Copy or train it again.") from error
-
-
-@contextmanager
-def whole_folder(folder: str | os.PathLike) -> Iterator[Path]:
-    """A folder to write into, which takes the place of ``folder`` at the end: whole or not at all."""
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
-        yield new
-        if folder.exists():
-            folder.rename(Path(scratch) / "old")
-        new.rename(folder)

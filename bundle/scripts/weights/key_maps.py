@@ -12,20 +12,27 @@ from collections.abc import Callable
 
 from torch import nn
 
-from scripts.networks import LatentAutoencoder, StableDiffusionAutoencoder, StableDiffusionUNet
+from scripts.networks.autoencoder import LatentAutoencoder, StableDiffusionAutoencoder
+from scripts.networks.unet import StableDiffusionUNet
 
 Table = dict[str, str]
+
 Rules = tuple[tuple[str, str], ...]
 
 OURS = "NAMD"
+
 DIFFUSERS = "diffusers"
+
 OLD_DIFFUSERS = "diffusers before 0.15"
+
 COMPVIS = "CompVis"
+
 COMPVIS_EMA = "CompVis, averaged (EMA)"
+
 GENERATIVE = "MONAI Generative"
 
 
-def layouts(network: nn.Module) -> dict[str, Table]:
+def key_maps_of(network: nn.Module) -> dict[str, Table]:
     """Every layout that ``network`` is known in: its name, and the table of names."""
     own = [name for name in network.state_dict() if name != "latent_scale"]
     tables = {OURS: {name: name for name in network.state_dict()}}
@@ -53,8 +60,6 @@ def _renamed(name: str, rules: Rules) -> str:
         name = re.sub(pattern, replacement, name)
     return name
 
-
-# ---- ours to diffusers ----------------------------------------------------------------------------------------------
 
 _UNET: Rules = (
     (r"^time_embed\.0\.", "time_embedding.linear_1."),
@@ -112,9 +117,6 @@ _OLD_ATTENTION: Rules = (
     (r"(attentions\.\d+)\.to_v\.", r"\1.value."),
     (r"(attentions\.\d+)\.to_out\.0\.", r"\1.proj_attn."),
 )
-
-
-# ---- diffusers to CompVis -------------------------------------------------------------------------------------------
 
 _COMPVIS_RESNET: Rules = (
     (r"^norm1\.", "in_layers.0."),
@@ -179,8 +181,6 @@ def _compvis_autoencoder(name: str, network: StableDiffusionAutoencoder) -> str:
     name = re.sub(r"(?<=\.up_blocks\.)\d+", lambda found: str(last - int(found[0])), name)
     return "first_stage_model." + _renamed(name, _COMPVIS_AUTOENCODER)
 
-
-# ---- ours to MONAI Generative, whose networks became MONAI's ---------------------------------------------------------
 
 _GENERATIVE_UNET: Rules = ((r"\.out_proj\.", ".to_out.0."), (r"\.postconv\.", ".conv."))
 

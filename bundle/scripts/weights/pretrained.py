@@ -1,8 +1,8 @@
 """Where a network starts: from scratch, from published weights, or from an earlier stage.
 
-Published weights come in any layout of :mod:`scripts.layouts`; the renaming is exact. Grey input and output fold into
-Stable Diffusion's three colour channels exactly: three equal input channels sum into one, three output channels
-average into one.
+Published weights come in any layout of :mod:`scripts.weights.key_maps`; the renaming is exact. Grey input and output
+fold into Stable Diffusion's three colour channels exactly: three equal input channels sum into one, three output
+channels average into one.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from scripts import layouts
-from scripts.checkpoints import CheckpointError, load_tensors, read_metadata, save_network
-from scripts.networks import LatentAutoencoder, StableDiffusionAutoencoder, StableDiffusionUNet
-from scripts.weight_files import neighbouring_config, open_weights
+from scripts.networks.autoencoder import LatentAutoencoder, StableDiffusionAutoencoder
+from scripts.networks.unet import StableDiffusionUNet
+from scripts.weights import key_maps
+from scripts.weights.checkpoints import CheckpointError, load_tensors, read_metadata, save_network
+from scripts.weights.published import neighbouring_config, open_weights
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +31,20 @@ PUBLISHED_LATENT_SCALE = 0.18215
 """Stable Diffusion's, of colour photographs; training the autoencoder measures that of crops."""
 
 KEPT = "kept"
+
 SUMMED = "three colours summed into grey"
+
 AVERAGED = "three colours averaged into grey"
+
 GROWN = "kept, new input channels at zero"
+
 NEW = "new, drawn at random"
 
 _UNUSED = r"^model_ema\.(decay|num_updates)$|^first_stage_model\.loss\.|^(en|de)coder\.blocks\.\d+\.proj_attn\."
 """Tensors of published files that no network of theirs computes with (for the last, see LatentAutoencoder)."""
 
 
-class Started(NamedTuple):
+class LoadedNetwork(NamedTuple):
     """A network that starts from given weights, and where each of its tensors comes from."""
 
     network: Any
@@ -51,7 +56,7 @@ def initial_autoencoder(arguments: Mapping[str, Any], pretrained: str | Path | N
     """A new autoencoder, or one that starts from published weights, any file or folder of :func:`open_weights`."""
     if pretrained is None:
         return StableDiffusionAutoencoder(**arguments)
-    return _owning(start_autoencoder(arguments, pretrained))
+    return _detach_from_file(start_autoencoder(arguments, pretrained))
 
 
 def initial_unet(
@@ -63,7 +68,7 @@ def initial_unet(
     """
     if pretrained is None:
         return StableDiffusionUNet(**{**arguments, "context_dim": context_dim})
-    return _owning(start_unet({**arguments, "context_dim": context_dim}, pretrained))
+    return _detach_from_file(start_unet({**arguments, "context_dim": context_dim}, pretrained))
 
 
 def conditional_unet(
@@ -81,10 +86,10 @@ def conditional_unet(
     config = {**metadata["config"], "context_dim": context_dim}
     config["in_channels"] += concat_channels
     new = () if keep_weights else ("conv_in.conv.",)
-    return _owning(_start(StableDiffusionUNet, config, load_tensors(path), path, new=new))
+    return _detach_from_file(_start(StableDiffusionUNet, config, load_tensors(path), path, new=new))
 
 
-def start_autoencoder(arguments: Mapping[str, Any], source: str | Path) -> Started:
+def start_autoencoder(arguments: Mapping[str, Any], source: str | Path) -> LoadedNetwork:
     """The autoencoder of ``source``, its tensors mapped from the file.
 
     Raises:
@@ -94,13 +99,13 @@ def start_autoencoder(arguments: Mapping[str, Any], source: str | Path) -> Start
     generative = any(name.startswith("quant_conv_mu.") for name in tensors)
     network_class = LatentAutoencoder if generative else StableDiffusionAutoencoder
     started = _start(network_class, arguments, tensors, source)
-    if started.layout not in (layouts.OURS, layouts.GENERATIVE):
+    if started.layout not in (key_maps.OURS, key_maps.GENERATIVE):
         scale = neighbouring_config(source, "autoencoder").get("scaling_factor", PUBLISHED_LATENT_SCALE)
         started.network.latent_scale.fill_(scale)
     return started
 
 
-def start_unet(arguments: Mapping[str, Any], source: str | Path, averaged: bool = True) -> Started:
+def start_unet(arguments: Mapping[str, Any], source: str | Path, averaged: bool = True) -> LoadedNetwork:
     """The U-Net of ``source``, its tensors mapped from the file but for what is new by design.
 
     Args:
@@ -139,7 +144,7 @@ def convert_published(
         Console().print(f"Wrote {path}", soft_wrap=True)
 
 
-def origin_table(started: Started) -> Table:
+def origin_table(started: LoadedNetwork) -> Table:
     """What became of the weights, in tensors and numbers, and which tensors are not simply kept."""
     network = started.network
     table = Table("weights", "tensors", "numbers", "which", title=f"{type(network).__name__} from {started.layout}")
@@ -163,7 +168,7 @@ def _start(
     source: str | Path,
     averaged: bool = True,
     new: tuple[str, ...] = (),
-) -> Started:
+) -> LoadedNetwork:
     """Builds a network from ``tensors`` in the layout that they are in; names starting with ``new`` are drawn."""
     with torch.device("meta"):  # no memory and no time for first weights that would be replaced
         network: Any = network_class(**arguments)
@@ -171,7 +176,7 @@ def _start(
     state, origins, faults = {}, {}, []
     for name, own in network.state_dict().items():
         if name.startswith(new):
-            state[name], origins[name] = _drawn(network, name), NEW
+            state[name], origins[name] = _reinitialised(network, name), NEW
         elif name == "latent_scale" and name not in table:
             state[name] = torch.ones(())
         elif table[name] not in tensors:
@@ -191,17 +196,17 @@ def _start(
     network.load_state_dict(state, assign=True)
     counts = Counter(origins.values())
     logger.info("%s: tensors %s", source, "; ".join(f"{origin}: {count}" for origin, count in counts.items()))
-    return Started(network, layout, origins)
+    return LoadedNetwork(network, layout, origins)
 
 
 def _layout(network: nn.Module, tensors: Mapping[str, Tensor], averaged: bool) -> tuple[str, dict[str, str]]:
     """The layout under whose names most is found; of equals the averaged, where it is wanted."""
-    tables = layouts.layouts(network)
+    tables = key_maps.key_maps_of(network)
     if not averaged:
-        tables.pop(layouts.COMPVIS_EMA, None)
+        tables.pop(key_maps.COMPVIS_EMA, None)
 
     def fit(layout: str) -> tuple[int, bool]:
-        return sum(name in tensors for name in tables[layout].values()), layout == layouts.COMPVIS_EMA
+        return sum(name in tensors for name in tables[layout].values()), layout == key_maps.COMPVIS_EMA
 
     best = max(tables, key=fit)
     return best, tables[best]
@@ -232,7 +237,7 @@ def _fitted(network: nn.Module, name: str, stored: Tensor, shape: torch.Size) ->
         if missing > 0 and _differs_in(stored.shape, shape, dim=1):
             return nn.functional.pad(stored, (0, 0, 0, 0, 0, missing)), GROWN
     elif re.search(r"\.attn2\.to_[kv]\.weight$", name) and _differs_in(stored.shape, shape, dim=1):
-        return _drawn(network, name), NEW
+        return _reinitialised(network, name), NEW
     return None
 
 
@@ -244,7 +249,7 @@ def _differs_in(stored: Sequence[int], wanted: Sequence[int], dim: int, sizes: t
     return others and sizes in (None, (stored[dim], wanted[dim]))
 
 
-def _drawn(network: nn.Module, name: str) -> Tensor:
+def _reinitialised(network: nn.Module, name: str) -> Tensor:
     """A tensor as its layer draws it when it is new."""
     layer, _, kind = name.rpartition(".")
     module: Any = network.get_submodule(layer).to_empty(device="cpu")
@@ -252,7 +257,7 @@ def _drawn(network: nn.Module, name: str) -> Tensor:
     return getattr(module, kind).detach()
 
 
-def _owning(started: Started) -> Any:
+def _detach_from_file(started: LoadedNetwork) -> Any:
     """The network with its own memory: what is trained must not hang on a file."""
     state = {name: tensor.clone() for name, tensor in started.network.state_dict().items()}
     started.network.load_state_dict(state, assign=True)

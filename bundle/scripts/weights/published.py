@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from scripts.checkpoints import CheckpointError, load_tensors
+from scripts.weights.checkpoints import CheckpointError, load_tensors
 
 FOLDERS = {"autoencoder": "vae", "unet": "unet"}
 """Where a diffusers pipeline keeps each network."""
 
 _FOLDER_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+
 _BOOKKEEPING = {"pytorch_lightning", "lightning", "lightning_fabric", "numpy"}
 """Packages whose objects lie in published checkpoints beside the weights, and are not needed."""
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.evaluation import evaluate
 from tests.bundle.evaluation import chromium
+from tests.bundle.evaluation.studies import make_study, run
 
 SHOWN = """({
   name: document.getElementById("name").textContent,
@@ -28,11 +28,11 @@ DRAWN = """new Promise(done => setTimeout(() => {
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory, make_study):
+def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     study = make_study()
     spacing = np.full((len(study["cases"]), 2), 0.5)
-    evaluate(**study, spacing={"baseline": spacing, "follow_up": spacing}, output_dir=folder)
+    run(study, folder, spacing={"baseline": spacing, "follow_up": spacing})
     return study, folder / "report.html"
 
 

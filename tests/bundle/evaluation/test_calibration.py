@@ -11,8 +11,14 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from scripts.evaluation.calibration import NAMES, calibration, calibration_error, reliability, slope_and_intercept
-from scripts.evaluation.metrics import patient_resamples
+from scripts.evaluation.statistics.calibration import (
+    NAMES,
+    calibration_error,
+    calibration_scores,
+    reliability,
+    slope_and_intercept,
+)
+from scripts.evaluation.statistics.metrics import patient_resamples
 
 EXAMPLE = np.array([0.05, 0.08, 0.1, 0.62, 0.68, 0.95]), np.array([0.0, 1, 0, 1, 0, 1])
 
@@ -34,7 +40,7 @@ def test_reliability_and_error_by_hand():
     expected = (3 * abs(1 / 3 - 0.23 / 3) + 2 * 0.15 + 1 * 0.05) / 6
     assert calibration_error(*EXAMPLE) == pytest.approx(expected)
     brier = (0.05**2 + 0.92**2 + 0.1**2 + 0.38**2 + 0.68**2 + 0.05**2) / 6
-    assert calibration(*EXAMPLE, None)["brier"]["mean"] == pytest.approx(brier)
+    assert calibration_scores(*EXAMPLE, None)["brier"]["mean"] == pytest.approx(brier)
 
 
 @settings(max_examples=20, deadline=None)
@@ -82,7 +88,7 @@ def test_known_miscalibration_is_found():
 def test_intervals_are_the_bootstraps():
     probabilities, labels = study(1)
     weights = patient_resamples(np.arange(120) // 2, labels, 100, seed=0, stratified=False)
-    scores = calibration(probabilities, labels, weights)
+    scores = calibration_scores(probabilities, labels, weights)
     assert tuple(scores) == NAMES
     briers = [brier_score_loss(labels, probabilities, sample_weight=row) for row in weights]
     np.testing.assert_allclose(scores["brier"]["ci95"], np.percentile(briers, [2.5, 97.5]))
@@ -94,12 +100,12 @@ def test_intervals_are_the_bootstraps():
 
 def test_what_is_unknown_or_has_no_solution():
     probabilities, labels = study(2)
-    without = calibration(probabilities[7:], labels[7:], None)
+    without = calibration_scores(probabilities[7:], labels[7:], None)
     labels[:7] = np.nan
-    assert calibration(probabilities, labels, None) == without
-    assert all("benign" in score["reason"] for score in calibration(probabilities, np.zeros(120), None).values())
-    certain = calibration(np.array([0.0, 0.0, 0.3, 0.7, 1.0]), np.array([0.0, 0, 0, 1, 1]), None)
+    assert calibration_scores(probabilities, labels, None) == without
+    assert all("benign" in score["reason"] for score in calibration_scores(probabilities, np.zeros(120), None).values())
+    certain = calibration_scores(np.array([0.0, 0.0, 0.3, 0.7, 1.0]), np.array([0.0, 0, 0, 1, 1]), None)
     assert certain["slope"]["mean"] is None and "separated" in certain["slope"]["reason"]
     assert np.isfinite(certain["intercept"]["mean"])
-    constant = calibration(np.full(4, 0.3), np.array([0.0, 1, 0, 1]), None)
+    constant = calibration_scores(np.full(4, 0.3), np.array([0.0, 1, 0, 1]), None)
     assert constant["intercept"]["mean"] == pytest.approx(-logit(0.3))

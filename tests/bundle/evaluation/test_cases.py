@@ -9,24 +9,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.data import MARK
-from scripts.ehr import report
+from scripts.data.transforms import MARK
+from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
-from scripts.evaluation import evaluate
-from scripts.evaluation.cases import browser, case_studies, chosen, diameters, spread_limit, sprite
+from scripts.evaluation.judge import REAL, Method
+from scripts.evaluation.report.case_view import browser, case_studies, chosen, diameters, spread_limit, sprite
+from tests.bundle.evaluation.studies import run, study_of
 
 
 @pytest.fixture
 def studies(study):
-    images = (study["baseline"], study["generated"]["NAMD"], study["follow_up"])
-    scores = (np.full(12, 0.2), np.tile(np.linspace(0, 1, 4)[:, None], (1, 12)), np.full(12, 0.7))
-    return case_studies(study["cases"], images, scores)
+    return case_studies(study_of(study), methods(study["generated"]["NAMD"]), None, "NAMD")
+
+
+def methods(generated):
+    """Its runs scored 0, 1/3, 2/3 and 1, the real images 0.2 and 0.7."""
+    scores = np.tile(np.linspace(0, 1, len(generated))[:, None], (1, 12))
+    real = {name: Method(np.full((1, 12), score)) for name, score in zip(REAL, (0.2, 0.7), strict=True)}
+    return {**real, "NAMD": Method(scores, generated)}
 
 
 def test_a_study_is_its_case(study, studies):
     third = studies[3]
     assert third.case_id == "case-03" and third.outcome == "malignant" and studies[4].outcome == "benign"
-    assert third.record == report(study["cases"][3]["ehr"])
+    assert third.record == radiology_report(study["cases"][3]["ehr"])
     assert np.array_equal(third.samples, study["generated"]["NAMD"][:, 3, 0])
     assert third.real_scores == (0.2, 0.7) and third.scores.tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
 
@@ -38,8 +44,7 @@ def test_every_generated_tile_is_marked_and_no_real_one(studies):
 
 
 def test_one_run_has_no_mean(study):
-    images = (study["baseline"], study["generated"]["NAMD"][:1], study["follow_up"])
-    (first, *_) = case_studies(study["cases"], images, (np.zeros(12), np.zeros((1, 12)), np.zeros(12)))
+    (first, *_) = case_studies(study_of(study), methods(study["generated"]["NAMD"][:1]), None, "NAMD")
     assert [tile.title for tile in first.tiles()] == ["baseline", "sample 1", "follow-up (data set)"]
 
 
@@ -74,7 +79,7 @@ def test_pages_are_chosen_by_name(studies):
 
 
 def test_a_page_a_case(study, tmp_path):
-    evaluate(**study, output_dir=tmp_path, case_pages=["case-02"])
+    run(study, tmp_path, case_pages=["case-02"])
     (page,) = (tmp_path / "cases").iterdir()
     content = page.read_bytes()
     assert page.name == "case-02.pdf" and content.startswith(b"%PDF") and content.count(b"/Type /Page\n") <= 1

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from scripts.evaluation.comparison import auroc_difference, bootstrap_p, delong_p, delong_variance
-from scripts.evaluation.metrics import auroc, patient_resamples
+from scripts.evaluation.statistics.differences import auroc_difference, bootstrap_p, delong_p, delong_variance
+from scripts.evaluation.statistics.metrics import auroc, patient_resamples
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -14,9 +14,10 @@ import torch
 from matplotlib.image import imread
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from scripts.evaluation import evaluate
-from scripts.evaluation.report import CALIBRATION, LATENTS, METRICS, gap_sentence, number, title_of
-from scripts.perceptual import PerceptualDistance
+from scripts.evaluation.report.columns import CALIBRATION, LATENTS, METRICS, title_of
+from scripts.evaluation.report.html import gap_sentence, number
+from scripts.networks.perceptual import PerceptualDistance
+from tests.bundle.evaluation.studies import make_study, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:torchvision's")
 
@@ -29,17 +30,17 @@ def distance():
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory, distance, make_study):
+def outcome(tmp_path_factory, distance):
     """The study, what `evaluate` returned, and where it wrote."""
     study, folder = make_study(), tmp_path_factory.mktemp("evaluation")
-    study["reconstructed_follow_up"] = study["follow_up"]
+    study["reconstruction"] = study["follow_up"]
     study["predicted"] = {"direct <u>classifier</u>": np.tile(np.linspace(0, 1, 12), (2, 1))}
     study["encoders"] = {
         title: lambda x, start=start: torch.cat([x[:, :, start::8, start::8], -x[:, :, :8, :8]], dim=1)
         for title, start in (("aligned", 0), ("not aligned", 4))
     }
     study["training"] = (study["follow_up"], study["cases"])
-    return study, evaluate(**study, output_dir=folder, perceptual=distance), folder
+    return study, run(study, folder, perceptual=distance), folder
 
 
 class Report(HTMLParser):
@@ -208,9 +209,7 @@ def test_meaning_of_every_key_is_in_both_files(outcome):
 
 def test_fid_does_not_depend_on_the_network_of_the_distance(study, distance, outcome, tmp_path):
     study["generated"] = {"NAMD": study["generated"]["NAMD"][:1]}
-    vgg, alex = (
-        evaluate(**study, output_dir=tmp_path, perceptual=each) for each in (PerceptualDistance("vgg"), distance)
-    )
+    vgg, alex = (run(study, tmp_path, perceptual=each) for each in (PerceptualDistance("vgg"), distance))
     for metric, same in (("fid", True), ("kid", True), ("lpips", False)):
         values = [result["methods"]["NAMD"][metric]["mean"] for result in (vgg, alex)]
         assert (values[0] == pytest.approx(values[1])) == same
@@ -255,16 +254,16 @@ def test_figures_are_drawn_and_embedded(outcome):
 
 def test_the_same_study_gives_the_same_numbers(outcome, distance, tmp_path):
     study, result, folder = outcome
-    again = evaluate(**study, output_dir=tmp_path, perceptual=distance)
+    again = run(study, tmp_path, perceptual=distance)
     assert again["methods"] == result["methods"]
     assert (tmp_path / "predictions.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_tiny_studies_of_one_run_are_reported(count, distance, make_study, tmp_path):
+def test_tiny_studies_of_one_run_are_reported(count, distance, tmp_path):
     study = make_study(count=count, runs=1) | {"simulated": False, "resamples": 5}
     study["cases"] = [case | {"ehr": {}, "malignant": 0 if case["malignant"] else None} for case in study["cases"]]
-    result = evaluate(**study, output_dir=tmp_path, perceptual=distance, encoders={"aligned": lambda x: x})
+    result = run(study, tmp_path, perceptual=distance, encoders={"aligned": lambda x: x})
     assert result["methods"]["NAMD"]["auroc"]["reason"] == "all cases with a known outcome are benign"
     assert result["gap_closed"] == {"auroc": None, "auprc": None}
     assert (result["methods"]["NAMD"]["fid"]["mean"] is None) == (count == 1)
@@ -275,7 +274,7 @@ def test_tiny_studies_of_one_run_are_reported(count, distance, make_study, tmp_p
 
 def test_a_study_without_generated_images(study, distance, tmp_path):
     study["generated"] = {}
-    result = evaluate(**study, output_dir=tmp_path, perceptual=distance)
+    result = run(study, tmp_path, perceptual=distance)
     assert result["n_runs"] == 0 and result["gap_closed"] == {"auroc": None, "auprc": None}
     assert gap_sentence(result) is None
 
@@ -283,7 +282,7 @@ def test_a_study_without_generated_images(study, distance, tmp_path):
 def test_wrong_inputs_are_named(study, tmp_path):
     def expect(message: str, **changes):
         with pytest.raises(ValueError, match=message):
-            evaluate(**(study | changes), output_dir=tmp_path)
+            run(study | changes, tmp_path)
 
     cases, images = study["cases"], study["generated"]["NAMD"]
     expect("case-00 occur more than once", cases=[cases[0], *cases[:-1]])
@@ -293,7 +292,6 @@ def test_wrong_inputs_are_named(study, tmp_path):
     expect(r"NAMD must be \(runs, 12", generated={"NAMD": images[0]})
     expect(r"NAMD must be scaled to \[-1, 1\]", generated={"NAMD": images * 400})
     expect(r"NAMD must be scaled to \[-1, 1\] and finite", generated={"NAMD": np.full_like(images, np.nan)})
-    expect("names two methods", predicted={"NAMD": np.zeros((1, 12))})
     expect("direct must hold probabilities", predicted={"direct": np.full((1, 12), 3.0)})
     expect(r"classifier must give probabilities .*\(logits", classifier=lambda x: x.sum(dim=(1, 2, 3)))
     expect("one probability an image, not 2", classifier=lambda x: torch.zeros(len(x), 2))

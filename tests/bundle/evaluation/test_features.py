@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from scripts.errors import UserError
-from scripts.evaluation.features import INCEPTION, FeatureExtractor
-from scripts.evaluation.metrics import frechet_distance
-from scripts.perceptual import PerceptualDistance
+from scripts.evaluation.statistics.metrics import frechet_distance
+from scripts.networks.inception import INCEPTION, FeatureExtractor
+from scripts.networks.perceptual import PerceptualDistance
 
 pytestmark = pytest.mark.filterwarnings("ignore:torchvision's")
 

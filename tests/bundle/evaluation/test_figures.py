@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from scripts.evaluation import figures
-from scripts.evaluation.report import png
+from scripts.evaluation.report import figures
+from scripts.pictures import png
 
 
 def texts(figure) -> list[str]:

@@ -15,11 +15,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.data import from_hu
-from scripts.evaluation import evaluate, growth
-from scripts.evaluation.metrics import patient_resamples
-from scripts.evaluation.segmentation import outline
-from scripts.perceptual import PerceptualDistance
+from scripts.data.transforms import from_hu
+from scripts.evaluation.nodules import growth
+from scripts.evaluation.nodules.outline import outline
+from scripts.evaluation.statistics.correlation import balanced_accuracy, correlation
+from scripts.evaluation.statistics.metrics import patient_resamples
+from scripts.evaluation.study import Cases, Study
+from scripts.networks.perceptual import PerceptualDistance
+from tests.bundle.evaluation.studies import make_study, run
 
 SIZE = 64
 angles = st.floats(0, math.pi)
@@ -158,7 +161,7 @@ def test_doubling_time_by_hand():
 
 
 def test_volume_is_a_sphere_for_a_disc():
-    sizes = growth.recorded([{"sct_long_dia": 10, "sct_perp_dia": 10}, {"sct_long_dia": 10}, {}])
+    sizes = growth.recorded(np.array([[10, 10], [10, np.nan], [np.nan, np.nan]]))
     assert sizes.volume[0, 0] == pytest.approx(4 / 3 * math.pi * 5**3)
     assert np.isnan(sizes.volume[0, 1:]).all() and sizes.long[0, 1] == 10
 
@@ -178,7 +181,7 @@ def test_balanced_accuracy_equals_scikit_learns():
     truth, classes = generator.integers(-1, 2, 40), generator.integers(-1, 2, (3, 40))
     weights = generator.integers(1, 4, (5, 40)).astype(float)
     expected = [[balanced_accuracy_score(truth, run, sample_weight=row) for row in weights] for run in classes]
-    np.testing.assert_allclose(growth.balanced_accuracy(classes, truth, weights), expected)
+    np.testing.assert_allclose(balanced_accuracy(classes, truth, weights), expected)
 
 
 def test_correlation_equals_scipys_on_each_resample():
@@ -189,15 +192,15 @@ def test_correlation_equals_scipys_on_each_resample():
     values = (0.5 * truth + generator.normal(size=(3, 30))).round(1)
     weights = generator.multinomial(30, np.full(30, 1 / 30), size=6).astype(float)
     for ranked, plain in ((False, pearsonr), (True, spearmanr)):
-        found = growth.correlation(values, truth, weights, ranked)
+        found = correlation(values, truth, weights, ranked)
         copies = [np.repeat(np.arange(30), row.astype(int)) for row in weights]
         expected = [[plain(run[copy], truth[copy]).statistic for copy in copies] for run in values]
         np.testing.assert_allclose(found, expected, atol=1e-12)
         once = [plain(run, truth).statistic for run in values]
-        np.testing.assert_allclose(growth.correlation(values, truth, ranked=ranked)[:, 0], once, atol=1e-12)
+        np.testing.assert_allclose(correlation(values, truth, ranked=ranked)[:, 0], once, atol=1e-12)
         # what does not vary, but for rounding, has no correlation
-        assert np.isnan(growth.correlation(0.1 + 0.2 + np.zeros((1, 30)), truth, weights, ranked)).all()
-        assert np.isnan(growth.correlation(values, 0.1 + 0.2 + np.zeros(30), weights, ranked)).all()
+        assert np.isnan(correlation(0.1 + 0.2 + np.zeros((1, 30)), truth, weights, ranked)).all()
+        assert np.isnan(correlation(values, 0.1 + 0.2 + np.zeros(30), weights, ranked)).all()
 
 
 def sizes_of(long, perpendicular):
@@ -228,6 +231,11 @@ def entries(before, after, **more):
     ]
 
 
+def study_of(cases, field_mm):
+    images, spacing = np.zeros((len(cases), 1, SIZE, SIZE)), np.full((len(cases), 2), field_mm / SIZE)
+    return Study(Cases.of(cases), images, images, {"baseline": spacing, "follow_up": spacing})
+
+
 def test_scores_by_hand():
     """Three nodules of 10 mm: the first doubles in half a year, the second stays, the third is larger than its crop."""
     double = 10 * 2 ** (1 / 3)
@@ -239,7 +247,7 @@ def test_scores_by_hand():
         ),
     }
     cases = entries([10, 10, 40], [12, 11, None], interval_days=growth.YEAR / 2)
-    result = growth.Growth(sizes, cases, np.full(3, 32.0), resampled(3)).score()
+    result = growth.Growth(sizes, study_of(cases, 32.0), resampled(3)).score()
     assert (result["n_larger_than_crop"], result["n_not_found"]) == (1, 0)
     part = result["measured"]
     assert part["n_cases"] == 2 and part["classes"]["diameter"] == {"grown": 1, "stable": 1, "shrunk": 0}
@@ -264,7 +272,7 @@ def test_change_is_correlated_over_cases():
     guessed = grown + noise.normal(0, 2, (9, 40))
     sizes = {"real_baseline": sizes_of(before, before), "real_follow_up": sizes_of(grown, grown)}
     sizes |= {"copy_baseline": sizes_of(before, before), "NAMD": sizes_of(guessed, guessed)}
-    rows = growth.Growth(sizes, entries(before, grown), np.full(40, 64.0), resampled(40)).score()["measured"]["methods"]
+    rows = growth.Growth(sizes, study_of(entries(before, grown), 64.0), resampled(40)).score()["measured"]["methods"]
     each = [np.corrcoef(run - before, grown - before)[0, 1] for run in guessed]
     assert rows["NAMD"]["change_pearson"]["mean"] == pytest.approx(np.mean(each))
     assert rows["NAMD"]["change_pearson"]["std"] == pytest.approx(np.std(each, ddof=1))
@@ -281,15 +289,15 @@ def test_change_is_correlated_over_cases():
 def test_nodules_that_a_real_image_does_not_show_are_left_out():
     sizes = {"real_baseline": sizes_of([5, 5], [5, 5]), "real_follow_up": sizes_of([5, 2], [5, 2])}
     sizes["real_follow_up"].found[0, 1] = False
-    result = growth.Growth(sizes, entries([5, None], [5, 5]), np.full(2, 32.0), resampled(2)).score()
+    result = growth.Growth(sizes, study_of(entries([5, None], [5, 5]), 32.0), resampled(2)).score()
     assert (result["n_larger_than_crop"], result["n_not_found"]) == (0, 1)
     assert result["measured"]["n_cases"] == 1
 
 
-def test_evaluation_measures_growth(make_study, tmp_path, monkeypatch):
+def test_evaluation_measures_growth(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: "no-such-folder")
     study = make_study() | {"spacing": {"baseline": np.full((12, 2), 0.5), "follow_up": np.full((12, 2), 0.5)}}
-    result = evaluate(**study, output_dir=tmp_path, perceptual=PerceptualDistance("alex"))
+    result = run(study, tmp_path, perceptual=PerceptualDistance("alex"))
     assert json.loads((tmp_path / "metrics.json").read_text())["growth"] == result["growth"]
     assert result["growth"]["measured"]["methods"]["copy_baseline"]["diameter_balanced_accuracy"]["mean"] <= 0.5
     table = pd.read_csv(tmp_path / "predictions.csv")

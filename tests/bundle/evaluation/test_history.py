@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from scripts.checkpoints import save_network
-from scripts.evaluation.cohort import describe, quartiles
-from scripts.evaluation.history import read_curves, read_stages
-from scripts.networks import ViTClassifier
+from scripts.evaluation.report.cohort import describe, quartiles
+from scripts.evaluation.report.training_log import read_curves, read_stages
+from scripts.networks.classifiers import ViTClassifier
+from scripts.weights.checkpoints import save_network
 
 
 def log(folder, epochs, iterations, losses, checks):

@@ -11,19 +11,23 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 
-from scripts.ehr import attributes
-from scripts.evaluation.latents import PENALTIES, Nodules, averaged, latent_scores, spearman
-from scripts.evaluation.metrics import patient_resamples
+from scripts.ehr.encoding import attributes
+from scripts.evaluation.nodules.latents import PENALTIES, Nodules, averaged, latent_scores
+from scripts.evaluation.statistics.correlation import spearman
+from scripts.evaluation.statistics.metrics import patient_resamples
+from scripts.evaluation.study import Cases
 
 
 def nodules(count: int, seed: int = 0, noise: float = 0.3) -> Nodules:
     """Whose latents know the diameter, and of which the last has no record."""
     generator = np.random.default_rng(seed)
     diameters = generator.uniform(4, 25, count)
-    cases = [{"ehr": {"sct_long_dia": value, "sct_margins": 1 + i % 2}} for i, value in enumerate(diameters)]
+    records = [{"sct_long_dia": value, "sct_margins": 1 + i % 2} for i, value in enumerate(diameters)]
+    records[-1] = {}
+    cases = [{"case_id": str(i), "patient_id": str(i), "ehr": record} for i, record in enumerate(records)]
     signal = np.log(diameters)[:, None, None, None] * np.array([1.0, -1, 0, 0.5])[:, None, None]
     latents = signal + noise * generator.normal(size=(count, 4, 3, 3))
-    return Nodules.of(latents, [*cases[:-1], {"ehr": {}}])
+    return Nodules(latents, Cases.of(cases))
 
 
 @given(
@@ -70,6 +74,6 @@ def test_what_cannot_be_said_has_a_reason() -> None:
     assert "fewer than 10" in latent_scores(few, training, None)["diameter_r2"]["reason"]
     assert "fewer than 10" in latent_scores(few, None, None)["distance_correlation"]["reason"]
     assert "no training cases" in latent_scores(training, None, None)["diameter_r2"]["reason"]
-    same = Nodules(np.zeros((60, 4, 2, 2)), training.attributes, training.diameters)
+    same = Nodules(np.zeros((60, 4, 2, 2)), training.cases)
     assert "all distances" in latent_scores(same, None, None)["distance_correlation"]["reason"]
     assert averaged(np.ones((3, 4))).shape == (3, 4)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from scripts.evaluation import metrics
+from scripts.evaluation.statistics import metrics
 
 seeds = st.integers(0, 2**32 - 1)
 

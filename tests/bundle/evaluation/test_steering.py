@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from scripts.ehr import report
+from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
-from scripts.evaluation.evaluator import Cases
-from scripts.evaluation.report import steering_sentence
+from scripts.evaluation.report.html import steering_sentence
 from scripts.evaluation.steering import (
     BLANK,
     CHANGES,
@@ -28,6 +27,7 @@ from scripts.evaluation.steering import (
     strangers_of,
     summarise,
 )
+from scripts.evaluation.study import Cases
 
 
 def case(index: int, patient: int, **values: Any) -> dict[str, Any]:
@@ -56,15 +56,17 @@ def test_every_case_gets_a_strangers_record_and_every_record_serves_once(groups:
 def test_interventions_change_what_they_say_and_nothing_else() -> None:
     cases = [case(index, index) for index in range(4)] + [case(4, 4, sct_long_dia=None, sct_perp_dia=290.0)]
     made = conditions(cases)
-    own = [report(each["ehr"], 365) for each in cases]
+    own = [radiology_report(each["ehr"], 365) for each in cases]
     assert list(made) == [RECORDED, SHUFFLED, BLANK, *CHANGES]
     assert made[RECORDED] == own and sorted(made[SHUFFLED], key=str) == sorted(own) and made[SHUFFLED] != own
     assert made[BLANK] == [None] * 5
     larger = {**cases[1]["ehr"], "sct_long_dia": 10.5, "sct_perp_dia": 7.5}
-    assert made["diameters x 1.5"][1] == report(larger, 365)
-    assert made["diameters x 1.5"][4] == report({**cases[4]["ehr"], "sct_perp_dia": 300.0}, 365), "within the limits"
-    assert made["margins spiculated"][2] == report({**cases[2]["ehr"], "sct_margins": 1}, 365)
-    assert made["age 74"][0] == report({**cases[0]["ehr"], "age": 74}, 365)
+    assert made["diameters x 1.5"][1] == radiology_report(larger, 365)
+    assert made["diameters x 1.5"][4] == radiology_report({**cases[4]["ehr"], "sct_perp_dia": 300.0}, 365), (
+        "within the limits"
+    )
+    assert made["margins spiculated"][2] == radiology_report({**cases[2]["ehr"], "sct_margins": 1}, 365)
+    assert made["age 74"][0] == radiology_report({**cases[0]["ehr"], "age": 74}, 365)
 
 
 def test_effects_are_what_was_put_in() -> None:

@@ -22,10 +22,12 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
 
-from scripts.data import to_hu
-from scripts.evaluation import metrics
-from scripts.evaluation.metrics import Array
-from scripts.evaluation.segmentation import outline
+from scripts.arrays import Array
+from scripts.data.transforms import to_hu
+from scripts.evaluation.nodules.outline import outline
+from scripts.evaluation.statistics import metrics
+from scripts.evaluation.statistics.correlation import balanced_accuracy, correlation
+from scripts.evaluation.study import Study
 
 Indices = NDArray[np.integer]
 
@@ -37,9 +39,6 @@ DIAMETER_CHANGE = 1.5
 
 VOLUME_CHANGE = 0.25
 """Share of the volume, from which on a nodule has grown or shrunk (NELSON)."""
-
-ROUNDING = 1e-9
-"""mm (or ranks) that no measurement distinguishes: what lies nearer to the mean does not vary."""
 
 YEAR = 365.25
 """Days; also the interval where a case gives none."""
@@ -133,12 +132,9 @@ def measure(images: Array, spacing: Array) -> Sizes:
     return Sizes(*(np.stack(values) for values in zip(*runs, strict=True)))
 
 
-def recorded(attributes: Sequence[Mapping[str, Any]]) -> Sizes:
-    """The diameters in records of nodules (`sct_long_dia`, `sct_perp_dia`), as one run."""
-    long, perpendicular = (
-        np.array([[np.nan if record.get(name) is None else record[name] for record in attributes]], dtype=np.float64)
-        for name in ("sct_long_dia", "sct_perp_dia")
-    )
+def recorded(diameters: Array) -> Sizes:
+    """Diameters (N, 2) as readers recorded them, long and perpendicular in mm, as one run."""
+    long, perpendicular = diameters.T[:, None]
     return Sizes(long, perpendicular, np.full_like(long, np.nan), np.isfinite(long), np.zeros_like(long, dtype=bool))
 
 
@@ -165,77 +161,24 @@ def volume_class(before: Array, after: Array) -> Array:
     return (change >= VOLUME_CHANGE).astype(int) - (change <= -VOLUME_CHANGE)
 
 
-def balanced_accuracy(classes: Array, truth: Array, weights: Array | None = None) -> Array:
-    """Mean over the classes that occur of the share that is recognised, (R, B); "always stable" gets 1/3 of three.
-
-    Args:
-        classes, truth: (R, N) and (N,).
-        weights: (B, N), how often each case counts; one row of ones by default.
-    """
-    weights = np.ones((1, len(truth))) if weights is None else weights
-    shares = []
-    with np.errstate(invalid="ignore"):  # a resample may lack a class
-        for label in np.unique(truth):
-            counted = weights * (truth == label)
-            shares.append((classes == label) @ counted.T / counted.sum(axis=1))
-    return np.nanmean(shares, axis=0)
-
-
-def ranks(values: Array, weights: Array) -> Array:
-    """Mid-ranks of values (N,) within each resample of weights (B, N) whole numbers, (B, N): ties share their mean."""
-    below, same = values[None, :] < values[:, None], values[None, :] == values[:, None]
-    return weights @ below.T + (weights @ same.T + 1) / 2
-
-
-def correlation(values: Array, truth: Array, weights: Array | None = None, ranked: bool = False) -> Array:
-    """Pearson's correlation of each run with the truth, or with `ranked` Spearman's, (R, B).
-
-    Args:
-        values, truth: (R, N) and (N,).
-        weights: (B, N), how often each case counts; one row of ones by default.
-
-    Returns:
-        NaN where either does not vary.
-    """
-    weights = np.ones((1, len(truth))) if weights is None else weights
-    shares = weights / weights.sum(axis=1, keepdims=True)
-
-    def centred(each: Array) -> Array:
-        """(B, N)"""
-        each = ranks(each, weights) if ranked else each - each.mean()
-        each = each - (shares * each).sum(axis=1, keepdims=True)
-        return np.where(np.abs(each) > ROUNDING, each, 0.0)
-
-    y, rows = centred(truth), []
-    for run in values:
-        x = centred(run)
-        with np.errstate(invalid="ignore"):
-            rows.append(
-                (shares * x * y).sum(axis=1) / np.sqrt((shares * x**2).sum(axis=1) * (shares * y**2).sum(axis=1))
-            )
-    return np.stack(rows)
-
-
 class Growth:
     """Holds measured sizes against both truths.
 
     Args:
-        sizes: a method's name to its measurements, `real_baseline` and `real_follow_up` among them.
-        cases: the N entries of the datalist.
-        field: (N,) mm, the shorter side of each crop.
+        measured: a method's name to its measurements, `real_baseline` and `real_follow_up` among them.
+        study: its N cases, with the spacing of their crops.
         weights: (B, N) of `metrics.patient_resamples`, or None.
     """
 
-    def __init__(
-        self, sizes: Mapping[str, Sizes], cases: Sequence[Mapping[str, Any]], field: Array, weights: Array | None
-    ) -> None:
-        several = {name + MEDIAN: each.median() for name, each in sizes.items() if len(each.long) > 1}
-        self.sizes = {name: each for name, each in sizes.items() if name != "real_baseline"} | several
-        self.days = np.array([case.get("interval_days") or YEAR for case in cases], dtype=np.float64)
+    def __init__(self, measured: Mapping[str, Sizes], study: Study, weights: Array | None) -> None:
+        self.measured = dict(measured)
+        several = {name + MEDIAN: each.median() for name, each in measured.items() if len(each.long) > 1}
+        self.sizes = {name: each for name, each in measured.items() if name != "real_baseline"} | several
+        cases, field = study.cases, study.field_mm
+        self.days = np.where(cases.days > 0, cases.days, YEAR)
         self.weights = weights
-        self.before = {"measured": sizes["real_baseline"], "record": recorded([case.get("ehr", {}) for case in cases])}
-        follow_ups = [case.get("follow_up_attributes", {}) for case in cases]
-        self.after = {"measured": sizes["real_follow_up"], "record": recorded(follow_ups)}
+        self.before = {"measured": measured["real_baseline"], "record": recorded(cases.diameters)}
+        self.after = {"measured": measured["real_follow_up"], "record": recorded(cases.follow_up_diameters)}
         real = [self.before["measured"], self.after["measured"]]
         records = [self.before["record"], self.after["record"]]
         self.cut = np.any([each.cut[0] for each in real] + [each.long[0] >= field for each in records], axis=0)
@@ -303,7 +246,7 @@ class Growth:
             row[f"{key}_balanced_accuracy"] = metrics.estimate(balanced_accuracy(classes, true)[:, 0], resampled)
         change, true = measured.mean - start.mean, (after.mean - before.mean)[0]
         for key, ranked in {"change_pearson": False, "change_spearman": True}.items():
-            row[key] = _correlation(change, true, weights, ranked)
+            row[key] = _correlation_scores(change, true, weights, ranked)
         return row | {"share_not_found": float((~measured.found).mean()), "share_cut": float(measured.cut.mean())}
 
     def changes(self, name: str) -> tuple[Array, Array]:
@@ -313,7 +256,7 @@ class Growth:
         return changes[0][0, self.measurable], changes[1][:, self.measurable]
 
 
-def _correlation(change: Array, truth: Array, weights: Array | None, ranked: bool) -> dict[str, Any]:
+def _correlation_scores(change: Array, truth: Array, weights: Array | None, ranked: bool) -> dict[str, Any]:
     """As it stands in metrics.json."""
     per_run = correlation(change, truth, ranked=ranked)[:, 0]
     if not np.isfinite(per_run).all():

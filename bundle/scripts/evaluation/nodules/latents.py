@@ -5,19 +5,20 @@ N is the number of cases, P = N (N - 1) / 2 of their pairs, and B of bootstrap r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 from sklearn.linear_model import RidgeCV
 
-from scripts.ehr import attributes
-from scripts.evaluation.metrics import Array, estimate, undefined
+from scripts.arrays import Array
+from scripts.evaluation.statistics.correlation import spearman
+from scripts.evaluation.statistics.metrics import estimate, undefined
+from scripts.evaluation.study import Cases
 
 PENALTIES = np.logspace(0, 4, 9)
+
 FEWEST = 10
 """Cases, below which neither a correlation nor a fit says anything."""
 
@@ -31,28 +32,20 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Nodules:
-    """What is known of N nodules: their crops' latents and their records.
+    """N nodules in a latent space.
 
     Attributes:
-        latents: (N, C, h, w), or (N, C) without space.
-        attributes: (N, F), standardised as the alignment loss takes them; NaN where the nodule cannot be placed.
-        diameters: (N,), long, in mm, NaN where unknown.
+        latents: of their baselines, (N, C, h, w), or (N, C) without space.
+        cases: what is known of them.
     """
 
     latents: Array
-    attributes: Array
-    diameters: Array
+    cases: Cases
 
-    @classmethod
-    def of(cls, latents: Array, cases: Sequence[Mapping[str, Any]]) -> Nodules:
-        """From the latents of the cases' baselines and the cases' entries in the datalist."""
-        records = [case.get("ehr", {}) for case in cases]
-        diameters = [record.get("sct_long_dia") for record in records]
-        return cls(
-            latents,
-            np.array([attributes(record) for record in records], dtype=np.float64),
-            np.array([np.nan if value is None else value for value in diameters], dtype=np.float64),
-        )
+    @property
+    def diameters(self) -> Array:
+        """Long diameters (N,) in mm, NaN where unknown."""
+        return self.cases.diameters[:, 0]
 
 
 def averaged(latents: Array) -> Array:
@@ -76,44 +69,17 @@ def latent_scores(unseen: Nodules, training: Nodules | None, weights: Array | No
 
 def distance_correlation(nodules: Nodules, weights: Array | None) -> dict[str, Any]:
     """Spearman's correlation of latent and attribute distances; resamples never pair a case with its own double."""
-    known = np.isfinite(nodules.attributes).all(axis=1)
+    attributes = nodules.cases.attributes
+    known = np.isfinite(attributes).all(axis=1)
     if known.sum() < FEWEST:
         return undefined(f"not given for fewer than {FEWEST} cases with known attributes")
-    latent, attribute = pdist(averaged(nodules.latents)[known]), pdist(nodules.attributes[known])
+    latent, attribute = pdist(averaged(nodules.latents)[known]), pdist(attributes[known])
     if np.ptp(latent) == 0 or np.ptp(attribute) == 0:
         return undefined("not defined where all distances are the same")
     first, second = np.triu_indices(int(known.sum()), 1)  # in the order of pdist
     pairs = None if weights is None else (row[first] * row[second] for row in weights[:, known])
     value = spearman(latent, attribute, [np.ones(len(latent))])
     return estimate(value, None if pairs is None else spearman(latent, attribute, pairs))
-
-
-def spearman(first: Array, second: Array, weights: Iterable[Array]) -> Array:
-    """Spearman's rank correlation, ties by their mean rank, for each weighting: equal to SciPy's of repeated values.
-
-    Args:
-        first, second: (P,).
-        weights: each (P,), how often each value counts.
-
-    Returns:
-        A number for each weighting; NaN where one of the two is constant.
-    """
-    places = [np.unique(values, return_inverse=True)[1] for values in (first, second)]
-    return np.array([_correlation(_ranks(places[0], each), _ranks(places[1], each), each) for each in weights])
-
-
-def _ranks(places: NDArray[np.integer[Any]], weights: Array) -> Array:
-    """Mean ranks (P,) where each value occurs as often as its weight says; `places` numbers the values by size."""
-    counts = np.bincount(places, weights=weights)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places]
-
-
-def _correlation(first: Array, second: Array, weights: Array) -> float:
-    """Pearson's correlation with weights; NaN where one of the two is constant."""
-    share = weights / max(weights.sum(), 1.0)
-    first, second = first - share @ first, second - share @ second
-    spread = np.sqrt((share @ first**2) * (share @ second**2))
-    return float(share @ (first * second) / spread) if spread > 0 else float("nan")
 
 
 def r2(unseen: Nodules, training: Nodules, weights: Array | None) -> dict[str, Any]:

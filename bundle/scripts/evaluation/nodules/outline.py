@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Array = NDArray[np.floating]
+from scripts.arrays import Array
 
 RAYS = 64
+
 STEP = 0.25
 """mm between the radii that an outline may have."""
 

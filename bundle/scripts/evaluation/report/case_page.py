@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from scripts.data import MARK
-from scripts.evaluation.cases import HU_PER_UNIT, CaseStudy, diameters
-from scripts.evaluation.figures import BENIGN, MALIGNANT, NEUTRAL
-from scripts.evaluation.metrics import Array
+from scripts.arrays import Array
+from scripts.data.transforms import MARK
+from scripts.evaluation.report.case_view import HU_PER_UNIT, CaseStudy, diameters
+from scripts.evaluation.report.figures import BENIGN, MALIGNANT, NEUTRAL
 from scripts.pictures import show
 
 A4 = (8.27, 11.69)
+
 WARNING = "Research use only, not for clinical decisions. Images marked SYNTHETIC were generated, not scanned."
 
 

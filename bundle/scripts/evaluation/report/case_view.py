@@ -15,16 +15,17 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from scripts.data import HU_WINDOW, MARK
-from scripts.ehr import report
+from scripts.arrays import Array
+from scripts.data.transforms import HU_PER_UNIT, MARK
 from scripts.errors import UserError
-from scripts.evaluation.metrics import Array
+from scripts.evaluation.judge import REAL, Method
+from scripts.evaluation.nodules.growth import Growth
+from scripts.evaluation.study import Study
 
 SAMPLES = 4
 """How many of a case's runs are shown one by one."""
 
 OUTCOMES = {0.0: "benign", 1.0: "malignant"}
-HU_PER_UNIT = (HU_WINDOW[1] - HU_WINDOW[0]) / 2.0
 
 
 @dataclass(frozen=True)
@@ -74,36 +75,37 @@ class CaseStudy:
         return [real[0], mean, deviation, real[1], *shown]
 
 
-def case_studies(
-    entries: Sequence[Mapping[str, Any]],
-    images: tuple[Array, Array, Array],
-    scores: tuple[Array, Array, Array],
-    long_mm: tuple[Array, Array, Array] | None = None,
-    spacing: tuple[Array, Array] | None = None,
-) -> list[CaseStudy]:
-    """Studies of all cases.
+def case_studies(study: Study, methods: Mapping[str, Method], growth: Growth | None, main: str) -> list[CaseStudy]:
+    """Each case with what the method `main` made of it; `growth` has the sizes, where they were measured."""
+    cases, generated = study.cases, methods[main]
+    before, after = (methods[name].probabilities[0] for name in REAL)
+    assert generated.images is not None
 
-    Args:
-        entries: of the datalist, N.
-        images: baselines (N, 1, H, W), generated (R, N, 1, H, W), follow-ups (N, 1, H, W).
-        scores: probabilities (N,), (R, N), (N,) of these.
-        long_mm: likewise, measured long diameters.
-        spacing: of baselines and follow-ups (N, 2), mm between pixels.
-    """
+    def long_mm(index: int) -> tuple[float, Array, float] | None:
+        if growth is None:
+            return None
+        first, runs, last = (growth.measured[name].long[:, index] for name in (REAL[0], main, REAL[1]))
+        return float(first[0]), runs, float(last[0])
+
+    def pixel_mm(index: int) -> tuple[float, float] | None:
+        if study.spacing is None:
+            return None
+        return float(study.spacing["baseline"][index, 0]), float(study.spacing["follow_up"][index, 0])
+
     return [
         CaseStudy(
-            case_id=str(entry["case_id"]),
-            outcome=OUTCOMES.get(entry.get("malignant"), "unknown"),  # type: ignore[arg-type]
-            record=report(entry.get("ehr", {}), entry.get("interval_days")),
-            baseline=images[0][index, 0],
-            samples=images[1][:, index, 0],
-            follow_up=images[2][index, 0],
-            scores=scores[1][:, index],
-            real_scores=(float(scores[0][index]), float(scores[2][index])),
-            long_mm=long_mm and (float(long_mm[0][index]), long_mm[1][:, index], float(long_mm[2][index])),
-            pixel_mm=spacing and (float(spacing[0][index, 0]), float(spacing[1][index, 0])),
+            case_id=case_id,
+            outcome=OUTCOMES.get(float(cases.labels[index]), "unknown"),
+            record=cases.reports[index],
+            baseline=study.baseline[index, 0],
+            samples=generated.images[:, index, 0],
+            follow_up=study.follow_up[index, 0],
+            scores=generated.probabilities[:, index],
+            real_scores=(float(before[index]), float(after[index])),
+            long_mm=long_mm(index),
+            pixel_mm=pixel_mm(index),
         )
-        for index, entry in enumerate(entries)
+        for index, case_id in enumerate(cases.ids)
     ]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from scripts.data import SECTIONS
-from scripts.ehr import validate
+from scripts.data.datalist import SECTIONS
+from scripts.ehr.features import validate
 
 
 def describe(datalist: Mapping[str, Any], evaluated: str) -> dict[str, Any]:

@@ -6,22 +6,20 @@ Images are indexed as NIfTI does, first x and then y, so they are turned to be s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from scripts.evaluation.calibration import reliability
-from scripts.evaluation.history import Stage
+from scripts.arrays import Array
+from scripts.evaluation.report.training_log import Stage
+from scripts.evaluation.statistics.calibration import reliability
 from scripts.pictures import show
 
-Array = NDArray[np.floating[Any]]
-
 BENIGN, MALIGNANT, NEUTRAL = "#0072b2", "#d55e00", "#666666"  # Okabe and Ito: told apart by colour-blind readers too
+
 LINES = ("#666666", "#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from scripts.checkpoints import read_metadata
 from scripts.provenance import FILE
+from scripts.weights.checkpoints import read_metadata
 
 WEIGHTS = {
     "autoencoder": "autoencoder",

@@ -11,10 +11,13 @@ import numpy as np
 from scipy.special import expit, logit
 from sklearn.calibration import calibration_curve
 
-from scripts.evaluation.metrics import Array, estimate, undefined, weighted_mean, why_undefined
+from scripts.arrays import Array
+from scripts.evaluation.statistics.metrics import estimate, undefined, weighted_mean, why_undefined
 
 NAMES = ("brier", "ece", "slope", "intercept")
+
 BINS = 10
+
 CLIP = 1e-6  # the logit of 0 and of 1 is not finite
 
 
@@ -86,7 +89,7 @@ def slope_and_intercept(probabilities: Array, labels: Array, weights: Array) -> 
     return slope, logistic_fit(ones[:, None], log_odds, labels, weights)[:, 0]
 
 
-def calibration(probabilities: Array, labels: Array, weights: Array | None) -> dict[str, dict[str, Any]]:
+def calibration_scores(probabilities: Array, labels: Array, weights: Array | None) -> dict[str, dict[str, Any]]:
     """The four of `NAMES`, as `estimate` or `undefined` give them, over the cases whose outcome is known.
 
     Args:

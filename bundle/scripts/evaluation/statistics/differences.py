@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from scripts.evaluation.metrics import Array, auroc, estimate, ordered_pairs, undefined, why_undefined
+from scripts.arrays import Array
+from scripts.evaluation.statistics.metrics import auroc, estimate, ordered_pairs, undefined, why_undefined
 
 
 def delong_variance(first: Array, second: Array, labels: Array, clusters: Sequence[Hashable]) -> float:

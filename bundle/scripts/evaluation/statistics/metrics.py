@@ -9,9 +9,8 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.floating[Any]]
+from scripts.arrays import Array
 
 
 def ordered_pairs(probabilities: Array, labels: Array) -> Array:

@@ -1,0 +1,94 @@
+"""The direct classifier: the outcome from the baseline crop and the record, no follow-up in between."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from monai.data import DataLoader
+from sklearn.model_selection import GridSearchCV
+from torch import Tensor, nn
+
+from scripts.comparators.tables import write_table
+from scripts.data.datalist import cases_of, outcome
+from scripts.ehr.encoding import records
+from scripts.networks.classifiers import NoduleClassifier
+from scripts.training.batches import prepare_crop_batch
+from scripts.training.checkpointing import Checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+class DirectClassifier(nn.Module):
+    """The judge's network on the baseline crop, with the record beside its features in the last linear layer.
+
+    That layer begins as the regression on the record, so that training is left with what the crop adds. Begun at random
+    it knows the crops by heart before it has learned to read the record.
+
+    Args:
+        classifier: whose last layer is taken from it and replaced.
+        regression: of :func:`record_regression`.
+    """
+
+    def __init__(self, classifier: NoduleClassifier, regression: GridSearchCV) -> None:
+        super().__init__()
+        fitted = regression.best_estimator_["regression"]
+        width = classifier.width
+        self.reader = classifier
+        self.reader.head = nn.Identity()  # read by none, and would have no gradients
+        self.head = nn.Linear(width + fitted.coef_.shape[1], 1)
+        with torch.no_grad():
+            self.head.weight[:, :width] = 0.0
+            self.head.weight[:, width:] = torch.from_numpy(fitted.coef_)
+            self.head.bias[:] = torch.from_numpy(fitted.intercept_)
+
+    def forward(self, crops: Tensor, record: Tensor) -> Tensor:
+        """Logits (B, 1) of malignancy for baseline crops (B, 1, H, W) in [-1, 1] and records of `direct_items`."""
+        return self.head(torch.cat([self.reader(crops), record], dim=1))
+
+
+def direct_items(dataset_dir: str | Path, sections: Sequence[str], regression: GridSearchCV) -> list[dict[str, Any]]:
+    """MONAI items ``case_id``, ``image`` (the baseline's path), ``record`` (float32), ``malignant`` (NaN: unknown).
+
+    The record is in the numbers that the regression reads.
+    """
+    encoder = regression.best_estimator_["record"]
+    cases = cases_of(dataset_dir, sections)
+    return [
+        {
+            "case_id": case["case_id"],
+            "image": str(Path(dataset_dir) / case["baseline"]),
+            "record": numbers,
+            "malignant": outcome(case),
+        }
+        for case, numbers in zip(cases, encoder.transform(records(cases)).astype(np.float32), strict=True)
+    ]
+
+
+def prepare_direct_batch(
+    batch: Mapping[str, Any], device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor], dict[str, Any]]:
+    """The classifier's batch, with the record as the network's second argument."""
+    image, target = prepare_crop_batch(batch, device, non_blocking, **kwargs)
+    return image, target, (batch["record"].to(image),), {}
+
+
+@torch.no_grad()
+def predict_direct(checkpoint: Checkpoint, network: nn.Module, dataset: Any, table: str | Path, run: int) -> None:
+    """Writes the best epoch's probabilities of the items of ``dataset`` into ``table``, as one run of it."""
+    logger.info(f"Best epoch {checkpoint.load_best()}")
+    if idist.get_rank() != 0:
+        return
+    device = next(network.parameters()).device
+    case_ids: list[str] = []
+    probabilities: list[float] = []
+    for batch in DataLoader(dataset, batch_size=64):
+        image, _, record, _ = prepare_direct_batch(batch, device)
+        case_ids += batch["case_id"]
+        probabilities += network.eval()(image, *record).sigmoid().flatten().tolist()
+    write_table(table, run, case_ids, probabilities)

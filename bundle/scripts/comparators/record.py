@@ -1,0 +1,63 @@
+"""The record alone: logistic regression of the outcome on the 13 features."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, make_scorer
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import Pipeline
+
+from scripts.comparators.tables import HELD_OUT, ComparatorError, write_table
+from scripts.data.datalist import cases_of, load_datalist, outcome
+from scripts.ehr.encoding import record_encoder, records
+
+logger = logging.getLogger(__name__)
+
+STRENGTHS = np.logspace(-4, 2, 13)
+"""What C, the inverse of the L2 penalty's weight, may be."""
+
+
+def record_regression(dataset_dir: str | Path, folds: int = 5, seed: int = 0) -> GridSearchCV:
+    """Logistic regression of the outcome on the record, fitted on the training split; an outcome unknown is left out.
+
+    The L2 penalty is the one of `STRENGTHS` with the lowest log loss in cross-validation within that split, in which
+    the cases of a patient stay together; encoder and regression are then fitted on all of it.
+
+    Args:
+        folds: fewer where not that many patients have a malignant, or a benign, case.
+
+    Raises:
+        ComparatorError: fewer than two patients with a malignant, or with a benign, case.
+    """
+    cases = [case for case in load_datalist(dataset_dir)["training"] if not math.isnan(outcome(case))]
+    labels = np.array([outcome(case) for case in cases])
+    patients = np.array([case["patient_id"] for case in cases])
+    least = min(len(np.unique(patients[labels == label])) for label in (0, 1))
+    if least < 2:
+        raise ComparatorError(
+            f"{dataset_dir}: its training section has fewer than two patients with a malignant, or with a benign, "
+            "case; cross-validation needs two of each. Give it more patients whose outcome is known."
+        )
+    search = GridSearchCV(
+        Pipeline([("record", record_encoder()), ("regression", LogisticRegression(max_iter=1000))]),
+        {"regression__C": STRENGTHS},
+        scoring=make_scorer(log_loss, greater_is_better=False, response_method="predict_proba", labels=[0, 1]),
+        cv=StratifiedGroupKFold(min(folds, least), shuffle=True, random_state=seed),
+        error_score="raise",
+    )
+    search.fit(records(cases), labels, groups=patients)
+    logger.info(
+        f"C = {search.best_params_['regression__C']:.3g} of {len(cases)} cases, log loss {-search.best_score_:.3f}"
+    )
+    return search
+
+
+def predict_record(model: GridSearchCV, dataset_dir: str | Path, table: str | Path) -> None:
+    """Writes the probabilities of all cases held out into ``table``, as run 0."""
+    cases = cases_of(dataset_dir, HELD_OUT)
+    write_table(table, 0, [case["case_id"] for case in cases], model.predict_proba(records(cases))[:, 1])

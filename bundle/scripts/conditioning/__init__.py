@@ -1,0 +1,12 @@
+"""From a report to the context of the U-Net's cross-attention: a frozen language model with soft prompts."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "conditioner": ["NULL_REPORT", "ReportConditioner"],
+        "context": ["ContextNormaliser"],
+        "language_models": ["ConditionerError", "load_language_model"],
+    },
+)

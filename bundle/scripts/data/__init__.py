@@ -1,0 +1,31 @@
+"""A dataset folder (``datalist.json`` and NIfTI crops in HU) as what the networks take."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "datalist": [
+            "DatalistError",
+            "SECTIONS",
+            "baseline_crops",
+            "crops",
+            "inference_items",
+            "load_datalist",
+            "outcome",
+            "pairs",
+        ],
+        "transforms": [
+            "HU_PER_UNIT",
+            "HU_WINDOW",
+            "MARK",
+            "ROTATIONS",
+            "MarkSyntheticd",
+            "from_hu",
+            "postprocessing",
+            "preprocessing",
+            "to_hu",
+        ],
+        "latents": ["LatentDataset"],
+    },
+)

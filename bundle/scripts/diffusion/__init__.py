@@ -1,0 +1,12 @@
+"""Latent diffusion conditioned on the baseline's latent and the report: schedule, denoiser, sampler."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "schedules": ["SCHEDULE", "sampling_scheduler", "training_scheduler"],
+        "denoiser": ["Denoiser", "ConditionalDiffusionInferer"],
+        "sampler": ["ProgressionInferer", "ProgressionModel", "load_progression_model"],
+    },
+)

@@ -1,0 +1,174 @@
+"""The finished model, and the inferer that generates follow-ups with it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from scripts.conditioning.conditioner import ReportConditioner
+from scripts.diffusion.denoiser import Condition, Denoiser
+from scripts.diffusion.schedules import sampling_scheduler
+from scripts.diffusion.torchscript import ScriptableModel
+from scripts.ehr.report import radiology_report
+from scripts.errors import UserError
+from scripts.networks.autoencoder import LatentAutoencoder
+from scripts.weights.checkpoints import load_network
+
+
+class ProgressionModel(nn.Module):
+    """All networks of the finished method; on its own, one input and one output: ``model(baseline)``.
+
+    Args:
+        autoencoder: with its latent scale.
+        denoiser: of the conditional stage.
+    """
+
+    def __init__(self, autoencoder: LatentAutoencoder, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.denoiser = denoiser
+
+    @property
+    def prediction_type(self) -> str:
+        """Of the U-Net: what the sampler has to take its output for."""
+        return self.denoiser.unet.prediction_type
+
+    def forward(self, image: Tensor) -> Tensor:
+        """One generated follow-up (B, 1, H, W) of baselines (B, 1, H, W) in [-1, 1], without a report."""
+        return ProgressionInferer(num_runs=1)(image, self)
+
+    def __prepare_scriptable__(self) -> ScriptableModel:
+        """``torch.jit.script``'s own hook: what it compiles in this model's place."""
+        return ScriptableModel(self, sampling_scheduler(prediction_type=self.prediction_type))
+
+
+def load_progression_model(models_dir: str | Path, **conditioner: Any) -> ProgressionModel:
+    """The finished model of a folder: ``autoencoder.safetensors``, ``unet_conditional.safetensors``, ``conditioner/``.
+
+    Args:
+        conditioner: arguments of :class:`scripts.conditioning.ReportConditioner`, as in training.
+
+    Raises:
+        CheckpointError, ConditionerError: what is missing or does not fit.
+    """
+    folder = Path(models_dir)
+    autoencoder: Any = load_network(folder / "autoencoder.safetensors", "LatentAutoencoder")
+    unet: Any = load_network(folder / "unet_conditional.safetensors", "StableDiffusionUNet")
+    reader = ReportConditioner(**conditioner).requires_grad_(False)
+    reader.load_pretrained(folder / "conditioner")
+    return ProgressionModel(autoencoder, Denoiser(unet, reader)).eval()
+
+
+class ProgressionInferer(Inferer):
+    """Generates follow-ups: DDIM from noise to a latent under baseline and report, and decoded (section 3.3.2).
+
+    All runs of all cases go through the network together. A run's noise depends on ``seed``, the run and the crop
+    itself, so a case's samples are the same in any batch, order or machine.
+
+    MONAI Label and MONAI Deploy call ``inferer(inputs, network)`` and nothing more: there the EHR comes as ``ehr`` in
+    the image's meta data.
+
+    Args:
+        num_steps: DDIM steps; eta is 0.
+        num_runs: samples a case.
+        seed: of the noise.
+        batch_size: latents denoised at once.
+        guidance_scale: classifier-free guidance weight; 1 is none.
+        interval_days: from baseline to follow-up, for conditions that are EHRs; a report names its own.
+    """
+
+    def __init__(
+        self,
+        num_steps: int = 50,
+        num_runs: int = 20,
+        seed: int = 23,
+        batch_size: int = 256,
+        guidance_scale: float = 1.0,
+        interval_days: float | None = None,
+    ) -> None:
+        super().__init__()
+        sampling_scheduler(num_steps)  # raises early
+        self.num_steps = num_steps
+        self.num_runs = num_runs
+        self.seed = seed
+        self.batch_size = batch_size
+        self.guidance_scale = guidance_scale
+        self.interval_days = interval_days
+
+    @torch.no_grad()
+    def __call__(  # type: ignore[override]
+        self, inputs: Tensor, network: ProgressionModel, condition: Condition | Sequence[Mapping[str, Any]] = None
+    ) -> Tensor:
+        """
+        Args:
+            inputs: baseline crops (B, 1, H, W) in [-1, 1].
+            network: the model.
+            condition: a report or an EHR a case, a context (B, M, D), or None: the ``ehr`` in the meta data of a
+                single image, if it is there.
+
+        Returns:
+            Follow-ups (B, num_runs, H, W) in [-1, 1].
+        """
+        condition = self._reports(_ehr_of(inputs) if condition is None else condition, network)
+        inputs = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        baseline = network.autoencoder.encode_stage_2_inputs(inputs)
+        context = network.denoiser.context(condition, len(inputs))
+        noise = torch.stack([self._noise(crop, baseline.shape[1:]) for crop in inputs.cpu()]).to(baseline)
+        repeat = [tensor.repeat_interleave(self.num_runs, dim=0) for tensor in (baseline, context)]
+        parts = zip(*(tensor.split(self.batch_size) for tensor in (noise.flatten(0, 1), *repeat)), strict=True)
+        guidance_scale = 1.0 if condition is None else self.guidance_scale  # nothing guides away from the null context
+        latents = (self._denoise(network, guidance_scale, *part) for part in parts)
+        images = [network.autoencoder.decode_stage_2_outputs(each) for each in latents]
+        return torch.cat(images).clamp(-1.0, 1.0).unflatten(0, (len(inputs), self.num_runs)).squeeze(2)
+
+    def _reports(self, condition: Condition | Sequence[Mapping[str, Any]], network: nn.Module) -> Condition:
+        """EHRs as reports; what is no EHR stays as it is."""
+        if condition is None or isinstance(condition, Tensor):
+            return condition
+        if isinstance(network, torch.jit.ScriptModule):
+            raise UserError(
+                "A TorchScript model holds no language model, so it reads no report and no EHR. Give a context, None, "
+                "or let the bundle have models/model.pt and no models/model.ts, which MONAI Deploy prefers."
+            )
+        return [each if isinstance(each, str) else radiology_report(each, self.interval_days) for each in condition]
+
+    def _denoise(
+        self, network: ProgressionModel, guidance_scale: float, latents: Tensor, baseline: Tensor, context: Tensor
+    ) -> Tensor:
+        scheduler = sampling_scheduler(self.num_steps, network.prediction_type)
+        for step in scheduler.timesteps.tolist():
+            timesteps = torch.full((len(latents),), step, device=latents.device)
+            noisy = torch.cat([latents, baseline], dim=1)
+            output = network.denoiser(noisy, timesteps, context)
+            if guidance_scale != 1.0:
+                free = network.denoiser(noisy, timesteps, None)
+                output = free + guidance_scale * (output - free)
+            latents, _ = scheduler.step(output, step, latents)
+        return latents
+
+    def _noise(self, crop: Tensor, shape: torch.Size) -> Tensor:
+        """(num_runs, C, h, w), a function of seed, run and the crop's pixels (rounded, so that machines agree)."""
+        pixels = zlib.crc32(((crop + 1.0) * 127.5).round().to(torch.uint8).numpy().tobytes())
+        seeds = (np.random.SeedSequence([self.seed, run, pixels]) for run in range(self.num_runs))
+        generators = (torch.Generator().manual_seed(int(seed.generate_state(1)[0])) for seed in seeds)
+        return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+def _ehr_of(inputs: Tensor) -> list[Mapping[str, Any]] | None:
+    """The EHR in the meta data of a batch of one image, else None."""
+    ehr = getattr(inputs, "meta", {}).get("ehr")
+    if ehr is None:
+        return None
+    if len(inputs) != 1 or not isinstance(ehr, Mapping):
+        raise UserError(
+            f"The image's meta data hold an 'ehr' of type {type(ehr).__name__} for {len(inputs)} images; expected one "
+            "image and a mapping of features. Give several images' records as the inferer's condition."
+        )
+    return [ehr]

@@ -1,0 +1,12 @@
+"""The patient's record: 13 features, their codes and checks; as a report in words, and as numbers."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "features": ["EHR_FEATURES", "EHRError", "FEATURES", "Feature", "MISSING", "NODULE_ATTRIBUTES", "validate"],
+        "report": ["radiology_report"],
+        "encoding": ["attributes", "record_encoder", "record_numbers", "records"],
+    },
+)

@@ -1,0 +1,82 @@
+"""The record as a short radiology report for the language model (section 3.3.1, Figure 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scripts.ehr.features import FEATURES, RELATIVES, EHRError, validate
+
+
+def radiology_report(ehr: Mapping[str, Any], interval_days: float | None = None) -> str:
+    """Writes an EHR as a short radiology report (Section 3.3.1, Figure 4).
+
+    A missing feature is not mentioned, so "no emphysema" and "emphysema unknown" read differently. Lengths and ages
+    are written to one decimal: finer than that nothing is measured.
+
+    Args:
+        ehr: see :func:`validate`.
+        interval_days: from baseline to follow-up; written in whole months, below two months in days.
+
+    Raises:
+        EHRError: see :func:`validate`, or an interval that is not positive.
+    """
+    known = validate(ehr)
+    sentences = [_patient(known), _family(known), _nodule(known), _size(known), _interval(interval_days)]
+    return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences if sentence)
+
+
+def _patient(known: Mapping[str, float]) -> str:
+    """62-year-old man with emphysema"""
+    age = f"{_number(known['age'])}-year-old " if "age" in known else ""
+    person = {1.0: "man", 2.0: "woman"}.get(known.get("gender", 0.0), "patient")
+    emphysema = {0.0: " without emphysema", 1.0: " with emphysema"}.get(known.get("diagemph", -1.0), "")
+    return age + person + emphysema if age or emphysema or "gender" in known else ""
+
+
+def _family(known: Mapping[str, float]) -> str:
+    """family history of lung cancer in father, not in mother, brother, sister or child"""
+    affected = [relative for name, relative in RELATIVES.items() if known.get(name) == 1]
+    healthy = [relative for name, relative in RELATIVES.items() if known.get(name) == 0]
+    if not affected:
+        return f"no family history of lung cancer in {_list(healthy, 'or')}" if healthy else ""
+    exceptions = f", not in {_list(healthy, 'or')}" if healthy else ""
+    return f"family history of lung cancer in {_list(affected, 'and')}{exceptions}"
+
+
+def _nodule(known: Mapping[str, float]) -> str:
+    """CT shows a nodule of ground glass attenuation with spiculated margins in the right upper lobe"""
+    words = {name: FEATURES[name].codes[int(known[name])] for name in known if FEATURES[name].kind == "category"}
+    attenuation = f" of {words['sct_pre_att']} attenuation" if "sct_pre_att" in words else ""
+    margins = f" with {words['sct_margins']} margins" if "sct_margins" in words else ""
+    location = f" in the {words['sct_epi_loc']}" if "sct_epi_loc" in words else ""
+    return f"CT shows a nodule{attenuation}{margins}{location}".replace("in the other location", "in another location")
+
+
+def _size(known: Mapping[str, float]) -> str:
+    """longest diameter 12 mm, perpendicular diameter 9 mm"""
+    return ", ".join(
+        f"{FEATURES[name].description} {_number(known[name])} mm"
+        for name in ("sct_long_dia", "sct_perp_dia")
+        if name in known
+    )
+
+
+def _interval(days: float | None) -> str:
+    """follow-up after 12 months"""
+    if days is None or math.isnan(days):
+        return ""
+    if not 0 < days < math.inf:
+        raise EHRError(f"interval_days: {days} is not allowed; expected a positive number of days, or None.")
+    return f"follow-up after {days / 30.4375:.0f} months" if days >= 60 else f"follow-up after {days:.0f} days"
+
+
+def _number(value: float) -> str:
+    """To one decimal, none where it is zero."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _list(words: Sequence[str], conjunction: str) -> str:
+    """a, b or c"""
+    return f" {conjunction} ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -1,0 +1,14 @@
+"""What an evaluation leaves to read: figures, the evaluation page, a page a case."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "html": ["render"],
+        "output": ["write"],
+        "case_view": ["CaseStudy"],
+        "case_page": ["case_pdf"],
+        "training_log": ["Stage", "read_stages"],
+    },
+)

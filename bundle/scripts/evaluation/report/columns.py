@@ -1,0 +1,79 @@
+"""Titles, decimals and captions of the tables and figures."""
+
+from __future__ import annotations
+
+from scripts.evaluation.nodules.growth import MEDIAN
+
+ENSEMBLE = "_mean_probability"
+"""What is appended to a method's name where its probabilities are averaged over runs before they are judged."""
+
+METRICS = {"auroc": ("AUROC", 3), "auprc": ("AUPRC", 3), "lpips": ("LPIPS", 3), "fid": ("FID", 2), "kid": ("KID", 5)}
+"""Title and decimals of each column of the first table."""
+
+CALIBRATION = {
+    "brier": ("Brier ↓", 3),
+    "ece": ("ECE ↓", 3),
+    "slope": ("Slope → 1", 2),
+    "intercept": ("Intercept → 0", 2),
+}
+"""Title and decimals of each column of the table of calibration."""
+
+GROWTH = {
+    "long_mm": ("Long (mm) ↓", 2),
+    "perpendicular_mm": ("Perp. (mm) ↓", 2),
+    "area_mm2": ("Area (mm²) ↓", 1),
+    "doublings_per_year": ("Doublings ↓", 2),
+    "diameter_accuracy": ("Diameter class ↑", 2),
+    "diameter_balanced_accuracy": ("balanced ↑", 2),
+    "volume_accuracy": ("Volume class ↑", 2),
+    "volume_balanced_accuracy": ("balanced ↑", 2),
+    "change_pearson": ("Change, r ↑", 2),
+    "change_spearman": ("ranks ↑", 2),
+}
+"""Title and decimals of each column of the growth tables."""
+
+LATENTS = {"distance_correlation": ("Distances' correlation ↑", 3), "diameter_r2": ("R² of log diameter ↑", 3)}
+"""Title and decimals of each column of the table of latent spaces."""
+
+STEERING = {
+    "image_change_hu": ("Image (HU)", 1),
+    "score_change": ("Probability", 3),
+    "auroc": ("AUROC", 3),
+    "auroc_change": ("AUROC, change", 3),
+}
+"""Title and decimals of each column of the table of other records."""
+
+TITLES = {
+    "real_baseline": "Baseline of the data set",
+    "real_follow_up": "Follow-up of the data set",
+    "copy_baseline": "Copy of the baseline",
+    "reconstructed_follow_up": "Reconstructed follow-up",
+}
+
+CAPTIONS = {
+    "curves": "ROC and precision-recall curves of the classifier's probabilities, averaged over runs; dotted: chance.",
+    "calibration": "Calibration of the probabilities, averaged over runs, in ten bins of equal width; a dot's area is "
+    "its bin's share of the cases; dotted: right (left). How often which probability is given (right).",
+    "gallery": "The first malignant and the first benign cases of the list, not the best ones; std is over runs.",
+    "error_variance": "Error of the mean probability against its variance over runs (left), and three cases, the most "
+    "clearly right, the most unsure and the most clearly wrong one: mean absolute error and pixel variance (right).",
+    "running_variance": "Variance of the predicted probability over the first k runs, a line per case (50 at most): "
+    "there are enough runs where the lines are level.",
+    "latent_map": "t-SNE of the baselines' latents averaged over space, as the alignment loss sees them, coloured by "
+    "long diameter; open circles: unknown. The table has numbers to go by: t-SNE keeps neighbours, not distances.",
+    "training": "Loss of each stage; the axes differ, and so do the losses. Dotted: the epoch whose weights are judged "
+    "here.",
+    "steering": "Change of the image and of the probability under other records, with 95% intervals over patients; "
+    "below, the case that larger diameters change most, from one noise under every record.",
+    "growth": "Measured change of the mean diameter, generated against real: median over runs, lines hold the middle "
+    "80% of them. In the grey bands a nodule counts as stable; on the diagonal the generated nodule is the real one.",
+}
+
+
+def title_of(name: str) -> str:
+    """How a method of metrics.json is called in figures and tables."""
+    if name.endswith(MEDIAN):
+        return f"{title_of(name.removesuffix(MEDIAN))}, median size over runs"
+    if name.endswith(ENSEMBLE):
+        return f"{title_of(name.removesuffix(ENSEMBLE))}, probability averaged over runs"
+    return TITLES.get(name, name)

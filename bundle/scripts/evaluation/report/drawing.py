@@ -1,0 +1,56 @@
+"""Which figures an evaluation's results allow, each with its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from scripts.arrays import Array
+from scripts.evaluation.judge import Method, one_probability_per_case
+from scripts.evaluation.nodules.growth import DIAMETER_CHANGE, Growth
+from scripts.evaluation.report import figures
+from scripts.evaluation.report.columns import ENSEMBLE, title_of
+from scripts.evaluation.report.training_log import Stage
+from scripts.evaluation.study import Cases
+
+
+def draw_methods(
+    methods: Mapping[str, Method], cases: Cases, maps: Mapping[str, Array], main: str | None
+) -> Iterator[tuple[str, Figure]]:
+    """The figures that these results allow, each with its name."""
+    labels = cases.labels
+    if {0.0, 1.0} <= set(labels):
+        shown = {name: method for name, method in methods.items() if name != "copy_baseline" and ENSEMBLE not in name}
+        yield "curves", figures.curves({title_of(n): method.probabilities for n, method in shown.items()}, labels)
+        yield (
+            "calibration",
+            figures.calibration(
+                {title_of(n): values for n, values in one_probability_per_case(methods).items()}, labels
+            ),
+        )
+    baseline, follow_up = methods["real_baseline"].images, methods["real_follow_up"].images
+    images = methods[main].images if main is not None else None
+    if main is not None and images is not None and baseline is not None and follow_up is not None:
+        yield "gallery", figures.gallery(baseline[0], images, follow_up[0], labels, cases.ids)
+        probabilities = methods[main].probabilities
+        if len(images) > 1 and np.isfinite(labels).any():
+            yield "error_variance", figures.error_and_variance(probabilities, labels, images, follow_up[0], cases.ids)
+        if len(images) > 2:
+            yield "running_variance", figures.running_variance(probabilities)
+    if maps and len(cases.ids) >= 5:
+        yield "latent_map", figures.latent_map(maps, cases.diameters[:, 0])
+
+
+def draw_training(stages: Sequence[Stage]) -> Iterator[tuple[str, Figure]]:
+    """The training curves, where a stage left any."""
+    if any(stage.training or stage.validation for stage in stages):
+        yield "training", figures.training(stages)
+
+
+def draw_growth(growth: Growth | None, cases: Cases, main: str | None) -> Iterator[tuple[str, Figure]]:
+    """The figure of measured growth, where three cases at least can be measured."""
+    if growth is not None and main is not None and growth.measurable.sum() >= 3:
+        real, generated = growth.changes(main)
+        yield "growth", figures.growth(real, generated, cases.labels[growth.measurable], DIAMETER_CHANGE)

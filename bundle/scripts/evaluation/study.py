@@ -1,0 +1,112 @@
+"""What is known of the cases that are evaluated, read once and handed along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scripts.arrays import Array
+from scripts.ehr.encoding import attributes
+from scripts.ehr.report import radiology_report
+
+DIAMETERS = ("sct_long_dia", "sct_perp_dia")
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What a datalist says of N cases; numbers are NaN where it does not say.
+
+    Attributes:
+        ids, patients: N.
+        labels: (N,) outcomes, 1 malignant, 0 benign.
+        reports: N, the record as the language model reads it.
+        diameters, follow_up_diameters: (N, 2) long and perpendicular, mm, in the readers' records.
+        attributes: (N, F) the nodules as the alignment loss compares them, standardised.
+        days: (N,) from baseline to follow-up.
+    """
+
+    ids: list[str]
+    patients: list[str]
+    labels: Array
+    reports: list[str]
+    diameters: Array
+    follow_up_diameters: Array
+    attributes: Array
+    days: Array
+
+    @classmethod
+    def of(cls, entries: Sequence[Mapping[str, Any]]) -> Cases:
+        """From the entries of a datalist's section.
+
+        Raises:
+            ValueError: a case id that occurs twice, or an outcome that is none; the message names the cases.
+        """
+        ids = [str(entry["case_id"]) for entry in entries]
+        if twice := sorted({case_id for case_id in ids if ids.count(case_id) > 1}):
+            raise ValueError(f"case ids must be unique, but {', '.join(twice)} occur more than once")
+        labels = _numbers(entries, "malignant")
+        if odd := [i for i, value in zip(ids, labels, strict=True) if value not in (0, 1) and not np.isnan(value)]:
+            raise ValueError(f"malignant must be 0, 1 or null (unknown); it is neither in {', '.join(odd)}")
+        records = [entry.get("ehr", {}) for entry in entries]
+        later = [entry.get("follow_up_attributes", {}) for entry in entries]
+        days = [entry.get("interval_days") for entry in entries]
+        return cls(
+            ids=ids,
+            patients=[str(entry["patient_id"]) for entry in entries],
+            labels=labels,
+            reports=[radiology_report(record, interval) for record, interval in zip(records, days, strict=True)],
+            diameters=np.stack([_numbers(records, name) for name in DIAMETERS], axis=1),
+            follow_up_diameters=np.stack([_numbers(later, name) for name in DIAMETERS], axis=1),
+            attributes=np.array([attributes(record) for record in records], dtype=np.float64),
+            days=_numbers(entries, "interval_days"),
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Cases, patients and outcomes, as metrics.json names them."""
+        outcomes = {"n_malignant": int((self.labels == 1).sum()), "n_benign": int((self.labels == 0).sum())}
+        return {"n_cases": len(self.ids), "n_patients": len(set(self.patients)), **outcomes}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A dataset's section as it is evaluated.
+
+    Attributes:
+        cases: N of them.
+        baseline, follow_up: real crops (N, 1, H, W) in [-1, 1].
+        spacing: of ``baseline`` (and of what is generated from it) and ``follow_up``, (N, 2) mm between pixels;
+            without it growth is not measured.
+        dataset: its name.
+        simulated: whether anything in it is, or a text that says what.
+        training: the cases of the training section and their baselines (M, 1, H, W), for the read-out of the diameter.
+        cohort: the dataset in numbers, of :func:`scripts.evaluation.report.cohort.describe`.
+    """
+
+    cases: Cases
+    baseline: Array
+    follow_up: Array
+    spacing: Mapping[str, Array] | None = None
+    dataset: str = "unnamed"
+    simulated: bool | str = ""
+    training: tuple[Cases, Array] | None = None
+    cohort: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        count, shape = len(self.cases.ids), self.follow_up.shape
+        if count == 0 or len(shape) != 4 or shape[:2] != (count, 1):
+            raise ValueError(f"follow_up must be (cases, 1, H, W) of {count} cases, at least one; it is {shape}")
+
+    @property
+    def field_mm(self) -> Array:
+        """The shorter side of what is seen of each case (N,), in mm."""
+        assert self.spacing is not None
+        return np.min([each * self.follow_up.shape[2:] for each in self.spacing.values()], axis=(0, 2))
+
+
+def _numbers(entries: Sequence[Mapping[str, Any]], name: str) -> Array:
+    """A feature of each entry, NaN where it has none."""
+    values = [entry.get(name) for entry in entries]
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

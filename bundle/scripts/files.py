@@ -1,0 +1,100 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@contextmanager
+def write_atomically(target: str | os.PathLike, *, keep_unfinished: bool = False) -> Iterator[Path]:
+    """Gives a temporary path beside ``target``; what the block makes there, a file or a folder, becomes ``target``.
+
+    Args:
+        target: file or folder to write; an older one is replaced at the end.
+        keep_unfinished: leave the temporary path where the block fails, so that the next run can go on from it.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "notes.txt"
+        >>> with write_atomically(target) as path:
+        ...     _ = path.write_text("all of it")
+        >>> target.read_text()
+        'all of it'
+    """
+    target = Path(target).absolute()
+    # The temporary name ends as the target does, since writers choose the format by the suffix. Processes that write
+    # the same target do not meet, unless the next run has to find what this one left.
+    owner = "" if keep_unfinished else f"{os.getpid()}-"
+    temporary = target.with_name(f".partial-{owner}{target.name}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not keep_unfinished:
+        remove(temporary)
+    try:
+        yield temporary
+    except BaseException:
+        if not keep_unfinished:
+            remove(temporary)
+        raise
+    if temporary.is_file():
+        temporary.replace(target)
+        return
+    # A folder cannot replace one that is not empty: the old one steps aside first.
+    old = target.with_name(f".old-{os.getpid()}-{target.name}")
+    remove(old)
+    if target.exists():
+        target.rename(old)
+    temporary.rename(target)
+    remove(old)
+
+
+@contextmanager
+def whole_folder(target: str | os.PathLike) -> Iterator[Path]:
+    """:func:`write_atomically` for a folder, which is there and empty when the block begins."""
+    with write_atomically(target) as folder:
+        folder.mkdir()
+        yield folder
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder with all in it; nothing happens where there is none."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_bytes(target: str | os.PathLike, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    with write_atomically(target) as path:
+        path.write_bytes(content)
+
+
+def write_text(target: str | os.PathLike, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all, with the same bytes on every system."""
+    write_bytes(target, text.encode())
+
+
+def write_json(target: str | os.PathLike, content: Mapping[str, Any], indent: int = 1) -> None:
+    """Writes JSON for people and programs: indented, keys in the order given; NaN and infinity are refused."""
+    write_text(target, json.dumps(content, indent=indent, allow_nan=False) + "\n")
+
+
+def write_tensors(
+    target: str | os.PathLike, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a safetensors file that others than its owner may read too, whole or not at all."""
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with write_atomically(target) as path:
+        save_file(contiguous, path, metadata=None if metadata is None else dict(metadata))
+        path.chmod(0o644)  # safetensors makes files that only their owner reads

@@ -1,0 +1,30 @@
+"""What training on MONAI's Ignite engines needs beyond MONAI."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "batches": ["LatentPrepareBatch", "prepare_baseline_batch", "prepare_crop_batch"],
+        "engines": [
+            "distribute",
+            "epoch_sampler",
+            "hu_error",
+            "start_process_group",
+            "stop_process_group",
+            "validation_loss",
+            "warmup_cosine",
+        ],
+        "handlers": [
+            "EpochSeed",
+            "ExponentialAverage",
+            "FreezePrompts",
+            "GradientClip",
+            "Progress",
+            "train_handlers",
+            "validation_handlers",
+        ],
+        "checkpointing": ["Checkpoint"],
+        "publishing": ["publish", "publish_autoencoder", "publish_conditional"],
+    },
+)

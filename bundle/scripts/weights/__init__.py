@@ -1,0 +1,20 @@
+"""Weights on disk: our own files, published files of others, and the names that these give to tensors."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "checkpoints": ["CheckpointError", "load_network", "load_tensors", "read_metadata", "save_network"],
+        "pretrained": [
+            "conditional_unet",
+            "convert_published",
+            "initial_autoencoder",
+            "initial_unet",
+            "start_autoencoder",
+            "start_unet",
+        ],
+        "published": ["open_weights"],
+        "key_maps": ["key_maps_of"],
+    },
+)
