@@ -5,8 +5,12 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "contract": ["INPUTS", "Comparator", "Condition", "ImageMethod", "ProbabilityMethod"],
         "tables": ["COLUMNS", "HELD_OUT", "ComparatorError", "read_table", "write_table"],
-        "record": ["predict_record", "record_regression"],
-        "direct": ["DirectClassifier", "direct_items", "predict_direct", "prepare_direct_batch"],
+        "apply": ["write_probabilities"],
+        "copy": ["CopyBaseline"],
+        "record": ["RecordOnly", "record_regression"],
+        "direct": ["DirectClassifier", "direct_items", "prepare_direct_batch", "publish_direct"],
+        "namd": ["NAMD"],
     },
 )

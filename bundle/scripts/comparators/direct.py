@@ -10,12 +10,13 @@ from typing import Any
 import ignite.distributed as idist
 import numpy as np
 import torch
-from monai.data import DataLoader
 from sklearn.model_selection import GridSearchCV
 from torch import Tensor, nn
 
-from scripts.comparators.tables import write_table
+from scripts.comparators.apply import write_probabilities
+from scripts.comparators.contract import Condition
 from scripts.data.datalist import cases_of, outcome
+from scripts.diffusion.noise import Draw
 from scripts.ehr.encoding import records
 from scripts.networks.classifiers import NoduleClassifier
 from scripts.training.batches import prepare_crop_batch
@@ -30,13 +31,19 @@ class DirectClassifier(nn.Module):
     That layer begins as the regression on the record, so that training is left with what the crop adds. Begun at random
     it knows the crops by heart before it has learned to read the record.
 
+    Meets the contract of :mod:`scripts.comparators.contract`.
+
     Args:
         classifier: whose last layer is taken from it and replaced.
         regression: of :func:`record_regression`.
     """
 
+    reads = frozenset({"image", "record"})
+    stochastic = False
+
     def __init__(self, classifier: NoduleClassifier, regression: GridSearchCV) -> None:
         super().__init__()
+        self.encoder = regression.best_estimator_["record"]
         fitted = regression.best_estimator_["regression"]
         width = classifier.width
         self.reader = classifier
@@ -48,8 +55,14 @@ class DirectClassifier(nn.Module):
             self.head.bias[:] = torch.from_numpy(fitted.intercept_)
 
     def forward(self, crops: Tensor, record: Tensor) -> Tensor:
-        """Logits (B, 1) of malignancy for baseline crops (B, 1, H, W) in [-1, 1] and records of `direct_items`."""
+        """Logits (B, 1) of malignancy for baseline crops (B, 1, H, W) in [-1, 1] and records as numbers (B, F)."""
         return self.head(torch.cat([self.reader(crops), record], dim=1))
+
+    @torch.no_grad()
+    def probability(self, baseline: Tensor, condition: Sequence[Condition], draw: Draw) -> Tensor:
+        """See :class:`~scripts.comparators.contract.ProbabilityMethod`."""
+        known = self.encoder.transform(records([{"ehr": each.record} for each in condition]))
+        return self(baseline, torch.from_numpy(known).to(baseline)).sigmoid().flatten()
 
 
 def direct_items(dataset_dir: str | Path, sections: Sequence[str], regression: GridSearchCV) -> list[dict[str, Any]]:
@@ -78,17 +91,16 @@ def prepare_direct_batch(
     return image, target, (batch["record"].to(image),), {}
 
 
-@torch.no_grad()
-def predict_direct(checkpoint: Checkpoint, network: nn.Module, dataset: Any, table: str | Path, run: int) -> None:
-    """Writes the best epoch's probabilities of the items of ``dataset`` into ``table``, as one run of it."""
+def publish_direct(
+    checkpoint: Checkpoint,
+    network: DirectClassifier,
+    dataset_dir: str | Path,
+    image_size: int,
+    table: str | Path,
+    run: int,
+) -> None:
+    """Writes the best epoch's probabilities of all cases held out into ``table``, as one run of it."""
     logger.info(f"Best epoch {checkpoint.load_best()}")
-    if idist.get_rank() != 0:
-        return
-    device = next(network.parameters()).device
-    case_ids: list[str] = []
-    probabilities: list[float] = []
-    for batch in DataLoader(dataset, batch_size=64):
-        image, _, record, _ = prepare_direct_batch(batch, device)
-        case_ids += batch["case_id"]
-        probabilities += network.eval()(image, *record).sigmoid().flatten().tolist()
-    write_table(table, run, case_ids, probabilities)
+    if idist.get_rank() == 0:
+        device = next(network.parameters()).device
+        write_probabilities(network.eval(), dataset_dir, table, run, image_size, device=device)

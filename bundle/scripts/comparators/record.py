@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline
+from torch import Tensor
 
-from scripts.comparators.tables import HELD_OUT, ComparatorError, write_table
-from scripts.data.datalist import cases_of, load_datalist, outcome
+from scripts.comparators.contract import Condition
+from scripts.comparators.tables import ComparatorError
+from scripts.data.datalist import load_datalist, outcome
+from scripts.diffusion.noise import Draw
 from scripts.ehr.encoding import record_encoder, records
 
 logger = logging.getLogger(__name__)
@@ -23,10 +28,10 @@ STRENGTHS = np.logspace(-4, 2, 13)
 
 
 def record_regression(dataset_dir: str | Path, folds: int = 5, seed: int = 0) -> GridSearchCV:
-    """Logistic regression of the outcome on the record, fitted on the training split; an outcome unknown is left out.
+    """Logistic regression of the outcome on the record, fitted on the training section; unknown outcomes are left out.
 
-    The L2 penalty is the one of `STRENGTHS` with the lowest log loss in cross-validation within that split, in which
-    the cases of a patient stay together; encoder and regression are then fitted on all of it.
+    The L2 penalty is the one of `STRENGTHS` with the lowest log loss in cross-validation within that section, in
+    which the cases of a patient stay together; encoder and regression are then fitted on all of it.
 
     Args:
         folds: fewer where not that many patients have a malignant, or a benign, case.
@@ -57,7 +62,20 @@ def record_regression(dataset_dir: str | Path, folds: int = 5, seed: int = 0) ->
     return search
 
 
-def predict_record(model: GridSearchCV, dataset_dir: str | Path, table: str | Path) -> None:
-    """Writes the probabilities of all cases held out into ``table``, as run 0."""
-    cases = cases_of(dataset_dir, HELD_OUT)
-    write_table(table, 0, [case["case_id"] for case in cases], model.predict_proba(records(cases))[:, 1])
+class RecordOnly:
+    """The regression under the contract of :mod:`scripts.comparators.contract`.
+
+    Args:
+        regression: of :func:`record_regression`.
+    """
+
+    reads = frozenset({"record"})
+    stochastic = False
+
+    def __init__(self, regression: GridSearchCV) -> None:
+        self.regression = regression
+
+    def probability(self, baseline: Tensor, condition: Sequence[Condition], draw: Draw) -> Tensor:
+        """See :class:`~scripts.comparators.contract.ProbabilityMethod`."""
+        known = records([{"ehr": each.record} for each in condition])
+        return torch.from_numpy(self.regression.predict_proba(known)[:, 1])

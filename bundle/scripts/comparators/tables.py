@@ -1,7 +1,7 @@
-"""Comparisons that make no image: the outcome from the record alone, and from the baseline crop and the record.
+"""Tables of probabilities: what a method that makes no image leaves to evaluation.
 
-Each leaves a table that evaluation reads beside the generated follow-ups: CSV with the columns ``case_id``, ``run`` and
-``probability`` (of malignancy), a row a case and run, for every case of the validation and the test split.
+CSV with the columns ``case_id``, ``run`` and ``probability`` (of malignancy), a row a case and run, for every case of
+the validation and the test section.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HELD_OUT = SECTIONS[1:]
 
 
 class ComparatorError(UserError):
-    """A comparison that cannot be made or read; the message names the file or split at fault."""
+    """A comparison that cannot be made or read; the message names the file or section at fault."""
 
 
 def write_table(path: str | Path, run: int, case_ids: Sequence[str], probabilities: Sequence[float] | Array) -> None:

@@ -8,7 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "datalist": [
             "DatalistError",
             "SECTIONS",
-            "baseline_crops",
             "crops",
             "inference_items",
             "load_datalist",
@@ -21,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "MARK",
             "ROTATIONS",
             "MarkSyntheticd",
+            "baseline_crops",
             "from_hu",
             "postprocessing",
             "preprocessing",

@@ -10,9 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 
-from scripts.data.transforms import preprocessing
 from scripts.ehr.encoding import attributes
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
@@ -153,13 +151,6 @@ def crops(dataset_dir: str | Path, section: str, metric: str = "standardised") -
     if section == "training":
         items += [item(crop["image"], crop.get("ehr", {}), crop) for crop in datalist.get("unpaired", [])]
     return items
-
-
-def baseline_crops(dataset_dir: str | Path, section: str, image_size: int) -> NDArray[np.float32]:
-    """The baseline crops of a section, (cases, 1, image_size, image_size) in [-1, 1], in the datalist's order."""
-    load = preprocessing(["baseline"], image_size)
-    crops = [np.asarray(load({"baseline": item["baseline"]})["baseline"]) for item in pairs(dataset_dir, section)]
-    return np.stack(crops) if crops else np.empty((0, 1, image_size, image_size), dtype=np.float32)
 
 
 def outcome(case: dict[str, Any]) -> float:

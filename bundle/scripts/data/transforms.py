@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import (
@@ -21,6 +23,9 @@ from monai.transforms import (
     ScaleIntensityRanged,
     SqueezeDimd,
 )
+from numpy.typing import NDArray
+
+from scripts.data.datalist import pairs
 
 HU_WINDOW = (-1000.0, 400.0)
 """The window that is scaled to [-1, 1] (NLST: the authors' choice for one of their sets)."""
@@ -106,3 +111,10 @@ def rotation(keys: Sequence[str], degrees: int) -> Rotated | Identityd:
     if degrees == 0:
         return Identityd(keys)
     return Rotated(keys, angle=math.radians(degrees), keep_size=True, mode="bilinear", padding_mode="border")
+
+
+def baseline_crops(dataset_dir: str | Path, section: str, image_size: int) -> NDArray[np.float32]:
+    """The baseline crops of a section, (cases, 1, image_size, image_size) in [-1, 1], in the datalist's order."""
+    load = preprocessing(["baseline"], image_size)
+    crops = [np.asarray(load({"baseline": item["baseline"]})["baseline"]) for item in pairs(dataset_dir, section)]
+    return np.stack(crops) if crops else np.empty((0, 1, image_size, image_size), dtype=np.float32)

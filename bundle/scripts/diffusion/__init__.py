@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "schedules": ["SCHEDULE", "sampling_scheduler", "training_scheduler"],
+        "noise": ["CaseNoise", "Draw"],
         "denoiser": ["Denoiser", "ConditionalDiffusionInferer"],
         "sampler": ["ProgressionInferer", "ProgressionModel", "load_progression_model"],
     },

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from scripts.conditioning.conditioner import ReportConditioner
 from scripts.diffusion.denoiser import Condition, Denoiser
+from scripts.diffusion.noise import CaseNoise, Draw
 from scripts.diffusion.schedules import sampling_scheduler
 from scripts.diffusion.torchscript import ScriptableModel
 from scripts.ehr.report import radiology_report
@@ -104,7 +103,11 @@ class ProgressionInferer(Inferer):
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]
-        self, inputs: Tensor, network: ProgressionModel, condition: Condition | Sequence[Mapping[str, Any]] = None
+        self,
+        inputs: Tensor,
+        network: ProgressionModel,
+        condition: Condition | Sequence[Mapping[str, Any]] = None,
+        draw: Draw | None = None,
     ) -> Tensor:
         """
         Args:
@@ -112,6 +115,7 @@ class ProgressionInferer(Inferer):
             network: the model.
             condition: a report or an EHR a case, a context (B, M, D), or None: the ``ehr`` in the meta data of a
                 single image, if it is there.
+            draw: the noise of B x num_runs rows, all runs of the first crop first; the crops' own by default.
 
         Returns:
             Follow-ups (B, num_runs, H, W) in [-1, 1].
@@ -120,9 +124,10 @@ class ProgressionInferer(Inferer):
         inputs = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         baseline = network.autoencoder.encode_stage_2_inputs(inputs)
         context = network.denoiser.context(condition, len(inputs))
-        noise = torch.stack([self._noise(crop, baseline.shape[1:]) for crop in inputs.cpu()]).to(baseline)
+        draw = draw or CaseNoise(inputs, self.seed, range(self.num_runs))
+        noise = draw(baseline.shape[1:]).to(baseline)
         repeat = [tensor.repeat_interleave(self.num_runs, dim=0) for tensor in (baseline, context)]
-        parts = zip(*(tensor.split(self.batch_size) for tensor in (noise.flatten(0, 1), *repeat)), strict=True)
+        parts = zip(*(tensor.split(self.batch_size) for tensor in (noise, *repeat)), strict=True)
         guidance_scale = 1.0 if condition is None else self.guidance_scale  # nothing guides away from the null context
         latents = (self._denoise(network, guidance_scale, *part) for part in parts)
         images = [network.autoencoder.decode_stage_2_outputs(each) for each in latents]
@@ -152,13 +157,6 @@ class ProgressionInferer(Inferer):
                 output = free + guidance_scale * (output - free)
             latents, _ = scheduler.step(output, step, latents)
         return latents
-
-    def _noise(self, crop: Tensor, shape: torch.Size) -> Tensor:
-        """(num_runs, C, h, w), a function of seed, run and the crop's pixels (rounded, so that machines agree)."""
-        pixels = zlib.crc32(((crop + 1.0) * 127.5).round().to(torch.uint8).numpy().tobytes())
-        seeds = (np.random.SeedSequence([self.seed, run, pixels]) for run in range(self.num_runs))
-        generators = (torch.Generator().manual_seed(int(seed.generate_state(1)[0])) for seed in seeds)
-        return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 
 def _ehr_of(inputs: Tensor) -> list[Mapping[str, Any]] | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from scripts.arrays import Array
 from scripts.ehr.features import EHR_FEATURES, FEATURES, NODULE_ATTRIBUTES, validate
+
+if TYPE_CHECKING:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
 
 LOG_DIAMETER = {"sct_long_dia": (math.log(10.0), 0.5), "sct_perp_dia": (math.log(7.8), 0.5)}
 """Mean and standard deviation of log(mm): a fixed yardstick, rounded from nodules of LIDC-IDRI."""
@@ -78,6 +78,9 @@ def record_encoder() -> ColumnTransformer:
     Diameters as logarithms, and age, are scaled to mean 0 and variance 1 of what it was fitted on; an unknown one is
     the median, and where the fitted records have gaps, a column says so. Codes are one-hot, "unknown" being one.
     """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.preprocessing import OneHotEncoder
+
     columns = {name: index for index, name in enumerate(EHR_FEATURES)}
     codes = {columns[name]: [*feature.codes, math.nan] for name, feature in FEATURES.items() if feature.codes}
     return ColumnTransformer(
@@ -91,6 +94,10 @@ def record_encoder() -> ColumnTransformer:
 
 def _scaled(function: Callable[[Array], Array] | None = None) -> Pipeline:
     """The function's values, gaps filled, to mean 0 and variance 1."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
     gaps = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     return make_pipeline(FunctionTransformer(function), gaps, StandardScaler())
 

@@ -84,7 +84,7 @@ def mid_ranks(places: NDArray[np.integer[Any]], weights: Array) -> Array:
         weights: (B, N) whole numbers.
     """
     counts = np.stack([np.bincount(places, weights=row) for row in weights])
-    return (np.cumsum(counts, axis=1) - (counts - 1) / 2)[:, places]
+    return np.take(np.cumsum(counts, axis=1) - (counts - 1) / 2, places, axis=1)
 
 
 def _places(values: Array) -> NDArray[np.integer[Any]]:

@@ -1,0 +1,21 @@
+"""The simplest prediction: nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from scripts.comparators.contract import Condition
+from scripts.diffusion.noise import Draw
+
+
+class CopyBaseline:
+    """The baseline as its own follow-up."""
+
+    reads = frozenset({"image"})
+    stochastic = False
+
+    def sample(self, baseline: Tensor, condition: Sequence[Condition], draw: Draw) -> Tensor:
+        """See :class:`~scripts.comparators.contract.ImageMethod`."""
+        return baseline.clone()

@@ -1,0 +1,168 @@
+"""The test that every compared method passes through: what the contract promises holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from scripts.comparators.contract import INPUTS, Comparator, Condition, ImageMethod, ProbabilityMethod
+from scripts.comparators.copy import CopyBaseline
+from scripts.comparators.direct import DirectClassifier
+from scripts.comparators.namd import NAMD
+from scripts.comparators.record import RecordOnly, record_regression
+from scripts.diffusion.noise import CaseNoise
+from scripts.diffusion.sampler import load_progression_model
+from scripts.networks.classifiers import ResNetClassifier
+
+SIZE = 32
+CONDITIONS = [
+    Condition({"age": 56, "sct_long_dia": 5.0, "sct_margins": 2}, 365),
+    Condition({"age": 71, "gender": 2, "sct_long_dia": 14.0, "sct_margins": 1}, 400),
+    Condition({}, None),
+]
+OTHER = [
+    Condition({"age": 66, "sct_long_dia": 22.0}, 200),
+    Condition({"gender": 1, "sct_margins": 3}, 300),
+    Condition({"age": 60}, 365),
+]
+
+
+def crops(seed: int = 0) -> Tensor:
+    return torch.rand(3, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def result(method: Comparator, baseline: Tensor, condition: Sequence[Condition], seed: int = 1) -> Tensor:
+    """Images or probabilities, the noise being the cases' own."""
+    with torch.no_grad():
+        draw = CaseNoise(baseline, seed)
+        if isinstance(method, ImageMethod):
+            return method.sample(baseline, condition, draw)
+        assert isinstance(method, ProbabilityMethod)
+        return method.probability(baseline, condition, draw)
+
+
+class FixedNoise:
+    """Noise that does not depend on the crops, so that whether a method reads them can be told."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.generator = count, torch.Generator().manual_seed(seed)
+
+    def __call__(self, shape: Sequence[int]) -> Tensor:
+        return torch.randn(self.count, *shape, generator=self.generator)
+
+
+def fixed(method: Comparator, baseline: Tensor, condition: Sequence[Condition], seed: int = 1) -> Tensor:
+    with torch.no_grad():
+        draw = FixedNoise(len(baseline), seed)
+        if isinstance(method, ImageMethod):
+            return method.sample(baseline, condition, draw)
+        assert isinstance(method, ProbabilityMethod)
+        return method.probability(baseline, condition, draw)
+
+
+def check(method: Comparator) -> None:
+    """All that the contract promises."""
+    baseline = crops()
+    made = result(method, baseline, CONDITIONS)
+    if isinstance(method, ImageMethod):
+        assert made.shape == baseline.shape and made.dtype == torch.float32 and float(made.abs().max()) <= 1
+    else:
+        assert made.shape == (3,) and bool(((made >= 0) & (made <= 1)).all())
+    assert torch.isfinite(made).all() and method.reads <= INPUTS and method.reads
+
+    one_by_one = [result(method, baseline[i : i + 1], CONDITIONS[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(torch.cat(one_by_one), made, atol=2e-5, rtol=1e-4)
+    turned = result(method, baseline.flip(0), CONDITIONS[::-1]).flip(0)
+    torch.testing.assert_close(turned, made, atol=2e-5, rtol=1e-4)
+
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    assert torch.equal(result(method, baseline, CONDITIONS), made), "the same draws give the same result"
+    assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
+    assert torch.equal(result(method, baseline, CONDITIONS, seed=2), made) != method.stochastic
+
+    same = fixed(method, baseline, CONDITIONS)
+    records = [Condition(other.record, own.interval_days) for own, other in zip(CONDITIONS, OTHER, strict=True)]
+    intervals = [Condition(own.record, other.interval_days) for own, other in zip(CONDITIONS, OTHER, strict=True)]
+    changed = {
+        "image": fixed(method, crops(5), CONDITIONS),
+        "record": fixed(method, baseline, records),
+        "interval": fixed(method, baseline, intervals),
+    }
+    for name, values in changed.items():
+        assert torch.equal(values, same) != (name in method.reads), f"reads {set(method.reads)}; {name} says otherwise"
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A datalist without crops, whose records tell the outcome in part."""
+    folder, generator = tmp_path_factory.mktemp("cohort"), np.random.default_rng(0)
+
+    def case(index: int) -> dict[str, object]:
+        age, outcome = float(generator.integers(55, 75)), index % 2
+        return {
+            "case_id": f"c{index}",
+            "patient_id": f"p{index}",
+            "baseline": "none",
+            "follow_up": "none",
+            "ehr": {
+                "age": age,
+                "sct_long_dia": 6.0 + 5 * outcome + float(generator.normal()),
+                "sct_margins": 1 + index % 3,
+            },
+            "malignant": outcome,
+        }
+
+    datalist = {"training": [case(i) for i in range(40)], "validation": [case(40)], "test": [case(41)]}
+    (folder / "datalist.json").write_text(json.dumps(datalist))
+    return folder
+
+
+def copy(cohort: Path, trained: Path, settings: dict) -> Comparator:
+    return CopyBaseline()
+
+
+def record_only(cohort: Path, trained: Path, settings: dict) -> Comparator:
+    return RecordOnly(record_regression(cohort))
+
+
+def direct_classifier(cohort: Path, trained: Path, settings: dict) -> Comparator:
+    torch.manual_seed(0)
+    network = DirectClassifier(ResNetClassifier(SIZE, (4, 4, 8, 8)), record_regression(cohort))
+    torch.nn.init.normal_(network.head.weight, std=0.3)  # untrained, it would not look at the crop
+    return network.eval()
+
+
+def namd(cohort: Path, trained: Path, settings: dict) -> Comparator:
+    model = load_progression_model(trained / "models", **settings["conditioner_arguments"])
+    return NAMD(model, num_steps=3, guidance_scale=2.0)
+
+
+@pytest.mark.parametrize("make", [copy, record_only, direct_classifier, namd])
+def test_every_method_keeps_the_contract(
+    make: Callable[[Path, Path, dict], Comparator], cohort: Path, trained: Path, tiny_settings: dict
+) -> None:
+    check(make(cohort, trained, tiny_settings))
+
+
+def test_the_check_finds_a_method_that_breaks_its_promises() -> None:
+    class Peeking(CopyBaseline):
+        def sample(self, baseline: Tensor, condition: Sequence[Condition], draw: object) -> Tensor:
+            return (baseline - baseline.mean()).clamp(-1, 1)  # of the whole batch
+
+    class Reading(CopyBaseline):
+        def sample(self, baseline: Tensor, condition: Sequence[Condition], draw: object) -> Tensor:
+            return baseline * torch.tensor([0.5 if each.record else 1.0 for each in condition])[:, None, None, None]
+
+    class Random(CopyBaseline):
+        def sample(self, baseline: Tensor, condition: Sequence[Condition], draw: object) -> Tensor:
+            return (baseline + 1e-6 * torch.randn_like(baseline)).clamp(-1, 1)
+
+    for broken in (Peeking(), Reading(), Random()):
+        with pytest.raises(AssertionError):
+            check(broken)
