@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -17,12 +18,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import settings
 from monai.bundle import ConfigWorkflow
+from monai.utils import first
 from tokenizers.processors import TemplateProcessing
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig, Gemma3TextModel
 
-from tests.bundle.conditioners import MakeGemma
+from tests.bundle.conditioning.helpers import MakeGemma
+from tests.bundle.helpers import BUNDLE, CONFIGS
 
 
 @pytest.fixture(scope="session")
@@ -102,8 +106,6 @@ def gemma_folder(make_gemma: MakeGemma) -> Path:
 
 settings.register_profile("no deadline", deadline=None)  # the first example pays for imports, and machines are busy
 settings.load_profile("no deadline")
-
-CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -255,3 +257,33 @@ def monai() -> Callable[..., None]:
                 root.handlers[:], root.level = handlers, level
 
     return run
+
+
+@pytest.fixture(scope="session")
+def bundle(
+    trained: Path, tiny_settings: dict[str, Any], monai: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A copy of the bundle with tiny weights and settings, and with ``models/model.pt`` made by its command."""
+    folder = tmp_path_factory.mktemp("zoo") / "namd"
+    shutil.copytree(BUNDLE, folder, ignore=shutil.ignore_patterns("models", "__pycache__"))
+    shutil.copytree(trained / "models", folder / "models")
+    config = folder / "configs" / "inference.yaml"
+    content = yaml.safe_load(config.read_text()) | tiny_settings | {"num_runs": 2, "num_steps": 3}
+    content |= {"bundle_root": str(folder), "device": "$torch.device('cpu')"}
+    config.write_text(yaml.safe_dump(content, sort_keys=False))
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text())
+    for tensor in (first(metadata["network_data_format"][side].values()) for side in ("inputs", "outputs")):
+        tensor["spatial_shape"] = [32, 32]
+    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    monai("run", "pack", "--config_file", config)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def torchscript(bundle: Path, monai: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As the zoo's check and a Deploy user make it."""
+    path = tmp_path_factory.mktemp("torchscript") / "model.ts"
+    configs = bundle / "configs"
+    files = ["--meta_file", configs / "metadata.json", "--config_file", configs / "inference.yaml"]
+    monai("ckpt_export", "network_def", "--filepath", path, "--ckpt_file", bundle / "models" / "model.pt", *files)
+    return path

@@ -1,10 +1,18 @@
-"""What tests of networks share."""
+"""What tests of several rooms share: where the bundle is, and networks that hide nothing."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from scripts.weights.key_maps import DIFFUSERS, key_maps_of
+
+BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
+CONFIGS = BUNDLE / "configs"
 
 
 def stirred(network: Any) -> Any:
@@ -14,3 +22,27 @@ def stirred(network: Any) -> Any:
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return network.eval()
+
+
+def count(network: nn.Module) -> int:
+    """The number of parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def renamed(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor by its name in diffusers."""
+    state = shapes(network.state_dict())
+    return {theirs: state[ours] for ours, theirs in key_maps_of(network)[DIFFUSERS].items()}
+
+
+def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor by its name."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def rebuilt(network: Any, folder: Path) -> None:
+    """The network's ``config`` makes one that takes its weights."""
+    again = type(network)(**network.config)
+    assert again.config == network.config
+    save_file(network.state_dict(), folder / "weights.safetensors")
+    again.load_state_dict(load_file(folder / "weights.safetensors"))

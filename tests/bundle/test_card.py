@@ -19,8 +19,8 @@ import yaml
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.networks.unet import StableDiffusionUNet
 from scripts.weights.key_maps import COMPVIS, key_maps_of
+from tests.bundle.helpers import BUNDLE
 
-BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 CARD = (BUNDLE / "docs" / "README.md").read_text()
 COMMANDS = [line.strip() for line in CARD.splitlines() if re.match(" {4}(?! )|```", line)]
 

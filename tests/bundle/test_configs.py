@@ -27,8 +27,8 @@ from scripts.errors import UserError
 from scripts.networks.classifiers import ResNetClassifier, ViTClassifier
 from scripts.weights.checkpoints import load_network, save_network
 from scripts.weights.pretrained import initial_unet
+from tests.bundle.helpers import BUNDLE
 
-BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 STAGES = ("autoencoder", "unconditional", "conditional", "classifier")
 NAMES = [*(f"train_{stage}" for stage in STAGES), "inference", "evaluate"]
 RECORD = {"age": 66, "gender": 2, "sct_long_dia": 12.5, "sct_margins": 1}

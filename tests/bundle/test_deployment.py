@@ -1,4 +1,4 @@
-"""The bundle as others take it: the Model Zoo's checks, MONAI Deploy, MONAI Label, TorchScript, ONNX, Hugging Face.
+"""The bundle as others take it: the Model Zoo's checks, MONAI Deploy, MONAI Label, Hugging Face.
 
 Deploy and Label are no dependencies; here are the very calls that their bundle operator and inference task make.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,34 +27,13 @@ from safetensors.torch import load_file
 
 from scripts.data.transforms import HU_WINDOW, preprocessing, to_hu
 from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
-from scripts.diffusion.schedules import sampling_scheduler
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
+from tests.bundle.deployed import deploy_network, deploy_parser
+from tests.bundle.helpers import BUNDLE
 
-BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 RECORD = {"age": 66, "gender": 2, "sct_long_dia": 12.5, "sct_margins": 1}
-
 Monai = Callable[..., None]
-
-
-@pytest.fixture(scope="module")
-def bundle(
-    trained: Path, tiny_settings: dict[str, Any], monai: Monai, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A copy of the bundle with tiny weights and settings, and with ``models/model.pt`` made by its command."""
-    folder = tmp_path_factory.mktemp("zoo") / "namd"
-    shutil.copytree(BUNDLE, folder, ignore=shutil.ignore_patterns("models", "__pycache__"))
-    shutil.copytree(trained / "models", folder / "models")
-    config = folder / "configs" / "inference.yaml"
-    content = yaml.safe_load(config.read_text()) | tiny_settings | {"num_runs": 2, "num_steps": 3}
-    content |= {"bundle_root": str(folder), "device": "$torch.device('cpu')"}
-    config.write_text(yaml.safe_dump(content, sort_keys=False))
-    metadata = json.loads((folder / "configs" / "metadata.json").read_text())
-    for tensor in (first(metadata["network_data_format"][side].values()) for side in ("inputs", "outputs")):
-        tensor["spatial_shape"] = [32, 32]
-    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata))
-    monai("run", "pack", "--config_file", config)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +54,6 @@ def expected(bundle: Path, tiny_llm: Path, tiny_dataset: Path) -> np.ndarray:
 
 
 # --- the Model Zoo
-
-
-def test_packed_weights_are_the_models_and_open_without_its_code(bundle: Path, trained: Path, tiny_llm: Path) -> None:
-    state = torch.load(bundle / "models" / "model.pt", weights_only=True)
-    model = load_progression_model(trained / "models", llm=tiny_llm)
-    assert state.keys() == model.state_dict().keys()
-    for name, tensor in model.state_dict().items():
-        atol = 0.0 if state[name].dtype == torch.float32 else 1e-3
-        torch.testing.assert_close(state[name].float(), tensor, atol=atol, rtol=1e-3 if atol else 0.0)
-    assert state["denoiser.conditioner.normaliser.mean"].dtype == torch.float32
-    assert state["denoiser.unet.conv_in.conv.weight"].dtype == torch.float16
 
 
 def test_released_weights_stay_under_the_zoos_limit() -> None:
@@ -122,15 +89,6 @@ def test_network_data_format_is_what_the_network_does(bundle: Path, monai: Monai
 # --- MONAI Deploy: MonaiBundleInferenceOperator
 
 
-def deploy_parser(bundle: Path) -> ConfigParser:
-    """How the operator reads a bundle's folder."""
-    parser = ConfigParser()
-    parser.read_meta(f=json.loads((bundle / "configs" / "metadata.json").read_text()))
-    parser.read_config([bundle / "configs" / "inference.yaml"])
-    parser.parse()
-    return parser
-
-
 def archive_parser(archive: Path, folder: Path) -> ConfigParser:
     """How the operator reads a TorchScript file: from what ``ckpt_export`` has put into its ``extra`` folder."""
     parser = ConfigParser()
@@ -140,13 +98,6 @@ def archive_parser(archive: Path, folder: Path) -> ConfigParser:
     parser.read_config([folder / archive.stem / "extra" / "inference.json"])
     parser.parse()
     return parser
-
-
-def deploy_network(bundle: Path, parser: ConfigParser) -> torch.nn.Module:
-    """How the operator loads a folder's ``model.pt``: the configured network takes the state dict, strictly."""
-    network = parser.get_parsed_content("network")
-    network.load_state_dict(torch.load(bundle / "models" / "model.pt", map_location="cpu"), strict=True)
-    return network.eval()
 
 
 def deploy(parser: ConfigParser, network: torch.nn.Module, value: np.ndarray, meta: Mapping[str, Any]) -> Any:
@@ -193,16 +144,6 @@ def test_deploy_without_a_record_gives_another_follow_up(bundle: Path, whole: Me
     assert np.abs(np.asarray(sent) - expected).max() > 0.5
 
 
-@pytest.fixture(scope="module")
-def torchscript(bundle: Path, monai: Monai, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As the zoo's check and a Deploy user make it."""
-    path = tmp_path_factory.mktemp("torchscript") / "model.ts"
-    configs = bundle / "configs"
-    files = ["--meta_file", configs / "metadata.json", "--config_file", configs / "inference.yaml"]
-    monai("ckpt_export", "network_def", "--filepath", path, "--ckpt_file", bundle / "models" / "model.pt", *files)
-    return path
-
-
 def test_deploy_runs_the_torchscript_file(torchscript: Path, bundle: Path, whole: MetaTensor, tmp_path: Path) -> None:
     """Without a record: the same samples as PyTorch's; with one: told why not."""
     network, parser = torch.jit.load(torchscript).eval(), deploy_parser(bundle)
@@ -211,25 +152,6 @@ def test_deploy_runs_the_torchscript_file(torchscript: Path, bundle: Path, whole
     np.testing.assert_allclose(deploy(archived, network, whole.numpy(), whole.meta), eager, atol=0.05)
     with pytest.raises(UserError, match="holds no language model"):
         deploy(archived, network, whole.numpy(), {**whole.meta, "ehr": RECORD})
-
-
-def test_torchscript_alone_generates_what_the_sampler_does(torchscript: Path, bundle: Path) -> None:
-    """Its own ``forward``, from the same noise, in another batch size than it was traced with; and with a context."""
-    network, parser = torch.jit.load(torchscript).eval(), deploy_parser(bundle)
-    model = deploy_network(bundle, parser)
-    crops = torch.rand(3, 1, 32, 32) * 2 - 1
-    torch.manual_seed(5)
-    images = network(crops)
-    torch.manual_seed(5)
-    noise = torch.randn_like(model.autoencoder.encode_stage_2_inputs(crops))
-    inferer = ProgressionInferer(num_runs=1)
-    inferer._noise = lambda crop, shape: noise[[(crops == crop).flatten(1).all(1).nonzero().item()]]
-    torch.testing.assert_close(images, inferer(crops, model), atol=1e-4, rtol=0)
-    assert len(network.steps) == len(sampling_scheduler().timesteps)
-    assert "device(" not in network.denoiser.unet.code, "nothing in it is tied to the device where it was made"
-    context = torch.randn(3, *model.denoiser.conditioner.normaliser.mean.shape)
-    both = [ProgressionInferer(num_steps=3, num_runs=2)(crops, each, context) for each in (network, model)]
-    torch.testing.assert_close(*both, atol=1e-4, rtol=0)
 
 
 # --- MONAI Label: BundleInferTask
@@ -253,32 +175,6 @@ def test_label_runs_the_bundle(bundle: Path, whole: MetaTensor, expected: np.nda
     for transform in parser.get_parsed_content("postprocessing", instantiate=True).transforms:
         data = transform(data)
     np.testing.assert_allclose(np.asarray(data["pred"]), expected, atol=0.01)
-
-
-# --- ONNX
-
-
-def test_onnx_networks_are_pytorchs(bundle: Path, monai: Monai, tmp_path: Path) -> None:
-    """In another batch size than they were traced with, by ONNX's own reference."""
-    pytest.importorskip("onnx", reason="onnx is not installed (pip install onnx)")
-    from onnx.reference import ReferenceEvaluator
-
-    monai("run", "onnx", "--config_file", bundle / "configs" / "inference.yaml", "--output_dir", tmp_path)
-    model = deploy_parser(bundle).get_parsed_content("network_def")
-    crops, context = torch.rand(3, 1, 32, 32) * 2 - 1, torch.randn(3, *model.denoiser.conditioner.normaliser.mean.shape)
-    with torch.no_grad():
-        latents = model.autoencoder.encode_stage_2_inputs(crops)
-        noisy, timesteps = torch.cat([torch.randn_like(latents), latents], dim=1), torch.tensor([1, 500, 981])
-        cases = {
-            "encoder": ([crops], latents),
-            "unet": ([noisy, timesteps, context], model.denoiser.unet(noisy, timesteps, context)),
-            "decoder": ([latents], model.autoencoder.decode_stage_2_outputs(latents)),
-        }
-    assert {path.stem for path in (tmp_path / "onnx").iterdir()} == cases.keys()
-    for name, (inputs, output) in cases.items():
-        network = ReferenceEvaluator(str(tmp_path / "onnx" / f"{name}.onnx"))
-        feed = dict(zip(network.input_names, [each.numpy() for each in inputs], strict=True))
-        np.testing.assert_allclose(network.run(None, feed)[0], output.numpy(), atol=1e-4, rtol=1e-3, err_msg=name)
 
 
 # --- Hugging Face

@@ -15,7 +15,6 @@ from sklearn.metrics import roc_auc_score
 
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
-from scripts.evaluation.report.html import steering_sentence
 from scripts.evaluation.steering import (
     BLANK,
     CHANGES,
@@ -95,16 +94,6 @@ def test_effects_are_what_was_put_in() -> None:
     assert rows["knows"]["auroc_change"]["mean"] == pytest.approx(1 - expected)
     low, high = rows["knows"]["auroc_change"]["ci95"]
     assert 0 < low < 1 - expected < high
-
-
-@pytest.mark.parametrize(
-    ("change", "said"), [([-0.2, -0.1], "rests on the record"), ([-0.2, 0.1], "no effect"), (None, "cannot be told")]
-)
-def test_the_report_says_whether_an_effect_is_shown(change: list[float] | None, said: str) -> None:
-    auroc_change = None if change is None else {"mean": sum(change) / 2, "ci95": change}
-    row = {"image_change_hu": {"mean": 31.0, "ci95": [25.0, 38.0]}, "auroc_change": auroc_change}
-    sentence = steering_sentence({"interventions": {SHUFFLED: row}})
-    assert "by 31 HU" in sentence and said in sentence
 
 
 class Brightness(torch.nn.Module):

@@ -17,7 +17,7 @@ from scripts.conditioning.conditioner import ReportConditioner
 from scripts.conditioning.language_models import ConditionerError
 from scripts.diffusion.sampler import load_progression_model
 from scripts.training.handlers import FreezePrompts
-from tests.bundle.conditioners import REPORTS, MakeGemma, Spy, plain_context, relative_error, trained
+from tests.bundle.conditioning.helpers import REPORTS, MakeGemma, Spy, plain_context, relative_error, trained
 
 LORA = {"r": 2, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"]}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.bundle.evaluation import chromium
+from tests.bundle.evaluation.report import chromium
 from tests.bundle.evaluation.studies import make_study, run
 
 SHOWN = """({

@@ -13,7 +13,7 @@ import torch
 
 from scripts.conditioning.conditioner import ReportConditioner
 from scripts.conditioning.language_models import ConditionerError, load_language_model
-from tests.bundle.conditioners import REPORTS, relative_error, trained
+from tests.bundle.conditioning.helpers import REPORTS, relative_error, trained
 
 ID = "google/no-such-model-here"
 
@@ -166,3 +166,12 @@ def test_four_bit_without_a_device(monkeypatch: pytest.MonkeyPatch, gemma_folder
 def test_other_quantization_is_refused(gemma_folder: Path, llm: str, quantization: str, said: str) -> None:
     with pytest.raises(ConditionerError, match=said):
         load_language_model(gemma_folder if llm == "folder" else llm, quantization=quantization)
+
+
+def test_embedded_model_speaks(embedded_llm: tuple[Any, Any]) -> None:
+    """The unpacked weights are those of a language model: it knows what follows."""
+    model, tokenizer = embedded_llm
+    ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
+    with torch.no_grad():
+        logits = model(input_ids=ids).last_hidden_state[0, -1] @ model.get_input_embeddings().weight.T
+    assert tokenizer.decode(logits.argmax()).strip() == "Paris"

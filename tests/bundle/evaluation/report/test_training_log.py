@@ -1,4 +1,4 @@
-"""Training curves, commands and the cohort, as the report tells them."""
+"""Training curves and commands, as the evaluation page tells them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from scripts.evaluation.report.cohort import describe, quartiles
 from scripts.evaluation.report.training_log import read_curves, read_stages
 from scripts.networks.classifiers import ViTClassifier
 from scripts.weights.checkpoints import save_network
@@ -48,19 +47,3 @@ def test_weights_of_another_run_are_found_out(tmp_path, loss, same):
     (stage,) = read_stages(tmp_path, tmp_path, tmp_path / "predictions")
     assert stage.name == "classifier" and stage.facts["command"] == "train me" and stage.facts["seed"] == 7
     assert stage.facts["best"] == {"epoch": 2, "val_loss": loss} and stage.facts["same_weights"] is same
-
-
-def test_a_cohort_in_numbers():
-    def case(patient, malignant, **ehr):
-        return {"case_id": patient + str(malignant), "patient_id": patient, "malignant": malignant, "ehr": ehr}
-
-    cases = [case("a", 1, gender=2, age=60, sct_long_dia=8), case("a", 0, gender=2, age=60, sct_long_dia=4)]
-    cases.append(case("b", None, gender=1, age=70))
-    told = describe({"training": cases, "validation": [], "test": [], "unpaired": [{}]}, "training")
-    assert told["evaluated"] == "training" and told["unpaired"] == 1
-    section = told["sections"]["training"]
-    counts = [section[f"n_{name}"] for name in ("cases", "patients", "malignant", "benign", "unknown")]
-    assert counts == [3, 2, 1, 1, 1] and section["women"] == 0.5
-    assert section["age"] == [62.5, 65.0, 67.5] and section["long_mm"] == [5.0, 6.0, 7.0]
-    assert section["interval_days"] is None and told["sections"]["test"]["women"] is None
-    assert quartiles([None, float("nan")]) is None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 from sklearn.linear_model import RidgeCV
@@ -13,7 +11,6 @@ from sklearn.metrics import r2_score
 
 from scripts.ehr.encoding import attributes
 from scripts.evaluation.nodules.latents import PENALTIES, Nodules, averaged, latent_scores
-from scripts.evaluation.statistics.correlation import spearman
 from scripts.evaluation.statistics.metrics import patient_resamples
 from scripts.evaluation.study import Cases
 
@@ -28,19 +25,6 @@ def nodules(count: int, seed: int = 0, noise: float = 0.3) -> Nodules:
     signal = np.log(diameters)[:, None, None, None] * np.array([1.0, -1, 0, 0.5])[:, None, None]
     latents = signal + noise * generator.normal(size=(count, 4, 3, 3))
     return Nodules(latents, Cases.of(cases))
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 3)), min_size=3, max_size=30).filter(
-        lambda rows: all(len({row[k] for row in rows if row[2]}) > 1 for k in (0, 1))
-    )
-)
-def test_weighted_spearman_is_scipys_of_repeated_values(rows: list[tuple[int, int, int]]) -> None:
-    first, second, counts = np.array(rows, dtype=float).T
-    ours = spearman(first, second, [counts, np.ones(len(rows))])
-    repeated = counts.astype(int)
-    assert ours[0] == pytest.approx(spearmanr(np.repeat(first, repeated), np.repeat(second, repeated)).statistic)
-    assert ours[1] == pytest.approx(spearmanr(first, second).statistic)
 
 
 def test_scores_are_plain_computations_on_unseen_cases() -> None:

@@ -1,4 +1,4 @@
-"""What is shown of one case, in the browser of the report and on the page to print."""
+"""What is shown of one case in the evaluation page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 from scripts.evaluation.judge import REAL, Method
 from scripts.evaluation.report.case_view import browser, case_studies, chosen, diameters, spread_limit, sprite
-from tests.bundle.evaluation.studies import run, study_of
+from tests.bundle.evaluation.studies import study_of
 
 
 @pytest.fixture
@@ -76,12 +76,3 @@ def test_pages_are_chosen_by_name(studies):
     assert chosen(ids, "all") == ids and chosen(ids, "case-01") == ["case-01"] and chosen(ids, []) == []
     with pytest.raises(UserError, match="no such case: case-99, x; the first of this section is case-00"):
         chosen(ids, ["case-99", "case-01", "x"])
-
-
-def test_a_page_a_case(study, tmp_path):
-    run(study, tmp_path, case_pages=["case-02"])
-    (page,) = (tmp_path / "cases").iterdir()
-    content = page.read_bytes()
-    assert page.name == "case-02.pdf" and content.startswith(b"%PDF") and content.count(b"/Type /Page\n") <= 1
-    assert b"synthetic, research use only, not for clinical decisions" in content
-    assert not any(case["patient_id"].encode() in content for case in study["cases"])

@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.data.transforms import from_hu
 from scripts.evaluation.nodules import growth
-from scripts.evaluation.nodules.outline import outline
-from scripts.evaluation.statistics.correlation import balanced_accuracy, correlation
 from scripts.evaluation.statistics.metrics import patient_resamples
 from scripts.evaluation.study import Cases, Study
-from scripts.networks.perceptual import PerceptualDistance
-from tests.bundle.evaluation.studies import make_study, run
-
-SIZE = 64
-angles = st.floats(0, math.pi)
-pixels = st.tuples(st.floats(0.4, 0.9), st.floats(0.4, 0.9))
-
-
-def turned(spacing, angle, centre=(0.0, 0.0)):
-    """Coordinates in mm about the middle of a crop, along and across an axis at an angle."""
-    x, y = np.meshgrid(*((np.arange(SIZE) - SIZE // 2) * pixel for pixel in spacing), indexing="ij")
-    x, y = x - centre[0], y - centre[1]
-    return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-
-
-def nodule(long=10.0, short=10.0, level=0.0, angle=0.0, spacing=(0.5, 0.5), centre=(0.0, 0.0), noise=0.0):
-    """HU of an ellipse in lung, its edge as soft as a scanner's."""
-    u, v = turned(spacing, angle, centre)
-    inside = np.clip((1 - np.hypot(u / (long / 2), v / (short / 2))) * short / 2 / 0.7 + 0.5, 0, 1)
-    return -850 + (level + 850) * inside + np.random.default_rng(0).normal(0, noise, u.shape)
-
-
-def measured(*crops, spacing=(0.5, 0.5)):
-    images = from_hu(np.stack(crops))[None, :, None]
-    return growth.measure(images, np.tile(spacing, (len(crops), 1)))
+from tests.bundle.evaluation.nodules.discs import SIZE, angles, pixels, turned
 
 
 @settings(max_examples=60)
@@ -97,62 +65,6 @@ def test_masks_of_nothing_and_of_one_pixel():
     assert growth.of_mask(mask, (0.5, 0.7)) == pytest.approx((0.7, 0.5, 0.35))
 
 
-@pytest.mark.parametrize("level", [50.0, -250.0, -600.0], ids=["solid", "part-solid", "ground glass"])
-@pytest.mark.parametrize("spacing", [(0.5, 0.5), (0.6, 0.8)])
-def test_nodules_of_any_attenuation_and_spacing(level, spacing):
-    crops = [nodule(long, 0.75 * long, level, 0.6, spacing, noise=20) for long in (5.0, 9.0, 16.0)]
-    sizes = measured(*crops, spacing=spacing)
-    assert sizes.found.all() and not sizes.cut.any()
-    # the threshold is low, as the readers' outlines are wide: a pixel more than the half-way edge is expected
-    np.testing.assert_allclose(sizes.long[0], [5, 9, 16], atol=1.3)
-    np.testing.assert_allclose(sizes.perpendicular[0], 0.75 * np.array([5, 9, 16]), atol=1.3)
-    np.testing.assert_allclose(np.diff(sizes.long[0]), [4, 7], atol=0.8)
-
-
-def test_wall_and_vessel_do_not_belong_to_the_nodule():
-    alone = nodule(9, 9)
-    u, v = turned((0.5, 0.5), 0.0)
-    wall, vessel = np.where(u > 4, 40.0, -850.0), np.where((np.abs(v) < 1) & (u < 0), 0.0, -850.0)
-    long = measured(
-        alone, np.maximum(alone, wall), np.maximum(alone, vessel), np.maximum(alone, np.maximum(wall, vessel))
-    )
-    np.testing.assert_allclose(long.long[0], long.long[0, 0], atol=2.0)
-    assert not long.cut.any()
-
-
-def test_neighbour_behind_a_gap_is_not_reached():
-    both = np.maximum(nodule(8, 8), nodule(8, 8, level=200, centre=(9.5, 0)))
-    assert measured(both).long[0, 0] == pytest.approx(measured(nodule(8, 8)).long[0, 0], abs=0.8)
-
-
-def test_nodule_off_the_middle_is_followed():
-    sizes = measured(nodule(10, 8), nodule(10, 8, centre=(2.0, -2.0)))
-    assert sizes.long[0, 1] == pytest.approx(sizes.long[0, 0], abs=0.5)
-
-
-def test_nothing_and_everything_are_measured_and_flagged():
-    air, full = np.full((SIZE, SIZE), -1000.0), np.full((SIZE, SIZE), 40.0)
-    sizes = measured(air, full, nodule(40, 40), nodule(12, 12))
-    assert sizes.found[0].tolist() == [False, True, True, True]
-    assert sizes.cut[0].tolist() == [False, True, True, False]
-    assert sizes.long[0, 0] == pytest.approx(2.0) and np.isfinite(sizes.volume).all()
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (5, 64), (33, 32)])
-def test_crops_of_any_shape_and_content_are_outlined(shape):
-    crops = np.random.default_rng(1).uniform(-1000, 400, (3, *shape))
-    outlines = outline(crops, np.array([[0.5, 0.5], [0.3, 2.0], [1.0, 0.7]]))
-    assert np.isfinite(outlines.points).all()
-    assert all(growth.diameters(points)[1] > 0 for points in outlines.points)
-
-
-def test_outlines_do_not_depend_on_the_other_cases():
-    crops, spacing = np.stack([nodule(6, 5), nodule(20, 14)]), np.array([[0.5, 0.5], [0.7, 0.6]])
-    together = outline(crops, spacing).points
-    for index in range(2):
-        np.testing.assert_allclose(outline(crops[[index]], spacing[[index]]).points[0], together[index])
-
-
 def test_doubling_time_by_hand():
     assert growth.doubling_time(100.0, 200.0, 90.0) == pytest.approx(90)
     assert growth.doubling_time(100.0, 400.0, 90.0) == pytest.approx(45)
@@ -172,35 +84,6 @@ def test_classes_at_their_limits():
     assert growth.diameter_class(before, after).tolist() == [1, 0, 0, 0, -1]
     volumes = np.array([12.6, 12.5, 12.4, 7.5, 7.6])
     assert growth.volume_class(before, volumes).tolist() == [1, 1, 0, -1, 0]
-
-
-def test_balanced_accuracy_equals_scikit_learns():
-    from sklearn.metrics import balanced_accuracy_score
-
-    generator = np.random.default_rng(0)
-    truth, classes = generator.integers(-1, 2, 40), generator.integers(-1, 2, (3, 40))
-    weights = generator.integers(1, 4, (5, 40)).astype(float)
-    expected = [[balanced_accuracy_score(truth, run, sample_weight=row) for row in weights] for run in classes]
-    np.testing.assert_allclose(balanced_accuracy(classes, truth, weights), expected)
-
-
-def test_correlation_equals_scipys_on_each_resample():
-    from scipy.stats import pearsonr, spearmanr
-
-    generator = np.random.default_rng(0)
-    truth = generator.normal(size=30).round(1)  # with ties
-    values = (0.5 * truth + generator.normal(size=(3, 30))).round(1)
-    weights = generator.multinomial(30, np.full(30, 1 / 30), size=6).astype(float)
-    for ranked, plain in ((False, pearsonr), (True, spearmanr)):
-        found = correlation(values, truth, weights, ranked)
-        copies = [np.repeat(np.arange(30), row.astype(int)) for row in weights]
-        expected = [[plain(run[copy], truth[copy]).statistic for copy in copies] for run in values]
-        np.testing.assert_allclose(found, expected, atol=1e-12)
-        once = [plain(run, truth).statistic for run in values]
-        np.testing.assert_allclose(correlation(values, truth, ranked=ranked)[:, 0], once, atol=1e-12)
-        # what does not vary, but for rounding, has no correlation
-        assert np.isnan(correlation(0.1 + 0.2 + np.zeros((1, 30)), truth, weights, ranked)).all()
-        assert np.isnan(correlation(values, 0.1 + 0.2 + np.zeros(30), weights, ranked)).all()
 
 
 def sizes_of(long, perpendicular):
@@ -292,34 +175,3 @@ def test_nodules_that_a_real_image_does_not_show_are_left_out():
     result = growth.Growth(sizes, study_of(entries([5, None], [5, 5]), 32.0), resampled(2)).score()
     assert (result["n_larger_than_crop"], result["n_not_found"]) == (0, 1)
     assert result["measured"]["n_cases"] == 1
-
-
-def test_evaluation_measures_growth(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: "no-such-folder")
-    study = make_study() | {"spacing": {"baseline": np.full((12, 2), 0.5), "follow_up": np.full((12, 2), 0.5)}}
-    result = run(study, tmp_path, perceptual=PerceptualDistance("alex"))
-    assert json.loads((tmp_path / "metrics.json").read_text())["growth"] == result["growth"]
-    assert result["growth"]["measured"]["methods"]["copy_baseline"]["diameter_balanced_accuracy"]["mean"] <= 0.5
-    table = pd.read_csv(tmp_path / "predictions.csv")
-    discs = table[table.method == "real_baseline"].set_index("case_id").long_mm
-    radii = np.array([case["ehr"]["sct_long_dia"] / 2 for case in study["cases"]])
-    np.testing.assert_allclose(discs, radii, atol=1.5)  # the study's radii are in pixels of half a mm
-    assert (tmp_path / "figures" / "growth.png").is_file()
-    html = (tmp_path / "report.html").read_text()
-    assert "Against the real follow-up" in html and "median size over runs" in html
-
-
-def test_readers_masks_are_met():
-    """The baselines of the validation split, which chose no constant."""
-    folder = (
-        Path(os.environ.get("NAMD_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data")) / "lidc_progression"
-    )
-    if not folder.is_dir():
-        pytest.skip("no lidc_progression (set NAMD_SHARED_DATA)")
-    table = pd.read_csv(folder / "cohort.csv").query("split == 'validation' and study_yr == 0 and sct_long_dia < 25")
-    errors = []
-    for row in table.itertuples():
-        hu, mask = (np.asarray(nib.load(folder / path).dataobj)[..., 0] for path in (row.image, row.mask))
-        points = outline(np.clip(hu, -1000, 400)[None].astype(float), np.array([[0.5, 0.5]])).points[0]
-        errors.append(growth.diameters(points)[0] - growth.of_mask(mask > 0, (0.5, 0.5))[0])
-    assert np.median(np.abs(errors)) < 1.0 and abs(np.median(errors)) < 0.5

@@ -1,0 +1,62 @@
+"""Latents that are computed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from scripts.data.datalist import pairs
+from scripts.data.latents import LatentDataset
+from scripts.data.transforms import preprocessing
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
+
+
+class Counting(nn.Module):
+    """A real autoencoder that counts the crops it encodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.network = StableDiffusionAutoencoder(channels=(8, 8, 16), num_res_blocks=1, norm_num_groups=4)
+        self.network.latent_scale.fill_(2.5)
+        self.count = 0
+
+    def encode_stage_2_inputs(self, x: Tensor) -> Tensor:
+        self.count += len(x)
+        return self.network.encode_stage_2_inputs(x)
+
+
+@torch.no_grad()
+def test_latents_are_those_of_the_preprocessed_crops_encoded_once(tiny_dataset: Path) -> None:
+    items, angles = pairs(tiny_dataset, "validation"), (0, 45, 180)
+    autoencoder = Counting()
+    dataset = LatentDataset(items, ["baseline", "follow_up"], autoencoder, 32, angles, batch_size=4)
+    assert autoencoder.count == 0 and len(dataset) == 3
+    torch.manual_seed(0)
+    drawn: set[int] = set()
+    for index in [0, 1, 2] * 12:
+        item = dataset[index]
+        expected = {
+            angle: {
+                key: autoencoder.network.encode_stage_2_inputs(image.as_tensor()[None])[0]
+                for key, image in preprocessing(["baseline", "follow_up"], 32, (angle,))(items[index]).items()
+                if key in ("baseline", "follow_up")
+            }
+            for angle in angles
+        }
+        matches = [a for a in angles if torch.allclose(item["baseline"], expected[a]["baseline"], atol=1e-5)]
+        assert len(matches) == 1
+        torch.testing.assert_close(item["follow_up"], expected[matches[0]]["follow_up"], atol=1e-5, rtol=0)
+        assert item["report"] == items[index]["report"] and item["follow_up"].shape == (4, 8, 8)
+        drawn.update(matches)
+    assert drawn == set(angles)
+    assert autoencoder.count == 2 * 3 * 3
+
+
+def test_latents_without_rotation_draw_no_random_numbers(tiny_dataset: Path) -> None:
+    dataset = LatentDataset(pairs(tiny_dataset, "validation"), ["baseline"], Counting(), 32)
+    state = torch.get_rng_state()
+    assert torch.equal(dataset[1]["baseline"], dataset[1]["baseline"])
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,52 @@
+"""The denoiser: conditions that are left out, and what it is given in training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scripts.diffusion.denoiser import ConditionalDiffusionInferer, Denoiser
+from tests.bundle.diffusion.helpers import (
+    REPORTS,
+    Reader,
+)
+
+
+def test_a_share_of_the_reports_is_left_out_in_training_alone() -> None:
+    class Echo(nn.Module):
+        def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+            return context
+
+    denoiser = Denoiser(Echo(), Reader(), condition_dropout=0.25)  # type: ignore[arg-type]
+    batch = (torch.zeros(4000, 4, 2, 2), torch.zeros(4000), ["a report"] * 4000)
+    written, null = denoiser.context(["a report"], 1)[0], denoiser.context(None, 1)[0]
+    assert torch.equal(denoiser.eval()(*batch), written.expand(4000, -1, -1))
+    torch.manual_seed(0)
+    found = denoiser.train()(*batch)
+    left_out = (found == null).flatten(1).all(1)
+    assert 0.22 < left_out.float().mean() < 0.28
+    assert torch.equal(found[~left_out], written.expand(int((~left_out).sum()), -1, -1))
+    denoiser.condition_dropout = 0.0
+    assert torch.equal(denoiser(*batch), written.expand(4000, -1, -1)), "none by default"
+
+
+def test_training_noises_by_the_closed_form_and_appends_the_baseline() -> None:
+    betas = (np.linspace(0.00085**0.5, 0.012**0.5, 1000)) ** 2
+    kept = torch.tensor(np.cumprod(1 - betas)[[0, 499, 999]]).float().view(3, 1, 1, 1)
+    latent, noise, baseline = (torch.randn(3, 4, 8, 8) for _ in range(3))
+    seen: dict[str, Any] = {}
+
+    def network(x: Tensor, timesteps: Tensor, condition: Any) -> Tensor:
+        seen.update(x=x, timesteps=timesteps, condition=condition)
+        return noise
+
+    timesteps = torch.tensor([0, 499, 999])
+    ConditionalDiffusionInferer()(latent, network, noise, timesteps, condition=REPORTS, concat=baseline)
+    expected = torch.cat([kept.sqrt() * latent + (1 - kept).sqrt() * noise, baseline], dim=1)
+    torch.testing.assert_close(seen["x"], expected, atol=1e-5, rtol=1e-4)
+    assert seen["timesteps"] is timesteps and seen["condition"] is REPORTS
+    ConditionalDiffusionInferer()(latent, network, noise, timesteps)
+    assert seen["x"].shape == latent.shape and seen["condition"] is None

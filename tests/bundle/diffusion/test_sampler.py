@@ -1,0 +1,174 @@
+"""The sampler: against diffusers, and whose samples belong to which case."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+
+from scripts.conditioning.language_models import ConditionerError
+from scripts.diffusion.sampler import ProgressionInferer, ProgressionModel, load_progression_model
+from scripts.ehr.report import radiology_report
+from scripts.errors import UserError
+from scripts.networks.unet import PREDICTION_TYPES
+from scripts.weights.checkpoints import CheckpointError
+from tests.bundle.diffusion.helpers import (
+    REPORTS,
+    Reader,
+    ToyUNet,
+    crops,
+    diffusers_ddim,
+    generate,
+    toy,
+)
+
+
+@pytest.mark.parametrize("num_steps", [1, 7, 50])
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_samples_are_those_of_diffusers_ddim(num_steps: int, guidance_scale: float, kind: str) -> None:
+    """From the noise that the inferer started with, diffusers' scheduler comes to the same images."""
+    network, baseline = toy(kind), crops(2, 8)
+    images = ProgressionInferer(num_steps, num_runs=3, guidance_scale=guidance_scale)(baseline, network, REPORTS[:2])
+    unet, scheduler = ToyUNet(), diffusers_ddim(num_steps, kind)
+    latents, encoded = network.denoiser.unet.seen[0].chunk(2, dim=1)
+    torch.testing.assert_close(encoded, network.autoencoder.encode_stage_2_inputs(baseline).repeat_interleave(3, 0))
+    context, free = Reader()(REPORTS[:2]).repeat_interleave(3, 0), Reader().null_context(6)
+    for step in scheduler.timesteps:
+        both = [unet(torch.cat([latents, encoded], 1), step.expand(6), each) for each in (free, context)]
+        latents = scheduler.step(both[0] + guidance_scale * (both[1] - both[0]), step, latents, eta=0.0).prev_sample
+    expected = network.autoencoder.decode_stage_2_outputs(latents).view(2, 3, 8, 8)
+    assert expected.abs().max() < 1.0
+    torch.testing.assert_close(images, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_guidance_of_one_runs_the_network_once_a_step() -> None:
+    network, guided = toy(), toy()
+    ProgressionInferer(5, num_runs=1)(crops(1, 8), network, REPORTS[:1])
+    ProgressionInferer(5, num_runs=1, guidance_scale=2.0)(crops(1, 8), guided, REPORTS[:1])
+    counts = [len(each.denoiser.unet.seen) for each in (network, guided)]
+    assert counts == [5, 10]
+
+
+def test_samples_do_not_depend_on_batch_or_order(model: ProgressionModel) -> None:
+    images = crops(3)
+    together = generate(model, images, REPORTS)
+    assert together.shape == (3, 3, 32, 32) and together.min() >= -1 and together.max() <= 1
+    for index in range(3):
+        alone = generate(model, images[[index]], [REPORTS[index]])
+        torch.testing.assert_close(alone[0], together[index], atol=1e-5, rtol=0)
+    turned = generate(model, images.flip(0), REPORTS[::-1])
+    torch.testing.assert_close(turned.flip(0), together, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+def test_samples_do_not_depend_on_how_they_are_split(model: ProgressionModel, batch_size: int) -> None:
+    whole = generate(model, crops(3), REPORTS)
+    torch.testing.assert_close(generate(model, crops(3), REPORTS, batch_size=batch_size), whole, atol=1e-5, rtol=0)
+
+
+def test_fewer_runs_are_the_first_of_more(model: ProgressionModel) -> None:
+    torch.testing.assert_close(
+        generate(model, crops(2), REPORTS[:2], num_runs=2),
+        generate(model, crops(2), REPORTS[:2])[:, :2],
+        atol=1e-5,
+        rtol=0,
+    )
+
+
+# --- what a condition may be
+
+
+def test_conditions(model: ProgressionModel) -> None:
+    images, ehr = crops(2), [{"age": 60}, {"age": 70, "gender": 1}]
+    from_ehr = generate(model, images, ehr)
+    assert torch.equal(from_ehr, generate(model, images, [radiology_report(record) for record in ehr]))
+    assert torch.equal(from_ehr, generate(model, images, Reader()([radiology_report(record) for record in ehr])))
+    without = generate(model, images, None)
+    assert torch.equal(without, generate(model, images, Reader().null_context(2)))
+    assert not torch.allclose(without, from_ehr, atol=1e-3)
+
+
+def test_the_baseline_matters(model: ProgressionModel) -> None:
+    images = crops(1)
+    context = Reader()(REPORTS[:1])
+    network = ProgressionModel(model.autoencoder, model.denoiser)
+    latents = [network.autoencoder.encode_stage_2_inputs(image) for image in (images, -images)]
+    noise = torch.randn(1, 4, 8, 8)
+    outputs = [network.denoiser(torch.cat([noise, z], 1), torch.tensor([500]), context) for z in latents]
+    assert not torch.allclose(*outputs, atol=1e-3)
+
+
+def test_meta_tensors_become_plain_tensors(model: ProgressionModel) -> None:
+    images = generate(model, MetaTensor(crops(1)), REPORTS[:1])
+    assert type(images) is Tensor and torch.equal(images, generate(model, crops(1), REPORTS[:1]))
+
+
+def test_the_model_alone_takes_an_image_and_gives_one(model: ProgressionModel) -> None:
+    """As the Model Zoo's and MONAI Label's checks call it."""
+    images = model(crops(2))
+    assert images.shape == (2, 1, 32, 32)
+    torch.testing.assert_close(images, ProgressionInferer(num_runs=1)(crops(2), model), atol=1e-6, rtol=0)
+
+
+# --- from the files of a training
+
+
+def test_loaded_model_is_the_trained_one(trained: Path, tiny_llm: Path) -> None:
+    from safetensors.torch import load_file
+
+    loaded = load_progression_model(trained / "models", llm=tiny_llm)
+    assert not loaded.training and not any(p.requires_grad for p in loaded.denoiser.conditioner.parameters())
+    for network, name in ((loaded.autoencoder, "autoencoder"), (loaded.denoiser.unet, "unet_conditional")):
+        state = load_file(trained / "models" / f"{name}.safetensors")
+        assert all(torch.equal(tensor, state[key]) for key, tensor in network.state_dict().items())
+    prompts = [load_file(trained / "models" / "conditioner" / f"set_{m}" / "adapter_model.safetensors") for m in (0, 1)]
+    assert torch.equal(
+        loaded.denoiser.conditioner.prompts, torch.stack([each["prompt_embeddings"] for each in prompts])
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "error"),
+    [
+        ("autoencoder.safetensors", CheckpointError),
+        ("unet_conditional.safetensors", CheckpointError),
+        ("conditioner", ConditionerError),
+    ],
+)
+def test_a_missing_part_is_named(
+    trained: Path, tiny_llm: Path, tmp_path: Path, part: str, error: type[Exception]
+) -> None:
+    shutil.copytree(trained / "models", tmp_path / "models")
+    (tmp_path / "models" / part).rename(tmp_path / "elsewhere")
+    with pytest.raises(error, match=part):
+        load_progression_model(tmp_path / "models", llm=tiny_llm)
+
+
+# --- MONAI Label's and MONAI Deploy's way in: the EHR travels with the image
+
+
+def with_meta(images: Tensor, **meta: Any) -> MetaTensor:
+    return MetaTensor(images, meta=meta)
+
+
+def test_an_ehr_in_the_images_meta_data_is_read(model: ProgressionModel) -> None:
+    ehr = {"age": 70, "gender": 1}
+    inferer = ProgressionInferer(num_steps=4, num_runs=3, interval_days=400)
+    images = inferer(with_meta(crops(1), ehr=ehr), model)
+    assert torch.equal(images, inferer(crops(1), model, [radiology_report(ehr, 400)]))
+    assert torch.equal(images, inferer(crops(1), model, [ehr])), "as a condition it has the same interval"
+    assert not torch.equal(images, inferer(crops(1), model))
+    spoken = inferer(with_meta(crops(1), ehr=ehr), model, ["another report"])
+    assert torch.equal(spoken, inferer(crops(1), model, ["another report"])), "what is asked for counts"
+
+
+@pytest.mark.parametrize(("count", "ehr"), [(2, {"age": 70}), (1, ["age", 70])])
+def test_an_ehr_that_belongs_to_nobody_is_refused(model: ProgressionModel, count: int, ehr: Any) -> None:
+    with pytest.raises(UserError, match=f"'ehr' of type {type(ehr).__name__} for {count} images"):
+        generate(model, with_meta(crops(count), ehr=ehr), None)

@@ -1,0 +1,75 @@
+"""The evaluation page: numbers as in the metrics, and what it says of itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts.evaluation.report.columns import LATENTS, METRICS, title_of
+from scripts.evaluation.report.html import gap_sentence, number, steering_sentence
+from scripts.evaluation.steering import (
+    SHUFFLED,
+)
+from tests.bundle.evaluation.page import Page
+
+
+def test_table_of_the_report_equals_the_metrics(outcome):
+    _, result, folder = outcome
+    report = Page((folder / "report.html").read_text())
+    head, *body = report.rows[: 1 + len(result["methods"])]
+    assert head == ["Method", "AUROC ↑", "AUPRC ↑", "LPIPS ↓", "FID ↓", "KID ↓"]
+    assert [row[0] for row in body] == [title_of(name) for name in result["methods"]]
+    for row, scores in zip(body, result["methods"].values(), strict=True):
+        for cell, (metric, (_, decimals)) in zip(row[1:], METRICS.items(), strict=True):
+            score = scores[metric]
+            expected = number(score["mean"], decimals)
+            if score["ci95"]:
+                low, high = (number(bound, decimals) for bound in score["ci95"])
+                expected += f" [{low}, {high}]"
+            if score["std"] is not None:
+                expected += f" sd {number(score['std'], decimals)}"
+            assert " ".join(cell.split()) == expected
+
+
+def test_latent_spaces_stand_in_both_files(outcome):
+    """The discs' records, of one diameter each, and latents that see brightness: they agree, and so do the files."""
+    _, result, folder = outcome
+    head = ["Autoencoder", *(title for title, _ in LATENTS.values())]
+    rows = Page((folder / "report.html").read_text()).rows
+    rows = rows[rows.index(head) + 1 :][:2]
+    assert [row[0] for row in rows] == list(result["latents"]) == ["aligned", "not aligned"]
+    for row in rows:
+        for cell, (key, (_, decimals)) in zip(row[1:], LATENTS.items(), strict=True):
+            score = result["latents"][row[0]][key]
+            assert cell.split()[0] == number(score["mean"], decimals) and score["ci95"] is not None
+
+
+def test_report_says_what_it_is_and_needs_no_network(outcome):
+    study, result, folder = outcome
+    html = (folder / "report.html").read_text()
+    report = Page(html)
+    flat = " ".join(report.text.split())
+    for phrase in (
+        *("Research use only, not for clinical decisions", "Generated images are synthetic", "Simulated data:"),
+        *(study["command"], *result["feature_extractors"].values(), f"torch {result['versions']['torch']}"),
+        *(
+            "discs are drawn & 'simulated'. No number",
+            "direct <u>classifier</u>",
+            gap_sentence(result),
+            result["created"],
+        ),
+    ):
+        assert phrase in flat
+    assert "u" not in report.tags, "a method's name must not become markup"
+    assert all(address.startswith("data:image/png;base64,") for address in report.addresses)
+    assert "http:" not in html and "https:" not in html and "patient-" not in html
+    assert "prefers-color-scheme: dark" in html and 'name="viewport"' in html
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [([-0.2, -0.1], "rests on the record"), ([-0.2, 0.1], "no effect"), (None, "cannot be told")]
+)
+def test_the_report_says_whether_an_effect_is_shown(change: list[float] | None, said: str) -> None:
+    auroc_change = None if change is None else {"mean": sum(change) / 2, "ci95": change}
+    row = {"image_change_hu": {"mean": 31.0, "ci95": [25.0, 38.0]}, "auroc_change": auroc_change}
+    sentence = steering_sentence({"interventions": {SHUFFLED: row}})
+    assert "by 31 HU" in sentence and said in sentence

@@ -1,0 +1,228 @@
+"""Checkpoints: an interrupted run ends as one that was not."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from safetensors.torch import load_file
+from torch import nn
+
+from scripts.training.checkpointing import Checkpoint
+from scripts.training.handlers import ExponentialAverage, GradientClip
+from scripts.weights.checkpoints import read_metadata
+from tests.bundle.training.helpers import differences, load
+
+# --- resume equals uninterrupted
+
+
+RESUMED = {
+    "autoencoder": ("autoencoder", {}),
+    "unconditional": ("unconditional", {}),
+    "conditional, prompts learning": ("conditional", {}),
+    "conditional, prompts frozen before the interruption": ("conditional", {"prompt_steps": 2}),
+    "conditional, prompts frozen after the interruption": ("conditional", {"prompt_steps": 5}),
+    "conditional, prompts never learning": ("conditional", {"prompt_steps": 0}),
+    "classifier": ("classifier", {}),
+    "classifier, without average": ("classifier", {"ema_decay": 0.0}),
+    "classifier, two workers": ("classifier", {"num_workers": 2}),
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_killed_run_goes_on_to_the_very_same_weights(
+    make_workflow: Callable[..., Any], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    stage, settings = RESUMED[name]
+    settings = {"max_epochs": 3, **settings}
+
+    def start(folder: str, seed: int) -> Any:
+        torch.manual_seed(seed)  # another process has another generator
+        return make_workflow(f"train_{stage}", tmp_path / folder, "small", **settings)
+
+    for folder in ("straight", "killed"):
+        shutil.copytree(trained / "models", tmp_path / folder / "models")
+    straight = start("straight", 1)
+    straight.run()
+    length = straight.trainer.state.epoch_length
+    assert length >= 3
+    clip = GradientClip.__call__
+
+    def kill(self: GradientClip, engine: Engine) -> None:
+        clip(self, engine)
+        if engine.state.iteration == length + 2:  # in the middle of a step in the middle of the second epoch
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(GradientClip, "__call__", kill)
+        start("killed", 2).run()
+    assert load(tmp_path / "killed" / stage / "last.pt")["progress"]["epoch"] == 1
+    again = start("killed", 3)
+    again.run()
+    assert again.trainer.state.epoch == 3 and again.trainer.state.iteration == 3 * length
+
+    for file in ("last.pt", "best.pt"):
+        assert not differences(*(load(tmp_path / folder / stage / file) for folder in ("straight", "killed")))
+    published = [
+        {file.relative_to(models): load_file(file) for file in models.rglob("*.safetensors")}
+        for models in (tmp_path / "straight" / "models", tmp_path / "killed" / "models")
+    ]
+    assert len(published[0]) == 4 + 3 and not differences(*published)
+
+
+def test_killed_between_the_two_files_of_an_epoch(
+    make_workflow: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_workflow("train_classifier", tmp_path / "straight", "small").run()
+    write, names = Checkpoint._write, []
+
+    def die_at_the_second_last(self: Checkpoint, name: str, objects: Any) -> None:
+        names.append(name)
+        if names.count("last.pt") == 2:
+            raise KeyboardInterrupt
+        write(self, name, objects)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoint, "_write", die_at_the_second_last)
+        make_workflow("train_classifier", tmp_path / "killed", "small").run()
+    make_workflow("train_classifier", tmp_path / "killed", "small").run()
+    for file in ("last.pt", "best.pt"):
+        assert not differences(*(load(tmp_path / run / "classifier" / file) for run in ("straight", "killed")))
+
+
+def test_the_seed_decides_everything(make_workflow: Callable[..., Any], tmp_path: Path) -> None:
+    states = []
+    for seed, state in ((5, 1), (5, 2), (6, 1)):
+        torch.manual_seed(state)
+        folder = tmp_path / f"{seed}-{state}"
+        make_workflow("train_classifier", folder, "small", seed=seed, max_epochs=1).run()
+        states.append(load(folder / "classifier" / "last.pt")["network"])
+    assert not differences(states[0], states[1])
+    assert differences(states[0], states[2])
+
+
+def test_early_stopping_survives_an_interruption_and_a_second_start(
+    make_workflow: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A ViT learns nothing at a rate of zero (a ResNet's norms do): the first epoch is best, and the third the last."""
+    shape = {"hidden_size": 16, "num_layers": 1, "mlp_dim": 16, "num_heads": 2}
+    settings = {"learning_rate": 0.0, "max_epochs": 9, "patience": 2}
+    settings |= {"classifier_network": "ViTClassifier", "classifier_shape": shape}
+    workflow = make_workflow("train_classifier", tmp_path, "small", **settings)
+
+    @workflow.trainer.on(Events.EPOCH_STARTED(once=3))
+    def kill() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        workflow.run()
+    for _ in range(2):
+        again = make_workflow("train_classifier", tmp_path, "small", **settings)
+        seen: list[int] = []
+        again.trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine, seen=seen: seen.append(engine.state.epoch))
+        again.run()
+        progress = load(tmp_path / "classifier" / "last.pt")["progress"]
+        assert (progress["epoch"], progress["best_epoch"], progress["stopped"]) == (3, 1, True)
+    assert not seen, "a finished run is not trained any further"
+    assert read_metadata(tmp_path / "models" / "classifier.safetensors")["extra"]["epoch"] == 1
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(make_workflow: Callable[..., Any], tmp_path: Path) -> None:
+    make_workflow("train_classifier", tmp_path / "once", "small", max_epochs=3).run()
+    for epochs in (1, 2, 3):
+        make_workflow("train_classifier", tmp_path / "thrice", "small", max_epochs=epochs).run()
+    assert not differences(*(load(tmp_path / run / "classifier" / "last.pt") for run in ("once", "thrice")))
+
+
+def test_another_shape_is_refused_with_advice(make_workflow: Callable[..., Any], tmp_path: Path) -> None:
+    make_workflow("train_classifier", tmp_path, "small", max_epochs=1).run()
+    shape = {"channels": [4, 4, 8, 16]}
+    with pytest.raises(RuntimeError) as error:
+        make_workflow("train_classifier", tmp_path, "small", classifier_shape=shape).run()
+    text = str(error.value.__cause__)
+    assert text.startswith(f"{tmp_path}/classifier/last.pt: does not fit this configuration (")
+    assert "--output_dir" in text
+
+
+# --- checkpoints by themselves
+
+
+@contextlib.contextmanager
+def training(
+    folder: Path, losses: list[float] | None = None, patience: int = 0
+) -> Iterator[tuple[Engine, nn.Linear, Checkpoint]]:
+    """One weight that counts the epochs, judged by given validation losses."""
+    network, validator = nn.Linear(1, 1, bias=False), Engine(lambda engine, batch: None)
+    nn.init.zeros_(network.weight)
+    trainer = Engine(lambda engine, batch: network.weight.data.add_(1.0))
+    trainer.state.device = torch.device("cpu")
+    if losses is not None:
+
+        @trainer.on(Events.EPOCH_COMPLETED)
+        def validate(engine: Engine) -> None:
+            validator.state.metrics["val_loss"] = losses[engine.state.epoch - 1]
+
+    checkpoint = Checkpoint(
+        folder,
+        {"network": network},
+        {"network": network},
+        evaluator=None if losses is None else validator,
+        patience=patience,
+    )
+    checkpoint.attach(trainer)
+    yield trainer, network, checkpoint
+
+
+def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
+    with training(tmp_path, [3.0, 1.0, 2.0, 1.0]) as (trainer, network, checkpoint):
+        trainer.run([0], max_epochs=4)
+        assert network.weight.item() == 4.0
+        assert checkpoint.load_best() == {"epoch": 2, "val_loss": 1.0}
+        assert network.weight.item() == 2.0
+    assert load(tmp_path / "last.pt")["network"]["weight"].item() == 4.0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_without_validation_the_last_epoch_is_the_best(tmp_path: Path) -> None:
+    with training(tmp_path) as (trainer, network, checkpoint):
+        trainer.run([0], max_epochs=3)
+        assert checkpoint.load_best()["epoch"] == 3
+
+
+def test_patience_counts_epochs_since_the_best(tmp_path: Path) -> None:
+    with training(tmp_path, [3.0, 1.0, 2.0, 2.0, 0.5, 0.4], patience=3) as (trainer, _, checkpoint):
+        trainer.run([0], max_epochs=6)
+        assert trainer.state.epoch == 6
+    with training(tmp_path / "b", [3.0, 1.0, 2.0, 2.0, 0.5, 0.4], patience=2) as (trainer, _, checkpoint):
+        trainer.run([0], max_epochs=6)
+        assert trainer.state.epoch == 4 and checkpoint.load_best()["epoch"] == 2
+
+
+def test_a_loss_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
+    with training(tmp_path, [math.nan, 2.0, math.nan]) as (trainer, _, checkpoint):
+        trainer.run([0], max_epochs=3)
+        assert checkpoint.load_best()["epoch"] == 2
+    with training(tmp_path / "b", [math.nan]) as (trainer, _, checkpoint):
+        trainer.run([0], max_epochs=1)
+        with pytest.raises(ValueError, match=r"best.pt: not there, because no validation gave a finite val_loss"):
+            checkpoint.load_best()
+
+
+@pytest.mark.parametrize("change", ["another shape", "another object"])
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path, change: str) -> None:
+    with training(tmp_path) as (trainer, _, _):
+        trainer.run([0], max_epochs=1)
+    with training(tmp_path) as (trainer, network, checkpoint):
+        if change == "another shape":
+            checkpoint.objects["network"] = nn.Linear(2, 1, bias=False)
+        else:
+            checkpoint.objects["ema"] = ExponentialAverage(network, 0.9)
+        with pytest.raises(ValueError, match=r"last.pt: does not fit this configuration \(.*--output_dir"):
+            trainer.run([0], max_epochs=2)

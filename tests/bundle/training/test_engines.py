@@ -1,0 +1,133 @@
+"""What the engines are made of: processes, the order of an epoch, learning rates, errors."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine
+from safetensors.torch import load_file
+from torch import nn
+
+import scripts.training as engines
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
+from scripts.training.engines import epoch_sampler, hu_error, validation_loss, warmup_cosine
+from tests.bundle.helpers import CONFIGS
+from tests.bundle.training.helpers import differences, load
+
+
+def test_two_processes_train_one_network(tiny_dataset: Path, tmp_path: Path) -> None:
+    """With torchrun and gloo: equal weights on both ranks, averages too, and everything written once."""
+    (tmp_path / "spy.yaml").write_text(
+        "training:\n"
+        "- $training.start_process_group()\n"
+        "- '@prepare'\n"
+        "- $@train::trainer.run()\n"
+        "- \"$torch.save({'network': @network.state_dict(), 'ema': @ema.state_dict(), 'best': @checkpoint.progress,"
+        " 'image': @train::trainer.state.batch['image'].as_tensor()},"
+        " @output_dir + '/rank' + str(torch.distributed.get_rank()) + '.pt')\"\n"
+        "- '@publish'\n"
+        "- $training.stop_process_group()\n"
+    )
+    files = [CONFIGS / f"{name}.yaml" for name in ("train_autoencoder", "small", "multi_gpu")] + [tmp_path / "spy.yaml"]
+    shape = "{'channels': [8, 8, 16], 'num_res_blocks': 1, 'norm_num_groups': 4}"
+    settings = {"dataset_dir": tiny_dataset, "output_dir": tmp_path / "run", "autoencoder_shape": shape}
+    settings |= {"image_size": 32, "max_epochs": 2, "batch_size": 2, "val_interval": 1}
+    launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    config = ["-m", "monai.bundle", "run", "training", "--config_file", str([str(file) for file in files])]
+    overrides = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(
+        [*launch, *config, *overrides], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    ranks = [load(tmp_path / "run" / f"rank{rank}.pt") for rank in (0, 1)]
+    images = [rank.pop("image") for rank in ranks]
+    assert not differences(*ranks) and not torch.equal(*images)
+    initial = StableDiffusionAutoencoder(channels=[8, 8, 16], num_res_blocks=1, norm_num_groups=4).state_dict()
+    assert len(initial) < len(ranks[0]["network"]) < len(ranks[0]["ema"])
+    assert result.stdout.count("wrote") + result.stderr.count("wrote") == 1
+    last = load(tmp_path / "run" / "autoencoder" / "last.pt")
+    assert not differences(last["network"], ranks[0]["network"]) and last["progress"]["epoch"] == 2
+    published = load_file(tmp_path / "run" / "models" / "autoencoder.safetensors")
+    best = load(tmp_path / "run" / "autoencoder" / "best.pt")["network"]
+    assert all(
+        torch.equal(tensor, best[f"autoencoder.{name}"]) for name, tensor in published.items() if name != "latent_scale"
+    )
+
+
+def test_ranks_share_out_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
+    orders = []
+    for rank in (0, 1):
+        monkeypatch.setattr("ignite.distributed.get_rank", lambda rank=rank: rank)
+        torch.manual_seed(rank)
+        orders.append(list(epoch_sampler(range(10), seed=3)))
+    assert sorted(orders[0] + orders[1]) == list(range(10))
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        sampler = epoch_sampler(range(20), seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    first = order(3, 1)
+    torch.manual_seed(99)
+    assert order(3, 1) == first and sorted(first) == list(range(20))
+    assert order(3, 2) != first and order(4, 1) != first
+
+
+@pytest.mark.parametrize(("warmup", "decay"), [(0, 0), (5, 0), (0, 20), (5, 20), (1, 2)])
+def test_learning_rate_in_closed_form(warmup: int, decay: int) -> None:
+    peak = 3e-3
+
+    def expected(step: int) -> float:
+        if step < warmup:
+            return peak * (0.01 + 0.99 * step / warmup)
+        if not decay:
+            return peak
+        done = min(1.0, (step - warmup) / (decay - warmup))
+        return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def make() -> tuple[Any, Any]:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
+        return optimizer, warmup_cosine(optimizer, peak, warmup, decay)
+
+    optimizer, schedule = make()
+    for step in range(50):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected(step), rel=1e-6), step
+        optimizer.step()
+        schedule.step()
+        if step in (2, 7, 19, 30):  # interrupted here
+            states = copy.deepcopy((optimizer.state_dict(), schedule.state_dict()))
+            optimizer, schedule = make()
+            optimizer.load_state_dict(states[0])
+            schedule.load_state_dict(states[1])
+
+
+def test_validation_loss_is_averaged_over_samples_not_batches() -> None:
+    pred = torch.arange(5.0)
+    parts = [(pred[:4], torch.zeros(4)), (pred[4:], torch.zeros(1))]
+    engine = Engine(lambda engine, batch: {"pred": batch[0], "label": batch[1]})
+    validation_loss(nn.MSELoss()).attach(engine, "val_loss")
+    assert engine.run(parts).metrics["val_loss"] == pytest.approx((0 + 1 + 4 + 9 + 16) / 5)
+
+
+def test_reconstruction_error_is_in_hounsfield_units() -> None:
+    image = torch.zeros(2, 1, 4, 4)
+    engine = Engine(lambda engine, batch: {"pred": {"reconstruction": image + 0.1}, "label": {"image": image}})
+    hu_error().attach(engine, "val_mae_hu")
+    assert engine.run([0]).metrics["val_mae_hu"] == pytest.approx(0.1 * 1400 / 2, rel=1e-5)
+
+
+def test_one_process_needs_no_wrapper() -> None:
+    network = nn.Linear(1, 1)
+    assert engines.distribute(network) is network

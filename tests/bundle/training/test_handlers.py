@@ -1,0 +1,149 @@
+"""Each handler does what it says."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import Dataset
+from monai.engines import SupervisedTrainer
+from monai.transforms import RandLambda
+from torch import Tensor, nn
+
+from scripts.training.handlers import EpochSeed, ExponentialAverage, FreezePrompts, GradientClip, Validation
+
+
+def test_validation_is_due_at_the_interval_and_at_the_end() -> None:
+    epochs: list[int] = []
+
+    class Validator(Engine):
+        def run(self, global_epoch: int) -> None:
+            epochs.append(global_epoch)
+
+    engine = Engine(lambda engine, batch: None)
+    from monai.engines import Evaluator
+
+    validator = Evaluator("cpu", [0])
+    validator.run = Validator.run.__get__(validator)
+    Validation(interval=3, validator=validator).attach(engine)
+    engine.run([0], max_epochs=8)
+    assert epochs == [3, 6, 8]
+
+
+def test_average_is_exponential_with_a_warm_up() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    network.register_buffer("count", torch.zeros(()))
+    ema = ExponentialAverage(network, decay=0.6)
+    values = [1.0, 4.0, -2.0, 5.0, 7.0, 0.5, 3.0]
+    expected = values[0]
+    for update, value in enumerate(values):
+        network.weight.data.fill_(value)
+        network.count.fill_(update)
+        ema(None)
+        if update:
+            decay = min(0.6, (1 + update) / (10 + update))
+            expected = decay * expected + (1 - decay) * value
+    averaged: Any = ema.module
+    assert averaged is not network and averaged.weight.item() == pytest.approx(expected, rel=1e-6)
+    assert averaged.count.item() == len(values) - 1, "buffers are those of the last step"
+
+
+def test_average_of_decay_zero_is_the_network_itself() -> None:
+    network = nn.Linear(1, 1)
+    ema = ExponentialAverage(network)
+    ema(None)
+    assert ema.module is network and ema.state_dict() == {}
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 1e9])
+def test_gradients_are_clipped_before_the_step(max_norm: float) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    image, label = torch.randn(5, 3), 10 * torch.randn(5, 2)
+    reference = copy.deepcopy(network)
+    nn.functional.mse_loss(reference(image), label).backward()
+    raw = [parameter.grad for parameter in reference.parameters()]
+    norm = math.sqrt(sum(float(grad.square().sum()) for grad in raw if grad is not None))
+    assert norm > 1.0
+    used: list[Tensor] = []
+
+    class Spy(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:
+            used.extend(parameter.grad.clone() for group in self.param_groups for parameter in group["params"])
+
+    SupervisedTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=[{"image": image, "label": label}],
+        network=network,
+        optimizer=Spy(network.parameters(), lr=1.0),
+        loss_function=nn.MSELoss(),
+        train_handlers=[GradientClip(network, max_norm)],
+        decollate=False,
+    ).run()
+    for clipped, grad in zip(used, raw, strict=True):
+        torch.testing.assert_close(clipped, grad * min(1.0, max_norm / norm), rtol=1e-4, atol=1e-6)
+
+
+def test_every_random_number_is_a_function_of_seed_epoch_and_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Dataset([0], RandLambda(func=lambda x: x + np.random.rand(), prob=0.5))
+
+    def draw(seed: int, epochs: range, rank: int = 0) -> list[tuple[float, ...]]:
+        monkeypatch.setattr("ignite.distributed.get_rank", lambda: rank)
+        engine, drawn = Engine(lambda engine, batch: None), []
+        EpochSeed(seed, dataset).attach(engine)
+
+        @engine.on(Events.EPOCH_STARTED)
+        def numbers() -> None:
+            transform = float(dataset.transform.R.rand())
+            drawn.append((random.random(), np.random.rand(), torch.rand(()).item(), transform))
+
+        for epoch in epochs:
+            engine.state.epoch = epoch
+            engine.fire_event(Events.EPOCH_STARTED)
+        return drawn
+
+    whole = draw(1, range(1, 5))
+    random.seed(9), np.random.seed(9), torch.manual_seed(9), dataset.transform.set_random_state(9)
+    assert draw(1, range(3, 5)) == whole[2:]
+    for column in zip(*whole, *draw(2, range(1, 5)), strict=True):
+        assert len(set(column)) == len(column)
+    assert len({number for rank in (0, 1) for row in draw(1, range(1, 5), rank) for number in row}) == 32
+
+
+class Prompts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompts = nn.Parameter(torch.ones(1))
+        self.encoded: list[list[str]] = []
+
+    def encode(self, reports: list[str]) -> None:
+        assert not self.prompts.requires_grad
+        self.encoded.append(reports)
+
+
+@pytest.mark.parametrize(("steps", "last"), [(-1, 6), (0, 0), (1, 1), (4, 4), (6, 6), (7, 6)])
+def test_prompts_learn_for_so_many_steps(steps: int, last: int) -> None:
+    conditioner, moved = Prompts(), []
+    optimizer = torch.optim.AdamW(conditioner.parameters(), lr=0.1)  # its decay and momentum would go on moving them
+
+    def step(engine: Engine, batch: Any) -> None:
+        before = conditioner.prompts.detach().clone()
+        if conditioner.prompts.requires_grad:
+            optimizer.zero_grad()
+            conditioner.prompts.square().sum().backward()
+        optimizer.step()
+        if not torch.equal(before, conditioner.prompts):
+            moved.append(engine.state.iteration)
+
+    engine = Engine(step)
+    FreezePrompts(conditioner, steps, ["a", "b"]).attach(engine)
+    engine.run([0, 0, 0], max_epochs=2)
+    assert moved == list(range(1, last + 1))
+    assert conditioner.encoded == ([["a", "b"]] if 0 <= steps <= 6 else [])
