@@ -1,14 +1,17 @@
 # make demo   sets everything up and runs the whole method on a simulated cohort, ending in runs/demo/report.html
-# make test   sets everything up, then lint, types and tests
+# make test   sets everything up, then lint, types and tests; make test-browser opens the evaluation page in Chromium
 # make lidc   trains the weights in bundle/models (give COHORT=.../cohort.csv)
-# make comparisons, make lidc_comparisons   the same against ablations and baselines, ending in comparisons/report.html
+# make comparisons, make lidc_comparisons   the same against ablations and compared methods, ending in comparisons/report.html
+# make clean   removes runs; make clean-all removes the environment and caches too
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 READY := .venv/ready
-CODE := $(wildcard bundle/scripts/*.py)
-JUDGES := $(wildcard bundle/scripts/evaluation/*.py bundle/scripts/evaluation/templates/*)
-# what no training reads
-TRAINING := $(filter-out %/predictions.py %/pictures.py %/baselines.py,$(CODE))
+# What a training stage reads, what generates, and what judges: a change elsewhere makes nothing again.
+rooms = $(foreach room,$(1),$(wildcard bundle/scripts/$(room)/*.py))
+TRAINING := bundle/scripts/files.py bundle/scripts/losses.py $(call rooms,ehr data networks conditioning weights diffusion training)
+SAMPLING := bundle/scripts/predictions.py bundle/scripts/pictures.py $(call rooms,ehr data networks conditioning weights diffusion)
+JUDGES := $(shell find bundle/scripts/evaluation -name '*.py' -o -path '*/templates/*') bundle/scripts/pictures.py
+COMPARATORS := $(call rooms,comparators)
 CONFIGS := bundle/configs
 RUN ?= runs/demo
 DATASET ?= $(RUN)/dataset
@@ -16,9 +19,9 @@ SIZE ?= $(CONFIGS)/small.yaml,$(CONFIGS)/demo.yaml
 comma := ,
 # 'a.yaml,b.yaml' as monai.bundle's list, with one overlay more where it is given
 configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(if $(2),$(comma)'$(CONFIGS)/$(2).yaml')]"
-bundle = $(PY) -W ignore -m monai.bundle run
+bundle = $(PY) -m monai.bundle run
 
-.PHONY: demo test setup lint format comparisons lidc lidc_report lidc_comparisons clean FORCE
+.PHONY: demo test test-browser setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -33,6 +36,11 @@ $(READY): requirements.lock pyproject.toml
 
 test: $(READY) lint
 	$(PY) -m pytest
+
+# Commands of their own: each installs what it needs from the system, and fails where it cannot.
+test-browser: $(READY)
+	command -v chromium > /dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium > /dev/null; }
+	$(PY) -m pytest -m browser
 
 lint: $(READY)
 	$(PY) -m ruff check .
@@ -79,7 +87,7 @@ $(RUN)/models/conditioner/set_0/adapter_config.json: $(RUN)/models/unet_uncondit
 $(RUN)/models/classifier.safetensors: $(DATASET)/datalist.json $(CONFIGS)/train_classifier.yaml $(SETTINGS) $(TRAINING)
 	$(call train,classifier)
 
-$(RUN)/predictions/done: $(RUN)/models/conditioner/set_0/adapter_config.json $(CONFIGS)/inference.yaml $(CODE)
+$(RUN)/predictions/done: $(RUN)/models/conditioner/set_0/adapter_config.json $(CONFIGS)/inference.yaml $(SAMPLING)
 	$(bundle) --config_file $(call configs,inference) --dataset_dir $(DATASET) --output_dir $(RUN) --models_dir $(RUN)/models
 	touch $@
 
@@ -114,11 +122,11 @@ $(RUN)/ablations/no_prompts/models/unet_unconditional.safetensors: $(RUN)/models
 	cp $(<D)/autoencoder.safetensors $(@D)/
 	cp $< $@
 
-$(RUN)/baselines/record_only.csv: $(DATASET)/datalist.json $(CONFIGS)/record_only.yaml bundle/scripts/baselines.py
+$(RUN)/baselines/record_only.csv: $(DATASET)/datalist.json $(CONFIGS)/record_only.yaml $(COMPARATORS)
 	$(bundle) --config_file $(CONFIGS)/record_only.yaml --dataset_dir $(DATASET) --output_dir $(RUN)
 
 $(RUN)/baselines/direct_classifier.csv: $(DATASET)/datalist.json $(CONFIGS)/train_classifier.yaml \
-  $(CONFIGS)/direct_classifier.yaml $(SETTINGS) $(TRAINING) bundle/scripts/baselines.py
+  $(CONFIGS)/direct_classifier.yaml $(SETTINGS) $(TRAINING) $(COMPARATORS)
 	@if [ -e $@ ]; then rm -rf $(RUN)/baselines/direct_classifier*; fi
 	for seed in $(SEEDS); do $(bundle) training --config_file $(call configs,train_classifier,direct_classifier) \
 	  --dataset_dir $(DATASET) --output_dir $(RUN) --seed $$seed || exit 1; done
@@ -146,3 +154,9 @@ lidc: lidc_report
 
 clean:
 	rm -rf runs
+
+# all that was made here, and the language model that was unpacked into the Hugging Face home
+clean-all: clean
+	[ ! -x $(PY) ] || rm -rf "$$($(PY) -c 'from huggingface_hub.constants import HF_HOME; print(HF_HOME)')/namd"
+	rm -rf .venv *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

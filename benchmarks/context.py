@@ -23,7 +23,8 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from full_size import GB, end_first, peak, records, run, write_language_model
+from full_size import end_first, peak, records, write_language_model
+from processes import GB, run
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table

@@ -22,7 +22,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from torch.nn.functional import normalize
 
+import data_prep  # noqa: F401 (puts the bundle on the path)
 from scripts.conditioning.conditioner import ReportConditioner
+from scripts.conditioning.context import ContextNormaliser
 from scripts.data.datalist import load_datalist, pairs
 from scripts.ehr.encoding import record_encoder, record_numbers, records
 
@@ -36,13 +38,14 @@ def coordinates(dataset: Path, prompts: Path) -> Iterator[tuple[str, dict[str, n
     """Name and whitened components (N, count), a split each, of the contexts under trained prompts."""
     conditioner = ReportConditioner()
     conditioner.load_pretrained(prompts)
+    shape = (conditioner.num_prompt_sets, conditioner.context_dim)
     reports = {section: [item["report"] for item in pairs(dataset, section)] for section in ("training", "validation")}
     numbers = record_numbers(load_datalist(dataset)["training"])
     for by, counts in COMPONENTS.items():
         for count in counts:
-            conditioner.components, conditioner.components_by = count, by
+            conditioner.normaliser = ContextNormaliser(shape, count, by)
             conditioner.fit_statistics(reports["training"], numbers)
-            axes = normalize(conditioner.context_directions, dim=1)
+            axes = normalize(conditioner.normaliser.directions, dim=1)
             found = {section: conditioner.encode(each).flatten(1) @ axes.T for section, each in reports.items()}
             yield f"{count} by {by}", {section: each.numpy() for section, each in found.items()}
 

@@ -15,25 +15,22 @@ from __future__ import annotations
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
+from processes import GB, run
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
-GB = 1e9
-RESERVE = 0.8 * GB
 IMAGE_SIZE = 64
 DDIM_STEPS = 50
 WRITE = "write"
@@ -277,41 +274,6 @@ def parameters(*modules: Any) -> int:
 # ---- in the first process ------------------------------------------------------------------------------------------
 
 
-def run(task: Any, script: str = __file__) -> dict[str, Any]:
-    """A task in a process of its own, with ``anonymous`` bytes at their peak; ``error`` where it ended early.
-
-    The process is ``script --task JSON``; the last line that it prints is the result, as JSON.
-
-    It is stopped before the machine, on which others may run, is out of memory.
-    """
-    command = [sys.executable, "-W", "ignore", script, "--task", json.dumps(asdict(task))]
-    path = os.pathsep.join(filter(None, [str(BUNDLE), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    anonymous, error = 0, None
-    while child.poll() is None:
-        anonymous = max(anonymous, memory(f"/proc/{child.pid}/status", "RssAnon"))
-        left = memory("/proc/meminfo", "MemAvailable")
-        if anonymous > task.limit * GB or left < RESERVE:
-            error = f"stopped at {anonymous / GB:.1f} GB anonymous, {left / GB:.1f} GB left"
-            child.kill()
-            child.wait()
-        time.sleep(0.05)
-    output = child.stdout.read().splitlines() if child.stdout else []
-    if child.returncode:
-        return {"error": error or f"ended with status {child.returncode}"}
-    return json.loads(output[-1]) | {"anonymous": anonymous}
-
-
-def memory(file: str, name: str) -> int:
-    """A line of /proc in bytes; 0 where there is none."""
-    with suppress(OSError):
-        for line in Path(file).read_text().splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
 def main(
     stages: Annotated[list[Stage] | None, typer.Argument(help="Which stages; left out: all.")] = None,
     llm: Annotated[LanguageModel, typer.Option(help="The language model.")] = LanguageModel.embedded,
@@ -335,9 +297,9 @@ def main(
         task = Task(WRITE, llm.value, batch_size, steps, runs, fused, recompute, limit)
         if llm != LanguageModel.embedded:
             task = replace(task, llm=folder)
-            run(task)
+            run(task, __file__)
         for stage in stages or list(Stage):
-            result = run(replace(task, stage=stage.value))
+            result = run(replace(task, stage=stage.value), __file__)
             good = "error" not in result and result["peak"] <= limit * GB
             fits &= good
             table.add_row(*row(stage, task, result), "yes" if good else f"no ({result.get('error', 'too much')})")

@@ -19,6 +19,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import QuantileRegressor
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
+import data_prep  # noqa: F401 (puts the bundle on the path)
 from scripts.data.datalist import load_datalist, pairs
 from scripts.data.transforms import preprocessing
 from scripts.ehr.encoding import record_encoder, records

@@ -23,12 +23,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
-sys.path.insert(0, str(BUNDLE))
+import data_prep  # noqa: F401 (puts the bundle on the path)
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
+from scripts.networks.unet import StableDiffusionUNet
+from scripts.weights import key_maps
 
-from scripts.networks.autoencoder import StableDiffusionAutoencoder  # noqa: E402
-from scripts.networks.unet import StableDiffusionUNet  # noqa: E402
-from scripts.weights import key_maps  # noqa: E402
+BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 
 
 def write_checkpoint(path: Path, averaged: bool) -> None:

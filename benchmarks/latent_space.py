@@ -20,9 +20,11 @@ from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from scripts.data.datalist import baselines, load_datalist
-from scripts.data.transforms import to_hu
+import data_prep  # noqa: F401 (puts the bundle on the path)
+from scripts.data.datalist import load_datalist
+from scripts.data.transforms import baseline_crops, to_hu
 from scripts.evaluation.nodules.latents import Nodules, latent_scores
+from scripts.evaluation.study import Cases
 from scripts.weights.checkpoints import load_network
 
 
@@ -32,13 +34,13 @@ def measure(weights: Path, dataset: Path, image_size: int) -> list[str]:
     autoencoder: Any = load_network(weights, "LatentAutoencoder")
     sections = ("training", "validation")
     cases = [load_datalist(dataset)[section] for section in sections]
-    crops = [torch.from_numpy(baselines(dataset, section, image_size)) for section in sections]
+    crops = [torch.from_numpy(baseline_crops(dataset, section, image_size)) for section in sections]
     latents = [autoencoder.encode_stage_2_inputs(each) for each in crops]
     error = (to_hu(autoencoder.decode_stage_2_outputs(latents[1])) - to_hu(crops[1])).abs().mean()
     outcomes = [np.array([case["malignant"] for case in each]) for each in cases]
     flat = [latent.flatten(1).numpy() for latent in latents]
     outcome = LogisticRegression(C=0.001, max_iter=1000).fit(flat[0], outcomes[0]).predict_proba(flat[1])[:, 1]
-    training, unseen = (Nodules.of(latent.numpy(), each) for latent, each in zip(latents, cases, strict=True))
+    training, unseen = (Nodules(latent.numpy(), Cases.of(each)) for latent, each in zip(latents, cases, strict=True))
     scores = latent_scores(unseen, training, None)
     values = (
         scores["diameter_r2"]["mean"],

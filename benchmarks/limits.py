@@ -29,6 +29,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
+import data_prep  # noqa: F401 (puts the bundle on the path)
 from scripts.comparators.record import record_regression
 from scripts.data.datalist import load_datalist, pairs
 from scripts.diffusion.sampler import ProgressionInferer, ProgressionModel, load_progression_model

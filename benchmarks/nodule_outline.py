@@ -12,7 +12,6 @@ evaluation sees. Nodules whose mask is wider than that view are left out, as in 
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,11 +26,10 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
-
-from scripts.data.transforms import HU_WINDOW  # noqa: E402
-from scripts.evaluation.nodules.growth import diameters, of_mask  # noqa: E402
-from scripts.evaluation.nodules.outline import Settings, outline  # noqa: E402
+import data_prep  # noqa: F401 (puts the bundle on the path)
+from scripts.data.transforms import HU_WINDOW
+from scripts.evaluation.nodules.growth import diameters, of_mask
+from scripts.evaluation.nodules.outline import Settings, outline
 
 DATA = Path(os.environ.get("NAMD_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SIZE, SPACING = 64, 0.5

@@ -10,6 +10,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+import data_prep  # noqa: F401 (puts the bundle on the path)
 from scripts.data.datalist import pairs
 from scripts.data.transforms import preprocessing
 from scripts.weights.checkpoints import load_network

@@ -27,6 +27,7 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
+import data_prep  # noqa: F401 (puts the bundle on the path)
 from scripts.data.datalist import load_datalist, pairs
 from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
 

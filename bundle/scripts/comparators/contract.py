@@ -1,9 +1,9 @@
 """The contract of a compared method: what every method takes, gives and promises.
 
 A method either generates follow-ups (:class:`ImageMethod`), which inference leaves in a folder of predictions, or gives
-probabilities (:class:`ProbabilityMethod`), which stand in a table (:mod:`scripts.comparators.tables`). A new method is
-a module here and an overlay ``compare_<method>.yaml``; ``tests/bundle/comparators/test_contract.py`` holds it to what is
-promised.
+probabilities (:class:`ProbabilityMethod`), which stand in a table (:mod:`scripts.comparators.tables`). A new method
+is a module here and an overlay ``compare_<method>.yaml``; ``tests/bundle/comparators/test_contract.py`` holds it to
+what is promised.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ImageMethod(Comparator, Protocol):
     """Generates follow-ups."""
 
     def sample(self, baseline: Tensor, condition: Sequence[Condition], draw: Draw) -> Tensor:
-        """Follow-ups (B, 1, H, W) of baselines (B, 1, H, W), both in [-1, 1]; a condition and a row of ``draw`` a case."""
+        """Follow-ups (B, 1, H, W) of baselines (B, 1, H, W), both in [-1, 1]; a row of each a case."""
         ...
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 from tests.bundle.evaluation.report import chromium
 from tests.bundle.evaluation.studies import make_study, run
 
+pytestmark = pytest.mark.browser
+
 SHOWN = """({
   name: document.getElementById("name").textContent,
   place: document.getElementById("place").textContent,
@@ -40,7 +42,7 @@ def report(tmp_path_factory):
 def browser(tmp_path_factory):
     executable = chromium.find()
     if executable is None:
-        pytest.skip("no Chromium or Chrome on this machine")
+        pytest.fail("no Chromium or Chrome on this machine; `make test-browser` installs it")
     page = chromium.Chromium(executable, tmp_path_factory.mktemp("profile"))
     yield page
     page.close()
