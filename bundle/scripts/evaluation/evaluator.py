@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import repeat
@@ -83,16 +83,9 @@ def evaluate(
     Raises:
         ValueError: inputs whose shapes, values or cases do not agree; the message names them.
     """
-    cases = study.cases
-    _check_names(methods)
-    arrays = {name: np.asarray(values) for name, values in methods.items()}
-    generated = {name: values for name, values in arrays.items() if values.ndim != 2}
-    predicted = {name: values.astype(np.float64) for name, values in arrays.items() if values.ndim == 2}
+    cases, pages = study.cases, chosen(study.cases.ids, case_pages)
+    images, predicted, generated = _checked(methods, study, reconstruction)
     main = next(iter(generated), None)
-    images = _real_images(study, reconstruction) | generated
-    _check(images, predicted, study.follow_up.shape)
-    pages = chosen(cases.ids, case_pages)
-
     rows = {name: Method(judge.classify(values, name), values) for name, values in images.items()}
     rows |= {name: Method(values) for name, values in predicted.items()}
     rows |= ensembles({name: rows[name] for name in (*generated, *predicted)})
@@ -105,7 +98,7 @@ def evaluate(
         **cases.counts(),
         "cohort": study.cohort,
         "stages": {stage.name: stage.facts for stage in stages},
-        "n_runs": max((len(values) for values in generated.values()), default=0),
+        "n_runs": max((len(images[name]) for name in generated), default=0),
         "feature_extractors": {"lpips": judge.perceptual.name, "fid": judge.features.name, "kid": judge.features.name},
         "bootstrap": {"unit": "patient", **asdict(judge.bootstrap)},
         "definitions": DEFINITIONS,
@@ -122,6 +115,31 @@ def evaluate(
     views = [] if main is None else case_studies(study, rows, growth, main)
     write(Path(output_dir), result, _table(rows, cases, growth), figures, views, pages)
     return result
+
+
+def _checked(
+    methods: Mapping[str, Array], study: Study, reconstruction: Array | None
+) -> tuple[dict[str, Array], dict[str, Array], list[str]]:
+    """All images, all probabilities without an image, and the names of those that were generated.
+
+    Raises:
+        ValueError: shapes or values that are none of these; the message names the method.
+    """
+    if reserved := sorted({name for name in methods if name in TITLES or name.endswith((ENSEMBLE, MEDIAN))}):
+        raise UserError(f"{', '.join(reserved)} cannot name a method: the name is reserved")
+    arrays = {name: np.asarray(values) for name, values in methods.items()}
+    predicted: dict[str, Array] = {name: each.astype(np.float64) for name, each in arrays.items() if each.ndim == 2}
+    generated = {name: values for name, values in arrays.items() if name not in predicted}
+    images, shape = _real_images(study, reconstruction) | generated, study.follow_up.shape
+    for name, array in images.items():
+        if array.ndim != 5 or array.shape[1:] != shape or len(array) == 0:
+            raise ValueError(f"{name} must be (runs, {', '.join(map(str, shape))}); it is {array.shape}")
+        if not (np.abs(array).max() <= 1 + 1e-5):  # also false for NaN
+            raise ValueError(f"{name} must be scaled to [-1, 1] and finite")
+    for name, array in predicted.items():
+        if array.shape[1] != shape[0] or not ((array >= 0) & (array <= 1)).all():
+            raise ValueError(f"{name} must hold probabilities (runs, {shape[0]}); it has shape {array.shape}")
+    return images, predicted, list(generated)
 
 
 def _real_images(study: Study, reconstruction: Array | None) -> dict[str, Array]:
@@ -155,22 +173,6 @@ def _nodules(judge: Judge, encoder: Callable[[Tensor], Tensor]) -> tuple[Nodules
 def _error_hu(images: Array | None, real: Array) -> float | None:
     """Mean absolute error in HU, inside the window."""
     return None if images is None else float(np.abs(to_hu(images) - to_hu(real)).mean())
-
-
-def _check_names(names: Iterable[str]) -> None:
-    if reserved := sorted({name for name in names if name in TITLES or name.endswith((ENSEMBLE, MEDIAN))}):
-        raise UserError(f"{', '.join(reserved)} cannot name a method: the name is reserved")
-
-
-def _check(images: Mapping[str, Array], predicted: Mapping[str, Array], shape: tuple[int, ...]) -> None:
-    for name, array in images.items():
-        if array.ndim != 5 or array.shape[1:] != shape or len(array) == 0:
-            raise ValueError(f"{name} must be (runs, {', '.join(map(str, shape))}); it is {array.shape}")
-        if not (np.abs(array).max() <= 1 + 1e-5):  # also false for NaN
-            raise ValueError(f"{name} must be scaled to [-1, 1] and finite")
-    for name, array in predicted.items():
-        if array.shape[1] != shape[0] or not ((array >= 0) & (array <= 1)).all():
-            raise ValueError(f"{name} must hold probabilities (runs, {shape[0]}); it has shape {array.shape}")
 
 
 def _table(methods: Mapping[str, Method], cases: Cases, growth: Growth | None) -> str:

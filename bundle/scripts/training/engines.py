@@ -39,7 +39,7 @@ def warmup_cosine(optimizer: Optimizer, peak: float, warmup_steps: int, decay_st
 
 
 def validation_loss(loss: Callable[[Any, Any], Tensor]) -> Metric:
-    """The training's own loss, averaged over the validation split."""
+    """The training's own loss, averaged over the validation section."""
     return Loss(
         loss,
         output_transform=lambda output: (output["pred"], output["label"]),
@@ -48,7 +48,7 @@ def validation_loss(loss: Callable[[Any, Any], Tensor]) -> Metric:
 
 
 def hu_error() -> Metric:
-    """Mean absolute error of the reconstruction in HU (inside the window), over the validation split."""
+    """Mean absolute error of the reconstruction in HU (inside the window), over the validation section."""
     return validation_loss(lambda pred, label: (to_hu(pred["reconstruction"]) - to_hu(label["image"])).abs().mean())
 
 

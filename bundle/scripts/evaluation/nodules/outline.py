@@ -40,8 +40,10 @@ AIR, LUNG = -700.0, -850.0
 
 @dataclass(frozen=True)
 class Settings:
-    """The method's constants, chosen on the baseline masks of LIDC-progression's training split alone, from the plateau
-    where neither Dice nor the error of the long diameter gains any more (`benchmarks/nodule_outline.py`).
+    """The method's constants.
+
+    They were chosen on the baseline masks of LIDC-progression's training section alone, from the plateau where neither
+    Dice nor the error of the long diameter gains any more (`benchmarks/nodule_outline.py`).
 
     Attributes:
         smoothing: mm, standard deviation of the Gaussian before everything else.

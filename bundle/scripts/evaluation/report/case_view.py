@@ -1,4 +1,4 @@
-"""A case as a reader looks at it: what the report's case browser and the page of one patient show.
+"""A case as a reader looks at it: what the evaluation page's case browser and the page of one case show.
 
 Images are (H, W) in [-1, 1], x first as in NIfTI; R is the number of runs.
 """
@@ -148,7 +148,7 @@ def sprite(study: CaseStudy, limit: float) -> bytes:
 
 
 def browser(studies: Sequence[CaseStudy]) -> dict[str, Any] | None:
-    """What the report's script needs, JSON-serialisable; None where there is no case."""
+    """What the evaluation page's script needs, JSON-serialisable; None where there is no case."""
     if not studies:
         return None
     limit = spread_limit(studies)

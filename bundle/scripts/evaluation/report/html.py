@@ -1,4 +1,4 @@
-"""The report: one HTML file with everything in it, readable without a network, on paper, and on a phone."""
+"""The evaluation page: one HTML file with everything in it, readable without a network, on paper, and on a phone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def render(
     steering: Mapping[str, Any] | None = None,
     studies: Sequence[CaseStudy] = (),
 ) -> str:
-    """The report as HTML.
+    """The evaluation page as HTML.
 
     Args:
         result: what metrics.json holds, as `evaluate` returns it.

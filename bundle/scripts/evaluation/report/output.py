@@ -24,7 +24,7 @@ def write(
     studies: Sequence[CaseStudy] = (),
     pages: Sequence[str] = (),
 ) -> None:
-    """Writes everything, the report last, with the study of steering where it was made."""
+    """Writes everything, the evaluation page last, with the study of steering where it was made."""
     pictures = {name: png(figure) for name, figure in drawn}
     for name, content in pictures.items():
         write_bytes(folder / "figures" / f"{name}.png", content)
