@@ -1,12 +1,21 @@
-"""What the NAMD bundle needs beyond MONAI, Ignite, transformers and peft."""
+"""What the NAMD bundle needs beyond MONAI, Ignite, transformers and peft.
+
+MONAI imports this package when it resolves a configuration's ``imports``, before any of the work. Here, therefore, the
+command line is prepared: how it ends on errors, which options it refuses, and which notices of other packages it omits.
+"""
 
 import logging
 import sys
+import warnings
 
 from scripts.errors import show_message_only
+from scripts.options import check_options, is_command_line
 
-# `python -m monai.bundle` has no place of its own for this; a program that sets its own hook afterwards keeps it.
-sys.excepthook = show_message_only
+# Each of these says that something is absent which the bundle does without.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # a kernel of some CPUs
+logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # a DICOM decoder; crops are NIfTI
+warnings.filterwarnings("ignore", "NvImgCodecPydicomReader", UserWarning, "monai.data.image_reader")  # the same
 
-# peft imports bitsandbytes where it is installed, which on some CPUs warns of a missing kernel that it can do without.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+if is_command_line():
+    sys.excepthook = show_message_only
+    check_options(sys.argv[1:])

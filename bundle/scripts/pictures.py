@@ -3,47 +3,100 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
 
 from scripts.arrays import Array
+from scripts.data.transforms import HU_PER_UNIT, HU_WINDOW
+
+OPPOSITE = {"L": "R", "R": "L", "P": "A", "A": "P", "S": "I", "I": "S"}
 
 
 def show(
     axis: Axes, image: Array, synthetic: bool = False, cmap: str = "gray", limits: tuple[float, float] = (-1.0, 1.0)
-) -> None:
+) -> AxesImage:
     """Shows (H, W), NIfTI's x to the right; what was generated bears the mark in the picture itself."""
-    axis.imshow(image.T, cmap=cmap, vmin=limits[0], vmax=max(limits[1], limits[0] + 1e-6), interpolation="nearest")
+    shown = axis.imshow(image.T, cmap=cmap, vmin=limits[0], vmax=max(limits[1], limits[0] + 1e-6))
+    shown.set_interpolation("nearest")
     axis.set(xticks=[], yticks=[])
     if synthetic:
-        mark = axis.text(0.5, 0.03, "SYNTHETIC", transform=axis.transAxes, ha="center", va="bottom", color="white")
-        mark.set(fontsize=6, weight="bold", path_effects=[withStroke(linewidth=1.5, foreground="black")])
+        _write(axis, 0.5, 0.03, "SYNTHETIC", va="bottom", size=6, weight="bold")
+    return shown
 
 
-def panel(baseline: Array, samples: Array, num_samples: int = 4) -> Figure:
+def scale_bar(axis: Axes, image: Array, pixel_mm: float) -> None:
+    """A bar of 10 mm at the top left of a shown image (H, W); of 5 mm where 10 would take almost half its width.
+
+    Args:
+        pixel_mm: width of a pixel.
+    """
+    length = 10 if 10 / pixel_mm <= 0.45 * len(image) else 5
+    axis.plot([2, 2 + length / pixel_mm], [2.5, 2.5], color="white", linewidth=2)
+    axis.text(2 + length / pixel_mm / 2, 4.5, f"{length} mm", color="white", size=5.5, ha="center", va="top")
+    axis.set(xlim=(-0.5, image.shape[0] - 0.5), ylim=(image.shape[1] - 0.5, -0.5))
+
+
+def directions(axis: Axes, towards: Sequence[str]) -> None:
+    """Letters of the patient's sides at the four sides of a shown image.
+
+    Args:
+        towards: where the array's axes run to, such as ("L", "P") of a crop of :mod:`data_prep`.
+    """
+    right, bottom = towards[:2]
+    for x, y, letter in ((0.04, 0.5, OPPOSITE[right]), (0.96, 0.5, right), (0.5, 0.94, OPPOSITE[bottom])):
+        _write(axis, x, y, letter, va="center", size=8, weight="bold")
+    _write(axis, 0.5, 0.06, bottom, va="center", size=8, weight="bold")
+
+
+def panel(
+    baseline: Array,
+    samples: Array,
+    name: str,
+    pixel_mm: float,
+    towards: Sequence[str],
+    record: str = "",
+    num_samples: int = 4,
+) -> Figure:
     """A case at one look: baseline, some of its generated follow-ups, and their mean and standard deviation.
 
     Args:
         baseline: (H, W) in [-1, 1].
-        samples: (runs, H, W) in [-1, 1].
+        samples: (runs, H, W) in [-1, 1]; a single one has no mean and no standard deviation.
+        name: of the case.
+        pixel_mm: width of a pixel.
+        towards: see :func:`directions`.
+        record: the report that the model was given, with the interval to the follow-up.
     """
     shown = samples[:num_samples]
-    figure = Figure(figsize=(1.7 * (len(shown) + 3), 2.1), layout="constrained")
-    axes = figure.subplots(1, len(shown) + 3)
-    show(axes[0], baseline)
-    axes[0].set_title("baseline", fontsize=8)
-    for run, (axis, sample) in enumerate(zip(axes[1:-2], shown, strict=True), start=1):
-        show(axis, sample, synthetic=True)
-        axis.set_title(f"sample {run}", fontsize=8)
-    deviation = samples.std(axis=0)
-    show(axes[-2], samples.mean(axis=0), synthetic=True)
-    axes[-2].set_title(f"mean of {len(samples)}", fontsize=8)
-    show(axes[-1], deviation, synthetic=True, cmap="magma", limits=(0.0, float(np.max(deviation))))
-    axes[-1].set_title("standard deviation", fontsize=8)
-    figure.suptitle("Generated follow-up: synthetic, for research only", fontsize=8)
+    tiles = len(shown) + 1 + 2 * (len(samples) > 1)
+    figure = Figure(figsize=(max(1.75 * tiles, 6.0), 2.75), layout="constrained")
+    axes = figure.subplots(1, tiles, squeeze=False)[0]
+    titles = ["baseline", *(f"sample {run}" for run in range(1, len(shown) + 1)), f"mean of {len(samples)} samples"]
+    images = [baseline, *shown, samples.mean(axis=0)]
+    for index, (axis, title, image) in enumerate(zip(axes, titles, images, strict=False)):
+        show(axis, image, synthetic=index > 0)
+        axis.set_title(title, fontsize=8)
+        scale_bar(axis, image, pixel_mm)
+    directions(axes[0], towards)
+    if len(samples) > 1:
+        deviation = samples.std(axis=0) * HU_PER_UNIT
+        colours = show(axes[-1], deviation, synthetic=True, cmap="magma", limits=(0.0, float(np.max(deviation))))
+        axes[-1].set_title("standard deviation", fontsize=8)
+        scale_bar(axes[-1], deviation, pixel_mm)
+        bar = figure.colorbar(colours, cax=axes[-1].inset_axes((1.04, 0.0, 0.06, 1.0)))
+        bar.ax.set_title("HU", fontsize=7)
+        bar.ax.tick_params(labelsize=7)
+    title = fill(f"{name}: generated follow-up, synthetic, for research only", int(10 * figure.get_figwidth()))
+    figure.suptitle(title, fontsize=9, weight="bold")
+    low, high = HU_WINDOW
+    text = f"Window {low:.0f} to {high:.0f} HU. Record given to the model: {record or 'nothing is known'}"
+    figure.supxlabel(fill(text, int(17 * figure.get_figwidth())), fontsize=7, x=0.01, ha="left")
     return figure
 
 
@@ -52,3 +105,9 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     return buffer.getvalue()
+
+
+def _write(axis: Axes, x: float, y: float, text: str, va: str, size: float, weight: str) -> None:
+    """White letters with a black edge, which show on any image; x and y from 0 to 1."""
+    mark = axis.text(x, y, text, transform=axis.transAxes, ha="center", va=va, color="white", size=size, weight=weight)
+    mark.set_path_effects([withStroke(linewidth=1.5, foreground="black")])

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from scripts.data.transforms import HU_WINDOW, MARK, from_hu
 from scripts.errors import UserError, listed
 from scripts.files import whole_folder, write_json
+from scripts.options import log_next
 from scripts.pictures import panel
 
 logger = logging.getLogger(__name__)
 
-SAMPLES = "samples.nii.gz"
+SAMPLES, PANEL = "samples.nii.gz", "panel.png"
 
 
 class PredictionError(UserError):
@@ -134,7 +135,7 @@ class PredictionSaver:
         cases = zip(batch["case_id"], baselines, batch["report"], output["pred"], strict=True)
         for case_id, baseline, report, samples in cases:
             made_by = case_provenance(self.made_by, baseline.meta["filename_or_obj"], report)
-            self.save(case_id, baseline, np.asarray(samples.cpu()), made_by)
+            self.save(case_id, baseline, np.asarray(samples.cpu()), made_by, report)
 
     def save(
         self,
@@ -142,11 +143,13 @@ class PredictionSaver:
         baseline: MetaTensor,
         hu: NDArray[np.float32],
         made_by: Mapping[str, Any] | None = None,
+        report: str = "",
     ) -> Path:
         """Writes one case: ``baseline`` (1, H, W) in [-1, 1] with its affine, and its samples ``hu`` (runs, H, W).
 
         Args:
             made_by: of :func:`case_provenance`; None writes what is common to all cases.
+            report: that the model was given, for the picture.
         """
         affine = crop_affine(baseline)
         target = self.folder / case_id
@@ -154,7 +157,9 @@ class PredictionSaver:
             _write(new / SAMPLES, np.moveaxis(hu, 0, -1)[:, :, None], affine)
             _write(new / "mean.nii.gz", hu.mean(axis=0)[..., None], affine)
             _write(new / "std.nii.gz", hu.std(axis=0)[..., None], affine)
-            panel(baseline.numpy()[0], from_hu(hu)).savefig(new / "panel.png", dpi=110, metadata={"Comment": MARK})
+            pixel_mm, towards = float(np.linalg.norm(affine[:3, 0])), nib.aff2axcodes(affine)
+            picture = panel(baseline.numpy()[0], from_hu(hu), case_id, pixel_mm, towards, report)
+            picture.savefig(new / PANEL, dpi=150, metadata={"Comment": MARK})
             write_json(new / "provenance.json", made_by or self.made_by)
         return target
 
@@ -171,9 +176,18 @@ def crop_affine(crop: MetaTensor) -> NDArray[np.float64]:
     return affine
 
 
-def report_done(predictions_dir: str | Path, dataset: Sequence[Any]) -> None:
-    """Says what an inference run did."""
-    logger.info(f"Generated: {len(dataset)}; all in {predictions_dir}; synthetic images, for research only")
+def log_result(predictions_dir: str | Path, items: Sequence[Mapping[str, Any]], generated: Sequence[Any]) -> None:
+    """Logs what an inference run did, where it is, what to open and what may follow.
+
+    Args:
+        items: all that were asked for.
+        generated: those of them that this run generated.
+    """
+    folder = Path(predictions_dir)
+    logger.info(f"{len(generated)} generated, {len(items) - len(generated)} already there; all in {folder}")
+    if items:
+        logger.info(f"Open {folder / items[0]['case_id'] / PANEL}; synthetic images, for research only")
+    log_next()
 
 
 def _write(path: Path, hu: NDArray[np.floating], affine: NDArray[np.floating]) -> None:

@@ -363,7 +363,7 @@ def test_a_copied_bundle_runs_with_its_own_code_and_weights(
         timeout=300,
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    assert "Generated: 1; all in ./runs/default/predictions" in result.stdout, "the bundle's logging.conf"
+    assert "1 generated, 0 already there; all in runs/default/predictions" in result.stdout, "the bundle's logging.conf"
     folder = here / "runs" / "default" / "predictions" / "crop"
     assert nib.load(folder / "samples.nii.gz").shape == (32, 32, 1, 2)
     # what was asked for is what came: the same from the Python interface

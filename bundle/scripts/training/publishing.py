@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from monai.data import DataLoader
 from torch import nn
 
 from scripts.conditioning.conditioner import ReportConditioner
+from scripts.options import log_next
 from scripts.training.batches import prepare_crop_batch
 from scripts.training.checkpointing import Checkpoint
 from scripts.weights.checkpoints import save_network
@@ -30,16 +32,17 @@ def publish_autoencoder(checkpoint: Checkpoint, network: nn.Module, dataset: Any
         batches = DataLoader(dataset, batch_size=64)
         latents = torch.cat([autoencoder.encode(prepare_crop_batch(batch, device)[0])[0].cpu() for batch in batches])
     autoencoder.latent_scale.fill_(1.0 / latents.std())
-    logger.info(f"Latent scale {float(autoencoder.latent_scale):.4f}; best epoch {best}; wrote {path}")
     save_network(autoencoder, path, extra=best)
+    logger.info(f"Latent scale {float(autoencoder.latent_scale):.4f}")
+    _log(best, path)
 
 
 def publish(checkpoint: Checkpoint, network: nn.Module, path: str | Path, dtype: str = "float32") -> None:
     """The best weights of ``network`` to ``path``."""
     best = checkpoint.load_best()
     if idist.get_rank() == 0:
-        logger.info(f"Best epoch {best}; wrote {path}")
         save_network(network, path, extra=best, dtype=dtype)
+        _log(best, path)
 
 
 def publish_conditional(
@@ -50,6 +53,16 @@ def publish_conditional(
     dtype: str = "float32",
 ) -> None:
     """The best epoch's U-Net, and its prompts in peft's format with the context's statistics."""
-    publish(checkpoint, unet, Path(models_dir) / "unet_conditional.safetensors", dtype)
+    best = checkpoint.load_best()
     if idist.get_rank() == 0:
+        path = Path(models_dir) / "unet_conditional.safetensors"
+        save_network(unet, path, extra=best, dtype=dtype)
         conditioner.save_pretrained(Path(models_dir) / "conditioner")
+        _log(best, f"{path} and {Path(models_dir) / 'conditioner'}")
+
+
+def _log(best: Mapping[str, Any], path: str | Path) -> None:
+    """Says how the stage ended, and which command is next."""
+    numbers = ", ".join(f"{name} {value:.4g}" for name, value in best.items() if name != "epoch")
+    logger.info(f"Best epoch {best['epoch']} ({numbers}); wrote {path}")
+    log_next()

@@ -1,4 +1,4 @@
-"""One case on one page to print: the same as in the report's case browser, marked as synthetic and research."""
+"""One case on one page to print, as in the evaluation page's case browser; marked as synthetic and for research."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from scripts.arrays import Array
 from scripts.data.transforms import MARK
 from scripts.evaluation.report.case_view import HU_PER_UNIT, CaseStudy, diameters
 from scripts.evaluation.report.figures import BENIGN, MALIGNANT, NEUTRAL
-from scripts.pictures import show
+from scripts.pictures import scale_bar, show
 
 A4 = (8.27, 11.69)
 
@@ -72,15 +71,9 @@ def _tiles(figure: Figure, study: CaseStudy, limit: float) -> None:
         show(axis, tile.image, synthetic=tile.synthetic, **colours)  # type: ignore[arg-type]
         axis.set_title(f"{tile.title}\nsynthetic" if tile.synthetic else tile.title, fontsize=8)
         if study.pixel_mm:
-            _bar(axis, tile.image, study.pixel_mm[tile.title.startswith("follow-up")])
+            scale_bar(axis, tile.image, study.pixel_mm[tile.title.startswith("follow-up")])
     note = f"Standard deviation over runs: black is 0, the brightest {limit * HU_PER_UNIT:.0f} HU. Samples are single "
     figure.text(0.08, 0.445, note + "runs as they came, not the best ones.", size=8, color=NEUTRAL, va="top")
-
-
-def _bar(axis: Any, image: Array, pixel_mm: float) -> None:
-    axis.plot([2, 2 + 10 / pixel_mm], [2.5, 2.5], color="white", linewidth=2)
-    axis.text(2 + 5 / pixel_mm, 4.5, "10 mm", color="white", size=5.5, ha="center", va="top")
-    axis.set(xlim=(-0.5, image.shape[0] - 0.5), ylim=(image.shape[1] - 0.5, -0.5))
 
 
 def _scores(axis: Any, study: CaseStudy) -> None:

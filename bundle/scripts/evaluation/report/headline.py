@@ -1,0 +1,43 @@
+"""The result of an evaluation in one line, and where the rest of it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.evaluation.judge import REAL
+from scripts.evaluation.report.columns import TITLES
+
+logger = logging.getLogger(__name__)
+
+
+def headline(result: Mapping[str, Any]) -> str:
+    """The AUROC of the generated follow-ups, averaged over runs, beside those of the real images.
+
+    Args:
+        result: what metrics.json holds.
+    """
+    rows = result["methods"]
+    generated = next(name for name in rows if name not in TITLES)
+    runs = rows[generated]["n_runs"]
+    title = f"{generated} {'of one run' if runs == 1 else f'averaged over {runs} runs'}"
+    names = {generated: title, **dict(zip(REAL, ("real baselines", "real follow-ups"), strict=True))}
+    texts = [f"{title} {_text(rows[name]['auroc'])}" for name, title in names.items()]
+    return f"AUROC of {result['n_cases']} cases, 95% interval over patients: {'; '.join(texts)}"
+
+
+def log_result(result: Mapping[str, Any], evaluation_dir: str | Path) -> None:
+    """Logs the headline and what to open."""
+    logger.info(headline(result))
+    simulated = ", data in part simulated" if result["simulated"] else ""
+    logger.info(f"Open {Path(evaluation_dir) / 'report.html'}; synthetic images{simulated}, for research only")
+
+
+def _text(metric: Mapping[str, Any]) -> str:
+    """0.712 (0.650 to 0.771), or why there is none."""
+    if metric["mean"] is None:
+        return f"not known ({metric['reason']})"
+    interval = "no interval" if metric["ci95"] is None else "{:.3f} to {:.3f}".format(*metric["ci95"])
+    return f"{metric['mean']:.3f} ({interval})"
