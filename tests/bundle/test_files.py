@@ -1,0 +1,157 @@
+"""Files and folders appear whole or not at all, also where a process dies or two write at once."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from scripts.files import remove, whole_folder, write_atomically, write_bytes, write_json, write_tensors, write_text
+from tests.bundle.helpers import BUNDLE
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- files
+
+
+def test_a_file_appears_at_the_end(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "image.nii.gz"
+    with write_atomically(target) as path:
+        path.write_text("all of it")
+        assert path.parent == target.parent and path.name.endswith("image.nii.gz"), "writers go by the suffix"
+        assert not target.exists()
+    assert target.read_text() == "all of it" and names(target.parent) == [target.name]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "table.csv"
+    target.write_text("old")
+    with pytest.raises(error), write_atomically(target) as path:
+        path.write_text("half")
+        raise error
+    assert target.read_text() == "old" and names(tmp_path) == [target.name]
+
+
+def start(program: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], env={"PYTHONPATH": str(BUNDLE)}, text=True)
+
+
+def test_a_process_that_dies_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "table.csv"
+    target.write_text("old")
+    program = (
+        "import os, sys\nfrom scripts.files import write_atomically\n"
+        "with write_atomically(sys.argv[1]) as path:\n    path.write_text('half')\n    os._exit(9)"
+    )
+    assert start(program, str(target)).wait(60) == 9
+    assert target.read_text() == "old"
+    write_text(target, "new")
+    assert target.read_text() == "new"
+
+
+def test_two_processes_write_one_file(tmp_path: Path) -> None:
+    """Whoever reads finds the content of one of them, whole; neither fails."""
+    target, size = tmp_path / "shared.txt", 100_000
+    program = (
+        "import sys\nfrom scripts.files import write_text\n"
+        f"for _ in range(200): write_text(sys.argv[1], sys.argv[2] * {size})"
+    )
+    writers = [start(program, str(target), letter) for letter in "ab"]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if target.is_file():
+            seen.add(target.read_text())
+    seen.add(target.read_text())
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert seen <= {"a" * size, "b" * size} and names(tmp_path) == [target.name]
+
+
+def test_what_is_unfinished_may_be_kept_for_the_next_run(tmp_path: Path) -> None:
+    target, paths = tmp_path / "download.bin", []
+    for part in ("one ", "two"):
+        try:
+            with write_atomically(target, keep_unfinished=True) as path:
+                paths.append(path)
+                with path.open("a") as file:
+                    file.write(part)
+                if part == "one ":
+                    raise ConnectionError
+        except ConnectionError:
+            assert not target.exists() and path.is_file()
+    assert paths[0] == paths[1] and target.read_text() == "one two" and names(tmp_path) == [target.name]
+
+
+# --- folders
+
+
+def test_a_folder_is_replaced_with_all_in_it(tmp_path: Path) -> None:
+    target = tmp_path / "case"
+    for content in ("first", "second"):
+        with whole_folder(target) as folder:
+            assert names(folder) == []
+            (folder / content).write_text(content)
+    assert names(target) == ["second"] and names(tmp_path) == ["case"]
+
+
+def test_an_interrupted_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "case"
+    with whole_folder(target) as folder:
+        (folder / "old").touch()
+    with pytest.raises(KeyboardInterrupt), whole_folder(target) as folder:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+    assert names(target) == ["old"] and names(tmp_path) == ["case"]
+
+
+def test_a_file_gives_way_to_a_folder_and_back(tmp_path: Path) -> None:
+    target = tmp_path / "thing"
+    write_bytes(target, b"file")
+    with whole_folder(target) as folder:
+        (folder / "inside").touch()
+    assert names(target) == ["inside"]
+    remove(target)
+    remove(target)
+    assert names(tmp_path) == []
+
+
+# --- formats
+
+
+def test_json_is_for_people_and_programs(tmp_path: Path) -> None:
+    content = {"b": [1, 2.5, None], "a": {"é": "µ"}}
+    write_json(tmp_path / "facts.json", content)
+    text = (tmp_path / "facts.json").read_text()
+    assert json.loads(text) == content and text.index('"b"') < text.index('"a"') and text.endswith("}\n")
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_json_without_a_number_is_refused(tmp_path: Path, number: float) -> None:
+    path = tmp_path / "facts.json"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": [number]})
+    assert path.read_text() == "old" and names(tmp_path) == [path.name]
+
+
+def test_text_is_the_same_bytes_everywhere(tmp_path: Path) -> None:
+    write_text(tmp_path / "text", "µ\nmm²")
+    assert (tmp_path / "text").read_bytes() == "µ\nmm²".encode()
+
+
+def test_tensors_open_for_others_too(tmp_path: Path) -> None:
+    path, tensor = tmp_path / "weights.safetensors", torch.arange(6.0).view(2, 3).T.requires_grad_()
+    write_tensors(path, {"a": tensor}, {"kind": "test"})
+    assert torch.equal(load_file(path)["a"], tensor) and path.stat().st_mode & 0o777 == 0o644
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"kind": "test"}
