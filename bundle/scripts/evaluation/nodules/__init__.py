@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "outline": ["outline_nodules"],
+        "outline": ["Outlines"],
         "growth": ["Growth", "Sizes", "measure"],
         "latents": ["Nodules", "latent_scores"],
     },

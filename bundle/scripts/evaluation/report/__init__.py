@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "html": ["render"],
         "output": ["write"],
         "case_view": ["CaseStudy"],
-        "case_page": ["case_pdf"],
+        "case_page": ["pdf"],
         "training_log": ["Stage", "read_stages"],
     },
 )
