@@ -31,9 +31,9 @@ from data_prep.identity import Names
 from data_prep.images import crops
 from data_prep.workers import spread
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data_prep"))
-import thousand as series  # noqa: E402
-from helpers import bytes_read, compress, stack, write_series  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.data_prep import thousand as series  # noqa: E402
+from tests.data_prep.helpers import bytes_read, compress, stack, write_series  # noqa: E402
 
 app = typer.Typer(add_completion=False)
 console = Console()

@@ -20,10 +20,11 @@ from rich.table import Table
 
 from data_prep.errors import DataError
 from data_prep.images.crops import HU_RANGE, reading
-from data_prep.schema import SPLITS
+from data_prep.schema import SECTIONS
 from scripts.ehr.features import EHR_FEATURES, EHRError, validate
 
-SECTIONS = (*SPLITS, "unpaired")
+LISTS = (*SECTIONS, "unpaired")
+"""Of a datalist."""
 SPACING_MM = (0.2, 2.0)
 LUNG_HU = -400
 """No crop about a lung nodule is without darker pixels."""
@@ -64,23 +65,23 @@ def load(dataset: Path) -> dict[str, Any]:
         datalist = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: no JSON ({error}). Make the dataset again.") from error
-    if not isinstance(datalist, dict) or not all(isinstance(datalist.get(section, []), list) for section in SECTIONS):
-        raise DataError(f"{path}: expected an object with the lists {', '.join(SECTIONS)}. Make the dataset again.")
+    if not isinstance(datalist, dict) or not all(isinstance(datalist.get(section, []), list) for section in LISTS):
+        raise DataError(f"{path}: expected an object with the lists {', '.join(LISTS)}. Make the dataset again.")
     return datalist
 
 
 def examine(dataset: Path) -> Report:
     """Checks a dataset folder.
 
-    Looked for: patients in two splits (unpaired ones belong to training), identical pixels under two names, equal case
-    names, absent or unreadable files, shapes, orientation, spacing, HU, EHR, outcomes, empty splits.
+    Looked for: patients in two sections (unpaired ones belong to training), identical pixels under two names, equal
+    case names, absent or unreadable files, shapes, orientation, spacing, HU, EHR, outcomes, empty sections.
 
     Raises:
         DataError: there is no datalist to check.
     """
     datalist = load(dataset)
-    sections = {name: Section() for name in SECTIONS}
-    findings = [f"{name}: no cases." for name in SPLITS if not datalist.get(name)]
+    sections = {name: Section() for name in LISTS}
+    findings = [f"{name}: no cases." for name in SECTIONS if not datalist.get(name)]
     places: dict[str, dict[str, str]] = defaultdict(dict)  # pixels' hash -> file -> section
     seen: dict[str, list[str]] = {}  # file -> faults, so that each is read and told of once
     for section, case in track(list(_cases(datalist)), description="Checking crops"):
@@ -97,7 +98,7 @@ def examine(dataset: Path) -> Report:
 
 
 def _cases(datalist: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for section in SECTIONS:
+    for section in LISTS:
         for case in datalist.get(section, []):
             yield section, case
 
@@ -167,8 +168,8 @@ def _examine_crop(
 
 
 def _leaking_patients(sections: dict[str, Section]) -> list[str]:
-    """Patients in two splits; whose single timepoints are in training, is in training."""
-    groups = {split: set(sections[split].patients) for split in SPLITS}
+    """Patients in two sections; whose single timepoints are in training, is in training."""
+    groups = {name: set(sections[name].patients) for name in SECTIONS}
     groups["training"] |= sections["unpaired"].patients
     pairs = [("training", "validation"), ("training", "test"), ("validation", "test")]
     return [
@@ -179,12 +180,12 @@ def _leaking_patients(sections: dict[str, Section]) -> list[str]:
 
 
 def _equal_pixels(places: dict[str, dict[str, str]]) -> list[str]:
-    """Crops with the same pixels under different names: leakage between splits, duplicates within one."""
+    """Crops with the same pixels under different names: leakage between sections, duplicates within one."""
     findings = []
     for files in places.values():
         if len(files) > 1:
-            splits = {"training" if section == "unpaired" else section for section in files.values()}
-            kind = f"leakage between {' and '.join(sorted(splits))}" if len(splits) > 1 else "duplicates"
+            sections = {"training" if section == "unpaired" else section for section in files.values()}
+            kind = f"leakage between {' and '.join(sorted(sections))}" if len(sections) > 1 else "duplicates"
             findings.append(f"{kind}: identical pixels in {', '.join(sorted(files))}.")
     return findings
 
@@ -208,7 +209,7 @@ def print_report(report: Report, console: Console) -> None:
     missing = Table(
         box=SIMPLE, pad_edge=False, collapse_padding=True, title="missing features (cases)", title_justify="left"
     )
-    for heading in ("feature", *SECTIONS):
+    for heading in ("feature", *LISTS):
         missing.add_column(heading, justify="left" if heading == "feature" else "right")
     for feature in EHR_FEATURES:
         counts = [section.missing[feature] for section in report.sections.values()]

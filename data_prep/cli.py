@@ -1,4 +1,4 @@
-"""The command line: ``python -m data_prep phantom | nlst | convert | cohort | check``."""
+"""The command line: ``python -m data_prep phantom | nlst | convert | template | cohort | check``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,35 @@ from data_prep.errors import DataError
 from data_prep.nlst.choices import Attributes, Pairs, Preset, System
 
 app = typer.Typer(
-    help="From a hospital's tables and scans to the dataset folder that the bundle reads.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 console = Console()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        from data_prep import BUNDLE
+        from data_prep.version import VERSION
+
+        try:
+            installed = version("namd")
+        except PackageNotFoundError:
+            installed = "not installed"
+        console.print(f"namd {installed}, bundle {VERSION} in {BUNDLE}", soft_wrap=True, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions and leave.")
+    ] = False,
+) -> None:
+    """From a hospital's tables and scans to the dataset folder that the bundle reads."""
 
 
 @app.command()
@@ -75,6 +98,7 @@ def nlst(
     """NLST's tables, coordinates and scans to a cohort table, with a flow diagram and a manifest."""
     from data_prep.nlst import study
     from data_prep.nlst.tables import find
+    from data_prep.phantom.stand_in import simulate
 
     named = {"prsn": prsn, "ctab": ctab, "canc": canc, "screen": screen, "ctabc": ctabc}
     given = {name: path for name, path in named.items() if path is not None}
@@ -89,7 +113,7 @@ def nlst(
         any_interval=pairs is Pairs.ANY,
         attributes=attributes,
         preset=preset,
-        stand_in=stand_in,
+        stand_in=simulate if stand_in else None,
         seed=seed,
         workers=workers,
     )
@@ -116,6 +140,20 @@ def convert(
 
     rows = sources.convert(kind, annotations, out, images, system)
     console.print(f"{out}: {rows['taken']:,} nodules; left out, as their image is not there: {rows['no image']:,}.")
+    console.print(f"Next: python -m data_prep cohort {out} --out DATASET", soft_wrap=True)
+
+
+@app.command()
+def template(
+    out: Annotated[Path, typer.Argument(help="Cohort table to write, CSV; one that is there is not touched.")],
+    example: Annotated[bool, typer.Option("--example", help="With two rows that are marked as examples.")] = False,
+) -> None:
+    """Write an empty cohort table with all its columns, and print the features with their codes."""
+    from data_prep.template import features_table, write
+
+    write(out, example)
+    console.print(features_table())
+    console.print(f"{out}: fill it in, one row per nodule and time; an empty cell is an unknown value.", soft_wrap=True)
     console.print(f"Next: python -m data_prep cohort {out} --out DATASET", soft_wrap=True)
 
 

@@ -16,15 +16,14 @@ from typing import Any
 import pandas as pd
 from rich.progress import track
 
-from data_prep import datasheet
 from data_prep.cutting import Centre, Recipe, Result, Scan, cut_scan, failed
 from data_prep.errors import DataError
 from data_prep.identity import Names, open_key, write_key
-from data_prep.reading import MAX_FAULTS
-from data_prep.schema import KEY, SPLITS, read_cohort, times
+from data_prep.schema import KEY, SECTIONS, read_cohort, times
+from data_prep.tables import MAX_FAULTS, write_csv
 from data_prep.workers import spread
 from scripts.ehr.features import EHR_FEATURES, NODULE_ATTRIBUTES
-from scripts.files import write_atomically, write_json, write_text
+from scripts.files import write_atomically, write_json
 
 SHARES = {"training": 0.7, "validation": 0.1, "test": 0.2}
 DAYS_PER_YEAR = 365
@@ -96,17 +95,26 @@ def build(
     with write_atomically(out, keep_unfinished=True) as folder:
         recipe = Recipe(folder, out.absolute(), size, spacing, names)
         results = _cut_all(used, table.parent, recipe, workers, scheduler)
-        bad = {result.crop: result for result in results if result.fault}
-        sections = sectioned(cohort[~cohort["crop"].isin(bad)])
-        datalist = {"name": name or out.name, "simulated": simulated, "crop_size": size, **sections}
-        write_json(folder / "datalist.json", datalist)
-        write_text(folder / "failures.csv", _failures(bad.values()).to_csv(index=False, lineterminator="\n"))
-        taken = cohort[cohort["crop"].isin(set(_crops_of(sections)))]
-        left_out = len(cohort) - len(bad) - len(taken)
-        faults = Counter(result.fault for result in bad.values())
-        facts = datasheet.Facts(datalist, _measured(taken, results), spacing, faults, left_out, keep_ids)
-        datasheet.write(folder, facts)
-        _remove_strays(folder, set(taken["crop"]))
+        return _complete(cohort, results, recipe, name or out.name, simulated)
+
+
+def _complete(cohort: pd.DataFrame, results: list[Result], recipe: Recipe, name: str, simulated: str) -> Summary:
+    """Writes what stands beside the crops, and removes crops of an earlier run that are not named any more."""
+    from data_prep import datasheet
+
+    folder, bad = recipe.folder, {result.crop: result for result in results if result.fault}
+    sections = sectioned(cohort[~cohort["crop"].isin(bad)])
+    datalist = {"name": name, "simulated": simulated, "crop_size": recipe.size, **sections}
+    write_json(folder / "datalist.json", datalist)
+    write_csv(_failures(bad.values()), folder / "failures.csv")
+    taken = cohort[cohort["crop"].isin(set(_crops_of(sections)))]
+    left_out = len(cohort) - len(bad) - len(taken)
+    faults = Counter(result.fault for result in bad.values())
+    keep_ids = not recipe.names.secret
+    datasheet.write(
+        folder, datasheet.Facts(datalist, _measured(taken, results), recipe.spacing, faults, left_out, keep_ids)
+    )
+    _remove_strays(folder, set(taken["crop"]))
     reused = sum(result.reused for result in results)
     return Summary(
         entries={section: len(cases) for section, cases in sections.items()},
@@ -118,11 +126,11 @@ def build(
 
 
 def _prepared(cohort: pd.DataFrame, names: Names) -> pd.DataFrame:
-    """Sorted, with the columns ``time``, ``timepoint``, ``crop``, a full ``split``, and patients by their new names.
+    """Sorted, with ``time``, ``timepoint``, ``crop``, the section (``split``) in every row, and patients by new names.
 
     Whose they are stands in the columns ``patient`` and ``nodule``.
     """
-    cohort = cohort.assign(split=assigned_splits(cohort), time=times(cohort))
+    cohort = cohort.assign(split=assigned_sections(cohort), time=times(cohort))
     cohort = cohort.assign(patient=cohort["patient_id"], nodule=cohort["nodule_id"])
     cohort["nodule_id"] = [names.nodule(row.patient, row.nodule) for row in cohort.itertuples()]
     cohort["patient_id"] = cohort["patient"].map(names.patient)
@@ -152,8 +160,8 @@ def _stem(crop: str) -> str:
     return Path(crop).name.removesuffix(".nii.gz")
 
 
-def assigned_splits(cohort: pd.DataFrame) -> pd.Series:
-    """The split of every row: the table's own, drawn by patient where the table gives none.
+def assigned_sections(cohort: pd.DataFrame) -> pd.Series:
+    """The section of every row: that of its column ``split``, or one drawn by patient where the table gives none.
 
     Patients without one are put in the order of a hash of their identifier, those with a malignant nodule, without
     and with unknown outcome each for themselves, and dealt out 70 : 10 : 20. The same table always gives the same.
@@ -165,18 +173,18 @@ def assigned_splits(cohort: pd.DataFrame) -> pd.Series:
         first = round(SHARES["training"] * len(patients))
         second = round((SHARES["training"] + SHARES["validation"]) * len(patients))
         for position, patient in enumerate(patients):
-            drawn[patient] = SPLITS[(position >= first) + (position >= second)]
+            drawn[patient] = SECTIONS[(position >= first) + (position >= second)]
     given = cohort.groupby("patient_id")["split"].transform("first")
     return given.where(given.notna(), cohort["patient_id"].map(drawn))
 
 
 def sectioned(cohort: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """The datalist's sections: pairs by split, and single timepoints of training patients as ``unpaired``.
+    """The datalist's sections: pairs by section, and single timepoints of training patients as ``unpaired``.
 
     A pair is two neighbouring timepoints of a nodule: study years that follow each other or, in a table without
     study years, any two neighbours. Three timepoints give two pairs.
     """
-    sections: dict[str, list[dict[str, Any]]] = {section: [] for section in (*SPLITS, "unpaired")}
+    sections: dict[str, list[dict[str, Any]]] = {section: [] for section in (*SECTIONS, "unpaired")}
     ordered = cohort.sort_values([*KEY, "time"]).to_dict("records")
     for _, nodule in groupby(ordered, key=itemgetter(*KEY)):
         rows: list[Row] = [*nodule]

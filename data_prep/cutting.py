@@ -9,7 +9,6 @@ from pathlib import Path
 
 from data_prep.errors import ImageError
 from data_prep.identity import Names
-from data_prep.images import crops
 from scripts.files import write_atomically
 
 CROPS_VERSION = 2
@@ -25,7 +24,7 @@ class Recipe:
     Attributes:
         folder: of the dataset that is being made.
         last: of the last run's, where crops may be taken from.
-        size, spacing: see :func:`data_prep.crops.cut`.
+        size, spacing: see :func:`data_prep.images.crops.cut`.
         names: key the fingerprints.
     """
 
@@ -87,6 +86,8 @@ def failed(crop: str, image: Path, error: BaseException) -> Result:
 
 
 def _cut_one(image: Path, crop: str, centre: Centre | None, recipe: Recipe) -> Result:
+    from data_prep.images import crops
+
     target = recipe.folder / crop
     files = _files(image)
     facts = (CROPS_VERSION, str(image), [size for size, _ in files], centre, recipe.size, recipe.spacing)
@@ -108,12 +109,10 @@ def _files(image: Path) -> list[tuple[int, int]]:
 
 def _reuse(candidates: Iterable[Path], target: Path, fingerprint: str, newest: int) -> bool:
     """Puts an up-to-date crop of an earlier run in place, as make would: same facts, and younger than its source."""
+    from data_prep.images.crops import description
+
     for candidate in candidates:
-        if (
-            candidate.is_file()
-            and candidate.stat().st_mtime_ns > newest
-            and crops.description(candidate) == fingerprint
-        ):
+        if candidate.is_file() and candidate.stat().st_mtime_ns > newest and description(candidate) == fingerprint:
             if candidate != target:
                 with write_atomically(target) as path:
                     shutil.copy2(candidate, path)

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_prep.schema import SPLITS
+from data_prep.schema import SECTIONS
 from scripts.ehr.features import FEATURES, Feature
 from scripts.files import write_text
 
@@ -58,8 +58,8 @@ def write(folder: Path, facts: Facts) -> None:
         size=datalist["crop_size"],
         spacing=f"{facts.spacing:g} mm each" if facts.spacing else "each scanner's own size",
         sources=_sources(facts.timepoints),
-        sections=[_section(name, datalist[name]) for name in (*SPLITS, "unpaired")],
-        splits=", ".join(f"{name} {len({case['patient_id'] for case in datalist[name]})}" for name in SPLITS),
+        sections=[_section(name, datalist[name]) for name in (*SECTIONS, "unpaired")],
+        patients=", ".join(f"{name} {len({case['patient_id'] for case in datalist[name]})}" for name in SECTIONS),
         faults=sorted(facts.faults.items(), key=lambda item: (-item[1], item[0])),
         left_out=facts.left_out,
         distributions=[*_record(facts.timepoints), *_measured(facts.timepoints), *_changes(pairs)],
@@ -99,8 +99,8 @@ def _pairs(datalist: Mapping[str, Any]) -> pd.DataFrame:
                 "growth": case["follow_up_attributes"].get("sct_long_dia", np.nan)
                 - case["ehr"].get("sct_long_dia", np.nan),
             }
-            for split in SPLITS
-            for case in datalist[split]
+            for section in SECTIONS
+            for case in datalist[section]
         ],
         columns=["malignant", "days", "growth"],
     ).astype(float)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from data_prep.check import load
 from data_prep.errors import DataError
-from data_prep.schema import SPLITS
+from data_prep.schema import SECTIONS
 from scripts.files import write_atomically
 
 LUNG_WINDOW = (-1350.0, 150.0)
@@ -36,9 +36,9 @@ def draw_sample(dataset: Path, target: Path, seed: int = 0, count: int = 12) -> 
     """
     datalist = load(dataset)
     cases = [
-        (split, case)
-        for split in SPLITS
-        for case in datalist.get(split, [])
+        (section, case)
+        for section in SECTIONS
+        for case in datalist.get(section, [])
         if all((dataset / str(case.get(key))).is_file() for key in ("baseline", "follow_up"))
     ]
     if not cases:
@@ -57,7 +57,7 @@ def draw_sample(dataset: Path, target: Path, seed: int = 0, count: int = 12) -> 
         figure.savefig(path, format="png", metadata={"Software": None})
 
 
-def _draw_case(axes: Axes, dataset: Path, split: str, case: dict[str, Any]) -> None:
+def _draw_case(axes: Axes, dataset: Path, section: str, case: dict[str, Any]) -> None:
     """One pair, baseline on the left, above it who, and what became of the nodule."""
     for number, key in enumerate(("baseline", "follow_up")):
         pixels = np.asanyarray(nib.Nifti1Image.from_filename(dataset / case[key]).dataobj)[..., 0]
@@ -67,7 +67,7 @@ def _draw_case(axes: Axes, dataset: Path, split: str, case: dict[str, Any]) -> N
     axes.set_xlim(0.0, 2.05)
     sizes = f"{_size(case.get('ehr', {}))} | {_size(case.get('follow_up_attributes', {}))}"
     outcome = OUTCOMES.get(case.get("malignant"), "")
-    axes.set_title(f"{case['case_id']} ({split})\n{sizes}, {case.get('interval_days')} days, {outcome}", fontsize=8)
+    axes.set_title(f"{case['case_id']} ({section})\n{sizes}, {case.get('interval_days')} days, {outcome}", fontsize=8)
 
 
 def _size(features: dict[str, Any]) -> str:

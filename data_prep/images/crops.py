@@ -17,15 +17,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_prep.errors import ImageError
+from data_prep.images import METAIMAGE
 from data_prep.images.dicom import AXIS_TOLERANCE, Series, open_series
-from data_prep.images.metaimage import ENDINGS, open_metaimage
+from data_prep.images.metaimage import open_metaimage
 from scripts.files import write_atomically
 
 HU_RANGE = (-1024, 3071)
 """What 12 bits hold with the usual intercept; scanners write other numbers outside their field of view."""
-
-VOLUMES = (".nii", ".nii.gz", *ENDINGS)
-"""Endings of images that are files."""
 
 AIR = HU_RANGE[0]
 
@@ -43,7 +41,7 @@ def cut(image: Path, centre: Sequence[float] | None, size: int, spacing: float |
     nodule's size. The mirrored nodule is farther away than the 45 pixels that a view of 64 reaches in any rotation.
 
     Args:
-        image: a file (one of :data:`VOLUMES`) or a folder with one DICOM series.
+        image: a file (one of :data:`data_prep.images.VOLUMES`) or a folder with one DICOM series.
         centre: the nodule's x, y, z in mm, LPS as in DICOM; None: the image's own middle (files only).
         size: pixels along both axes.
         spacing: mm between pixels in plane, linear interpolation; None keeps the scanner's.
@@ -109,7 +107,7 @@ def _cached_series(folder: Path) -> Series:
 def _file_plane(path: Path, centre: Sequence[float] | None) -> nib.Nifti1Image:
     """The axial slice of a file that holds ``centre``, or its middle one, in the file's own orientation."""
     with reading(path):
-        image = open_metaimage(path) if path.name.endswith(ENDINGS) else nib.Nifti1Image.from_filename(path)
+        image = open_metaimage(path) if path.name.endswith(METAIMAGE) else nib.Nifti1Image.from_filename(path)
         if len(image.shape) < 2 or any(count > 1 for count in image.shape[3:]):
             raise ImageError(
                 path, "not three dimensions", f"shape {image.shape}; expected two or three. Give one CT image."

@@ -1,4 +1,4 @@
-"""TODO data_prep.images.index."""
+"""Which DICOM series lie in a folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pydicom.errors import InvalidDicomError
 from rich.progress import track
 
 from data_prep.errors import DataError
-from data_prep.nlst.series import SERIES
 
 
 def folder_index(root: Path) -> pd.DataFrame:
-    """All DICOM series in a folder and those below it, one a folder, columns as :func:`idc_index`.
+    """All DICOM series in a folder and those below it, one a folder.
+
+    Returns:
+        ``pid`` (PatientID as a number, NaN where it is none), ``series_uid``, ``study_uid``, ``slices``, ``folder``.
 
     Raises:
         DataError: no such folder, or no DICOM in it.
@@ -26,7 +28,7 @@ def folder_index(root: Path) -> pd.DataFrame:
     rows = [row for row in track(_series_in(root), description="Looking for series") if row]
     if not rows:
         raise DataError(f"{root}: no DICOM series; expected a folder for each, at any depth.")
-    return pd.DataFrame(rows).reindex(columns=[*SERIES, "folder"])
+    return pd.DataFrame(rows)
 
 
 def _series_in(root: Path) -> Iterator[dict[str, object] | None]:

@@ -10,8 +10,6 @@ import numpy as np
 
 from data_prep.errors import ImageError
 
-ENDINGS = (".mha", ".mhd")
-
 
 def open_metaimage(path: Path) -> nib.Nifti1Image:
     """A volume as nibabel opens files: header and RAS+ affine at once, and of the values what is sliced.

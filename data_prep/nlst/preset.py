@@ -46,9 +46,9 @@ def select(table: pd.DataFrame, flow: Flow, seed: int) -> pd.DataFrame:
     chosen = table["pid"].map(order.drop_duplicates("pid").set_index("pid")["nodule_id"])
     table = flow.exclude(table, table["nodule_id"] != chosen, "another nodule of the participant was taken")
     flow.box("Indeterminate nodules with a follow-up, one per participant", table)
-    split = _draw(table, seed)
-    table = flow.exclude(table, ~table["pid"].isin(split.index), "participant not drawn")
-    table = table.assign(split=table["pid"].map(split))
+    section = _draw(table, seed)
+    table = flow.exclude(table, ~table["pid"].isin(section.index), "participant not drawn")
+    table = table.assign(split=table["pid"].map(section))
     table = flow.exclude(table, _surplus(table, seed), "a later pair than the participant's first: not needed")
     flow.box("The paper's cohort by size, by our rule", table)
     return table
@@ -60,7 +60,7 @@ def _next(paired: pd.Series) -> pd.Series:
 
 
 def _draw(table: pd.DataFrame, seed: int) -> pd.Series:
-    """Split by participant, for those who are drawn; enough of them with a second pair for the paper's number."""
+    """The section of each participant who is drawn; enough of them with a second pair for the paper's number."""
     outcome = table.groupby("pid")["malignant"].first()
     pairs = neighbours(table, False).groupby(table["pid"]).sum()
     people = sum(TRAINING.values())

@@ -41,7 +41,7 @@ def installed_index(needed: bool = True) -> Path | None:
 
 
 def idc_index(path: Path) -> pd.DataFrame:
-    """All CT series of NLST in an index of the Imaging Data Commons, columns as in :data:`SERIES`; ``folder`` is empty.
+    """All CT series of NLST in an index of the Imaging Data Commons, columns :data:`SERIES`; ``folder`` is empty.
 
     Raises:
         DataError: it is no such index.
@@ -66,13 +66,16 @@ def exam_key(pid: pd.Series, series_uid: pd.Series) -> pd.Series:
 
 
 def attach(findings: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
-    """Findings with their series' columns; ``folder`` and ``series_uid`` stay empty where the series is not there.
+    """Findings with the columns of their series: :data:`SERIES` and ``folder``.
+
+    ``folder`` and ``series_uid`` are empty where the series is not there.
 
     Raises:
         DataError: an exam of the tracking table fits several series.
     """
     facts = [name for name in (*SERIES, "folder") if name != "pid"]
-    known = series.drop_duplicates("series_uid").assign(key=lambda table: exam_key(table["pid"], table["series_uid"]))
+    known = series.reindex(columns=["pid", *facts]).drop_duplicates("series_uid")
+    known = known.assign(key=exam_key(known["pid"], known["series_uid"]))
     by_uid = findings["series_uid"].isin(known["series_uid"])
     exam = findings["exam"].astype("string")
     key = findings["pid"].astype(str) + "-" + exam.str[-10:]

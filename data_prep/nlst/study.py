@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from data_prep.cohort import assigned_splits
+from data_prep.cohort import assigned_sections
 from data_prep.errors import DataError
 from data_prep.images.index import folder_index
 from data_prep.nlst import coordinates, idc, places, preset, tables
@@ -21,10 +21,15 @@ from data_prep.nlst.choices import Attributes, Preset
 from data_prep.nlst.flow import NODULE, Flow, draw, neighbours
 from data_prep.nlst.join import cohort_table, join
 from data_prep.nlst.series import EXTRA, SERIES, attach, idc_index, installed_index
-from data_prep.schema import SPLITS
+from data_prep.schema import SECTIONS
+from data_prep.tables import write_csv
 from scripts.files import write_atomically, write_json
 
 SOURCE = "NLST, doi 10.7937/TCIA.HMQ8-J677"
+
+StandIn = Callable[[Collection[str], pd.DataFrame, tables.Trial, int], dict[str, pd.DataFrame]]
+"""From names of tables, findings, the trial and a seed: the tables, as :func:`data_prep.phantom.stand_in.simulate`."""
+
 RULES = {Preset.PAPER: preset.RULE}
 
 
@@ -41,7 +46,7 @@ class Options:
         any_interval: pairs of any interval, not only of consecutive years.
         attributes: which findings need the readers' attributes.
         preset: one of :data:`RULES`, or None.
-        stand_in: simulate ``prsn`` and ``ctab`` where they are missing.
+        stand_in: what simulates ``prsn`` and ``ctab`` where they are missing; None: they are asked for.
         seed: of the preset and of what is simulated.
         workers: processes that read headers.
     """
@@ -54,7 +59,7 @@ class Options:
     any_interval: bool = False
     attributes: Attributes = Attributes.BASELINE
     preset: Preset | None = None
-    stand_in: bool = False
+    stand_in: StandIn | None = None
     seed: int = 0
     workers: int = 1
 
@@ -89,7 +94,7 @@ def make(out: Path, options: Options) -> Summary:
     if table.empty:
         raise DataError(f"{options.coordinates}: no finding is left. Left out: {_reasons(flow)}.")
     cohort = cohort_table(table, options.any_interval, trial.simulated)
-    cohort["split"] = assigned_splits(cohort.assign(patient_id=cohort["patient_id"].astype(str)))
+    cohort["split"] = assigned_sections(cohort.assign(patient_id=cohort["patient_id"].astype(str)))
     cohort["source"] = SOURCE
     cohort["licence"] = table["licence"].to_numpy() if "licence" in table else None
     _end(flow, table.assign(split=cohort["split"].to_numpy()))
@@ -139,17 +144,9 @@ def _trial(options: Options, findings: pd.DataFrame) -> tables.Trial:
         lines = [f"{name}: no table of {tables.SPECS[name].title}. Name one: --{name}." for name in missing]
         raise DataError("\n".join([*lines, "For a dry run, --stand-in simulates prsn and ctab."]))
     trial = tables.read(options.tables)
-    if not replaced:
+    if options.stand_in is None or not replaced:
         return trial
-    from data_prep.phantom import stand_in
-
-    drawn: dict[str, pd.DataFrame] = {}
-    if "prsn" in replaced:
-        drawn["prsn"] = stand_in.participants(findings["pid"], trial["canc"], options.seed)
-    if "ctab" in replaced:
-        keys = findings[["pid", "study_yr", "sct_ab_num", "nodule_id"]]
-        drawn["ctab"] = stand_in.abnormalities(keys, drawn.get("prsn", trial.tables.get("prsn")), options.seed)
-    checked = tables.check(drawn)
+    checked = tables.check(options.stand_in(replaced, findings, trial, options.seed))
     simulated = f"SIMULATED: {' and '.join(replaced)} were missing; stand-ins with drawn values take their place"
     return tables.Trial({**trial.tables, **checked.tables}, {**trial.refused, **checked.refused}, simulated)
 
@@ -188,12 +185,12 @@ def _with_pixels(table: pd.DataFrame, flow: Flow, options: Options) -> pd.DataFr
 
 
 def _end(flow: Flow, table: pd.DataFrame) -> None:
-    """What the cohort falls into: pairs by split, and findings that have no partner."""
+    """What the cohort falls into: pairs by section, and findings that have no partner."""
     paired = neighbours(table, flow.any_interval)
     partner = paired | paired.shift(-1, fill_value=False)
-    parts = {split.capitalize(): partner & (table["split"] == split) for split in SPLITS}
-    parts["Unpaired, of training"] = ~partner & (table["split"] == SPLITS[0])
-    parts["Unpaired, not used"] = ~partner & (table["split"] != SPLITS[0])
+    parts = {name.capitalize(): partner & (table["split"] == name) for name in SECTIONS}
+    parts["Unpaired, of training"] = ~partner & (table["split"] == SECTIONS[0])
+    parts["Unpaired, not used"] = ~partner & (table["split"] != SECTIONS[0])
     for label, part in parts.items():
         if part.any():
             flow.end(label, table[part])
@@ -213,14 +210,14 @@ def _reasons(flow: Flow) -> str:
 def _write(out: Path, cohort: pd.DataFrame, manifest: pd.DataFrame, summary: Summary, options: Options) -> None:
     flow = summary.flow
     out.mkdir(parents=True, exist_ok=True)
-    _csv(cohort, out / "cohort.csv")
-    _csv(manifest, out / "manifest.csv")
+    write_csv(cohort, out / "cohort.csv")
+    write_csv(manifest, out / "manifest.csv")
     with write_atomically(out / "manifest.s5cmd") as path:
         fetched = manifest.dropna(subset="url")
         lines = [f"cp {url} {uid}/\n" for url, uid in zip(fetched["url"], fetched["series_uid"], strict=True)]
         path.write_text("".join(lines), encoding="utf-8", newline="\n")
     left = [*flow.left_out, pd.DataFrame(columns=[*NODULE, "study_yr", "series_uid", "reason", "detail"])]
-    _csv(pd.concat(left[:-1] or left).rename(columns={"pid": "patient_id"}), out / "left_out.csv")
+    write_csv(pd.concat(left[:-1] or left).rename(columns={"pid": "patient_id"}), out / "left_out.csv")
     facts: dict[str, Any] = {
         "simulated": summary.simulated,
         "pairs": "neighbours in time" if options.any_interval else "consecutive study years",
@@ -240,9 +237,3 @@ def _write(out: Path, cohort: pd.DataFrame, manifest: pd.DataFrame, summary: Sum
         f"A finding is a nodule in one scan, a pair one in {facts['pairs']}"
     )
     draw(flow, out / "flow.svg", title, summary.simulated)
-
-
-def _csv(table: pd.DataFrame, path: Path) -> None:
-    """Whole numbers without a point, whatever is missing beside them."""
-    with write_atomically(path) as target:
-        table.convert_dtypes().to_csv(target, index=False, lineterminator="\n")

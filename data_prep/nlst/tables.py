@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep.errors import DataError
-from data_prep.reading import SUFFIXES, listing, numbers, read_columns
+from data_prep.tables import SUFFIXES, listing, numbers, read_columns
 from scripts.ehr.features import EHR_FEATURES, FEATURES, NODULE_ATTRIBUTES, Feature
 
 CANCER_SITES = {1: "locrup", 2: "locrmid", 3: "locrlow", 4: "loclup", 5: "loclin", 6: "locllow"}

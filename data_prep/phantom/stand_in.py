@@ -6,10 +6,12 @@ them learns nothing about the participants: every row says that it is simulated.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
-from data_prep.nlst.tables import CANCER_SITES, YEARS
+from data_prep.nlst.tables import CANCER_SITES, YEARS, Trial
 from data_prep.phantom.patients import DAYS, LOBE_WEIGHTS
 from data_prep.phantom.tables import TOPOGRAPHY
 
@@ -24,6 +26,24 @@ CTAB_COLUMNS = """
 sct_ab_desc sct_ab_num sct_epi_loc sct_long_dia sct_margins sct_perp_dia sct_pre_att study_yr sct_slice_num
 sct_found_after_comp pid dataset_version
 """.split()  # noqa: SIM905
+
+
+def simulate(names: Collection[str], findings: pd.DataFrame, trial: Trial, seed: int) -> dict[str, pd.DataFrame]:
+    """The stand-ins that are wanted.
+
+    Args:
+        names: ``prsn``, ``ctab`` or both.
+        findings: see :func:`data_prep.nlst.coordinates.read`.
+        trial: has ``canc``, and ``prsn`` unless that is wanted.
+        seed: of what is drawn.
+    """
+    made: dict[str, pd.DataFrame] = {}
+    if "prsn" in names:
+        made["prsn"] = participants(findings["pid"], trial["canc"], seed)
+    if "ctab" in names:
+        keys = findings[["pid", "study_yr", "sct_ab_num", "nodule_id"]]
+        made["ctab"] = abnormalities(keys, made["prsn"] if "prsn" in made else trial["prsn"], seed)
+    return made
 
 
 def participants(pids: pd.Series, canc: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

@@ -19,12 +19,11 @@ import numpy as np
 import pandas as pd
 
 from data_prep.errors import DataError
-from data_prep.images.crops import VOLUMES
+from data_prep.images import VOLUMES
 from data_prep.images.index import folder_index
-from data_prep.reading import listing, numbers
 from data_prep.schema import POSITION, TIMES
+from data_prep.tables import listing, numbers, write_csv
 from scripts.ehr.features import EHR_FEATURES
-from scripts.files import write_atomically
 
 KINDS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
@@ -74,8 +73,7 @@ def write(table: pd.DataFrame, out: Path, images: Path | None) -> Counter[str]:
     table = table.assign(image=found).drop(columns="series")
     first = ["patient_id", "nodule_id", *(name for name in TIMES if name in table), "image"]
     taken = table.loc[found.notna(), [*first, *table.columns.difference(first, sort=False)]]
-    with write_atomically(out) as path:
-        taken.convert_dtypes().to_csv(path, index=False, lineterminator="\n")
+    write_csv(taken, out)
     return Counter({"taken": len(taken), "no image": len(table) - len(taken)})
 
 

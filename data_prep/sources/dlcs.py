@@ -1,4 +1,4 @@
-"""Duke Lung Cancer Screening (DLCSD24): annotations with outcome and the set's own split; images are NIfTI.
+"""Duke Lung Cancer Screening (DLCSD24): annotations with outcome and the set's own sections; images are NIfTI.
 
 Users of the set read its world coordinates in two ways, as LPS and as RAS, and its documents do not settle it. So this
 is asked, and one picture tells: with the wrong one the crops show no nodule.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.reading import read_columns
+from data_prep.tables import read_columns
 
 NEEDED = ("patient-id", "nodule_id", "ct_nifti_file", "coordx", "coordy", "coordz", "malignant_lbl")
 TAKEN = ("w", "h", "benchmark_split")
@@ -21,14 +21,14 @@ ASK = (
     "its coordinates are read both ways by those who use it: name --system LPS or --system RAS, and look at the crops "
     "(check --picture): with the wrong one they show no nodule."
 )
-SPLITS = {"train": "training", "val": "validation", "test": "test"}
+SECTIONS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def read(path: Path) -> pd.DataFrame:
     """One row per nodule; the longer side of the box in plane stands for the longest diameter."""
     table = read_columns(path, NEEDED, TAKEN)
     sides = table.reindex(columns=["w", "h"]).apply(pd.to_numeric, errors="coerce")
-    split = table.get("benchmark_split", pd.Series("", table.index)).astype(str).str.lower()
+    section = table.get("benchmark_split", pd.Series("", table.index)).astype(str).str.lower()
     return pd.DataFrame(
         {
             "patient_id": table["patient-id"],
@@ -40,6 +40,6 @@ def read(path: Path) -> pd.DataFrame:
             "sct_long_dia": sides.max(axis=1),
             "sct_perp_dia": sides.min(axis=1),
             "malignant": table["malignant_lbl"],
-            "split": split.str.extract(r"^(train|val|test)")[0].map(SPLITS),
+            "split": section.str.extract(r"^(train|val|test)")[0].map(SECTIONS),
         }
     )

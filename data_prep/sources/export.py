@@ -26,8 +26,8 @@ import pandas as pd
 import yaml
 
 from data_prep.errors import DataError
-from data_prep.reading import listing, read_columns
 from data_prep.schema import POSITION, TIMES, clean
+from data_prep.tables import listing, read_columns
 from scripts.ehr.features import EHR_FEATURES
 
 SYSTEM = "LPS"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.reading import numbers, read_columns
 from data_prep.sources import banded
+from data_prep.tables import numbers, read_columns
 
 KEY = ("patient_id", "series_instance_uid", "nodule_id")
 NEEDED = (*KEY, "x", "y", "z", "diameter")

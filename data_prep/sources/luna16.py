@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.reading import read_columns
 from data_prep.sources import numbered
+from data_prep.tables import read_columns
 
 NEEDED = ("seriesuid", "coordx", "coordy", "coordz", "diameter_mm")
 TAKEN = ("mal_details",)

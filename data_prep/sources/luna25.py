@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.reading import read_columns
 from data_prep.sources import coded
+from data_prep.tables import read_columns
 
 NEEDED = ("patientid", "seriesinstanceuid", "coordx", "coordy", "coordz", "lesionid", "label")
 TAKEN = ("studydate", "age_at_studydate", "gender")

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_prep.cohort import assigned_splits, build
+from data_prep.cohort import assigned_sections, build
 from data_prep.errors import DataError
 from data_prep.images import crops
 from data_prep.schema import read_cohort
@@ -146,13 +146,13 @@ def test_drawn_splits_are_by_patient_stratified_and_repeatable(source):
         for nodule in ("1", "2")
     ]
     cohort = read_cohort(write_table(source, table))
-    split = assigned_splits(cohort)
+    split = assigned_sections(cohort)
     assert split.groupby(cohort["patient_id"]).nunique().eq(1).all()
     assert split.value_counts().to_dict() == {"training": 280, "validation": 40, "test": 80}
     shares = cohort["malignant"].groupby(split).mean()
     assert shares.max() - shares.min() < 1e-9
     shuffled = cohort.sample(frac=1.0, random_state=0)
-    assert assigned_splits(shuffled).sort_index().equals(split)
+    assert assigned_sections(shuffled).sort_index().equals(split)
 
 
 def test_atomic_writing_leaves_nothing_behind(tmp_path):

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import sys
-from pathlib import Path
 
 import nibabel as nib
 import pytest
@@ -12,9 +10,7 @@ from data_prep.check import examine
 from data_prep.cohort import build
 from data_prep.errors import DataError
 from data_prep.workers import spread
-
-sys.path.insert(0, str(Path(__file__).parent))  # the benchmark uses it too
-import thousand  # noqa: E402
+from tests.data_prep import thousand
 
 SIZE = 16
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from helpers import rows, stack, write_series
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+
+from tests.data_prep.helpers import rows, stack, write_series
 
 ORIGIN = stack(1)[0]
 JPIP = "1.2.840.10008.1.2.4.94"

@@ -13,6 +13,7 @@ from data_prep.nlst import coordinates, idc, preset, study, tables
 from data_prep.nlst.choices import Attributes, Preset
 from data_prep.nlst.flow import Flow
 from data_prep.nlst.series import SERIES
+from data_prep.phantom.stand_in import simulate
 from data_prep.schema import read_cohort
 
 
@@ -178,7 +179,7 @@ def test_tables_that_are_missing_are_asked_for_and_only_simulated_when_told(phan
         study.make(tmp_path / "out", options(phantom, trial, tables=tables_left))
     assert all(text in str(caught.value) for text in ("--prsn", "--ctab", "--stand-in"))
     assert not (tmp_path / "out").exists()
-    summary = study.make(tmp_path / "out", options(phantom, trial, tables=tables_left, stand_in=True))
+    summary = study.make(tmp_path / "out", options(phantom, trial, tables=tables_left, stand_in=simulate))
     cohort = pd.read_csv(tmp_path / "out" / "cohort.csv")
     assert (
         cohort["simulated"].str.startswith("SIMULATED").all() and "SIMULATED" in (tmp_path / "out/flow.svg").read_text()
@@ -249,7 +250,7 @@ def test_the_real_tables(shared_data, tmp_path):
         tables=tables.find(source),
         attributes=Attributes.BOTH,
         preset=Preset.PAPER,
-        stand_in=True,
+        stand_in=simulate,
     )
     flow = study.make(tmp_path, chosen).flow
     assert flow.boxes[0][1] == {"participants": 9447, "nodules": 32176, "findings": 50380, "pairs": 17876}

@@ -1,15 +1,15 @@
-"""Tables of any of the kinds that hospitals and trials have, column by column."""
+"""Tables of any of the kinds that hospitals and trials have are read, and CSV is written."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet
 from pandas.api.types import is_numeric_dtype
 
 from data_prep.errors import DataError
 from scripts.ehr.features import MISSING
+from scripts.files import write_atomically
 
 SAS = (".sas7bdat", ".xpt")
 SUFFIXES = (".csv", ".parquet", *SAS)
@@ -37,6 +37,8 @@ def read_columns(path: Path, needed: tuple[str, ...] = (), taken: tuple[str, ...
         if path.suffix.lower() in SAS:
             table = pd.read_sas(path, encoding="latin-1")
         elif path.suffix.lower() == ".parquet":
+            import pyarrow.parquet
+
             names = pyarrow.parquet.read_schema(path).names
             table = pd.read_parquet(path, columns=[name for name in names if wanted(name)])
         else:
@@ -51,6 +53,12 @@ def read_columns(path: Path, needed: tuple[str, ...] = (), taken: tuple[str, ...
     if faults:
         raise DataError(listing(path, faults))
     return table if taken is None else table[[name for name in dict.fromkeys((*needed, *taken)) if name in table]]
+
+
+def write_csv(table: pd.DataFrame, target: Path) -> None:
+    """Writes a table as CSV, whole or not at all; whole numbers without a point, whatever is missing beside them."""
+    with write_atomically(target) as path:
+        table.convert_dtypes().to_csv(path, index=False, lineterminator="\n")
 
 
 def numbers(cells: pd.Series) -> tuple[pd.Series, pd.Series]:

@@ -1,0 +1,132 @@
+"""The checks of a cohort table, by pandera; imported where a table is read, since pandera takes long to import."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pandera.pandas as pa
+
+from data_prep.images import VOLUMES
+from data_prep.schema import IDENTIFIER, KEY, POSITION, SECTIONS, TIMES, times
+from scripts.ehr.features import FEATURES, EHRError, Feature
+
+
+def cohort_schema(folder: Path, columns: frozenset[str]) -> pa.DataFrameSchema:
+    """The contract as a pandera schema over a table of text.
+
+    Args:
+        folder: where relative paths start.
+        columns: the table's columns; of ``study_yr`` and ``days_from_baseline`` one must be among them.
+    """
+    identifier = pa.Check.str_matches(IDENTIFIER, error="expected letters, digits, '.', '_' and '-'")
+    exists = _check(lambda value: (folder / value).exists(), f"no such file or folder; expected a path from {folder}")
+    image = _check(
+        lambda value: (folder / value).is_dir() or value.endswith(VOLUMES),
+        "expected NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd) or a folder with one DICOM series",
+    )
+    section = pa.Check.isin(SECTIONS, error=f"expected {', '.join(SECTIONS)}")
+    year = _number_check("a study year: 0, 1, 2 ...", lambda number: number >= 0 and number.is_integer())
+    days = _number_check("days, 0 or more", lambda number: number >= 0)
+    outcome = _number_check("0 (benign), 1 (malignant) or nothing", lambda number: number in (0, 1))
+    millimetres = _number_check("millimetres", math.isfinite)
+    optional: dict[str, Any] = {"required": False, "nullable": True}
+    timed = {name: pa.Column(checks=check, nullable=True) for name, check in _timing(columns, year, days).items()}
+    return pa.DataFrameSchema(
+        {
+            **{name: pa.Column(checks=identifier) for name in KEY},
+            "image": pa.Column(checks=[exists, image]),
+            **timed,
+            **{name: pa.Column(checks=_feature_check(feature), nullable=True) for name, feature in FEATURES.items()},
+            **{name: pa.Column(checks=millimetres, **optional) for name in POSITION},
+            "mask": pa.Column(checks=exists, **optional),
+            "split": pa.Column(checks=section, **optional),
+            "malignant": pa.Column(checks=outcome, **optional),
+        },
+        checks=[_whole(text, test) for text, test in _relations(folder).items()],
+    )
+
+
+def _timing(columns: frozenset[str], year: pa.Check, days: pa.Check) -> dict[str, pa.Check]:
+    """Which columns of time are checked: those that are there, ``study_yr`` where none is."""
+    present = {name: check for name, check in zip(TIMES, (year, days), strict=True) if name in columns}
+    return present or {"study_yr": year}
+
+
+def _check(test: Callable[[str], bool], expected: str) -> pa.Check:
+    return pa.Check(test, element_wise=True, error=expected)
+
+
+def _number_check(expected: str, allowed: Callable[[float], bool]) -> pa.Check:
+    def test(value: str) -> bool:
+        try:
+            return allowed(float(value))
+        except ValueError:
+            return False
+
+    return _check(test, f"expected {expected}")
+
+
+def _feature_check(feature: Feature) -> pa.Check:
+    def test(value: str) -> bool:
+        try:
+            feature.read(value)
+        except EHRError:
+            return False
+        return True
+
+    return _check(test, f"expected {feature.expected}, or nothing where it is not known")
+
+
+RowTest = Callable[[pd.DataFrame], pd.Series]
+
+
+def _whole(text: str, test: RowTest) -> pa.Check:
+    """A check over rows: ``test`` tells for each row whether it is good; columns that a table lacks are empty."""
+
+    def complete(table: pd.DataFrame) -> pd.Series:
+        columns = dict.fromkeys([*table.columns, *KEY, *TIMES, *POSITION, "image", "split", "malignant"])
+        return test(table.reindex(columns=[*columns])).astype(bool)
+
+    return pa.Check(complete, error=text)
+
+
+def _relations(folder: Path) -> dict[str, RowTest]:
+    """What must hold between the cells of a row and between rows; ``{patient}`` becomes the row's patient."""
+
+    def one_each(column: str, *by: str) -> RowTest:
+        def single(table: pd.DataFrame) -> pd.Series:
+            values = table[column] if column == "split" else pd.to_numeric(table[column], errors="coerce")
+            return ~(table[[*by]].assign(value=values).groupby([*by])["value"].transform("nunique") > 1)
+
+        return single
+
+    def timed(table: pd.DataFrame) -> pd.Series:
+        return times(table).notna() | table[list(TIMES)].isna().all(axis=None)
+
+    def unique(table: pd.DataFrame) -> pd.Series:
+        moments = table[list(KEY)].assign(time=times(table))
+        return ~moments.duplicated() | moments.isna().any(axis=1)
+
+    def rising(table: pd.DataFrame) -> pd.Series:
+        days = pd.to_numeric(table["days_from_baseline"], errors="coerce")
+        timed = table[list(KEY)].assign(time=times(table), days=days).sort_values("time")
+        steps = timed.groupby(list(KEY))["days"].diff()
+        return ~(steps <= 0).reindex(table.index)
+
+    def positioned(table: pd.DataFrame) -> pd.Series:
+        given = table.reindex(columns=list(POSITION)).notna().sum(axis=1)
+        dicom = table["image"].map(lambda value: value is not None and (folder / value).is_dir())
+        return given.eq(3) | (given.eq(0) & ~dicom)
+
+    return {
+        "column study_yr or days_from_baseline: empty or no number": timed,
+        "expected one row per nodule and timepoint; this one of patient {patient} comes again": unique,
+        "column days_from_baseline: expected to rise with study_yr": rising,
+        "column split: expected one per patient; patient {patient} is in several": one_each("split", KEY[0]),
+        "column malignant: expected one per nodule, one of patient {patient} has both": one_each("malignant", *KEY),
+        "columns x, y, z: expected all three with a DICOM folder, all three or none with NIfTI": positioned,
+    }
