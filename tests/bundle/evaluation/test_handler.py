@@ -1,0 +1,81 @@
+"""The handler: what it gathers is the dataset's, in its order and geometry, and no row is named twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.data import DataLoader, Dataset
+
+from scripts.data.datalist import pairs
+from scripts.data.transforms import preprocessing
+from scripts.errors import UserError
+from scripts.evaluation import handler
+from scripts.evaluation.handler import Evaluation
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
+from scripts.networks.classifiers import ResNetClassifier
+
+RUNS = np.zeros((2, 3, 1, 32, 32))
+
+
+@pytest.fixture
+def make(tiny_dataset: Path, tmp_path: Path) -> Any:
+    """An evaluation of the tiny dataset's test section by small networks."""
+
+    def make(**options: Any) -> Evaluation:
+        datalist = json.loads((tiny_dataset / "datalist.json").read_text())
+        autoencoder = StableDiffusionAutoencoder((8, 8), num_res_blocks=1, norm_num_groups=4)
+        classifier = ResNetClassifier(32, (4, 4, 8, 8))
+        return Evaluation(datalist, "test", tmp_path, tmp_path / "out", classifier, autoencoder, **options)
+
+    return make
+
+
+def test_what_is_judged_is_the_section(make: Any, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crops of two batches, spacing of the files, records of the datalist, a reconstruction of the follow-ups."""
+    given: dict[str, Any] = {}
+
+    def evaluate(study: Any, methods: Any, judge: Any, output_dir: Path, **more: Any) -> dict[str, Any]:
+        given.update(more, study=study, methods=methods)
+        return {"n_cases": 3}
+
+    monkeypatch.setattr(handler, "evaluate", evaluate)
+    monkeypatch.setattr(handler, "Judge", lambda study, classify, **options: (classify, options))
+    monkeypatch.setattr(handler, "read_predictions", lambda folder, ids: RUNS)
+    monkeypatch.setattr(handler, "read_table", lambda path, ids: np.full((1, len(ids)), 0.5))
+    evaluation = make(batch_size=2, tables={"table": "table.csv"}, compared={"other": "elsewhere"})
+    items = Dataset(pairs(tiny_dataset, "test"), preprocessing(["baseline", "follow_up"], 32))
+    engine = Engine(lambda engine, batch: None)
+    evaluation.attach(engine)
+    engine.run(DataLoader(items, batch_size=2))
+    study = given["study"]
+    assert engine.state.metrics["evaluation"] == {"n_cases": 3}
+    assert study.cases.ids == [item["case_id"] for item in pairs(tiny_dataset, "test")]
+    for key in ("baseline", "follow_up"):
+        np.testing.assert_array_equal(getattr(study, key), np.stack([item[key].numpy() for item in items]))
+        np.testing.assert_allclose(study.spacing[key], [[0.6, 0.7]] * 3, rtol=1e-6)
+    assert (
+        list(given["methods"]) == ["NAMD", "other", "table"] and study.dataset == "ellipses" and study.simulated is True
+    )
+    with torch.no_grad():
+        latents = evaluation.autoencoder.encode_stage_2_inputs(torch.from_numpy(study.follow_up))
+        expected = evaluation.autoencoder.decode_stage_2_outputs(latents).clamp(-1, 1)
+    np.testing.assert_allclose(given["reconstruction"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"compared": {"NAMD": "elsewhere"}}, "compared: 'NAMD' is what another row is called; give elsewhere"),
+        ({"compared": {"x": "elsewhere"}, "tables": {"x": "x.csv"}}, "tables: 'x' is what another row is called"),
+        ({"name": "mine", "tables": {"mine": "x.csv"}}, "give x.csv another name"),
+    ],
+)
+def test_two_rows_of_one_name_are_refused(make: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        make(**options)
