@@ -56,7 +56,7 @@ def test_crops_are_read_only_where_the_method_reads_them(tiny_dataset: Path, tmp
     (tmp_path / "datalist.json").write_text((tiny_dataset / "datalist.json").read_text())  # without its crops
     write_probabilities(Method("record"), tmp_path, tmp_path / "table.csv")
     assert read_table(tmp_path / "table.csv", IDS).shape == (1, 6)
-    with pytest.raises(Exception, match="nii.gz"):
+    with pytest.raises(RuntimeError, match="LoadImaged"):
         write_probabilities(Method("image"), tmp_path, tmp_path / "images.csv")
     assert not (tmp_path / "images.csv").exists()
 

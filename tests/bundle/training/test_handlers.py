@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import random
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,22 @@ from ignite.engine import Engine, Events
 from monai.data import Dataset
 from monai.engines import SupervisedTrainer
 from monai.transforms import RandLambda
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from scripts.training.handlers import EpochSeed, ExponentialAverage, FreezePrompts, GradientClip, Validation
+from scripts.provenance import Provenance
+from scripts.training.checkpointing import Checkpoint
+from scripts.training.handlers import (
+    EpochSeed,
+    ExponentialAverage,
+    FreezePrompts,
+    GradientClip,
+    Handlers,
+    LossTerms,
+    Validation,
+    train_handlers,
+    validation_handlers,
+)
 
 
 def test_validation_is_due_at_the_interval_and_at_the_end() -> None:
@@ -147,3 +162,42 @@ def test_prompts_learn_for_so_many_steps(steps: int, last: int) -> None:
     engine.run([0, 0, 0], max_epochs=2)
     assert moved == list(range(1, last + 1))
     assert conditioner.encoded == ([["a", "b"]] if 0 <= steps <= 6 else [])
+
+
+def test_handlers_attach_in_their_order() -> None:
+    class Recorder:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def attach(self, engine: Engine) -> None:
+            engine.add_event_handler(Events.STARTED, lambda: seen.append(self.name))
+
+    seen: list[str] = []
+    engine = Engine(lambda engine, batch: None)
+    Handlers([Recorder("first"), Recorder("second"), Recorder("third")]).attach(engine)
+    engine.run([0])
+    assert seen == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_only_the_first_rank_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
+    """Every rank seeds, clips, averages, validates and loads; seeds come first, then the checkpoint, then the extra."""
+    monkeypatch.setattr("ignite.distributed.get_rank", lambda: rank)
+    network = nn.Linear(2, 1)
+    average, extra = ExponentialAverage(network, 0.9), FreezePrompts(Prompts(), 1)
+    checkpoint: Any = Checkpoint(tmp_path / "stage", {"network": network}, {"network": network})
+    handlers = train_handlers(tmp_path / "stage", 1, None, network, None, checkpoint, ema=average, extra=[extra])
+    assert isinstance(handlers[0], EpochSeed) and handlers[-2:] == [checkpoint, extra]
+    everywhere = [each for each in handlers if isinstance(each, (EpochSeed, GradientClip, ExponentialAverage))]
+    assert len(everywhere) == 3 and (len(handlers) == 5) == (rank == 1)
+    assert any(isinstance(each, Provenance) for each in handlers) == (rank == 0)
+    assert bool(validation_handlers(tmp_path / "stage")) == (rank == 0)
+
+
+def test_parts_of_a_loss_are_curves(tmp_path: Path) -> None:
+    loss = SimpleNamespace(terms={})
+    engine = Engine(lambda engine, batch: loss.terms.update(kl=torch.tensor(float(batch))))
+    LossTerms(loss, tmp_path).attach(engine)
+    engine.run([1, 2, 4])
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("loss_kl")
+    assert [(event.step, event.value) for event in events] == [(1, 1.0), (2, 2.0), (3, 4.0)]

@@ -14,6 +14,9 @@ from safetensors.torch import load_file
 
 from scripts.data.datalist import crops
 from scripts.data.transforms import preprocessing
+from scripts.networks.autoencoder import AlignedAutoencoder, StableDiffusionAutoencoder
+from scripts.networks.classifiers import ResNetClassifier
+from scripts.training.publishing import publish, publish_autoencoder, publish_conditional
 from scripts.weights.checkpoints import read_metadata
 from tests.bundle.training.helpers import load
 
@@ -62,3 +65,50 @@ def test_a_run_shorter_than_its_validation_interval_is_validated_at_its_end(
 ) -> None:
     make_workflow("train_classifier", tmp_path, "small", max_epochs=2, val_interval=5).run()
     assert read_metadata(tmp_path / "models" / "classifier.safetensors")["extra"]["epoch"] == 2
+
+
+# --- publishing by itself
+
+
+class Best:
+    """A checkpoint whose best epoch's weights are those that the network has."""
+
+    def __init__(self) -> None:
+        self.loaded = 0
+
+    def load_best(self) -> dict[str, Any]:
+        self.loaded += 1
+        return {"epoch": 3, "val_loss": 0.25}
+
+
+def test_other_ranks_load_the_best_and_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading waits for all processes, so each must."""
+    monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
+    best: Any = Best()
+    network = ResNetClassifier(32, (4, 4, 8, 8))
+    publish(best, network, tmp_path / "a.safetensors")
+    publish_conditional(best, network, None, tmp_path)  # type: ignore[arg-type]
+    publish_autoencoder(best, network, None, tmp_path / "b.safetensors")
+    assert best.loaded == 3 and not list(tmp_path.iterdir())
+
+
+def test_weights_are_published_in_the_precision_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, best, network = tmp_path / "deep" / "classifier.safetensors", Best(), ResNetClassifier(32, (4, 4, 8, 8))
+    with caplog.at_level("INFO"):
+        publish(best, network, path, dtype="float16")  # type: ignore[arg-type]
+    assert {tensor.dtype for tensor in load_file(path).values() if tensor.is_floating_point()} == {torch.float16}
+    assert read_metadata(path)["extra"] == {"epoch": 3, "val_loss": 0.25}
+    assert f"Best epoch 3 (val_loss 0.25); wrote {path}" in caplog.text
+
+
+def test_the_latent_scale_is_of_the_crops_given(tmp_path: Path) -> None:
+    """The reciprocal of their latents' standard deviation, over batches; the file says so."""
+    torch.manual_seed(0)
+    autoencoder = StableDiffusionAutoencoder((8, 8), num_res_blocks=1, norm_num_groups=4)
+    network = AlignedAutoencoder(autoencoder, 16)
+    crops = torch.rand(70, 1, 16, 16) * 2 - 1
+    with torch.no_grad():
+        expected = 1 / autoencoder.eval().encode(crops)[0].std()
+    batch = {"attributes": torch.zeros(5), "malignant": torch.tensor(0.0)}
+    publish_autoencoder(Best(), network, [{"image": crop, **batch} for crop in crops], tmp_path / "a.safetensors")  # type: ignore[arg-type]
+    assert load_file(tmp_path / "a.safetensors")["latent_scale"].item() == pytest.approx(expected.item(), rel=1e-5)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
 from scripts.evaluation.judge import Method
+from scripts.evaluation.report import drawing
 from scripts.evaluation.report.drawing import draw_growth, draw_methods, draw_training
 from scripts.evaluation.report.training_log import Stage
 from scripts.evaluation.study import Cases
 
 ALL = ["curves", "calibration", "gallery", "error_variance", "running_variance", "latent_map"]
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the figures show is tested in ``test_figures.py``."""
+    monkeypatch.setattr(drawing, "figures", Mock())
 
 
 def drawn(labels: list[float | None], runs: int = 3, main: str | None = "NAMD", latents: bool = True) -> list[str]:
@@ -52,6 +61,6 @@ def test_nothing_measured_and_nothing_trained() -> None:
 
 
 def test_training_is_drawn_where_a_stage_left_a_curve() -> None:
-    bare, full = (Stage("classifier", training, [], {}) for training in ([], [(1, 0.5), (2, 0.25)]))
+    bare, full = (Stage("classifier", {}, training) for training in ([], [(1, 0.5), (2, 0.25)]))
     assert list(draw_training([bare])) == []
     assert [name for name, _ in draw_training([bare, full])] == ["training"]
