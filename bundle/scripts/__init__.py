@@ -8,7 +8,7 @@ import logging
 import sys
 import warnings
 
-from scripts.errors import show_message_only
+from scripts.errors import UserError, show_message_only
 from scripts.options import check_options, is_command_line
 
 # Each of these says that something is absent which the bundle does without.
@@ -18,4 +18,7 @@ warnings.filterwarnings("ignore", "NvImgCodecPydicomReader", UserWarning, "monai
 
 if is_command_line():
     sys.excepthook = show_message_only
-    check_options(sys.argv[1:])
+    try:
+        check_options(sys.argv[1:])
+    except UserError as error:  # MONAI would take the failed import for an absent package, and go on
+        show_message_only(type(error), error, None)

@@ -43,3 +43,10 @@ def test_any_other_error_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> N
 )
 def test_long_lists_are_cut(count: int, limit: int, text: str) -> None:
     assert listed([f"n{index}" for index in range(count)], limit) == text
+
+
+@pytest.mark.parametrize(("error", "status"), [(UserError("mend it"), 2), (KeyboardInterrupt(), 130)])
+def test_the_exit_status_is_the_shells(capsys: pytest.CaptureFixture[str], error: BaseException, status: int) -> None:
+    with pytest.raises(SystemExit) as ended:
+        show_message_only(type(error), error, None)
+    assert ended.value.code == status and "Traceback" not in capsys.readouterr().err

@@ -101,7 +101,7 @@ class EpochLog:
         left = (time.monotonic() - self.started) / self.epochs * (last - epoch)
         numbers = {"train_loss": sum(self.losses) / len(self.losses)}
         if self.validator is not None and self.validator.state.epoch == epoch:  # else they are of an epoch before
-            numbers |= self.validator.state.metrics
+            numbers |= dict(sorted(self.validator.state.metrics.items()))
         text = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         logger.info(f"Epoch {epoch} of {last}: {text}; {tqdm.format_interval(left)} left at most")
         self.losses.clear()
