@@ -78,6 +78,14 @@ def examine(dataset: Path) -> Report:
 
     Raises:
         DataError: there is no datalist to check.
+
+    Example:
+        >>> from pathlib import Path
+        >>> report = examine(Path("dataset"))
+        >>> report.sections["training"].cases > 0
+        True
+        >>> report.findings
+        []
     """
     datalist = load(dataset)
     sections = {name: Section() for name in LISTS}

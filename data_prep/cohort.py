@@ -81,6 +81,16 @@ def build(
 
     Raises:
         DataError: every fault of the table at once; no image can be used; or ``out`` is something else than a dataset.
+
+    Example:
+        The table is that of a simulated cohort, ``python -m data_prep phantom phantom``.
+
+        >>> from pathlib import Path
+        >>> made = build(Path("phantom/cohort.csv"), Path("dataset"), size=64, keep_ids=True)
+        >>> list(made.entries), made.faults
+        (['training', 'validation', 'test', 'unpaired'], Counter())
+        >>> sorted(path.name for path in Path("dataset").iterdir())
+        ['crops', 'datalist.json', 'datasheet.md', 'datasheet.png', 'failures.csv']
     """
     if out.exists() and not (out / "datalist.json").is_file() and (out.is_file() or any(out.iterdir())):
         raise DataError(f"{out}: exists and is no dataset (no datalist.json). Name another folder, or remove it.")

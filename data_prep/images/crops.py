@@ -51,6 +51,13 @@ def cut(image: Path, centre: Sequence[float] | None, size: int, spacing: float |
 
     Raises:
         ImageError: the image cannot be read or placed, or the nodule lies outside it.
+
+    Example:
+        >>> affine = np.diag([-0.7, -0.7, 2.5, 1.0])  # array axes run to the left, the back and the head
+        >>> nib.save(nib.Nifti1Image(np.full((64, 64, 10), -800, np.int16), affine), "scan.nii.gz")
+        >>> crop = cut(Path("scan.nii.gz"), centre=(21.0, 21.0, 12.5), size=32)
+        >>> crop.shape, spacing(crop)
+        ((32, 32, 1), (0.7, 0.7, 2.5))
     """
     if image.is_dir():
         if centre is None:

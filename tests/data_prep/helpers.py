@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,21 @@ def compress(path: Path, name: str) -> None:
     writer.SetFile(reader.GetFile())
     writer.SetPixmap(change.GetOutputAsPixmap())
     assert writer.Write()
+
+
+class Bucket:
+    """Stands for idc-index's client: copies series, and loses one."""
+
+    def __init__(self, source: Path, lost: str | None) -> None:
+        self.source, self.lost = source, lost
+        self.asked: list[str] = []
+
+    def download_from_selection(
+        self, downloadDir: str, seriesInstanceUID: list[str], dirTemplate: None, **_: object
+    ) -> None:
+        (uid,) = seriesInstanceUID
+        self.asked.append(uid)
+        assert dirTemplate is None
+        for number, path in enumerate(sorted((self.source / uid).iterdir())):
+            if uid != self.lost or number < 3:
+                shutil.copy(path, downloadDir)

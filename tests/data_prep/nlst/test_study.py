@@ -5,60 +5,15 @@ import shutil
 
 import numpy as np
 import pandas as pd
-import pydicom
 import pytest
 
 from data_prep.errors import DataError
 from data_prep.nlst import coordinates, idc, preset, study, tables
 from data_prep.nlst.choices import Attributes, Preset
 from data_prep.nlst.flow import Flow
-from data_prep.nlst.series import SERIES
 from data_prep.phantom.stand_in import simulate
 from data_prep.schema import read_cohort
-
-
-@pytest.fixture(scope="session")
-def trial(phantom, tmp_path_factory):
-    """The phantom as NLST is: a tracking table in voxels, an index of series, and folders by series UID."""
-    folder = tmp_path_factory.mktemp("trial")
-    positions = pd.read_csv(phantom / "tables" / "positions.csv")
-    tracked, index = [], {}
-    for row in positions.itertuples():
-        headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in (phantom / row.image).iterdir()]
-        headers.sort(key=lambda header: header.ImagePositionPatient[2])
-        first, uid = headers[0], headers[0].SeriesInstanceUID
-        step = first.SpacingBetweenSlices
-        corner = np.array(first.ImagePositionPatient)
-        voxel = np.rint((np.array([row.x, row.y, row.z]) - corner) / [*first.PixelSpacing[::-1], step]).astype(int)
-        last = uid.rsplit(".", 1)[1]
-        tracked.append(
-            {
-                "pid": str(row.pid),
-                "nodule_group": row.nodule_id,
-                "exam_idx": row.study_yr,
-                "exam": f"{row.pid}{row.study_yr}{last[:5]}{last[-5:]}",
-                "abnid_in_nlst": np.array([row.sct_ab_num]),
-                "volume": 100.0,
-                "center_i": voxel[1],
-                "center_j": voxel[0],
-                "center_k": voxel[2],
-            }
-        )
-        index[uid] = {
-            **dict.fromkeys(SERIES.values(), "x"),
-            "collection_id": "nlst",
-            "Modality": "CT",
-            "PatientID": str(row.pid),
-            "SeriesInstanceUID": uid,
-            "instanceCount": len(headers),
-            "series_size_MB": 1.5,
-            "series_aws_url": f"s3://idc-open-data/{len(index)}/*",
-        }
-        if not (folder / "dicom" / uid).exists():
-            shutil.copytree(phantom / row.image, folder / "dicom" / uid)
-    pd.DataFrame(tracked).to_parquet(folder / "tracking.parquet")
-    pd.DataFrame(index.values()).to_parquet(folder / "index.parquet")
-    return folder
+from tests.data_prep.helpers import Bucket
 
 
 def options(phantom, trial, **changed):
@@ -136,21 +91,6 @@ def test_a_series_that_cannot_be_used_is_named_and_the_others_are_taken(phantom,
     assert len(absent) and len(unusable) and "missing slices" in unusable["detail"].iloc[0]
     assert len(left) == len(absent) + len(unusable)
     assert len(read_cohort(tmp_path / "out" / "cohort.csv")) == len(pd.read_csv(phantom / "cohort.csv")) - len(left)
-
-
-class Bucket:
-    """Stands for idc-index's client: copies series, and loses one."""
-
-    def __init__(self, source, lost):
-        self.source, self.lost, self.asked = source, lost, []
-
-    def download_from_selection(self, downloadDir, seriesInstanceUID, dirTemplate, **_):  # noqa: N803
-        (uid,) = seriesInstanceUID
-        self.asked.append(uid)
-        assert dirTemplate is None
-        for number, path in enumerate(sorted((self.source / uid).iterdir())):
-            if uid != self.lost or number < 3:
-                shutil.copy(path, downloadDir)
 
 
 def test_fetching_goes_on_where_it_stopped(phantom, trial, tmp_path, monkeypatch):
