@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.inferers import Inferer
+from monai.inferers import DiffusionInferer
 from torch import Tensor, nn
 
 from scripts.conditioning.conditioner import ReportConditioner
@@ -49,12 +49,14 @@ class Denoiser(nn.Module):
         return self.unet(x, timesteps, context)
 
 
-class ConditionalDiffusionInferer(Inferer):
-    """One training evaluation of Eq. 9 and 10: noises the latents and lets the network predict what was added."""
+class ConditionalDiffusionInferer(DiffusionInferer):
+    """MONAI's ``DiffusionInferer`` with both conditions of Eq. 10 at once, where MONAI's takes one or the other.
+
+    It noises the latents by the training's schedule and lets the network predict what was added.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.scheduler = training_scheduler()
+        super().__init__(training_scheduler())
 
     def __call__(  # type: ignore[override]
         self,
@@ -65,8 +67,16 @@ class ConditionalDiffusionInferer(Inferer):
         condition: Condition = None,
         concat: Tensor | None = None,
     ) -> Tensor:
-        """The network's output (B, C, h, w) for latents ``inputs`` (B, C, h, w)."""
-        noisy = self.scheduler.add_noise(inputs, noise, timesteps)
+        """The network's output (B, C, h, w).
+
+        Args:
+            inputs: latents (B, C, h, w).
+            network: the denoiser.
+            noise, timesteps: what is added, (B, C, h, w), and how much of it, (B,).
+            condition: the reports, or a context, for cross-attention.
+            concat: the baseline's latent (B, C, h, w), concatenated to the noisy one.
+        """
+        noisy = self.scheduler.add_noise(original_samples=inputs, noise=noise, timesteps=timesteps)
         if concat is not None:
             noisy = torch.cat([noisy, concat], dim=1)
         return network(noisy, timesteps, condition)
