@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import typer
 from matplotlib.figure import Figure
 
 import data_prep  # noqa: F401 (puts the bundle on the path)
 from scripts.data.datalist import load_datalist, pairs
 from scripts.data.transforms import preprocessing, to_hu
-from scripts.pictures import show
+from scripts.pictures import scale_bar, show
 from scripts.predictions import read_predictions
 
 SAMPLES = 2
@@ -33,6 +34,7 @@ def main(dataset: Path, predictions: Path, target: Path, image_size: int = 64) -
     figure = Figure(figsize=(10.2, 2.05), layout="constrained")
     axes = figure.subplots(1, SAMPLES + 4)
     show(axes[0], crops["baseline"][0].numpy())
+    scale_bar(axes[0], runs[0], float(np.linalg.norm(crops["baseline"].meta["original_affine"][:3, 0])))
     for axis, run in zip(axes[1:-3], runs, strict=False):
         show(axis, run, synthetic=True)
     show(axes[-3], runs.mean(axis=0), synthetic=True)

@@ -1,11 +1,15 @@
-"""The model card: every command in it runs, and what it says of the configurations is so."""
+"""README and the bundle's documents: every command in them runs, and what they say of the configurations is so."""
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,25 +20,62 @@ import pytest
 import torch
 import yaml
 
+import data_prep.cli
+from scripts.evaluation.evaluator import DEFINITIONS
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.networks.unet import StableDiffusionUNet
 from scripts.weights.key_maps import COMPVIS, key_maps_of
-from tests.bundle.helpers import BUNDLE
 
-CARD = (BUNDLE / "docs" / "README.md").read_text()
-COMMANDS = [line.strip() for line in CARD.splitlines() if re.match(" {4}(?! )|```", line)]
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLE = ROOT / "bundle"
+DOCS = BUNDLE / "docs"
+CARD = (DOCS / "README.md").read_text()
+
+MADE = {
+    "README.md": [
+        "cases.png",
+        "dataset/datalist.json",
+        "out/predictions/900002_1_T0/panel.png",
+        "runs/mine/models/autoencoder.safetensors",
+    ],
+    "bundle/docs/README.md": [
+        "out/predictions/CROP/samples.nii.gz",
+        "bundle/models/model.pt",
+        "out/model.ts",
+        "out/diffusers/unet/config.json",
+        *(f"runs/mine/models/{name}.safetensors" for name in ("autoencoder", "unet_conditional", "classifier")),
+        "runs/mine/evaluation/report.html",
+    ],
+    "bundle/docs/training.md": [
+        "runs/mine/autoencoder/last.pt",
+        "runs/mine/conditional/last.pt",
+        *(f"runs/small/models/{name}.safetensors" for name in ("autoencoder", "unet_conditional", "classifier")),
+        *(f"runs/sd15/models/{name}.safetensors" for name in ("autoencoder", "unet_unconditional")),
+    ],
+    "bundle/docs/evaluation.md": [
+        *(f"runs/mine/evaluation/{name}" for name in ("report.html", "steering.json")),
+        "runs/mine/evaluation/cases/patient-9_n1.pdf",
+        "runs/mine/unguided/patient-9_n1/samples.nii.gz",
+        *(f"runs/mine/baselines/{name}.csv" for name in ("record_only", "direct_classifier")),
+    ],
+}
+"""Document to what its commands have to make."""
+
+
+def commands_of(text: str) -> list[str]:
+    """Indented lines; fenced blocks are not commands."""
+    return [line.strip() for line in re.sub(r"```.*?```", "", text, flags=re.S).splitlines() if line.startswith("    ")]
 
 
 @pytest.fixture
 def place(
     trained: Path, tiny_dataset: Path, tiny_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A folder with all that the card's commands name, and an overlay that makes what they do small."""
+    """A folder with all that the commands name, and an overlay that makes what they do small."""
     shutil.copytree(BUNDLE, tmp_path / "bundle", ignore=shutil.ignore_patterns("models", "__pycache__"))
-    for models in (tmp_path / "bundle" / "models", tmp_path / "runs" / "lidc" / "models"):
-        shutil.copytree(trained / "models", models)
-    for dataset in (tmp_path / "dataset", tmp_path / "runs" / "lidc" / "dataset"):
-        dataset.symlink_to(tiny_dataset)
+    shutil.copytree(trained / "models", tmp_path / "bundle" / "models")
+    for dataset in ("crops", "dataset"):
+        (tmp_path / dataset).symlink_to(tiny_dataset)
     shutil.copy(tiny_dataset / "4_t0.nii.gz", tmp_path / "CROP.nii.gz")
     (tmp_path / "EHR.json").write_text(json.dumps({"age": 66}))
     torch.save(stable_diffusion(tiny_settings), tmp_path / "v1-5-pruned.ckpt")
@@ -59,35 +100,106 @@ def stable_diffusion(tiny_settings: dict[str, Any]) -> dict[str, Any]:
     return {"state_dict": {theirs: state[ours] for state, table in tables for ours, theirs in table.items()}}
 
 
-def test_every_command_runs(place: Path, monai: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the card's order and from one folder, so that later commands find what earlier ones have made."""
+def prepare(name: str, *options: str) -> None:
+    """A command of data_prep; a table that it leaves empty is filled with growing ellipses."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(sys, "argv", ["data_prep", name, *options])
+        data_prep.cli.main()
+    assert not stopped.value.code
+    if name == "template":
+        with Path(options[0]).open("a", newline="") as file:
+            columns = Path(options[0]).read_text().strip().split(",")
+            writer = csv.DictWriter(file, columns)
+            for case, time in itertools.product(range(12), (0, 1)):
+                row = {
+                    "patient_id": f"p{case}",
+                    "nodule_id": 1,
+                    "study_yr": time,
+                    "image": f"crops/{case}_t{time}.nii.gz",
+                }
+                writer.writerow({**row, "sct_long_dia": 8 + case, "sct_perp_dia": 6 + case, "malignant": case % 2})
+
+
+def run(command: str, monai: Callable[..., None]) -> None:
+    """A command of a document in this process, with tiny.yaml composed last."""
+    own_code = command.startswith("PYTHONPATH=bundle ")
+    program, *arguments = shlex.split(command.removeprefix("PYTHONPATH=bundle "), comments=True)
+    if program == "make":
+        assert f"\n{arguments[0]}:" in (ROOT / "Makefile").read_text(), command
+    if program in ("make", "."):
+        return
+    if program == "echo":
+        subprocess.run(command, shell=True, check=True)
+        return
+    if program == "tensorboard":
+        assert list(Path(arguments[1]).rglob("events.out.tfevents.*")), command
+        return
+    if program == "torchrun":
+        arguments = arguments[arguments.index("-m") :]
+    else:
+        assert program == "python", command
+    if arguments[0] == "-c":
+        exec(arguments[1], {})
+        return
+    module, name, *options = arguments[1:]
+    if module == "data_prep":
+        prepare(name, *options)
+        return
+    assert (arguments[0], module) == ("-m", "monai.bundle"), command
+    assert own_code or name == "run", f"MONAI does not put the bundle's root on the path: {command}"
+    if "onnx" in options and not find_spec("onnx"):
+        return
+    index = options.index("--config_file") + 1
+    files = yaml.safe_load(options[index]) if options[index].startswith("[") else [options[index]]
+    if program == "torchrun":
+        assert files.pop() == "bundle/configs/multi_gpu.yaml"  # processes: test_engines.py
+    options[index] = str([*files, "tiny.yaml"])
+    monai(name, *options)
+
+
+def test_the_python_example_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With tiny.yaml composed after its configuration."""
+    (example,) = re.findall(r"```python\n(.*?)```", CARD, flags=re.S)
+    file = 'f"{BUNDLE}/configs/inference.yaml"'
+    assert example.count(file) == example.count("/path/to/bundle") == 1
+    example = example.replace("/path/to/bundle", str(place / "bundle")).replace(file, f'[{file}, "tiny.yaml"]')
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert (place / "out" / "predictions" / "CROP" / "samples.nii.gz").is_file()
+    assert names["samples"].shape == (1, 4, 32, 32)
+
+
+@pytest.mark.parametrize("document", MADE)
+def test_every_command_runs(
+    document: str, place: Path, trained: Path, monai: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the document's order and from one folder, so that later commands find what earlier ones have made."""
     uploads: list[dict[str, Any]] = []
     for name in ("create_repo", "upload_folder", "create_tag"):
         monkeypatch.setattr(huggingface_hub.HfApi, name, lambda self, **arguments: uploads.append(arguments))
-    for command in COMMANDS:
-        own_code = command.startswith("PYTHONPATH=bundle ")
-        python, flag, program, *arguments = shlex.split(command.removeprefix("PYTHONPATH=bundle "))
-        assert python == "python" and (flag == "-c" or (flag, program) == ("-m", "monai.bundle")), command
-        if flag == "-c":
-            exec(program, {})
-            continue
-        assert own_code or arguments[0] == "run", f"MONAI does not put the bundle's root on the path: {command}"
-        if arguments[1] != "onnx" or find_spec("onnx"):
-            index = arguments.index("--config_file") + 1
-            files = yaml.safe_load(arguments[index]) if arguments[index].startswith("[") else [arguments[index]]
-            arguments[index] = str([*files, "tiny.yaml"])
-            monai(*arguments)
-    assert (place / "out" / "diffusers" / "unet" / "config.json").is_file()
-    models = {path.name for path in (place / "runs" / "mine" / "models").iterdir()}
-    assert {"autoencoder.safetensors", "unet_conditional.safetensors", "classifier.safetensors"} <= models
-    for run in ("mine", "lidc"):
-        assert (place / "runs" / run / "evaluation" / "report.html").is_file()
-    assert (place / "out" / "predictions" / "CROP" / "samples.nii.gz").is_file()
-    assert (place / "bundle" / "models" / "model.pt").is_file() and (place / "out" / "model.ts").is_file()
+    if document == "README.md":  # makes its own
+        (place / "dataset").unlink()
+        crops = place / "runs" / "demo" / "dataset" / "crops"
+        crops.mkdir(parents=True)
+        (place / "CROP.nii.gz").rename(crops / "900002_1_T0.nii.gz")
+    if document in ("bundle/docs/training.md", "bundle/docs/evaluation.md"):  # begin where stages are trained
+        shutil.copytree(trained / "models", place / "runs" / "mine" / "models")
+    commands = commands_of((ROOT / document).read_text())
+    assert commands
+    for command in commands:
+        run(command, monai)
+    assert not [path for path in MADE[document] if not (place / path).is_file()]
     assert not (place / "bundle" / "models" / "model.ts").exists(), "MONAI Deploy would prefer it"
-    assert [upload["repo_id"] for upload in uploads] == ["OWNER/namd"] * 3
-    version = json.loads((BUNDLE / "configs" / "metadata.json").read_text())["version"]
-    assert uploads[-1]["tag"] == version
+    if document == "bundle/docs/README.md":
+        assert [upload["repo_id"] for upload in uploads] == ["OWNER/namd"] * 3
+        version = json.loads((BUNDLE / "configs" / "metadata.json").read_text())["version"]
+        assert uploads[-1]["tag"] == version
+    if document == "bundle/docs/evaluation.md":
+        metrics = json.loads((place / "runs" / "mine" / "evaluation" / "metrics.json").read_text())
+        explained = set(re.findall(r"`(\w+)`", (ROOT / document).read_text()))
+        assert {"no guidance", "record only", "direct classifier"} <= set(metrics["methods"])
+        assert not (set(metrics) | set(DEFINITIONS)) - explained
 
 
 def test_schedules_are_the_configurations() -> None:
@@ -97,3 +209,15 @@ def test_schedules_are_the_configurations() -> None:
         config = yaml.safe_load((BUNDLE / "configs" / f"train_{stage}.yaml").read_text())
         expected = [config["max_epochs"], config["batch_size"], config["learning_rate"]]
         assert [float(value) for value in values] == expected, stage
+
+
+def test_every_overlay_is_explained() -> None:
+    table = set(re.findall(r"^\| `(\w+\.yaml)` \|", (DOCS / "training.md").read_text(), flags=re.M))
+    overlays = {path.name for path in (BUNDLE / "configs").glob("*.yaml") if path.read_text().startswith("# Overlay")}
+    assert overlays and table == overlays
+
+
+def test_every_version_has_a_line() -> None:
+    metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
+    assert next(iter(metadata["changelog"])) == metadata["version"]
+    assert f"version='{metadata['version']}'" in CARD
