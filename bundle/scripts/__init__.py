@@ -11,9 +11,10 @@ import warnings
 from scripts.errors import UserError, show_message_only
 from scripts.options import check_options, is_command_line
 
-# Each of these says that something is absent which the bundle does without.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # a kernel of some CPUs
-logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # a DICOM decoder; crops are NIfTI
+# Notices of no use to whoever runs the bundle.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # lacks a kernel of some CPUs
+logging.getLogger("tensorboard").setLevel(logging.WARNING)  # which file of a run it reads
+logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # absent; crops are NIfTI
 warnings.filterwarnings("ignore", "NvImgCodecPydicomReader", UserWarning, "monai.data.image_reader")  # the same
 
 if is_command_line():

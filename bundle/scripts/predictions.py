@@ -127,7 +127,13 @@ class PredictionSaver:
         self.made_by = dict(made_by)
 
     def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.announce)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def announce(self, engine: Engine) -> None:
+        """Says what the run waits for."""
+        batches = engine.state.epoch_length
+        logger.info(f"Generating follow-ups in {batches} batches of cases" if batches != 1 else "Generating follow-ups")
 
     def __call__(self, engine: Engine) -> None:
         batch, output = cast(dict, engine.state.batch), cast(dict, engine.state.output)

@@ -51,7 +51,8 @@ class LatentDataset(Dataset):
         """The item with each key as a latent (C, h, w), all in the same rotation."""
         if not self._latents:
             crops = len(self.data) * len(self.keys)
-            logger.info(f"Encoding {crops} crops into latents, in {len(self.rotations)} rotations each")
+            turned = f", each in {len(self.rotations)} rotations" if len(self.rotations) > 1 else ""
+            logger.info(f"Encoding {crops} crops into latents{turned}")
             self._latents = {key: self._encode(key) for key in self.keys}
         turn = int(torch.randint(len(self.rotations), ())) if len(self.rotations) > 1 else 0
         return self.data[index] | {key: self._latents[key][index, turn] for key in self.keys}
