@@ -1,4 +1,4 @@
-"""Looks over a dataset folder: everything that would spoil a training or a result, found before it does."""
+"""The check of a dataset folder: looks for what would spoil a training or a result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LISTS = (*SECTIONS, "unpaired")
 """Of a datalist."""
 SPACING_MM = (0.2, 2.0)
 LUNG_HU = -400
-"""No crop about a lung nodule is without darker pixels."""
+"""Every crop about a lung nodule has pixels darker than this, since there is air in the lung."""
 
 
 @dataclass
@@ -43,8 +43,8 @@ class Section:
 
 
 @dataclass
-class Report:
-    """What :func:`examine` saw: the sections, and all that is wrong, one line each."""
+class Overview:
+    """What :func:`examine` found: what is in each section, and all that is wrong, one line each."""
 
     name: str
     simulated: str
@@ -70,7 +70,7 @@ def load(dataset: Path) -> dict[str, Any]:
     return datalist
 
 
-def examine(dataset: Path) -> Report:
+def examine(dataset: Path) -> Overview:
     """Checks a dataset folder.
 
     Looked for: patients in two sections (unpaired ones belong to training), identical pixels under two names, equal
@@ -81,10 +81,10 @@ def examine(dataset: Path) -> Report:
 
     Example:
         >>> from pathlib import Path
-        >>> report = examine(Path("dataset"))
-        >>> report.sections["training"].cases > 0
+        >>> overview = examine(Path("dataset"))
+        >>> overview.sections["training"].cases > 0
         True
-        >>> report.findings
+        >>> overview.findings
         []
     """
     datalist = load(dataset)
@@ -102,7 +102,7 @@ def examine(dataset: Path) -> Report:
                 seen[name] = _examine_crop(dataset, name, datalist.get("crop_size"), sections[section], section, places)
                 findings += seen[name]
     findings += _leaking_patients(sections) + _equal_pixels(places) + _equal_names(datalist)
-    return Report(str(datalist.get("name", "")), str(datalist.get("simulated", "")), sections, findings)
+    return Overview(str(datalist.get("name", "")), str(datalist.get("simulated", "")), sections, findings)
 
 
 def _cases(datalist: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -203,30 +203,28 @@ def _equal_names(datalist: dict[str, Any]) -> list[str]:
     return [f"duplicates: case_id {name} stands {count} times." for name, count in names.items() if count > 1]
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_overview(overview: Overview, console: Console) -> None:
     """The sections and missing features as tables, then all findings."""
-    title = f"{report.name}{'  SIMULATED: ' + report.simulated if report.simulated else ''}"
+    title = f"{overview.name}{'  SIMULATED: ' + overview.simulated if overview.simulated else ''}"
     style: dict[str, Any] = {"box": SIMPLE, "pad_edge": False, "collapse_padding": True, "title_justify": "left"}
     table = Table(title=title, **style)
     headings = "section", "cases", "patients", "malignant", "benign", "unknown", "HU", "mm"
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "section" else "right")
-    for name, section in report.sections.items():
+    for name, section in overview.sections.items():
         table.add_row(name, *_numbers(section))
     console.print(table)
-    missing = Table(
-        box=SIMPLE, pad_edge=False, collapse_padding=True, title="missing features (cases)", title_justify="left"
-    )
+    missing = Table(title="missing features (cases)", **style)
     for heading in ("feature", *LISTS):
         missing.add_column(heading, justify="left" if heading == "feature" else "right")
     for feature in EHR_FEATURES:
-        counts = [section.missing[feature] for section in report.sections.values()]
+        counts = [section.missing[feature] for section in overview.sections.values()]
         if any(counts):
             missing.add_row(feature, *map(str, counts))
     console.print(missing if missing.row_count else "No feature is missing in any case.")
-    for finding in report.findings:
+    for finding in overview.findings:
         console.print(f"[red]wrong[/red] {finding}", soft_wrap=True, highlight=False)
-    console.print(f"{len(report.findings)} findings." if report.findings else "Nothing is wrong.")
+    console.print(f"{len(overview.findings)} findings." if overview.findings else "Nothing is wrong.")
 
 
 def _numbers(section: Section) -> list[str]:

@@ -200,15 +200,15 @@ def check(
     seed: Annotated[int, typer.Option(min=0, help="Of the sample.")] = 0,
 ) -> None:
     """Look for leakage, missing files and implausible values; exit 1 where something is wrong."""
-    from data_prep.check import examine, print_report
+    from data_prep.check import examine, print_overview
     from data_prep.picture import draw_sample
 
-    report = examine(dataset)
-    print_report(report, console)
+    overview = examine(dataset)
+    print_overview(overview, console)
     if picture is not None:
         draw_sample(dataset, picture, seed)
         console.print(f"Picture: {picture}", soft_wrap=True)
-    if report.findings:
+    if overview.findings:
         raise typer.Exit(1)
 
 

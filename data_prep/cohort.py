@@ -1,4 +1,4 @@
-"""From a cohort table to the dataset folder that the bundle reads: crops and ``datalist.json``."""
+"""The dataset folder of a cohort table: crops and ``datalist.json``, as the bundle reads them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHARES = {"training": 0.7, "validation": 0.1, "test": 0.2}
 DAYS_PER_YEAR = 365
 
 Row = Mapping[Hashable, Any]
-"""Of the table, by column."""
+"""A row of the table, by column."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ def _lost(scan: Scan, error: BaseException) -> list[Result]:
 
 
 def _seen(result: Result, recipe: Recipe) -> Result:
-    """Guards against workers that wrote somewhere else."""
+    """The result, or a failure where the crop is not in the dataset's folder: the worker has another file system."""
     if result.fault or (recipe.folder / result.crop).is_file():
         return result
     reason = "written by a worker, not seen here: workers need the same file system."
@@ -308,7 +308,7 @@ def _measured(taken: pd.DataFrame, results: Iterable[Result]) -> pd.DataFrame:
 
 
 def _remove_strays(folder: Path, wanted: set[str]) -> None:
-    """Takes away crops of an earlier, unfinished run that this one does not name."""
+    """Removes crops of an earlier, unfinished run that this one does not name."""
     for path in (folder / "crops").iterdir():
         if f"crops/{path.name}" not in wanted:
             path.unlink()

@@ -1,4 +1,4 @@
-"""All crops of one scan: what a worker does. Faults come back as results, so that one scan cannot stop a run."""
+"""All crops of one scan, which is the task of a worker. Faults are results, so that one scan cannot stop a run."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def cut_scan(scan: Scan, recipe: Recipe) -> list[Result]:
 
 
 def failed(crop: str, image: Path, error: BaseException) -> Result:
-    """The result of something that nobody foresaw; its own words stay out of the dataset."""
+    """The result for an unforeseen exception; its message stays out of the dataset, as it may hold identifiers."""
     unforeseen = ImageError(image, "unforeseen error", f"{type(error).__name__}. See the image.", error)
     return Result(crop, fault=unforeseen.fault, reason=unforeseen.reason, message=str(unforeseen))
 
@@ -108,7 +108,7 @@ def _files(image: Path) -> list[tuple[int, int]]:
 
 
 def _reuse(candidates: Iterable[Path], target: Path, fingerprint: str, newest: int) -> bool:
-    """Puts an up-to-date crop of an earlier run in place, as make would: same facts, and younger than its source."""
+    """Whether an earlier run's crop was put in place: one of the same fingerprint that is newer than its source."""
     from data_prep.images.crops import description
 
     for candidate in candidates:

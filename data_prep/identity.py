@@ -1,4 +1,4 @@
-"""Who is who: in a dataset, patients and nodules have names of its own; one key file, kept elsewhere, tells whose.
+"""Pseudonyms: patients and nodules have new names in a dataset, and a key file, kept elsewhere, tells whose they are.
 
 A name is a keyed hash (HMAC-SHA256) of the identifier. With the same key file a patient keeps the name from run to
 run, whatever else the table holds; without it the name tells nothing, not even to someone who has a list of patients.

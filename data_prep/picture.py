@@ -1,4 +1,4 @@
-"""A look at a dataset: baseline and follow-up of some cases side by side."""
+"""A picture of a dataset: baseline and follow-up of some cases side by side."""
 
 from __future__ import annotations
 

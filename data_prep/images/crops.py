@@ -107,7 +107,7 @@ def reading(path: Path) -> Iterator[None]:
 
 @lru_cache(maxsize=4)
 def _cached_series(folder: Path) -> Series:
-    """Nodules of one scan follow each other in a table: their headers are read once."""
+    """The series of a folder; the last ones are kept, since nodules of one scan follow each other in a table."""
     return open_series(folder)
 
 

@@ -1,4 +1,4 @@
-"""CT series on disk: headers first, every doubt refused by name, and only the slice that is wanted decoded."""
+"""CT series on disk: the headers are read and checked, and only the slice that is wanted is decoded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PRIVACY = ("BurnedInAnnotation",)
 WANTED = (*KIND, *PRIVACY, *GEOMETRY, *RESCALE)
 
 Tags = Mapping[str, Any]
-"""Of one file, by keyword."""
+"""Tags of one file, by keyword."""
 
 AXIS_TOLERANCE = 1e-3
 """Greatest sine between an image axis and a patient axis: 0.05 mm over the width of a crop."""
@@ -169,7 +169,7 @@ def _read_headers(folder: Path) -> dict[Path, Header]:
 
 
 def _check_kind(folder: Path, headers: Sequence[Tags]) -> None:
-    """One series, of CT, of single axial frames, and nobody's name in the pixels."""
+    """Refuses what is not one CT series of single axial frames, or is marked as having text in its pixels."""
     series = {header["SeriesInstanceUID"] for header in headers if header.get("SeriesInstanceUID")}
     if len(series) > 1:
         raise ImageError(folder, "several series", f"{len(series)}; expected one. Give each a folder of its own.")

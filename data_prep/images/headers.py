@@ -1,8 +1,7 @@
-"""Headers of DICOM files, fast: a crop needs the tags of some 150 files and the pixels of one.
+"""A fast reader of DICOM headers: a crop needs a few tags of each file of a series, and the pixels of one.
 
-pydicom takes 0.7 ms for the header of a file that a scanner wrote, most of it for nested sequences that nobody wants;
-stepping over them takes a fifth of that. What is not plain little-endian DICOM, or in any way odd, is left to pydicom,
-whose reading is what this one is tested against.
+pydicom spends most of its time on nested sequences, which this reader steps over. What is not plain little-endian
+DICOM, or is unusual in any way, is left to pydicom; the tests hold this reader against it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 CHUNK = 8192
-"""Bytes read at a time; most headers fit into one. 150 chunks are 1.6 % of the pixels of 150 slices."""
+"""Bytes read at a time; most headers fit into one."""
 
 LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 """Value representations with four bytes of length (DICOM PS3.5, 7.1.2)."""

@@ -41,7 +41,7 @@ class _Values:
         self.path, self.itk, self.reader = path, SimpleITK, SimpleITK.ImageFileReader()
         self.reader.SetImageIO("MetaImageIO")
         self.reader.SetFileName(str(path))
-        self._told(self.reader.ReadImageInformation)
+        self._asked(self.reader.ReadImageInformation)
         self.shape: tuple[int, ...] = self.reader.GetSize()
         self.ndim = len(self.shape)
 
@@ -49,9 +49,10 @@ class _Values:
         ranges = [range(count)[part] for count, part in zip(self.shape, slices, strict=True)]
         self.reader.SetExtractIndex([part.start for part in ranges])
         self.reader.SetExtractSize([len(part) for part in ranges])
-        return self.itk.GetArrayFromImage(self._told(self.reader.Execute)).T.astype(self.dtype)
+        return self.itk.GetArrayFromImage(self._asked(self.reader.Execute)).T.astype(self.dtype)
 
-    def _told(self, read: Any) -> Any:
+    def _asked(self, read: Any) -> Any:
+        """What SimpleITK reads; its errors become an :class:`ImageError`."""
         try:
             return read()
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What can be chosen; apart, so that the command line starts without pandas."""
+"""The choices of ``python -m data_prep nlst``; in a module of its own, so that the command line needs no pandas."""
 
 from __future__ import annotations
 

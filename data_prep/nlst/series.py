@@ -22,7 +22,7 @@ SERIES = {
 }
 """Our names of the index's columns."""
 
-EXTRA = "pip install 'namd[nlst]'"
+EXTRA = "pip install -e '.[nlst]'"
 
 
 def installed_index(needed: bool = True) -> Path | None:

@@ -1,1 +1,1 @@
-"""A simulated longitudinal screening cohort, as a hospital would have it: DICOM, trial tables, and no patient."""
+"""A simulated longitudinal screening cohort: DICOM and trial tables as a hospital has them, but of no real patient."""

@@ -11,7 +11,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from data_prep.phantom.patients import RIGHT, Patient
-from data_prep.phantom.shapes import Array, Noise, Tubes, paint, step
+from data_prep.phantom.shapes import Noise, Tubes, paint, step
+from scripts.arrays import Array
 
 SOFT_TISSUE, FAT, AIR, LUMEN = 42.0, -95.0, -1000.0, -940.0
 CORTEX, MARROW = 650.0, 190.0

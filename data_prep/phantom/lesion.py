@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from data_prep.phantom.brock import GROUND_GLASS, SOLID
 from data_prep.phantom.patients import POORLY_DEFINED, SMOOTH, SPICULATED, Nodule
-from data_prep.phantom.shapes import Array, Noise, Tubes, paint, step
+from data_prep.phantom.shapes import Noise, Tubes, paint, step
+from scripts.arrays import Array
 
 LOBULATION = {SPICULATED: 0.13, SMOOTH: 0.06, POORLY_DEFINED: 0.17}
 SOFTNESS_MM = {SPICULATED: 0.5, SMOOTH: 0.35, POORLY_DEFINED: 1.2}
@@ -102,6 +103,6 @@ class Lesion:
         paint(hu, step(distance, softness), self._grained(self.solid_hu, 8.0, x, y, z))
 
     def _grained(self, mean: float, deviation: float, x: Array, y: Array, z: float) -> Array:
-        """Tissue that is not quite even."""
+        """Density with a fine texture."""
         columns, rows = np.broadcast_arrays(x, y)
         return np.float32(mean) + np.float32(deviation) * self.grain(columns, rows, z)

@@ -1,4 +1,4 @@
-"""Who is in the phantom: people, their nodules and what becomes of them."""
+"""The people of the phantom, their nodules and what becomes of them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _person(index: int, rng: Generator) -> Patient:
 
 
 def _nodule(number: int, location: int, rng: Generator) -> Nodule:
-    """Size, attenuation and margins, which hang together: large ones are spiculated more often."""
+    """Size, attenuation and margins, which depend on each other: large nodules are spiculated more often."""
     longest = float(np.clip(rng.lognormal(np.log(9.5), 0.5), 4.0, 30.0))
     attenuation = int(rng.choice([SOLID, PART_SOLID, GROUND_GLASS], p=[0.72, 0.13, 0.15]))
     if attenuation == PART_SOLID:

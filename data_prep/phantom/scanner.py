@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from data_prep.phantom.anatomy import LUMEN, SOFT_TISSUE, Chest
 from data_prep.phantom.lesion import Lesion
-from data_prep.phantom.shapes import Array, Tubes, paint
+from data_prep.phantom.shapes import Tubes, paint
+from scripts.arrays import Array
 
 PIXELS = 224
 SUBSLICES = (-0.25, 0.25)

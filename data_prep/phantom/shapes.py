@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Array = NDArray[np.float32]
+from scripts.arrays import Array
 
 
 class Noise:

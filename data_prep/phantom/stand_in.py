@@ -1,4 +1,4 @@
-"""Simulated ``prsn`` and ``ctab`` for real participant and abnormality numbers, so that a run can be tried without.
+"""Simulated ``prsn`` and ``ctab`` for real participant and abnormality numbers: a dry run needs no real ones.
 
 The columns are exactly those of the trial's open tables, the values drawn from the phantom's distributions. Who reads
 them learns nothing about the participants: every row says that it is simulated.

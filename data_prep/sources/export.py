@@ -14,7 +14,7 @@
     source: Our screening programme   # optional, as is licence: they go with every row
     date: ScanDate                    # YYYY-MM-DD, instead of study_yr: days from the first
 
-Codes and features: ``bundle/scripts/ehr.py``. Words without a code are faults, so that none is lost silently.
+Codes and features: see ``data_prep/README.md``. Words without a code are faults, so that none is lost silently.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _plan(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"{path}: cannot be read as YAML ({error}).") from error
     if not isinstance(plan, dict) or not isinstance(plan.get("columns"), dict) or "table" not in plan:
-        raise DataError(f"{path}: expected `table` and `columns`; see data_prep/sources/export.py.")
+        raise DataError(f"{path}: expected `table` and `columns`; see data_prep/README.md.")
     faults = [f"columns: {name} is missing." for name in NEEDED if name not in plan["columns"]]
     faults += [
         f"columns: {name} is no column of ours; there are {', '.join(KNOWN)}."

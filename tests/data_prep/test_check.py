@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from data_prep.check import examine, print_report
+from data_prep.check import examine, print_overview
 from data_prep.cohort import build
 from data_prep.errors import DataError
 from data_prep.picture import draw_sample
@@ -44,11 +44,11 @@ def first(dataset, key="baseline"):
 
 
 def test_a_good_dataset(dataset):
-    report = examine(dataset)
-    assert not report.findings and "phantom" in report.simulated
-    assert all(report.sections[split].cases for split in ("training", "validation", "test"))
+    overview = examine(dataset)
+    assert not overview.findings and "phantom" in overview.simulated
+    assert all(overview.sections[split].cases for split in ("training", "validation", "test"))
     console = Console(record=True, width=100)
-    print_report(report, console)
+    print_overview(overview, console)
     text = console.export_text()
     assert "SIMULATED" in text and "Nothing is wrong" in text
 
@@ -111,8 +111,8 @@ def test_facts(dataset):
 
 def test_missing_features_are_counted(dataset):
     edit(dataset, lambda datalist: [case["ehr"].pop("age") for case in datalist["training"]])
-    report = examine(dataset)
-    assert report.sections["training"].missing["age"] == report.sections["training"].cases
+    overview = examine(dataset)
+    assert overview.sections["training"].missing["age"] == overview.sections["training"].cases
 
 
 def test_no_dataset(tmp_path):
