@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.networks.classifiers import ResNetClassifier, ViTClassifier
 from scripts.networks.unet import StableDiffusionUNet
-from scripts.weights import checkpoints
 from scripts.weights.checkpoints import CheckpointError, load_network, read_metadata, save_network
 
 CLASSIFIER: dict[str, Any] = {"image_size": 32, "hidden_size": 16, "num_layers": 1, "mlp_dim": 16, "num_heads": 2}
@@ -134,7 +133,7 @@ def test_an_interrupted_write_leaves_the_old_file(saved: Path, monkeypatch: pyte
         raise OSError("no space left on device")
 
     before = saved.read_bytes()
-    monkeypatch.setattr(checkpoints, "save_file", full_disk)
+    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
     with pytest.raises(OSError, match="no space"):
         save_network(ViTClassifier(**CLASSIFIER), saved)
     assert saved.read_bytes() == before
