@@ -32,7 +32,7 @@ FLOORS = [
 ]
 """Rooms of the bundle from the ground up: each imports from itself and from floors below."""
 
-DATA_PREP_IMPORTS = {"scripts.ehr", "scripts.errors", "scripts.files"}
+DATA_PREP_IMPORTS = {"scripts.ehr", "scripts.errors", "scripts.files", "scripts.arrays"}
 """What data preparation may import of the bundle: neither networks nor anything that needs torch."""
 
 LIGHT = {
@@ -50,7 +50,7 @@ LIGHT = {
 WITHOUT_TESTS = {"arrays"}
 """A type and nothing else."""
 
-WHOLE = {"test_card", "test_configs", "test_deployment", "evaluation/report/test_browser"}
+WHOLE = {"test_card", "test_configs", "test_deployment", "test_python_example", "evaluation/report/test_browser"}
 """Tests of several modules together, which therefore bear no module's name."""
 
 

@@ -1,0 +1,48 @@
+"""The result in one line: the numbers of metrics.json, and why there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.evaluation.report.headline import headline, log_result
+
+
+def result(runs: int = 20, **changes: Any) -> dict[str, Any]:
+    def row(mean: float, count: int = 1) -> dict[str, Any]:
+        return {"auroc": {"mean": mean, "ci95": [mean - 0.1, mean + 0.05]}, "n_runs": count}
+
+    methods = {
+        "real_baseline": row(0.7),
+        "real_follow_up": row(0.8),
+        "copy_baseline": row(0.7),
+        "mine": row(0.75, runs),
+    }
+    methods["mine"]["auroc"] |= changes
+    return {"n_cases": 40, "simulated": False, "methods": methods | {"table": row(0.6)}}
+
+
+@pytest.mark.parametrize(("runs", "title"), [(20, "mine averaged over 20 runs"), (1, "mine of one run")])
+def test_the_generated_stand_beside_the_real(runs: int, title: str) -> None:
+    assert headline(result(runs)) == (
+        f"AUROC of 40 cases, 95% interval over patients: {title} 0.750 (0.650 to 0.800); "
+        "real baselines 0.700 (0.600 to 0.750); real follow-ups 0.800 (0.700 to 0.850)"
+    )
+
+
+def test_what_is_not_known_says_why() -> None:
+    assert "runs not known (no case has a known outcome)" in headline(
+        result(mean=None, ci95=None, reason="no case has a known outcome")
+    )
+    assert "0.750 (no interval)" in headline(result(ci95=None))
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_the_log_says_what_to_open(tmp_path: Path, caplog: pytest.LogCaptureFixture, simulated: bool) -> None:
+    with caplog.at_level("INFO"):
+        log_result(result() | {"simulated": simulated}, tmp_path)
+    first, last = caplog.messages
+    assert first == headline(result()) and last.startswith(f"Open {tmp_path / 'report.html'}")
+    assert ("in part simulated" in last) == simulated and "for research only" in last
