@@ -5,8 +5,7 @@
 #                (-39995 becomes 25541). No warning is given, and the same slices in the other order are read exactly.
 # Versions       SimpleITK 2.5.7 (ITK 5.4), files written with pydicom 3.0.2
 # One expects    a type that holds all slices, or an error.
-# Source         ITK's ImageSeriesReader takes the type from the reader of the first file; its documentation does not
-#                say what becomes of the others.
+# Source         seen by running it; the documentation of ImageSeriesReader does not say how the type is chosen.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
