@@ -78,7 +78,7 @@ def check_options(arguments: Sequence[str]) -> None:
         return
     files = _literal(options["config_file"])
     configuration = ConfigParser.load_config_files(files)
-    for name in [*options, *_keys(configuration)]:
+    for name in [*options, *_keys([configuration, *map(_literal, options.values())])]:
         if (former := re.split("::|#", name)[-1]) in RENAMED:
             raise OptionError(f"{former} is called {RENAMED[former]} now: rename it on the command line or in {files}.")
     known = {re.split("::|#", name.lstrip("+"))[0] for name in configuration} | {"_meta_"}

@@ -27,6 +27,11 @@ def test_a_former_name_is_refused_with_the_new_one(option: str) -> None:
         check_options([*INFERENCE, *option.split()])
 
 
+def test_a_former_name_among_arguments_is_refused() -> None:
+    with pytest.raises(OptionError, match="guidance_scale"):
+        check_options([*INFERENCE, "--sampling", "{'num_runs': 3, 'guidance': 2}"])
+
+
 @pytest.mark.parametrize("content", [{"null_share": 0.1}, {"network": {"_target_": "x", "null_share": 0.1}}])
 def test_a_former_name_in_a_file_is_refused(tmp_path: Path, content: dict) -> None:
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from scripts.networks.autoencoder import LatentAutoencoder
 from scripts.networks.classifiers import NoduleClassifier
 from scripts.predictions import read_predictions
 
+logger = logging.getLogger(__name__)
+
 
 class Evaluation:
     """Collects ``baseline`` and ``follow_up`` of every batch; at the end writes what :func:`evaluate` writes.
@@ -33,7 +36,7 @@ class Evaluation:
         autoencoder: for the reconstruction row and the latent map.
         unaligned: another autoencoder, whose latent space is compared with the first one's.
         training_baselines: crops (M, 1, H, W) of the datalist's training cases, for the read-out of the diameter.
-        stages: of :func:`scripts.evaluation.history.read_stages`, for the report.
+        stages: of :func:`scripts.evaluation.report.training_log.read_stages`, for the evaluation page.
         name: of the generated row.
         compared: name of a further generated row to what inference wrote with other models, for the same section.
         tables: name of a row without images to its table of probabilities, :mod:`scripts.comparators`.
@@ -88,6 +91,7 @@ class Evaluation:
     def judge(self, engine: Engine) -> None:
         study = self._study()
         ids = study.cases.ids
+        logger.info(f"Judging {len(ids)} cases; most of the time goes into the distances and the bootstrap")
         engine.state.metrics["evaluation"] = evaluate(
             study,
             {name: read_predictions(folder, ids) for name, folder in self.folders.items()}
