@@ -97,6 +97,11 @@ $(RUN)/evaluation/report.html: $(RUN)/predictions/done $(RUN)/models/classifier.
 $(RUN)/report.html: $(RUN)/evaluation/report.html
 	cp $< $@
 
+# the README's picture: the first test case of the phantom, generated with the weights that come with the bundle
+picture: $(DATASET)/datalist.json
+	$(bundle) --config_file $(CONFIGS)/inference.yaml --dataset_dir $(DATASET) --output_dir runs/picture
+	$(PY) benchmarks/readme_picture.py $(DATASET) runs/picture/predictions bundle/docs/phantom_case.png
+
 # ---- against ablations (an overlay each) and against models that make no image -------------------------------------
 
 ABLATIONS ?= no_alignment raw_attributes no_prompts
