@@ -13,7 +13,8 @@ import yaml
 import scripts.options
 from scripts.options import NEXT, OptionError, check_options, next_command, parse_options
 
-CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "bundle" / "configs"
 INFERENCE = ["run", "--config_file", str(CONFIGS / "inference.yaml")]
 
 
@@ -114,3 +115,16 @@ def test_nothing_follows_on_what_ends_there(arguments: list[str]) -> None:
 
 def test_inference_with_the_weights_in_the_bundle_is_evaluated_with_them() -> None:
     assert "--models_dir" not in str(next_command([*INFERENCE, "--output_dir", "out"]))
+
+
+def documented() -> list[str]:
+    """Every command of ``monai.bundle`` in the documents."""
+    documents = [ROOT / "README.md", *sorted((ROOT / "bundle" / "docs").glob("*.md"))]
+    lines = [line.strip() for path in documents for line in path.read_text().splitlines()]
+    return [line for line in lines if " monai.bundle " in line and "--config_file" in line and "..." not in line]
+
+
+@pytest.mark.parametrize("line", documented())
+def test_no_documented_command_is_refused(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    check_options(shlex.split(line.partition(" monai.bundle ")[2], comments=True))
