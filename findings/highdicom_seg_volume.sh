@@ -45,8 +45,7 @@ def back(*labelled):
     mask[list(labelled), 1, 1] = True
     tissue = hd.seg.SegmentDescription(1, "nodule", codes.SCT.Tissue, codes.SCT.Tissue, "MANUAL")
     sources = [slice_at(2.0 * i) for i in range(5)]
-    names = dict(manufacturer="a", manufacturer_model_name="b", software_versions="1", device_serial_number="1")
-    made = hd.seg.Segmentation(sources, mask, "BINARY", [tissue], hd.UID(), 1, hd.UID(), 1, **names)
+    made = hd.seg.Segmentation(sources, mask, "BINARY", [tissue], hd.UID(), 1, hd.UID(), 1, "maker", "model", "1", "1")
     made.save_as("seg.dcm")
     volume = hd.seg.segread("seg.dcm").get_volume(combine_segments=True)
     height = float(volume.affine[2, 3])  # of its first slice
