@@ -4,7 +4,7 @@
 #                noise level than the network is told next. With 300, 600 or 700 steps of 1000 a perfect noise predictor
 #                then yields samples with far too little spread (1.9 instead of 3.0 at 600), while 500 and 1000 are right:
 #                more steps are worse than fewer, without a warning.
-# Versions       MONAI 1.6.1, torch 2.14.1
+# Versions       MONAI 1.6.1, torch 2.13.0
 # One expects    any number of steps up to the training's, as allowed, with an error that shrinks as steps grow.
 # Source         MONAI's pull request 8623 changed the timesteps and left the step; diffusers's issue 12633 has the same of
 #                its "linspace". Compared below: the DDIM update (Song et al. 2021, equation 12, eta 0) from timestep to timestep.
@@ -13,7 +13,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 python3 -m venv venv
-venv/bin/pip install --quiet monai==1.6.1 torch==2.14.1 numpy==2.4.6
+venv/bin/pip install --quiet monai==1.6.1 torch==2.13.0 numpy==2.4.6
 venv/bin/python -W ignore - <<'PYTHON'
 import monai
 import torch
