@@ -10,7 +10,7 @@ only lend their weights (`stlpips-pytorch` cannot be imported without packages t
 from __future__ import annotations
 
 import importlib.util
-import warnings
+import logging
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scripts.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 Network = Literal["vgg", "alex"]
 
@@ -202,8 +204,7 @@ def _wheel_file(package: str, path: str) -> Path:
 @cache
 def _warn_fallback(network: Network) -> None:
     """Says once per process that scores are not LPIPS."""
-    warnings.warn(
+    logger.warning(
         f"torchvision's {BACKBONES[network]} is not in {Path(torch.hub.get_dir()) / 'checkpoints'}, and nothing is "
-        "downloaded: the perceptual distance is shift-tolerant LPIPS, which is not comparable to published LPIPS",
-        stacklevel=3,
+        "downloaded: the perceptual distance is shift-tolerant LPIPS, which is not comparable to published LPIPS"
     )

@@ -16,8 +16,6 @@ from scripts.networks.perceptual import PerceptualDistance
 from tests.bundle.evaluation.page import Page
 from tests.bundle.evaluation.studies import make_study, run
 
-pytestmark = pytest.mark.filterwarnings("ignore:torchvision's")
-
 
 def test_metrics_file_holds_the_contract(outcome):
     study, result, folder = outcome

@@ -10,8 +10,6 @@ from sklearn.metrics import roc_auc_score
 from scripts.evaluation.judge import REAL, Bootstrap, Judge, Method, ensembles, one_probability_per_case, score_methods
 from tests.bundle.evaluation.studies import study_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:torchvision's")
-
 
 @pytest.fixture
 def judges(study, distance):

@@ -11,8 +11,6 @@ from scripts.evaluation.statistics.metrics import frechet_distance
 from scripts.networks.inception import INCEPTION, FeatureExtractor
 from scripts.networks.perceptual import PerceptualDistance
 
-pytestmark = pytest.mark.filterwarnings("ignore:torchvision's")
-
 
 @pytest.fixture(autouse=True)
 def empty_hub(tmp_path, monkeypatch):
