@@ -1,4 +1,4 @@
-"""Latent diffusion conditioned on the baseline's latent and the report: schedule, denoiser, sampler."""
+"""Latent diffusion conditioned on the baseline's latent and on the report: noise schedule, denoiser, sampler."""
 
 import lazy_loader
 

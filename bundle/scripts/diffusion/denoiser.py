@@ -1,4 +1,4 @@
-"""U-Net and conditioner as one network, and the inferer of its training (Eq. 9 and 10)."""
+"""The denoiser (U-Net and conditioner as one network) and the inferer that trains it (Eq. 9 and 10 of the paper)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scripts.diffusion.schedules import training_scheduler
 from scripts.networks.unet import StableDiffusionUNet
 
 Condition = Tensor | Sequence[str] | None
-"""A context (B, M, D), a report a case, or none."""
+"""What the U-Net attends to: a context (B, M, D) of M vectors, one report per case, or None for the null context."""
 
 
 class Denoiser(nn.Module):
@@ -22,8 +22,8 @@ class Denoiser(nn.Module):
     Args:
         unet: predicts noise, or v, from the noisy latent; the conditional stage's takes the baseline's latent too.
         conditioner: turns reports into the cross-attention's context.
-        condition_dropout: share of the contexts that training mode replaces by the null context (Ho and Salimans
-            2022), so that what guidance leads away from has been learned.
+        condition_dropout: in training mode, the share of contexts that are replaced by the null context, so that the
+            U-Net learns the unconditional prediction that classifier-free guidance needs (Ho and Salimans 2022).
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Denoiser(nn.Module):
         self.condition_dropout = condition_dropout
 
     def context(self, condition: Condition, batch_size: int) -> Tensor:
-        """(B, M, D) of reports, of a context as it is, or of nothing (the null context)."""
+        """The context (B, M, D): reports encoded, a context as it is, the null context for None."""
         if condition is None:
             return self.conditioner.null_context(batch_size)
         return condition if isinstance(condition, Tensor) else self.conditioner(condition)
@@ -50,9 +50,10 @@ class Denoiser(nn.Module):
 
 
 class ConditionalDiffusionInferer(DiffusionInferer):
-    """MONAI's ``DiffusionInferer`` with both conditions of Eq. 10 at once, where MONAI's takes one or the other.
+    """MONAI's ``DiffusionInferer`` with both conditions of Eq. 10: cross-attention and concatenation.
 
-    It noises the latents by the training's schedule and lets the network predict what was added.
+    MONAI's own takes one or the other. The latents are noised by the training schedule, and the network predicts the
+    noise, or v, from them.
     """
 
     def __init__(self) -> None:
@@ -72,8 +73,9 @@ class ConditionalDiffusionInferer(DiffusionInferer):
         Args:
             inputs: latents (B, C, h, w).
             network: the denoiser.
-            noise, timesteps: what is added, (B, C, h, w), and how much of it, (B,).
-            condition: the reports, or a context, for cross-attention.
+            noise: what is added (B, C, h, w).
+            timesteps: steps of the schedule (B,), which say how much noise is added.
+            condition: reports or a context, for cross-attention.
             concat: the baseline's latent (B, C, h, w), concatenated to the noisy one.
         """
         noisy = self.scheduler.add_noise(original_samples=inputs, noise=noise, timesteps=timesteps)

@@ -1,4 +1,4 @@
-"""Where the randomness of samples comes from: a function of the seed, the run and the case, and of nothing else."""
+"""The noise that sampling starts from, a function of seed, run and crop alone, so that samples are reproducible."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 
 Draw = Callable[[Sequence[int]], Tensor]
-"""``draw(shape)`` gives standard normal numbers (B, \\*shape), a row a case; each call goes on where the last ended."""
+"""``draw(shape)`` gives standard normal numbers (B, \\*shape), one row per sample; further calls give new numbers."""
 
 
 class CaseNoise:
-    """A :data:`Draw` whose rows each have a generator of their own, seeded by seed, run and the crop's pixels.
+    """A :data:`Draw` in which every row has its own random generator, seeded by seed, run and the crop's pixels.
 
-    So a case's samples are the same in any batch and order. Pixels are rounded to 256 levels first, so that machines
-    which differ in the last bits of a crop agree.
+    A case's samples are therefore the same in any batch and in any order. Pixels are rounded to 256 levels before they
+    are hashed, so that rounding errors, which differ between machines, do not change the noise.
 
     Args:
         crops: (B, 1, H, W) in [-1, 1].
         seed: of the experiment.
-        runs: the rows are all runs of the first crop, then of the second, and so on: B x len(runs) of them.
+        runs: numbers of the runs. There are B x len(runs) rows: all runs of the first crop, then of the second, ...
 
     Example:
         >>> draw = CaseNoise(torch.zeros(2, 1, 8, 8), seed=23, runs=[0, 1])

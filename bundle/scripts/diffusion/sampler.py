@@ -1,4 +1,7 @@
-"""The finished model, and the inferer that generates follow-ups with it."""
+"""The finished model, and the inferer that generates follow-ups with it (section 3.3.2 of the paper).
+
+A runnable example from Python stands in bundle/docs/README.md, "From Python".
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,10 @@ from scripts.weights.checkpoints import load_network
 
 
 class ProgressionModel(nn.Module):
-    """All networks of the finished method; on its own, one input and one output: ``model(baseline)``.
+    """All networks of the finished method in one module. ``model(baseline)`` generates one follow-up, without a report.
 
     Args:
-        autoencoder: with its latent scale.
+        autoencoder: the autoencoder with its latent scale.
         denoiser: of the conditional stage.
     """
 
@@ -36,7 +39,7 @@ class ProgressionModel(nn.Module):
 
     @property
     def prediction_type(self) -> str:
-        """Of the U-Net: what the sampler has to take its output for."""
+        """What the U-Net predicts, ``epsilon`` or ``v_prediction``; the sampler has to know."""
         return self.denoiser.unet.prediction_type
 
     def forward(self, image: Tensor) -> Tensor:
@@ -44,18 +47,19 @@ class ProgressionModel(nn.Module):
         return ProgressionInferer(num_runs=1)(image, self)
 
     def __prepare_scriptable__(self) -> ScriptableModel:
-        """``torch.jit.script``'s own hook: what it compiles in this model's place."""
+        """The module that ``torch.jit.script`` compiles in place of this one; a hook of TorchScript."""
         return ScriptableModel(self, sampling_scheduler(prediction_type=self.prediction_type))
 
 
 def load_progression_model(models_dir: str | Path, **conditioner: Any) -> ProgressionModel:
-    """The finished model of a folder: ``autoencoder.safetensors``, ``unet_conditional.safetensors``, ``conditioner/``.
+    """The finished model, read from a folder.
 
     Args:
+        models_dir: holds ``autoencoder.safetensors``, ``unet_conditional.safetensors`` and ``conditioner/``.
         conditioner: arguments of :class:`scripts.conditioning.ReportConditioner`, as in training.
 
     Raises:
-        CheckpointError, ConditionerError: what is missing or does not fit.
+        CheckpointError, ConditionerError: a file is missing, or does not fit.
     """
     folder = Path(models_dir)
     autoencoder: Any = load_network(folder / "autoencoder.safetensors", "LatentAutoencoder")
@@ -66,21 +70,21 @@ def load_progression_model(models_dir: str | Path, **conditioner: Any) -> Progre
 
 
 class ProgressionInferer(Inferer):
-    """Generates follow-ups: DDIM from noise to a latent under baseline and report, and decoded (section 3.3.2).
+    """Generates follow-ups: DDIM denoises a latent, given the baseline's latent and the report; it is then decoded.
 
-    All runs of all cases go through the network together. A run's noise depends on ``seed``, the run and the crop
-    itself, so a case's samples are the same in any batch, order or machine.
+    The initial noise depends on ``seed``, the run and the crop alone, so a case's samples are the same in any batch and
+    in any order.
 
-    MONAI Label and MONAI Deploy call ``inferer(inputs, network)`` and nothing more: there the EHR comes as ``ehr`` in
-    the image's meta data.
+    MONAI Label and MONAI Deploy call ``inferer(inputs, network)`` and pass nothing else; for them the EHR is read from
+    the key ``ehr`` of the image's meta data.
 
     Args:
-        num_steps: DDIM steps; eta is 0.
-        num_runs: samples a case.
+        num_steps: DDIM steps; eta is 0, so sampling adds no noise.
+        num_runs: samples per case.
         seed: of the noise.
-        batch_size: latents denoised at once.
-        guidance_scale: classifier-free guidance weight; 1 is none.
-        interval_days: from baseline to follow-up, for conditions that are EHRs; a report names its own.
+        batch_size: latents denoised at once; a case's runs may be spread over several batches.
+        guidance_scale: weight w of classifier-free guidance, free + w (conditional - free); 1 is no guidance.
+        interval_days: days from baseline to follow-up, for conditions that are EHRs; reports state their own.
     """
 
     def __init__(
@@ -93,7 +97,7 @@ class ProgressionInferer(Inferer):
         interval_days: float | None = None,
     ) -> None:
         super().__init__()
-        sampling_scheduler(num_steps)  # raises early
+        sampling_scheduler(num_steps)  # a wrong number of steps is refused now
         self.num_steps = num_steps
         self.num_runs = num_runs
         self.seed = seed
@@ -113,9 +117,9 @@ class ProgressionInferer(Inferer):
         Args:
             inputs: baseline crops (B, 1, H, W) in [-1, 1].
             network: the model.
-            condition: a report or an EHR a case, a context (B, M, D), or None: the ``ehr`` in the meta data of a
-                single image, if it is there.
-            draw: the noise of B x num_runs rows, all runs of the first crop first; the crops' own by default.
+            condition: one report or one EHR per case, or a context (B, M, D). None takes the ``ehr`` in the meta data
+                of a single image and, where there is none, the null context.
+            draw: the noise, B x num_runs rows, all runs of the first crop first; :class:`CaseNoise` by default.
 
         Returns:
             Follow-ups (B, num_runs, H, W) in [-1, 1].
@@ -128,13 +132,13 @@ class ProgressionInferer(Inferer):
         noise = draw(baseline.shape[1:]).to(baseline)
         repeat = [tensor.repeat_interleave(self.num_runs, dim=0) for tensor in (baseline, context)]
         parts = zip(*(tensor.split(self.batch_size) for tensor in (noise, *repeat)), strict=True)
-        guidance_scale = 1.0 if condition is None else self.guidance_scale  # nothing guides away from the null context
+        guidance_scale = 1.0 if condition is None else self.guidance_scale  # both predictions are the same
         latents = (self._denoise(network, guidance_scale, *part) for part in parts)
         images = [network.autoencoder.decode_stage_2_outputs(each) for each in latents]
         return torch.cat(images).clamp(-1.0, 1.0).unflatten(0, (len(inputs), self.num_runs)).squeeze(2)
 
     def _reports(self, condition: Condition | Sequence[Mapping[str, Any]], network: nn.Module) -> Condition:
-        """EHRs as reports; what is no EHR stays as it is."""
+        """The condition with EHRs written as reports; reports and contexts stay as they are."""
         if condition is None or isinstance(condition, Tensor):
             return condition
         if isinstance(network, torch.jit.ScriptModule):

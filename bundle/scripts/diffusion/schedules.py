@@ -1,4 +1,4 @@
-"""The noise schedule, Stable Diffusion's, linear in sqrt(beta), for training (DDPM) and sampling (DDIM)."""
+"""Stable Diffusion's noise schedule, linear in sqrt(beta), for training (DDPM) and for sampling (DDIM)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,27 @@ SCHEDULE: dict[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
 }
+"""Arguments of MONAI's schedulers: beta runs from 0.00085 to 0.012 over 1,000 steps."""
 
 
 def training_scheduler() -> DDPMScheduler:
-    """The forward process of training: 1,000 steps, beta 0.00085 to 0.012."""
+    """The forward process of training (Ho et al. 2020), which adds noise to latents by :data:`SCHEDULE`."""
     return DDPMScheduler(**SCHEDULE, clip_sample=False)
 
 
 def sampling_scheduler(num_steps: int = 50, prediction_type: str = "epsilon") -> DDIMScheduler:
-    """DDIM over ``num_steps`` evenly spaced steps, 981, 961, .. 1 for 50, with a network of this ``prediction_type``.
+    """DDIM (Song et al. 2021) over ``num_steps`` evenly spaced steps.
 
-    MONAI's ``set_timesteps`` spreads the steps up to 999, but its ``step`` assumes a stride of 1000 // num_steps; here
-    the two agree, as in diffusers with ``timestep_spacing="leading"`` and ``steps_offset=1``.
+    MONAI's ``set_timesteps`` spreads the steps up to 999, but its ``step`` assumes a stride of 1000 // num_steps. Here
+    the steps have that stride, as in diffusers with ``timestep_spacing="leading"`` and ``steps_offset=1``.
+
+    Args:
+        num_steps: 1 to 999.
+        prediction_type: what the network predicts, ``epsilon`` or ``v_prediction``.
+
+    Example:
+        >>> sampling_scheduler(num_steps=4).timesteps
+        tensor([751, 501, 251,   1])
     """
     total = SCHEDULE["num_train_timesteps"]
     if not 1 <= num_steps < total:

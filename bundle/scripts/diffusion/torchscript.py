@@ -1,9 +1,9 @@
-"""The finished model as TorchScript (``ckpt_export``).
+"""The finished model as TorchScript, as MONAI's ``ckpt_export`` writes it.
 
-It holds no language model: a context comes in as numbers, or is the average report.
+It holds no language model. Its condition is a context, as numbers, or None for the null context.
 """
 
-# No "from __future__ import annotations": TorchScript compiles the annotations here, and cannot read them as strings.
+# No "from __future__ import annotations": TorchScript evaluates annotations, and fails on those that are strings.
 from typing import Any, Optional
 
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 
 
 class ScriptableDenoiser(nn.Module):
-    """A traced U-Net with the calls of :class:`scripts.diffusion.Denoiser`."""
+    """A traced U-Net with the same methods as :class:`scripts.diffusion.Denoiser`, for contexts alone."""
 
     null_context: torch.Tensor
 
@@ -23,7 +23,7 @@ class ScriptableDenoiser(nn.Module):
 
     @torch.jit.export
     def context(self, condition: Optional[torch.Tensor], batch_size: int) -> torch.Tensor:  # noqa: UP045
-        """The context as it is, or the null context (1, M, D) for each of the batch."""
+        """The context (B, M, D) as it is; for None, the null context repeated ``batch_size`` times."""
         return self.null_context.expand(batch_size, -1, -1) if condition is None else condition
 
     def forward(
@@ -32,18 +32,19 @@ class ScriptableDenoiser(nn.Module):
         timesteps: torch.Tensor,
         condition: Optional[torch.Tensor] = None,  # noqa: UP045
     ) -> torch.Tensor:
+        """The U-Net's output (B, 4, h, w) for x (B, 8, h, w) at timesteps (B,)."""
         return self.unet(x, timesteps, self.context(condition, x.shape[0]))
 
 
 class ScriptableModel(nn.Module):
-    """What ``torch.jit.script`` compiles of a :class:`scripts.diffusion.ProgressionModel`: all that its inferer calls.
+    """What the inferer calls of a :class:`scripts.diffusion.ProgressionModel`, in a form that TorchScript compiles.
 
-    MONAI's U-Net cannot be scripted (``WrappedUpsample`` calls its parent's ``forward``), so the networks are traced.
-    What is a loop is scripted. ``forward`` draws its noise from the global generator.
+    The networks are traced, because MONAI's U-Net cannot be scripted (``WrappedUpsample`` calls its parent's
+    ``forward``); the sampling loop is scripted. ``forward`` draws its noise from torch's global generator.
 
     Args:
         model: the finished model.
-        scheduler: the sampler's.
+        scheduler: of :func:`scripts.diffusion.sampling_scheduler`; it fixes the number of steps.
     """
 
     prediction_type: str
@@ -58,11 +59,11 @@ class ScriptableModel(nn.Module):
         with torch.no_grad():
             self.autoencoder = torch.jit.trace_module(model.autoencoder, methods)
             unet = torch.jit.trace(model.denoiser.unet, (latent, timesteps, context))
-            # MONAI's timestep embedding makes its frequencies where it runs, and the trace would have them made on this
-            # device for ever; as constants they go where the file is loaded to
+            # MONAI's timestep embedding creates its frequencies on the current device, and the trace records that
+            # device; as constants of the graph they move to the device that the file is loaded on
             torch._C._jit_pass_constant_propagation(unet.graph)
             self.denoiser = ScriptableDenoiser(unet, model.denoiser.context(None, 1).clone())
-            # DDIM without clipping is linear in latent and output: its factors are read off MONAI's scheduler
+            # A DDIM step without clipping is linear in latent and output; MONAI's scheduler gives the two factors
             one, zero = torch.ones(()), torch.zeros(())
             factors = [
                 torch.stack([scheduler.step(output, step, latent)[0] for latent, output in ((one, zero), (zero, one))])
@@ -83,7 +84,7 @@ class ScriptableModel(nn.Module):
 
 
 def example_inputs(model: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A crop, a noisy latent with the baseline's, timesteps and a context, two of each, as the exporters need them."""
+    """Inputs for tracing, a batch of two: crop, noisy latent with the baseline's concatenated, timesteps, context."""
     crop = torch.zeros(2, 1, *[8 * model.autoencoder.compression] * 2)
     latent = model.autoencoder.encode_stage_2_inputs(crop)
     return crop, torch.cat([latent, latent], dim=1), torch.tensor([981, 1]), model.denoiser.context(None, 2)

@@ -1,4 +1,4 @@
-"""The autoencoder: Stable Diffusion 1.5's (Rombach et al. 2022) for grey crops, whose shape is the default."""
+"""Autoencoders for grey crops, whose defaults are those of Stable Diffusion 1.5 (Rombach et al. 2022)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch import Tensor, nn
 
 
 class LatentAutoencoder(AutoencoderKL):
-    """MONAI's ``AutoencoderKL`` for grey crops, with the scale of its latents: what MONAI Generative's weights fit.
+    """MONAI's ``AutoencoderKL`` for grey crops, with the scale of its latents. Weights of MONAI Generative fit it.
 
-    MONAI Generative 0.2.3 holds a projection behind its attention (``proj_attn``) but never applies it; MONAI applies
-    it by default, and then is another function of the same weights. Here there is none, as there.
+    MONAI Generative 0.2.3 has a projection after its attention (``proj_attn``) but never applies it. MONAI applies it
+    by default, and would compute something else from the same weights; so there is none here by default.
 
-    ``latent_scale`` (1/std of the training latents) is a buffer: it is measured once after training, travels with the
-    weights and is applied in one place only, :meth:`encode_stage_2_inputs` and :meth:`decode_stage_2_outputs`.
+    ``latent_scale``, 1 / std of the training latents, is a buffer: it is measured once, after training, and is stored
+    with the weights. Only :meth:`encode_stage_2_inputs` and :meth:`decode_stage_2_outputs` apply it.
 
     Args:
-        channels: width of each level; the latent is ``2 ** (len(channels) - 1)`` times smaller than the image.
-        num_res_blocks: residual blocks a level.
+        channels: width of each level. The latent's side is the image's divided by ``2 ** (len(channels) - 1)``.
+        num_res_blocks: residual blocks per level.
         latent_channels: channels of the latent.
         norm_num_groups: groups of every group normalisation; must divide every entry of ``channels``.
-        attention_levels: the levels that have attention; none where not given.
-        nonlocal_attention: attention at the coarsest resolution, in encoder and decoder.
-        attention_projection: a linear layer behind every attention.
+        attention_levels: whether each level has attention; by default none has.
+        nonlocal_attention: whether encoder and decoder have attention at the coarsest resolution.
+        attention_projection: whether a linear layer follows every attention.
     """
 
     latent_scale: Tensor
@@ -71,14 +71,14 @@ class LatentAutoencoder(AutoencoderKL):
 
     @property
     def compression(self) -> int:
-        """How many pixels a side one latent position stands for (8 in Stable Diffusion 1.5)."""
+        """The image's side divided by the latent's, in pixels (8 in Stable Diffusion 1.5)."""
         return 2 ** (len(self.config["channels"]) - 1)
 
     def encode_stage_2_inputs(self, x: Tensor) -> Tensor:
         """The scaled latent that diffusion works on: the mean of q(z | x) times ``latent_scale``.
 
-        The mean rather than a sample: at a KL weight of 1e-6 the two differ by far less than the image's own noise,
-        and a latent that is a function of the crop can be computed once.
+        The mean rather than a sample: at a KL weight of 1e-6 the spread of q is negligible (benchmarks/README.md), and
+        a deterministic latent can be computed once and cached.
         """
         return self.encode(x)[0] * self.latent_scale
 
@@ -90,13 +90,20 @@ class LatentAutoencoder(AutoencoderKL):
 class StableDiffusionAutoencoder(LatentAutoencoder):
     """MONAI's ``AutoencoderKL`` corrected to Stable Diffusion 1.5's, with one grey channel in and out.
 
-    Against MONAI's class: a SiLU stands before the last convolution of encoder and decoder, the decoder has one
-    residual block more a level than the encoder, and the encoder emits mean and log-variance together, mixed by one
-    1 x 1 ``quant_conv``. So it equals diffusers' ``AutoencoderKL`` after renaming (``test_pretrained.py``).
+    Three things differ from MONAI's class: a SiLU precedes the last convolution of encoder and decoder; the decoder has
+    one residual block per level more than the encoder; and the encoder emits mean and log-variance together, which one
+    1 x 1 convolution, ``quant_conv``, mixes. It equals diffusers' ``AutoencoderKL`` once its tensors are renamed
+    (:mod:`scripts.weights.key_maps`).
 
     Args:
         channels, num_res_blocks, latent_channels, norm_num_groups: as in :class:`LatentAutoencoder`;
             ``num_res_blocks`` is the encoder's.
+
+    Example:
+        >>> autoencoder = StableDiffusionAutoencoder(channels=(8, 8, 8, 16), num_res_blocks=1, norm_num_groups=4)
+        >>> latent = autoencoder.encode_stage_2_inputs(torch.zeros(2, 1, 64, 64))
+        >>> latent.shape, autoencoder.decode_stage_2_outputs(latent).shape
+        (torch.Size([2, 4, 8, 8]), torch.Size([2, 1, 64, 64]))
     """
 
     def __init__(
@@ -131,11 +138,11 @@ class StableDiffusionAutoencoder(LatentAutoencoder):
 
 
 class AlignedAutoencoder(nn.Module):
-    """The autoencoder in training: with the linear probe that reads the outcome from its latent (Eq. 5).
+    """The autoencoder as it is trained, with a linear probe that predicts the outcome from its latent (Eq. 5).
 
     Args:
         autoencoder: the network to train.
-        image_size: pixels a side, which fixes the probe's width (4 * 8 * 8 for 64 px).
+        image_size: the crop's side in pixels, which fixes the probe's inputs (4 x 8 x 8 at 64 px).
     """
 
     def __init__(self, autoencoder: LatentAutoencoder, image_size: int = 64) -> None:
@@ -145,7 +152,7 @@ class AlignedAutoencoder(nn.Module):
         self.probe = nn.Linear(autoencoder.latent_channels * side * side, 1)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """``reconstruction``, ``mean``, ``std``, the sampled ``latent``, the probe's ``logit`` of x (B, 1, H, W)."""
+        """Of x (B, 1, H, W): ``reconstruction``, ``mean``, ``std``, a ``latent`` drawn from them, ``logit`` (B, 1)."""
         mean, std = self.autoencoder.encode(x)
         latent = self.autoencoder.sampling(mean, std)
         return {

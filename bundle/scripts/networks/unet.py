@@ -1,4 +1,4 @@
-"""The denoising network: Stable Diffusion 1.5's U-Net (Rombach et al. 2022), whose shape is the default."""
+"""The denoising network, a U-Net whose defaults are those of Stable Diffusion 1.5 (Rombach et al. 2022)."""
 
 from __future__ import annotations
 
@@ -11,23 +11,34 @@ from monai.networks.nets.diffusion_model_unet import SpatialTransformer
 from scripts.errors import UserError
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
+"""What a denoising network may predict: the noise, or v (Salimans and Ho 2022)."""
 
 
 class StableDiffusionUNet(DiffusionModelUNet):
-    """MONAI's ``DiffusionModelUNet`` in Stable Diffusion 1.5's configuration; equals diffusers' after renaming.
+    """MONAI's ``DiffusionModelUNet`` in Stable Diffusion 1.5's configuration.
+
+    It equals diffusers' ``UNet2DConditionModel`` once its tensors are renamed (:mod:`scripts.weights.key_maps`).
 
     Args:
         in_channels: 4 for the unconditional stage, 8 when the baseline's latent is concatenated.
-        channels: width of each level; all levels but the last have attention.
+        channels: width of each level. Every level but the last has attention.
         context_dim: width of the cross-attention context, the hidden size of the conditioner's language model.
         num_res_blocks: residual blocks a level.
-        num_heads: attention heads at every level.
-        out_channels: channels of what is predicted, those of the latent.
-        norm_num_groups: groups of every group normalisation.
-        norm_eps: of every group normalisation but the attention's, whose is 1e-6; MONAI Generative's default is 1e-6.
-        prediction_type: what the output is: ``epsilon``, the noise (Stable Diffusion 1.5, the paper), or
-            ``v_prediction``, alpha noise - sigma latent (Salimans and Ho 2022). It changes no weight and travels with
-            them.
+        num_heads: attention heads at every level; must divide every entry of ``channels``.
+        out_channels: channels of the prediction, as many as the latent has.
+        norm_num_groups: groups of every group normalisation; must divide every entry of ``channels``.
+        norm_eps: epsilon of every group normalisation outside attention, where it is 1e-6. MONAI Generative's default
+            is 1e-6 everywhere.
+        prediction_type: what the network is trained to predict: ``epsilon``, the noise (Stable Diffusion 1.5, the
+            paper), or ``v_prediction``, alpha noise - sigma latent (Salimans and Ho 2022). It changes no tensor and is
+            stored in the checkpoint.
+
+    Example:
+        >>> import torch
+        >>> unet = StableDiffusionUNet(8, channels=(8, 16), context_dim=32, num_heads=2, norm_num_groups=4)
+        >>> noisy, timesteps, context = torch.zeros(2, 8, 8, 8), torch.tensor([981, 1]), torch.zeros(2, 77, 32)
+        >>> unet(noisy, timesteps, context).shape
+        torch.Size([2, 4, 8, 8])
     """
 
     def __init__(
@@ -74,5 +85,5 @@ class StableDiffusionUNet(DiffusionModelUNet):
 
     @property
     def prediction_type(self) -> str:
-        """What the output is, ``epsilon`` or ``v_prediction``."""
+        """What the network predicts, one of :data:`PREDICTION_TYPES`."""
         return self.config["prediction_type"]
