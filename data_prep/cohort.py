@@ -19,7 +19,7 @@ from rich.progress import track
 from data_prep.cutting import Centre, Recipe, Result, Scan, cut_scan, failed
 from data_prep.errors import DataError
 from data_prep.identity import Names, open_key, write_key
-from data_prep.schema import KEY, SECTIONS, read_cohort, times
+from data_prep.schema import KEY, SECTIONS, times
 from data_prep.tables import MAX_FAULTS, write_csv
 from data_prep.workers import spread
 from scripts.ehr.features import EHR_FEATURES, NODULE_ATTRIBUTES
@@ -92,6 +92,8 @@ def build(
         >>> sorted(path.name for path in Path("dataset").iterdir())
         ['crops', 'datalist.json', 'datasheet.md', 'datasheet.png', 'failures.csv']
     """
+    from data_prep.contract import read_cohort
+
     if out.exists() and not (out / "datalist.json").is_file() and (out.is_file() or any(out.iterdir())):
         raise DataError(f"{out}: exists and is no dataset (no datalist.json). Name another folder, or remove it.")
     key = key or out.with_name(f"{out.name}.key.json")

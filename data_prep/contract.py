@@ -1,4 +1,4 @@
-"""The checks of a cohort table, by pandera; imported where a table is read, since pandera takes long to import."""
+"""The checks of a cohort table, by pandera, which takes long to import; hence apart from :mod:`data_prep.schema`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,36 @@ from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
+from pandera.errors import SchemaErrors
 
+from data_prep.errors import DataError
 from data_prep.images import VOLUMES
-from data_prep.schema import IDENTIFIER, KEY, POSITION, SECTIONS, TIMES, times
+from data_prep.schema import IDENTIFIER, KEY, POSITION, SECTIONS, TIMES, read_table, times
+from data_prep.tables import listing
 from scripts.ehr.features import FEATURES, EHRError, Feature
+
+
+def read_cohort(path: Path) -> pd.DataFrame:
+    """Reads and checks a cohort table.
+
+    Returns:
+        The table with ``patient_id``, ``nodule_id``, ``image``, ``split``, ``simulated``, ``source``, ``licence`` as
+        text, all other known columns as numbers; what is optional and absent is there and empty. ``image`` stays
+        relative to the table.
+
+    Raises:
+        DataError: every fault of the table, one a line, with row (the header is row 1) and column.
+    """
+    table = read_table(path)
+    if table.empty:
+        raise DataError(f"{path}: no rows; expected one a nodule and timepoint.")
+    folder = path.parent
+    try:
+        cohort_schema(folder, frozenset(table.columns)).validate(table, lazy=True)
+    except SchemaErrors as error:
+        faults = _faults(error.failure_cases, table)
+        raise DataError(listing(path, faults)) from None
+    return _typed(table)
 
 
 def cohort_schema(folder: Path, columns: frozenset[str]) -> pa.DataFrameSchema:
@@ -130,3 +156,34 @@ def _relations(folder: Path) -> dict[str, RowTest]:
         "column malignant: expected one per nodule, one of patient {patient} has both": one_each("malignant", *KEY),
         "columns x, y, z: expected all three with a DICOM folder, all three or none with NIfTI": positioned,
     }
+
+
+def _faults(cases: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+    """One line a fault, in the order of the table's rows."""
+    lines: list[tuple[float, str]] = []
+    for case in cases.drop_duplicates(["column", "check", "index", "failure_case"]).itertuples():
+        if case.check == "column_in_dataframe":
+            lines.append((-1, f"column {case.failure_case}: missing. Add it, with empty cells where it is not known."))
+        elif case.check == "not_nullable":
+            lines.append((case.index, f"row {case.index + 2}, column {case.column}: empty; expected a value."))
+        elif case.schema_context == "Column":
+            text = f"row {case.index + 2}, column {case.column}: {case.failure_case!r}: {case.check}."
+            lines.append((case.index, text))
+        else:
+            patient = table.get("patient_id", pd.Series(dtype=object)).get(case.index)
+            text = case.check if case.check.startswith("column") else f"columns {', '.join(KEY)}: {case.check}"
+            lines.append((case.index, f"row {case.index + 2}, {text}.".replace("{patient}", str(patient))))
+    return list(dict.fromkeys(line for _, line in sorted(lines)))
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Text to numbers, codes for "not determined" to missing, optional columns added empty."""
+    typed = table.copy()
+    for name, feature in FEATURES.items():
+        typed[name] = pd.Series([feature.read(value) for value in table[name]], index=table.index, dtype=float)
+    for name in (*TIMES, "malignant", *POSITION):
+        typed[name] = pd.to_numeric(table[name]) if name in table else math.nan
+    for name in ("split", "simulated", "source", "licence"):
+        if name not in table:
+            typed[name] = None
+    return typed

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from data_prep.cohort import assigned_sections, build
+from data_prep.contract import read_cohort
 from data_prep.errors import DataError
 from data_prep.images import crops
-from data_prep.schema import read_cohort
 from scripts.files import write_atomically
 from tests.data_prep.helpers import rows, write_table
 

@@ -3,8 +3,8 @@ import math
 import pandas as pd
 import pytest
 
+from data_prep.contract import read_cohort
 from data_prep.errors import DataError
-from data_prep.schema import read_cohort
 from tests.data_prep.helpers import EHR, rows, write_table
 
 

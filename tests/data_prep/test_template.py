@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from data_prep.contract import cohort_schema
+from data_prep.contract import cohort_schema, read_cohort
 from data_prep.errors import DataError
-from data_prep.schema import COLUMNS, read_cohort
+from data_prep.schema import COLUMNS
 from data_prep.template import features, write
 from scripts.ehr.features import FEATURES
 from tests.data_prep.helpers import rows

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data_prep.contract import read_cohort
 from data_prep.errors import DataError
 from data_prep.nlst import coordinates, idc, preset, study, tables
 from data_prep.nlst.choices import Attributes, Preset
 from data_prep.nlst.flow import Flow
 from data_prep.phantom.stand_in import simulate
-from data_prep.schema import read_cohort
 from tests.data_prep.helpers import Bucket
 
 

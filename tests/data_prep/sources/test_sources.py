@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from data_prep import sources
+from data_prep.contract import read_cohort
 from data_prep.errors import DataError
 from data_prep.images import crops
-from data_prep.schema import read_cohort
 
 SPOT = (12.0, -20.0, 6.0)
 """Where the image has its bright voxel: mm, LPS."""
