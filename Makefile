@@ -64,7 +64,7 @@ $(RUN)/phantom/cohort.csv: $(READY) $(wildcard data_prep/phantom/*.py)
 	rm -rf $(RUN)/phantom
 	$(PY) -m data_prep phantom $(RUN)/phantom
 
-$(DATASET)/datalist.json: $(COHORT) $(wildcard data_prep/*.py) | $(READY)
+$(DATASET)/datalist.json: $(COHORT) $(wildcard data_prep/*.py data_prep/images/*.py) | $(READY)
 	$(PY) -m data_prep cohort $(COHORT) --out $(DATASET) $(COHORT_OPTIONS)
 	$(PY) -m data_prep check $(DATASET) --picture $(DATASET).png
 	touch $@
