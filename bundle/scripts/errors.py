@@ -1,4 +1,4 @@
-"""Errors for people: at the command line they show their message alone, not the machinery that they passed through."""
+"""Errors that a user can correct; at the command line they show their message, without a traceback."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from types import TracebackType
 
 USER_ERROR, INTERRUPTED = 2, 130
-"""Exit statuses at the command line; 130 is the shell's for a program that Ctrl-C ended (128 + SIGINT)."""
+"""Exit statuses of the command line; 130 is what shells report for a program ended by Ctrl-C (128 + SIGINT)."""
 
 
 class UserError(ValueError):
-    """Something that the person at the keyboard can mend; the message says what is wrong, where, and what to do."""
+    """An error that the user can correct; the message says what is wrong, where, and what to do."""
 
 
 def show_message_only(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """``sys.excepthook`` of the command line: the message alone of what a person can mend or has asked for.
+    """``sys.excepthook`` of the command line: prints a :class:`UserError` or Ctrl-C as a message, without a traceback.
 
-    MONAI wraps whatever goes wrong while a configuration is resolved, so a :class:`UserError` is looked for among the
-    causes. Of any other error everything is shown, as Python does.
+    MONAI wraps every error that is raised while a configuration is resolved, so a :class:`UserError` is looked for
+    among the causes too. Any other error is shown with its traceback, as Python does.
 
     Raises:
-        SystemExit: with the exit status 2 for a :class:`UserError` and 130 for Ctrl-C. Python ends with the status of a
+        SystemExit: with status 2 for a :class:`UserError` and 130 for Ctrl-C. Python exits with the status of a
             ``SystemExit`` that its hook raises, after all clean-up.
     """
     if issubclass(kind, KeyboardInterrupt):
@@ -41,6 +41,10 @@ def show_message_only(kind: type[BaseException], error: BaseException, traceback
 
 
 def listed(names: Sequence[str], limit: int = 5) -> str:
-    """The first names, and how many more there are."""
+    """The first names in one line, and how many more there are.
+
+    >>> listed(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
+    """
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

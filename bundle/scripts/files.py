@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Writing files and folders atomically: an interrupted program leaves the old one, or none, but never half of one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def write_atomically(target: str | os.PathLike, *, keep_unfinished: bool = False) -> Iterator[Path]:
-    """Gives a temporary path beside ``target``; what the block makes there, a file or a folder, becomes ``target``.
+    """A context with a temporary path beside ``target``; what is written there becomes ``target`` at its end.
 
     Args:
-        target: file or folder to write; an older one is replaced at the end.
-        keep_unfinished: leave the temporary path where the block fails, so that the next run can go on from it.
+        target: file or folder to write; an older one is replaced.
+        keep_unfinished: keep the temporary path when the block fails, so that the next run can continue from it.
 
     Example:
         >>> import tempfile
@@ -31,8 +31,8 @@ def write_atomically(target: str | os.PathLike, *, keep_unfinished: bool = False
         'all of it'
     """
     target = Path(target).absolute()
-    # The temporary name ends as the target does, since writers choose the format by the suffix. Processes that write
-    # the same target do not meet, unless the next run has to find what this one left.
+    # The temporary name keeps the target's suffix, by which writers choose the format. It contains the process id, so
+    # that two processes can write the same target; with keep_unfinished it does not, so that the next run finds it.
     owner = "" if keep_unfinished else f"{os.getpid()}-"
     temporary = target.with_name(f".partial-{owner}{target.name}")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def write_atomically(target: str | os.PathLike, *, keep_unfinished: bool = False
     if temporary.is_file():
         temporary.replace(target)
         return
-    # A folder cannot replace one that is not empty: the old one steps aside first.
+    # A folder cannot replace one that is not empty: rename the old one first.
     old = target.with_name(f".old-{os.getpid()}-{target.name}")
     remove(old)
     if target.exists():
@@ -58,14 +58,14 @@ def write_atomically(target: str | os.PathLike, *, keep_unfinished: bool = False
 
 @contextmanager
 def whole_folder(target: str | os.PathLike) -> Iterator[Path]:
-    """:func:`write_atomically` for a folder, which is there and empty when the block begins."""
+    """:func:`write_atomically` for a folder: the temporary path is an empty folder."""
     with write_atomically(target) as folder:
         folder.mkdir()
         yield folder
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder with all in it; nothing happens where there is none."""
+    """Removes a file, or a folder with its contents; does nothing where there is none."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -73,28 +73,28 @@ def remove(path: Path) -> None:
 
 
 def write_bytes(target: str | os.PathLike, content: bytes) -> None:
-    """Writes a file, whole or not at all."""
+    """Writes a file atomically."""
     with write_atomically(target) as path:
         path.write_bytes(content)
 
 
 def write_text(target: str | os.PathLike, text: str) -> None:
-    """Writes a text file in UTF-8, whole or not at all, with the same bytes on every system."""
+    """Writes a text file in UTF-8 atomically, without translating line ends."""
     write_bytes(target, text.encode())
 
 
 def write_json(target: str | os.PathLike, content: Mapping[str, Any], indent: int = 1) -> None:
-    """Writes JSON for people and programs: indented, keys in the order given; NaN and infinity are refused."""
+    """Writes indented JSON atomically, keys in the order given; NaN and infinity raise a ``ValueError``."""
     write_text(target, json.dumps(content, indent=indent, allow_nan=False) + "\n")
 
 
 def write_tensors(
     target: str | os.PathLike, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a safetensors file that others than its owner may read too, whole or not at all."""
+    """Writes a safetensors file atomically, readable by every user of the machine."""
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with write_atomically(target) as path:
         save_file(contiguous, path, metadata=None if metadata is None else dict(metadata))
-        path.chmod(0o644)  # safetensors makes files that only their owner reads
+        path.chmod(0o644)  # safetensors creates files that only their owner may read

@@ -1,4 +1,4 @@
-"""What the paper adds to an autoencoder's loss: the aligned latent space and the predictive representation."""
+"""Losses of the autoencoder (stage 1: reconstruction, alignment, prediction; Eq. 2 to 6) and of the classifier."""
 
 from __future__ import annotations
 
@@ -12,15 +12,23 @@ from scripts.networks.perceptual import Network, PerceptualDistance
 
 
 class LatentAlignmentLoss(nn.Module):
-    """Distances between latents follow distances between nodule attributes (Eq. 2 to 4).
+    """The loss that makes distances between latents follow distances between nodule attributes (Eq. 2 to 4).
 
     For samples i and j with attributes f and latents z: D^f_ij = exp(-|f_i - f_j|^2 / tau_f), D^z_ij likewise with
     tau_z; P and Q are D^f and D^z with rows normalised over j != i; the loss is the mean over i of KL(P_i || Q_i).
-    Computed as a difference of log-softmaxes with the diagonal masked, it is finite for any finite input.
+    It is computed from log-softmaxes with the diagonal left out, so it is finite for any finite input.
 
     Args:
         tau_features: tau_f, in the squared unit of the attributes.
-        tau_latents: tau_z.
+        tau_latents: tau_z, in the squared unit of the latents.
+
+    Example:
+        >>> points = torch.tensor([[0.0], [1.0], [3.0]])
+        >>> loss = LatentAlignmentLoss(tau_features=1.0, tau_latents=1.0)
+        >>> f"{loss(points, points):.3f}"  # the same distances
+        '0.000'
+        >>> f"{loss(points[[1, 0, 2]], points):.3f}"  # other distances
+        '1.723'
     """
 
     def __init__(self, tau_features: float = 16.0, tau_latents: float = 1.0) -> None:
@@ -32,10 +40,10 @@ class LatentAlignmentLoss(nn.Module):
         """
         Args:
             latents: (B, C) or (B, C, H, W); spatial latents are averaged over space first, as the authors do.
-            attributes: (B, F); a sample with any NaN is left out.
+            attributes: (B, F), of :func:`scripts.ehr.attributes`; a sample with any NaN is left out.
 
         Returns:
-            A scalar; zero where fewer than two samples have attributes, or only two (a row of one entry is certain).
+            A scalar; zero where fewer than three samples have attributes (with two, P and Q are 1 by definition).
         """
         if latents.ndim > 2:
             latents = latents.flatten(2).mean(dim=2)
@@ -50,26 +58,27 @@ class LatentAlignmentLoss(nn.Module):
     def _log_similarity(points: Tensor, temperature: float) -> Tensor:
         """log P (or log Q) without its diagonal, (B, B - 1) for points (B, F)."""
         points = points.to(torch.promote_types(points.dtype, torch.float32))
-        squared = (points[:, None] - points[None]).square().sum(dim=-1).clamp(max=1e30)  # beyond is infinity, and NaN
+        squared = (points[:, None] - points[None]).square().sum(dim=-1).clamp(max=1e30)  # avoids infinity, hence NaN
         others = ~torch.eye(len(points), dtype=torch.bool, device=points.device)
         return F.log_softmax(-squared[others].view(len(points), -1) / temperature, dim=1)
 
 
 class AutoencoderLoss(nn.Module):
-    """The whole loss of stage 1 (Eq. 6) with the authors' weights.
+    """The loss of the autoencoder (Eq. 6), by default with the authors' weights.
 
     L = |x - x'|_1 + w_perceptual LPIPS + w_kl KL(q || N(0, I)) + w_align L_align + w_pred L_pred, where L_pred is the
     binary cross-entropy of the linear probe (Eq. 5). The KL is summed over the latent and averaged over the batch.
 
     Args:
-        perceptual: network of the perceptual distance, ``vgg`` (the paper) or ``alex`` (ten times cheaper).
-        perceptual_samples: the perceptual distance is taken over the first so many samples of a batch, an unbiased
-            estimate where batches are shuffled and the network costs more than the autoencoder; 0: all.
-        perceptual_weight, kl_weight, alignment_weight, prediction_weight: the weights; a part whose weight is zero
-            is not computed.
-        alignment: the alignment loss.
+        perceptual: network of the perceptual distance, ``vgg`` (the paper) or ``alex`` (cheaper).
+        perceptual_samples: number of a batch's samples, from its first, that the perceptual distance is taken over: an
+            unbiased estimate in shuffled batches that saves time; 0 takes all.
+        perceptual_weight, kl_weight, alignment_weight, prediction_weight: weights of the terms. Except for the KL, a
+            term whose weight is zero is not computed.
+        alignment: the alignment loss; :class:`LatentAlignmentLoss` with its defaults where none is given.
 
-    ``terms`` holds the parts of the last call, unweighted and detached, for logging.
+    Attributes:
+        terms: the terms of the last call, unweighted and detached, for logging.
     """
 
     def __init__(
@@ -121,7 +130,7 @@ class OutcomeLoss(nn.Module):
     """The classifier's binary cross-entropy over the crops whose outcome is known."""
 
     def forward(self, logits: Tensor, target: dict[str, Any]) -> Tensor:
-        """logits (B, 1); ``target["malignant"]`` (B,), NaN where unknown."""
+        """A scalar, of logits (B, 1) and ``target["malignant"]`` (B,), NaN where unknown."""
         return known_cross_entropy(logits, target["malignant"])
 
 

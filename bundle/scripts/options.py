@@ -1,6 +1,6 @@
-"""Options of the command line ``python -m monai.bundle``: refused where unknown, and handed on to the next command.
+"""Options of the command line ``python -m monai.bundle``: unknown ones are refused, and the next command is suggested.
 
-MONAI takes any option for a value of the configuration, one that no configuration has too, which then changes nothing.
+MONAI itself accepts any option as a value of the configuration; a misspelt one would be ignored without a word.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scripts.errors import UserError
 logger = logging.getLogger(__name__)
 
 RENAMED = {"guidance": "guidance_scale", "null_share": "condition_dropout"}
-"""Former names of options to those of today."""
+"""Former names of options, and their present names."""
 
 NEXT = {
     "train_autoencoder": "train_unconditional",
@@ -29,15 +29,15 @@ NEXT = {
     "train_classifier": "inference",
     "inference": "evaluate",
 }
-"""The configuration that follows on each, in the order in which the method is made."""
+"""For each configuration the one to run after it."""
 
 
 class OptionError(UserError):
-    """An option that no configuration has; the message names the one that was probably meant."""
+    """An unknown or renamed option; the message names the one that was probably meant."""
 
 
 def parse_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The positional arguments, and the options as they were typed; ``--name value`` and ``--name=value`` alike.
+    """Positional arguments and options of a command line; ``--name value`` and ``--name=value`` are the same.
 
     >>> parse_options(["run", "training", "--config_file", "train.yaml", "--seed=1", "--verbose"])
     (['run', 'training'], {'config_file': 'train.yaml', 'seed': '1', 'verbose': 'True'})
@@ -53,20 +53,20 @@ def parse_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         name, equals, value = argument.removeprefix("--").partition("=")
         if not equals:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "True"
-        options[name.replace("-", "_")] = value  # as Fire, which reads the command line, has it
+        options[name.replace("-", "_")] = value  # as Fire does, which MONAI parses the command line with
     return positional, options
 
 
 def check_options(arguments: Sequence[str]) -> None:
-    """Refuses options that no configuration has, and former names of options, on the command line and in the files.
+    """Refuses options that the configuration does not have, and former names, on the command line and in its files.
 
     Args:
-        arguments: those behind ``python -m monai.bundle``.
+        arguments: those after ``python -m monai.bundle``.
 
     Raises:
-        OptionError: naming the option and the one that is meant.
+        OptionError: names the option, and the one that was probably meant.
     """
-    import monai.bundle  # here: it takes a second, and every program imports this package
+    import monai.bundle  # imported here, since it is slow and every program imports this module
     from monai.bundle import ConfigParser
     from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
@@ -94,13 +94,13 @@ def check_options(arguments: Sequence[str]) -> None:
 
 
 def next_command(arguments: Sequence[str]) -> str | None:
-    """The command that follows on a finished one, on the same dataset and output folder; None after the last.
+    """The command to run after a finished one, with the same dataset and output folder; None after the last.
 
     >>> next_command(["run", "training", "--config_file", "configs/train_classifier.yaml", "--output_dir=out"])
     'python -m monai.bundle run --config_file configs/inference.yaml --output_dir out --models_dir out/models'
 
     Args:
-        arguments: those behind ``python -m monai.bundle``.
+        arguments: those after ``python -m monai.bundle``.
     """
     _, options = parse_options(arguments)
     files = options.get("config_file", "")
@@ -111,29 +111,29 @@ def next_command(arguments: Sequence[str]) -> str | None:
     run = ["run", "training"] if following.startswith("train_") else ["run"]
     kept = {"config_file": files.replace(stage, following)}
     kept |= {name: options[name] for name in ("dataset_dir", "output_dir", "models_dir") if name in options}
-    if following == "inference":  # which would take the weights in the bundle
+    if following == "inference":  # else inference would use the bundle's own weights
         kept.setdefault("models_dir", f"{kept.get('output_dir', './runs/default')}/models")
     return " ".join(["python -m monai.bundle", *run, *(f"--{name} {_quoted(value)}" for name, value in kept.items())])
 
 
 def log_next() -> None:
-    """Logs the command that follows on this one; nothing in another program than ``python -m monai.bundle``."""
+    """Logs the command to run after this one; does nothing in programs other than ``python -m monai.bundle``."""
     if is_command_line() and (command := next_command(sys.argv[1:])):
         logger.info(f"Next: {command}")
 
 
 def is_command_line() -> bool:
-    """Whether this process is ``python -m monai.bundle``, whose main module is named so in no other program or test."""
+    """Whether this process is ``python -m monai.bundle``, judged by the name of its main module."""
     return getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None) == "monai.bundle.__main__"
 
 
 def _quoted(value: str) -> str:
-    """For the shell: a list of files in double quotes, as in the documentation, which is easier to read."""
+    """The value quoted for the shell; a list of files in double quotes, as in the documentation."""
     return f'"{value}"' if "'" in value and not set(value) & set('"$`\\!') else shlex.quote(value)
 
 
 def _literal(value: Any) -> Any:
-    """A list that was typed as one, such as "['a.yaml','b.yaml']"; anything else as it is."""
+    """The value of a Python literal, such as the list "['a.yaml','b.yaml']"; any other text as it is."""
     try:
         return ast.literal_eval(value)
     except (SyntaxError, ValueError):

@@ -1,4 +1,4 @@
-"""How crops are drawn: the radiologist's way up, and what was generated marked in the picture itself."""
+"""Drawing crops: in radiological orientation, and with a mark in the image itself where it is synthetic."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ from scripts.arrays import Array
 from scripts.data.transforms import HU_PER_UNIT, HU_WINDOW
 
 OPPOSITE = {"L": "R", "R": "L", "P": "A", "A": "P", "S": "I", "I": "S"}
+"""For each letter of a patient's side (left, posterior, superior, ...) the opposite one."""
 
 
 def show(
     axis: Axes, image: Array, synthetic: bool = False, cmap: str = "gray", limits: tuple[float, float] = (-1.0, 1.0)
 ) -> AxesImage:
-    """Shows (H, W), NIfTI's x to the right; what was generated bears the mark in the picture itself."""
+    """Shows an image (H, W) with its first axis, NIfTI's x, to the right; a synthetic one is marked as such.
+
+    Args:
+        limits: values of the first and of the last colour.
+    """
     shown = axis.imshow(image.T, cmap=cmap, vmin=limits[0], vmax=max(limits[1], limits[0] + 1e-6))
     shown.set_interpolation("nearest")
     axis.set(xticks=[], yticks=[])
@@ -31,7 +36,7 @@ def show(
 
 
 def scale_bar(axis: Axes, image: Array, pixel_mm: float) -> None:
-    """A bar of 10 mm at the top left of a shown image (H, W); of 5 mm where 10 would take almost half its width.
+    """Draws a bar of 10 mm at the top left of a shown image (H, W), or of 5 mm if 10 would take almost half its width.
 
     Args:
         pixel_mm: width of a pixel.
@@ -43,10 +48,10 @@ def scale_bar(axis: Axes, image: Array, pixel_mm: float) -> None:
 
 
 def directions(axis: Axes, towards: Sequence[str]) -> None:
-    """Letters of the patient's sides at the four sides of a shown image.
+    """Draws the letters of the patient's sides (L, R, A, P, S, I) at the four sides of a shown image.
 
     Args:
-        towards: where the array's axes run to, such as ("L", "P") of a crop of :mod:`data_prep`.
+        towards: sides that the array's two axes point to, such as ("L", "P") for crops of :mod:`data_prep`.
     """
     right, bottom = towards[:2]
     for x, y, letter in ((0.04, 0.5, OPPOSITE[right]), (0.96, 0.5, right), (0.5, 0.94, OPPOSITE[bottom])):
@@ -63,7 +68,7 @@ def panel(
     record: str = "",
     num_samples: int = 4,
 ) -> Figure:
-    """A case at one look: baseline, some of its generated follow-ups, and their mean and standard deviation.
+    """A case in one figure: baseline, some generated follow-ups, and mean and standard deviation of all.
 
     Args:
         baseline: (H, W) in [-1, 1].
@@ -71,7 +76,8 @@ def panel(
         name: of the case.
         pixel_mm: width of a pixel.
         towards: see :func:`directions`.
-        record: the report that the model was given, with the interval to the follow-up.
+        record: the report that the model was given.
+        num_samples: how many of the follow-ups are shown.
     """
     shown = samples[:num_samples]
     tiles = len(shown) + 1 + 2 * (len(samples) > 1)
@@ -108,6 +114,6 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
 
 
 def _write(axis: Axes, x: float, y: float, text: str, va: str, size: float, weight: str) -> None:
-    """White letters with a black edge, which show on any image; x and y from 0 to 1."""
+    """Writes white letters with a black edge, legible on any image; x and y are fractions of the axes."""
     mark = axis.text(x, y, text, transform=axis.transAxes, ha="center", va=va, color="white", size=size, weight=weight)
     mark.set_path_effects([withStroke(linewidth=1.5, foreground="black")])

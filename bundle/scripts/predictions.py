@@ -1,8 +1,8 @@
-"""Generated follow-ups on disk: a folder a case, written whole or not at all, and read back for evaluation.
+"""Generated follow-ups on disk: one folder per case, written atomically and read back for evaluation.
 
 ``<predictions_dir>/<case_id>/`` holds ``samples.nii.gz`` (H, W, 1, runs), ``mean.nii.gz`` and ``std.nii.gz``, all in HU
 with the baseline crop's geometry and marked as synthetic in their headers, a picture ``panel.png``, and
-``provenance.json``: what made them.
+``provenance.json``, the digests and settings that they depend on.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ SAMPLES, PANEL = "samples.nii.gz", "panel.png"
 
 
 class PredictionError(UserError):
-    """Predictions that are absent, damaged or at odds with each other; the message names the cases."""
+    """Predictions that are absent, damaged or of different shapes; the message names the cases."""
 
 
 def read_predictions(predictions_dir: str | Path, case_ids: Sequence[str]) -> NDArray[np.float32]:
-    """All runs of all cases from `<predictions_dir>/<case_id>/samples.nii.gz`, NIfTI (H, W, 1, runs) in HU.
+    """Reads all runs of some cases from ``<predictions_dir>/<case_id>/samples.nii.gz``.
 
     Args:
         case_ids: in the order wanted.
@@ -82,7 +82,7 @@ def _read(path: Path) -> NDArray[np.float32]:
 
 
 def provenance(models_dir: str | Path, **settings: Any) -> dict[str, Any]:
-    """What all predictions of a run depend on: a digest of the weights that generate, and the sampling's settings."""
+    """What all predictions of a run depend on: a SHA-256 digest of the weights, and the settings of sampling."""
     folder = Path(models_dir)
     networks = [folder / "autoencoder.safetensors", folder / "unet_conditional.safetensors"]
     digest = hashlib.sha256()
@@ -93,7 +93,7 @@ def provenance(models_dir: str | Path, **settings: Any) -> dict[str, Any]:
 
 
 def case_provenance(made_by: Mapping[str, Any], baseline: str | Path, report: str) -> dict[str, Any]:
-    """What one prediction depends on: ``made_by``, and a digest of the baseline's file and the report."""
+    """What one prediction depends on: ``made_by``, and a SHA-256 digest of the baseline's file and the report."""
     digest = hashlib.sha256(Path(baseline).read_bytes() + report.encode())
     return {**made_by, "case_sha256": digest.hexdigest()}
 
@@ -101,9 +101,14 @@ def case_provenance(made_by: Mapping[str, Any], baseline: str | Path, report: st
 def pending(
     items: Sequence[dict[str, Any]], predictions_dir: str | Path, made_by: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The items without a prediction by these very models and settings from this very crop and report.
+    """The items that have no prediction yet with the same weights, settings, crop and report.
 
-    So an interrupted run goes on, and nothing is left from other weights, or from a crop that bore the same name.
+    An interrupted run is thus continued, while predictions of other weights, or of another crop with the same name, are
+    made again.
+
+    Args:
+        items: with ``case_id``, ``image`` (a path) and ``report``.
+        made_by: of :func:`provenance`.
     """
 
     def done(item: Mapping[str, Any]) -> bool:
@@ -115,10 +120,10 @@ def pending(
 
 
 class PredictionSaver:
-    """Ignite handler: after each batch, one folder for each of its cases, with the postprocessed ``pred`` in HU.
+    """Ignite handler that writes one folder per case after each batch, from the postprocessed ``pred`` in HU.
 
     Args:
-        predictions_dir: see the module.
+        predictions_dir: gets the folders described at the top of this module.
         made_by: of :func:`provenance`.
     """
 
@@ -131,7 +136,7 @@ class PredictionSaver:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def announce(self, engine: Engine) -> None:
-        """Says what the run waits for."""
+        """Logs how many batches are generated."""
         batches = engine.state.epoch_length
         logger.info(f"Generating follow-ups in {batches} batches of cases" if batches != 1 else "Generating follow-ups")
 
@@ -154,8 +159,8 @@ class PredictionSaver:
         """Writes one case: ``baseline`` (1, H, W) in [-1, 1] with its affine, and its samples ``hu`` (runs, H, W).
 
         Args:
-            made_by: of :func:`case_provenance`; None writes what is common to all cases.
-            report: that the model was given, for the picture.
+            made_by: of :func:`case_provenance`; None writes the provenance that all cases share.
+            report: the one that the model was given, shown in the picture.
         """
         affine = crop_affine(baseline)
         target = self.folder / case_id
@@ -171,9 +176,9 @@ class PredictionSaver:
 
 
 def crop_affine(crop: MetaTensor) -> NDArray[np.float64]:
-    """The 4 x 4 affine (voxel to mm, RAS+) of the central crop (1, H, W) of a NIfTI (X, Y, 1).
+    """The 4 x 4 affine (voxel to mm, RAS+) of the central crop (1, H, W) of a NIfTI image (X, Y, 1).
 
-    MONAI keeps a 2 x 2 affine of a 2D image, which no longer knows the slice's thickness and place.
+    MONAI's own affine of a 2D image is 3 x 3 and lacks the slice's thickness and position.
     """
     affine = np.array(crop.meta["original_affine"], dtype=np.float64)
     sizes = zip(crop.meta["spatial_shape"][:2], crop.shape[1:], strict=True)
@@ -183,11 +188,11 @@ def crop_affine(crop: MetaTensor) -> NDArray[np.float64]:
 
 
 def log_result(predictions_dir: str | Path, items: Sequence[Mapping[str, Any]], generated: Sequence[Any]) -> None:
-    """Logs what an inference run did, where it is, what to open and what may follow.
+    """Logs how many cases an inference run generated, where they are, what to open and the next command.
 
     Args:
-        items: all that were asked for.
-        generated: those of them that this run generated.
+        items: all cases that were requested.
+        generated: those that this run generated.
     """
     folder = Path(predictions_dir)
     logger.info(f"{len(generated)} generated, {len(items) - len(generated)} already there; all in {folder}")

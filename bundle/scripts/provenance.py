@@ -1,4 +1,4 @@
-"""What made a result: the command line, the seed and the versions of what took part."""
+"""Provenance of a result: command line, start time, seed and versions of packages."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from ignite.engine import Engine, Events
 from scripts.files import write_json
 
 FILE = "provenance.json"
+"""Name of the file in a stage's folder."""
 
 PACKAGES = ("monai", "torch", "numpy", "scikit-learn", "transformers", "peft", "lpips", "stlpips-pytorch")
+"""Packages whose versions are recorded."""
 
 
 def command_line() -> str:
-    """This process's, as it can be typed again."""
+    """The command that started this process, quoted for the shell."""
     return shlex.join(sys.orig_argv)
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that decide what comes out."""
+    """Versions of Python and of those :data:`PACKAGES` that are installed."""
     found = {"python": python_version()}
     for package in PACKAGES:
         try:
@@ -36,11 +38,11 @@ def versions() -> dict[str, str]:
 
 
 class Provenance:
-    """Ignite handler: writes ``folder/provenance.json`` when a stage starts; a resumed stage names the last start.
+    """Ignite handler that writes ``folder/provenance.json`` when a stage starts, and again when it is resumed.
 
     Args:
         folder: of the stage.
-        facts: JSON-serialisable, such as the seed.
+        facts: further entries, JSON-serialisable, such as the seed.
     """
 
     def __init__(self, folder: str | Path, **facts: Any) -> None:

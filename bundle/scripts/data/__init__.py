@@ -1,4 +1,4 @@
-"""A dataset folder (``datalist.json`` and NIfTI crops in HU) as what the networks take."""
+"""Reading a dataset folder (``datalist.json`` and NIfTI crops in HU) into inputs of the networks."""
 
 import lazy_loader
 

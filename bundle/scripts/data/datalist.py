@@ -1,4 +1,4 @@
-"""The datalist of a dataset folder, and the MONAI items of its sections."""
+"""The datalist of a dataset folder (``datalist.json``), and the MONAI items of its sections."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 
 SECTIONS = ("training", "validation", "test")
+"""The lists of cases that every datalist has; ``unpaired``, further single crops for training, is optional."""
 
 
 class DatalistError(UserError):
-    """A dataset that is absent or breaks its contract; the message names the file and the entry."""
+    """A dataset that is absent or malformed; the message names the file and the entry."""
 
 
 def load_datalist(dataset_dir: str | Path) -> dict[str, Any]:
-    """The datalist of a dataset folder, checked for patients that stand in two sections.
+    """Reads the datalist of a dataset folder and checks that no patient is in two sections.
 
     Raises:
         DatalistError: no datalist, not JSON, a section absent, or a patient in two sections.
@@ -53,7 +54,7 @@ def load_datalist(dataset_dir: str | Path) -> dict[str, Any]:
 
 
 def cases_of(dataset_dir: str | Path, sections: Sequence[str]) -> list[dict[str, Any]]:
-    """The datalist's entries of some sections, one section behind the other."""
+    """The datalist's entries of some sections, in one list."""
     datalist = load_datalist(dataset_dir)
     return [case for section in sections for case in datalist[section]]
 
@@ -61,7 +62,7 @@ def cases_of(dataset_dir: str | Path, sections: Sequence[str]) -> list[dict[str,
 def pairs(dataset_dir: str | Path, section: str) -> list[dict[str, Any]]:
     """The cases of a section as MONAI items: paths of ``baseline`` and ``follow_up``, ``report``, ``malignant``.
 
-    ``malignant`` is NaN where the outcome is unknown. Only baseline facts reach the report.
+    ``malignant`` is NaN where the outcome is unknown. The report holds baseline features alone, and the interval.
     """
     folder = Path(dataset_dir)
     return [
@@ -84,10 +85,17 @@ def inference_items(
     interval_days: float | None = None,
     image_size: int = 64,
 ) -> list[dict[str, Any]]:
-    """What is to be predicted: the cases of a section, or one crop with its EHR (a JSON object) given ``image``.
+    """The cases to generate follow-ups for, as MONAI items ``case_id``, ``image`` and ``report``.
 
-    The crop is called ``image``, as the network's input is in ``metadata.json``: MONAI Deploy and MONAI Label look for
-    it by that name.
+    The baseline crop's key is ``image``, the network's input in ``metadata.json``, by which MONAI Deploy and MONAI
+    Label look for it.
+
+    Args:
+        section: its cases are taken, unless ``image`` is given.
+        image: a single crop (NIfTI in HU), which replaces the section.
+        ehr: a JSON file with the single crop's EHR; without one, nothing is known.
+        interval_days: from the single crop to the follow-up.
+        image_size: pixels that the single crop must have at least on each side.
 
     Raises:
         DatalistError: the crop is absent, unreadable, of more than one slice or under ``image_size`` pixels a side, or
@@ -130,7 +138,7 @@ def _check_crop(path: str | Path, image_size: int) -> None:
 
 
 def crops(dataset_dir: str | Path, section: str, metric: str = "standardised") -> list[dict[str, Any]]:
-    """Every single crop of a section, both times alike, and in training the unpaired ones too.
+    """Every single crop of a section, baselines and follow-ups alike; in ``training`` also the unpaired crops.
 
     Args:
         metric: how nodule attributes become numbers, ``raw`` or ``standardised`` (see :func:`scripts.ehr.attributes`).
@@ -154,6 +162,6 @@ def crops(dataset_dir: str | Path, section: str, metric: str = "standardised") -
 
 
 def outcome(case: dict[str, Any]) -> float:
-    """1.0 malignant, 0.0 benign, NaN unknown."""
+    """The outcome of a datalist's entry: 1.0 malignant, 0.0 benign, NaN unknown."""
     value = case.get("malignant")
     return math.nan if value is None else float(value)

@@ -1,4 +1,4 @@
-"""Crops as scaled latents, encoded once."""
+"""A dataset of scaled latents, each encoded once."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 class LatentDataset(Dataset):
-    """Crops as scaled latents: each is encoded once in each rotation, when first asked for, and kept in memory.
+    """A MONAI dataset of scaled latents in place of crops, for a frozen autoencoder.
 
-    The autoencoder is frozen and the rotations are few, so nothing is lost against encoding in every step.
+    At the first access all crops are encoded in every rotation and kept in memory; later accesses draw a rotation. That
+    gives the same latents as encoding rotated crops in every step, without its time.
 
     Args:
-        data: MONAI items with the paths of ``keys``.
-        keys: the crops that turn together.
+        data: MONAI items with paths under ``keys``.
+        keys: the crops to encode; those of one item are rotated alike.
         autoencoder: a :class:`scripts.networks.LatentAutoencoder`.
-        image_size: pixels a side of the crop that is encoded.
+        image_size: side in pixels of the central square that is encoded.
         rotations: degrees; each access draws one of them.
         batch_size: crops encoded at once.
     """
@@ -59,7 +60,7 @@ class LatentDataset(Dataset):
 
     @torch.no_grad()
     def _encode(self, key: str) -> Tensor:
-        """(cases, rotations, C, h, w)"""
+        """The latents of all items, (items, rotations, C, h, w), on the CPU."""
         device = next(self.autoencoder.parameters()).device
         load = preprocessing([key])
         whole = [load({key: item[key]}) for item in self.data]

@@ -1,4 +1,4 @@
-"""Transforms of crops: HU and back, rotation, crop, the mark of what is synthetic."""
+"""Transforms of crops: scaling from HU and back, rotation, cropping, marking synthetic images."""
 
 from __future__ import annotations
 
@@ -28,26 +28,34 @@ from numpy.typing import NDArray
 from scripts.data.datalist import pairs
 
 HU_WINDOW = (-1000.0, 400.0)
-"""The window that is scaled to [-1, 1] (NLST: the authors' choice for one of their sets)."""
+"""The HU window that is scaled to [-1, 1]; the authors use it for one of their datasets."""
 
 HU_PER_UNIT = (HU_WINDOW[1] - HU_WINDOW[0]) / 2.0
-"""HU that a difference of 1 in the scaled images stands for."""
+"""HU per unit of the scaled images."""
 
 MARK = "SYNTHETIC follow-up by NAMD, research use only"
-"""Stands in the NIfTI header's ``descrip`` field, and in the meta data's, of everything generated."""
+"""Text in the field ``descrip`` of every generated image's NIfTI header and meta data."""
 
 ROTATIONS = (0, 45, 90, 135, 180)
-"""Degrees; augmentation turns baseline and follow-up together (Appendix B)."""
+"""Rotations of augmentation in degrees; baseline and follow-up are rotated alike (Appendix B)."""
 
 
 def to_hu(images: Any) -> Any:
-    """[-1, 1] back to HU; arrays and tensors alike."""
+    """Images in [-1, 1] as HU; arrays and tensors alike.
+
+    >>> to_hu(np.array([-1.0, 0.0, 1.0]))
+    array([-1000., -300., 400.])
+    """
     low, high = HU_WINDOW
     return (images + 1.0) * (0.5 * (high - low)) + low
 
 
 def from_hu(hu: Any) -> Any:
-    """HU to [-1, 1], clipped to the window; the inverse of :func:`to_hu` inside it."""
+    """HU as images in [-1, 1], clipped to :data:`HU_WINDOW`; inside the window the inverse of :func:`to_hu`.
+
+    >>> from_hu(np.array([-2000.0, -300.0, 400.0]))
+    array([-1., 0., 1.])
+    """
     low, high = HU_WINDOW
     return ((hu - low) * (2.0 / (high - low)) - 1.0).clip(-1.0, 1.0)
 
@@ -58,13 +66,15 @@ def preprocessing(
     rotations: Sequence[int] = (0,),
     augmentation: Sequence[Callable[[Any], Any]] = (),
 ) -> Compose:
-    """Load, window and crop; with more than one rotation, one of them is drawn for all keys together.
+    """The transform of MONAI items that loads crops, scales the HU window to [-1, 1], rotates and crops them.
 
-    Cropping comes after rotation, so that a 45 degree turn of a larger crop brings no empty corners.
+    Rotation comes before cropping, so that a crop larger than ``image_size`` has no empty corners after 45 degrees.
 
     Args:
-        image_size: pixels a side of what is left; None leaves the crops whole.
-        augmentation: further transforms of the cropped items.
+        keys: entries of the items that hold paths of NIfTI crops.
+        image_size: side in pixels of the central square that is kept; None keeps the whole crop.
+        rotations: degrees; of several, one is drawn for all keys of an item.
+        augmentation: further transforms, applied to the cropped items.
 
     Returns:
         Items with each key as (1, image_size, image_size) float32 in [-1, 1], its geometry in the meta data.
@@ -86,7 +96,7 @@ def preprocessing(
 
 
 class MarkSyntheticd(MapTransform):
-    """Says in the meta data of each key that it was generated."""
+    """Writes :data:`MARK` into the meta data of each key, in place of what is there."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
@@ -96,18 +106,18 @@ class MarkSyntheticd(MapTransform):
 
 
 def postprocessing(keys: Sequence[str]) -> Compose:
-    """Generated follow-ups from [-1, 1] to HU, marked as synthetic."""
+    """The transform of generated follow-ups from [-1, 1] to HU, with the mark of synthetic images."""
     low, high = HU_WINDOW
     return Compose([ScaleIntensityRanged(keys, a_min=-1.0, a_max=1.0, b_min=low, b_max=high), MarkSyntheticd(keys)])
 
 
 def centre(keys: Sequence[str], image_size: int) -> CenterSpatialCropd:
-    """The central square of ``image_size`` pixels a side."""
+    """The transform to the central square with sides of ``image_size`` pixels."""
     return CenterSpatialCropd(keys, roi_size=(image_size, image_size))
 
 
 def rotation(keys: Sequence[str], degrees: int) -> Rotated | Identityd:
-    """A turn of all keys by the same angle about the centre, size kept, bilinear; none for 0 degrees."""
+    """The transform that rotates all keys about the centre: bilinear, size kept; the identity for 0 degrees."""
     if degrees == 0:
         return Identityd(keys)
     return Rotated(keys, angle=math.radians(degrees), keep_size=True, mode="bilinear", padding_mode="border")

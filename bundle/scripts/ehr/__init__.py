@@ -1,4 +1,4 @@
-"""The patient's record: 13 features, their codes and checks; as a report in words, and as numbers."""
+"""The patient's record (EHR): its 13 features with codes and checks, written as a report, and encoded as numbers."""
 
 import lazy_loader
 

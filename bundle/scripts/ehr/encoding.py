@@ -1,4 +1,4 @@
-"""The record as numbers: distances between nodules, and inputs of a regression."""
+"""The record as numbers: a vector of nodule attributes for the alignment loss, and inputs of regressions."""
 
 from __future__ import annotations
 
@@ -16,37 +16,44 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 LOG_DIAMETER = {"sct_long_dia": (math.log(10.0), 0.5), "sct_perp_dia": (math.log(7.8), 0.5)}
-"""Mean and standard deviation of log(mm): a fixed yardstick, rounded from nodules of LIDC-IDRI."""
+"""Mean and standard deviation of log(diameter in mm), constants rounded from the nodules of LIDC-IDRI."""
 
 SIZE_SCALE = math.sqrt(8.0)
+"""Factor of the standardised diameters, see :func:`attributes`."""
 
 CODE_SCALE = 2.0
+"""Factor of the one-hot codes, see :func:`attributes`."""
 
 
 def attributes(ehr: Mapping[str, Any], metric: str = "standardised") -> list[float]:
-    """The nodule's attributes as a point whose distances the latents follow (f in Eq. 2, tau_f = 16).
+    """The nodule's attributes as a vector f whose distances the latents are to follow (Eq. 2, tau_f = 16).
 
-    ``raw`` reproduces the authors: five numbers, codes as they are and millimetres, missing margins as 3. Distances
-    are then ruled by the large nodules, and a lingula (5) is nearer to a left lower lobe (6) than to a right one.
+    ``raw`` is the authors' encoding: five numbers, namely diameters in mm and codes as they are, missing margins as 3.
+    Large nodules then dominate the distances, and the lingula (code 5) is nearer to the left lower lobe (6) than to the
+    right upper lobe (1).
 
-    ``standardised`` takes what a reader would call similar: ratios of diameters, and codes that are equal or not.
-    It has the logarithms of both diameters in standard deviations, times sqrt(8), and each code one-hot, times 2. So
-    at tau_f = 16 a nodule one standard deviation (a factor of 1.65) larger has a similarity of exp(-1), and each
-    other code costs exp(-1/2). No number comes from the dataset at hand: batches, runs and sites compare. A missing
-    code is the zero vector, half as far from every code as they are from each other; a missing diameter is
-    taken to be as many standard deviations large as the other.
+    ``standardised`` compares diameters by their ratio, and codes by whether they are equal. It holds the logarithms of
+    both diameters in standard deviations, times sqrt(8), and each code one-hot, times 2. At tau_f = 16 a nodule with
+    both diameters larger by one standard deviation (a factor of 1.65) has a similarity of exp(-1), and each code that
+    differs multiplies it by exp(-1/2). All constants are fixed, so vectors of different datasets can be compared. A
+    missing code is the zero vector, whose squared distance to every code is half of that between two codes; a missing
+    diameter is set to as many standard deviations as the other.
 
     Args:
-        ehr: see :func:`validate`; the features of the patient may be there and are not used.
+        ehr: see :func:`validate`; features of the patient are ignored.
         metric: ``raw`` or ``standardised``.
 
     Returns:
-        5 numbers (raw) or 18 (standardised); all NaN where the nodule cannot be placed: without any diameter, or in
-        ``raw`` with anything but the margins missing. The loss leaves such samples out.
+        5 numbers (raw) or 18 (standardised). All are NaN where both diameters are missing or, with ``raw``, any
+        attribute but the margins; the loss leaves such samples out.
 
     Raises:
         EHRError: see :func:`validate`.
         ValueError: another metric.
+
+    Example:
+        >>> attributes({"sct_long_dia": 12, "sct_perp_dia": 9, "sct_pre_att": 2, "sct_epi_loc": 4}, metric="raw")
+        [2.0, 4.0, 12.0, 9.0, 3.0]
     """
     known = validate(ehr)
     if metric == "raw":
@@ -61,22 +68,23 @@ def attributes(ehr: Mapping[str, Any], metric: str = "standardised") -> list[flo
 
 
 def _all_or_none(values: Iterable[float]) -> list[float]:
-    """The values, or as many NaN where one of them is NaN."""
+    """The values as they are or, where one of them is NaN, NaN for each of them."""
     values = list(values)
     return [math.nan] * len(values) if any(map(math.isnan, values)) else values
 
 
 def records(cases: Sequence[Mapping[str, Any]]) -> Array:
-    """The 13 EHR features at baseline, in their order, as (N, 13), NaN where unknown."""
+    """The 13 features at baseline of N entries of a datalist, as (N, 13) in the paper's order; NaN: unknown."""
     known = [validate(case["ehr"]) for case in cases]
     return np.array([[record.get(name, math.nan) for name in EHR_FEATURES] for record in known]).reshape(-1, 13)
 
 
 def record_encoder() -> ColumnTransformer:
-    """From records (N, 13) to numbers without gaps.
+    """An unfitted scikit-learn transformer from :func:`records` (N, 13) to numbers without gaps (N, F).
 
-    Diameters as logarithms, and age, are scaled to mean 0 and variance 1 of what it was fitted on; an unknown one is
-    the median, and where the fitted records have gaps, a column says so. Codes are one-hot, "unknown" being one.
+    Age and the logarithms of the diameters are scaled to mean 0 and variance 1 over the records that it is fitted on.
+    A missing number becomes their median, and a feature with gaps there gets an indicator column. Codes are one-hot,
+    with "unknown" as one more code.
     """
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import OneHotEncoder
@@ -93,7 +101,7 @@ def record_encoder() -> ColumnTransformer:
 
 
 def _scaled(function: Callable[[Array], Array] | None = None) -> Pipeline:
-    """The function's values, gaps filled, to mean 0 and variance 1."""
+    """A pipeline: the function, the median for gaps with an indicator column, mean 0 and variance 1."""
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -103,9 +111,9 @@ def _scaled(function: Callable[[Array], Array] | None = None) -> Pipeline:
 
 
 def record_numbers(cases: Sequence[Mapping[str, Any]]) -> Array:
-    """All that the reports of some cases say, as numbers (N, F) without gaps.
+    """Everything that the reports of N cases state, as numbers (N, F) without gaps.
 
-    That is :func:`record_encoder`'s, fitted on these cases, and the logarithm of the interval in days.
+    The columns are those of :func:`record_encoder`, fitted on these cases, and the logarithm of the interval in days.
     """
     days = np.array([[case.get("interval_days") or math.nan] for case in cases], dtype=float)
     return np.hstack([record_encoder().fit_transform(records(cases)), _scaled(np.log).fit_transform(days)])

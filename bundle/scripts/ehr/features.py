@@ -1,4 +1,4 @@
-"""The 13 features of the record (Appendix C, Table 2): codes, ranges, checks."""
+"""The 13 features of the record (EHR; Appendix C, Table 2 of the paper): codes, ranges, checks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Literal
 from scripts.errors import UserError
 
 MISSING = frozenset({"", ".", ".m", ".n", ".s", "na", "n/a", "nan", "nat", "none", "null", "<na>"})
-"""What tables write for "no value", SAS's special missing values among them; compared without regard to case."""
+"""Spellings of "no value" in tables, among them SAS's special missing values; upper and lower case are the same."""
 
 
 class EHRError(UserError):
-    """An EHR that breaks its contract; the message lists every fault, one a line."""
+    """An EHR with unknown names, unknown codes or values out of range; the message lists every fault, one per line."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Feature:
     """One EHR feature.
 
     Attributes:
-        name: the column, in the trial's spelling and lower case.
-        description: for people.
+        name: column of NLST's tables, in lower case.
+        description: name in words, for forms and documentation.
         kind: ``continuous``, ``category`` or ``binary``.
-        codes: the trial's codes and their words; empty for continuous features.
+        codes: NLST's codes and their meaning; empty for continuous features.
         unknown: codes that mean "not determined"; they count as missing.
-        minimum, maximum: what a continuous value may be, inclusive, in ``unit``.
-        unit: of a continuous feature.
+        minimum, maximum: range of a continuous value, inclusive, in ``unit``.
+        unit: of a continuous value.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Feature:
 
     @property
     def expected(self) -> str:
-        """What a value may be, for messages and forms."""
+        """The allowed values in words, for messages and forms."""
         if not self.codes:
             return f"{self.minimum:g} to {self.maximum:g} {self.unit}"
         unknown = [f"{code} (not determined)" for code in sorted(self.unknown)]
@@ -99,27 +99,31 @@ FEATURES: dict[str, Feature] = {
         *(Feature(name, f"lung cancer, {relative}", "binary", NO_YES) for name, relative in RELATIVES.items()),
     )
 }
-"""The 13 features in the paper's order, with the trial's codes (NLST data dictionary)."""
+"""The 13 features by name, in the paper's order, with NLST's codes (its data dictionary)."""
 
 EHR_FEATURES: tuple[str, ...] = tuple(FEATURES)
-"""Their names."""
+"""The names of the 13 features."""
 
 NODULE_ATTRIBUTES: tuple[str, ...] = EHR_FEATURES[:5]
-"""The five that describe the nodule; the latent space is aligned with them (Section 3.2.1)."""
+"""The five features of the nodule, with which the latent space is aligned (section 3.2.1)."""
 
 
 def validate(ehr: Mapping[str, Any]) -> dict[str, float]:
     """Checks an EHR and drops what is missing.
 
     Args:
-        ehr: features by name, upper or lower case; None, NaN, SAS's missing values and codes for "not determined"
-            count as missing, as does a name that is left out.
+        ehr: values by name of the feature, in upper or lower case. None, NaN, :data:`MISSING` and codes for "not
+            determined" count as missing, as does a name that is left out.
 
     Returns:
         The known features, lower case, in the paper's order, as numbers.
 
     Raises:
-        EHRError: unknown names, unknown codes, values out of range: all of them in one message.
+        EHRError: unknown names, unknown codes, values out of range; one message lists them all.
+
+    Example:
+        >>> validate({"AGE": 62, "gender": 1, "sct_margins": 9, "sct_long_dia": "12.5"})
+        {'sct_long_dia': 12.5, 'age': 62.0, 'gender': 1.0}
     """
     known: dict[str, float] = {}
     faults: list[str] = []

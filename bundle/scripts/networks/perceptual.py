@@ -1,10 +1,10 @@
 """Perceptual distance between grey crops: LPIPS where its backbone is on disk, else shift-tolerant LPIPS from a wheel.
 
-Nothing is ever downloaded. LPIPS (Zhang et al., CVPR 2018, "The Unreasonable Effectiveness of Deep Features as a
+Nothing is downloaded. LPIPS (Zhang et al., CVPR 2018, "The Unreasonable Effectiveness of Deep Features as a
 Perceptual Metric") needs torchvision's ImageNet backbone, which comes from the internet, and the linear weights that
 the `lpips` package carries. ST-LPIPS (Ghildyal & Liu, ECCV 2022, "Shift-Tolerant Perceptual Similarity Metric") has all
-its weights in the `stlpips-pytorch` wheel. Both are the same computation, so it is written once here and the packages
-only lend their weights (`stlpips-pytorch` cannot be imported without packages that it does not declare).
+its weights in the `stlpips-pytorch` wheel. Both are the same computation, written here once; of the packages only the
+weights are read (`stlpips-pytorch` cannot be imported without packages that it does not declare).
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ logger = logging.getLogger(__name__)
 Network = Literal["vgg", "alex"]
 
 BACKBONES = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
-"""What torchvision calls its ImageNet weights in torch hub's cache."""
+"""File names of torchvision's ImageNet weights in torch hub's cache."""
 
 FALLBACK = "offline fallback: shift-tolerant LPIPS, not comparable to published LPIPS"
 
 
 class PerceptualDistance(nn.Module):
-    """LPIPS distance with a frozen network whose weights stay out of checkpoints.
+    """The LPIPS distance of image pairs, with a frozen network.
 
-    The weights are buffers that are not persistent: they follow `.to(device)`, no optimiser sees them and
-    `state_dict()` is empty. Nothing in it is random, and `.train()` changes nothing.
+    Its weights are non-persistent buffers: they follow `.to(device)`, no optimiser sees them, and `state_dict()` is
+    empty, so checkpoints do not contain them. It is deterministic, and `.train()` changes nothing.
 
     Args:
         network: "vgg" (the training loss) or "alex" (the metric).
@@ -44,7 +44,7 @@ class PerceptualDistance(nn.Module):
             it, the copy in torch hub's cache where there is one, else the offline fallback.
 
     Attributes:
-        name: says which distance it is; it belongs beside every number.
+        name: which distance it is, to be reported with every value.
 
     Raises:
         UserError: the network is unknown, or `weights` does not exist or is another network's.
@@ -85,7 +85,8 @@ class PerceptualDistance(nn.Module):
         return levels
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """
+        """The distance of each pair of images.
+
         Args:
             x, y: (B, 1, H, W) in [-1, 1], H and W at least 32.
 
@@ -101,7 +102,7 @@ class PerceptualDistance(nn.Module):
         return self.compare(features_x, features_y)
 
     def compare(self, features_x: list[Tensor], features_y: list[Tensor]) -> Tensor:
-        """The distance (B,) from what `features` gives, for whom one side serves many times."""
+        """The distance (B,) of two results of `features`, which can thus be computed once for many comparisons."""
         total = torch.zeros(len(features_x[0]), device=features_x[0].device)
         for level, (a, b) in enumerate(zip(features_x, features_y, strict=True)):
             difference = (_unit(a) - _unit(b)).square() * self.get_buffer(f"head_{level}")
@@ -123,7 +124,7 @@ class _BlurPool(nn.Module):
 
 
 def _stages(network: Network, shift_tolerant: bool) -> nn.ModuleList:
-    """The convolutions of VGG-16 or AlexNet in five stages, whose outputs LPIPS compares; without memory, on "meta"."""
+    """The convolutions of VGG-16 or AlexNet in five stages, whose outputs LPIPS compares, on the "meta" device."""
 
     def pool(kernel: int) -> list[nn.Module]:
         return [nn.MaxPool2d(kernel, 1), _BlurPool()] if shift_tolerant else [nn.MaxPool2d(kernel, 2)]
@@ -134,7 +135,7 @@ def _stages(network: Network, shift_tolerant: bool) -> nn.ModuleList:
             layers += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
         return layers
 
-    with torch.device("meta"):  # no memory and, above all, no numbers drawn from the global generator
+    with torch.device("meta"):  # saves memory, and leaves the global random generator as it is
         if network == "vgg":
             stages = [
                 convs(3, 64, 64),
@@ -173,7 +174,7 @@ def _freeze(stages: nn.ModuleList, state: dict[str, Tensor], source: str) -> Non
 
 
 def _unit(features: Tensor) -> Tensor:
-    """Features (B, C, H, W) of length one along C; in float32, where 1e-10 exists. Its gradient is finite at zero."""
+    """Features (B, C, H, W) scaled to length one along C, in float32, as 1e-10 is 0 in float16."""
     features = features.float()
     return features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + 1e-10)
 

@@ -1,4 +1,4 @@
-"""Weights on disk: our own files, published files of others, and the names that these give to tensors."""
+"""Weights on disk: this bundle's files, published files of other projects, and the tensor names of both."""
 
 import lazy_loader
 

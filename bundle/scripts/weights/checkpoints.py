@@ -1,7 +1,6 @@
-"""Weights on disk: one safetensors file a network, holding all that a later stage needs to rebuild it.
+"""Weights on disk: one safetensors file per network, which a later stage can rebuild the network from.
 
-The file's metadata names the network's class and arguments, so a shape is written once, where the network was first
-built. Files open on any device, and nothing in them is code.
+The file's metadata hold the network's class and arguments, so no later configuration repeats them. Files hold no code.
 """
 
 from __future__ import annotations
@@ -22,23 +21,31 @@ from scripts.errors import UserError
 from scripts.files import write_tensors
 
 FORMAT_VERSION = "1"
+"""Of the metadata; a file with another one is refused."""
 
 RENAMED = {"NoduleClassifier": "ViTClassifier"}
-"""Classes that files of versions before 0.4 name otherwise."""
+"""Former names of classes, in files of versions before 0.4."""
 
 
 class CheckpointError(UserError):
-    """A weights file that is absent, damaged, or not what was expected; the message says which and what to do."""
+    """A weights file that is absent, damaged or of another network; the message names it and says what to do."""
 
 
 def save_network(
     network: nn.Module, path: str | os.PathLike, extra: Mapping[str, Any] | None = None, dtype: str = "float32"
 ) -> Path:
-    """Writes ``network`` (any class of :mod:`scripts.networks`) to ``path``, whole or not at all.
+    """Writes ``network`` (any class of :mod:`scripts.networks`) to ``path`` atomically.
 
     Args:
-        extra: JSON-serialisable facts that travel with the weights, such as the data set's name or validation scores.
-        dtype: of the stored weights; ``float16`` halves the file, and the network is rebuilt in float32 all the same.
+        extra: JSON-serialisable facts that are stored with the weights, such as the validation loss.
+        dtype: of the stored weights; ``float16`` halves the file. The network is always rebuilt in float32.
+
+    Example:
+        >>> import tempfile
+        >>> network = networks.ResNetClassifier(channels=(4, 4, 8, 8))
+        >>> path = save_network(network, Path(tempfile.mkdtemp()) / "classifier.safetensors", extra={"epoch": 3})
+        >>> read_metadata(path)["extra"], type(load_network(path)).__name__
+        ({'epoch': 3}, 'ResNetClassifier')
     """
     path = Path(path)
     metadata = {
@@ -57,10 +64,10 @@ def read_metadata(path: str | os.PathLike, expected: str | None = None) -> dict[
     """Class, arguments and extra facts of a weights file: ``{"network", "config", "extra"}``.
 
     Args:
-        expected: the class that the file must hold, or one that it derives from.
+        expected: name of the class, or of a base class, that the file must hold.
 
     Raises:
-        CheckpointError: naming the file, what it holds and what was expected.
+        CheckpointError: names the file, what it holds and what was expected.
     """
     path = Path(path)
     if not path.is_file():
@@ -89,11 +96,11 @@ def load_network(path: str | os.PathLike, expected: str | None = None, **overrid
     """Rebuilds the network of ``path`` on the CPU, in evaluation mode.
 
     Args:
-        expected: the class that the file must hold, or one that it derives from.
-        overrides: arguments that replace the stored ones, only where they leave the weights' shapes as they are.
+        expected: name of the class, or of a base class, that the file must hold.
+        overrides: arguments that replace the stored ones; they must not change the shapes of the weights.
 
     Raises:
-        CheckpointError: naming the file, what it holds and what was expected.
+        CheckpointError: names the file, what it holds and what was expected.
     """
     metadata = read_metadata(path, expected)
     network = getattr(networks, metadata["network"])(**{**metadata["config"], **overrides})
@@ -114,6 +121,7 @@ def load_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[Any]:
+    """The open file; what cannot be read raises a :class:`CheckpointError`."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             yield file

@@ -1,8 +1,8 @@
-"""The names that other projects give to the weights of our networks.
+"""Key maps: the tensor names of other projects for the weights of this bundle's networks.
 
-A layout is a table from our name of a tensor to the other project's, made by renaming alone, so it serves both ways:
-reading looks a tensor up under the other name, writing puts it there. The other projects are diffusers (its ``vae``
-and ``unet`` folders), CompVis (Stable Diffusion's own one-file checkpoints) and MONAI Generative 0.2.3.
+A key map is a table from the name of a tensor here to its name in another project's layout. The tensors themselves are
+the same, so one table serves reading and writing. The layouts are those of diffusers (its ``vae`` and ``unet``
+folders), CompVis (Stable Diffusion's one-file checkpoints) and MONAI Generative 0.2.3.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from scripts.networks.autoencoder import LatentAutoencoder, StableDiffusionAutoe
 from scripts.networks.unet import StableDiffusionUNet
 
 Table = dict[str, str]
+"""From the name of a tensor here to its name in a layout."""
 
 Rules = tuple[tuple[str, str], ...]
+"""Regular expressions and their replacements, applied one after the other."""
 
 OURS = "NAMD"
 
@@ -33,7 +35,7 @@ GENERATIVE = "MONAI Generative"
 
 
 def key_maps_of(network: nn.Module) -> dict[str, Table]:
-    """Every layout that ``network`` is known in: its name, and the table of names."""
+    """The key map of ``network`` in every layout that there is for it, by the layout's name."""
     own = [name for name in network.state_dict() if name != "latent_scale"]
     tables = {OURS: {name: name for name in network.state_dict()}}
     if isinstance(network, StableDiffusionUNet):
@@ -52,10 +54,12 @@ def key_maps_of(network: nn.Module) -> dict[str, Table]:
 
 
 def _table(names: list[str], rename: Callable[[str], str]) -> Table:
+    """The key map of ``names`` under a function that renames one of them."""
     return {name: rename(name) for name in names}
 
 
 def _renamed(name: str, rules: Rules) -> str:
+    """The name after all rules."""
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
@@ -89,7 +93,7 @@ _AUTOENCODER_BLOCK: Rules = (
 
 
 def _autoencoder_places(network: StableDiffusionAutoencoder, part: str) -> list[str]:
-    """diffusers' place of each of our blocks: we number them through, diffusers by level and kind."""
+    """diffusers' name of each block: here blocks have one running number, there level, kind and number."""
     side, sampler, blocks = ("down", "downsamplers", 0) if part == "encoder" else ("up", "upsamplers", 1)
     blocks += network.config["num_res_blocks"]
     levels = len(network.config["channels"])
@@ -103,10 +107,11 @@ def _autoencoder_places(network: StableDiffusionAutoencoder, part: str) -> list[
 
 
 def _diffusers_autoencoder(name: str, places: dict[str, list[str]]) -> str:
+    """diffusers' name of a tensor of the autoencoder."""
     if found := re.match(r"(encoder|decoder)\.blocks\.(\d+)\.(.+)", name):
         part, index, rest = found.groups()
         place = places[part][int(index)]
-        norm = place == "conv_norm_out"  # a bare layer, which the rules for blocks must not touch
+        norm = place == "conv_norm_out"  # a layer and no block, so the rules for blocks do not apply
         return f"{part}.{place}.{rest if norm else _renamed(rest, _AUTOENCODER_BLOCK)}"
     return name.replace("quant_conv.conv.", "quant_conv.")
 
@@ -137,7 +142,10 @@ _COMPVIS_UNET_ENDS: Rules = (
 
 
 def _compvis_unet(name: str, network: StableDiffusionUNet) -> str:
-    """CompVis numbers the blocks of each half through; a block holds a residual layer, attention and a sampler."""
+    """CompVis' name for diffusers' name: blocks of a half have one running number, and hold up to three layers.
+
+    These are a residual layer, attention and down- or upsampling.
+    """
     found = re.match(r"(down|mid|up)_block(?:s\.(\d+))?\.(\w+)\.(\d+)\.(.+)", name)
     if found is None:
         return f"model.diffusion_model.{_renamed(name, _COMPVIS_UNET_ENDS)}"
@@ -149,16 +157,16 @@ def _compvis_unet(name: str, network: StableDiffusionUNet) -> str:
         place = f"middle_block.{2 * index if kind == 'resnets' else 1}"
     elif kind == "downsamplers":
         place, rest = f"input_blocks.{level_start + network.config['num_res_blocks'] + 1}.0", rest.replace("conv", "op")
-    elif kind == "upsamplers":  # behind the attention, which the first level lacks
+    elif kind == "upsamplers":  # after the attention, which the first level does not have
         place = f"output_blocks.{level_start + network.config['num_res_blocks']}.{2 if level_start else 1}"
-    else:  # the first input block is the first convolution
+    else:  # input block 0 is the first convolution
         number = level_start + index + (side == "down")
         place = f"{'input' if side == 'down' else 'output'}_blocks.{number}.{int(kind == 'attentions')}"
     return f"model.diffusion_model.{place}.{rest}"
 
 
 def _averaged(name: str) -> str:
-    """CompVis' averaged weights: the same names without their dots."""
+    """CompVis' name of a tensor's moving average: its own name without the dots."""
     return "model_ema." + name.removeprefix("model.").replace(".", "")
 
 
@@ -176,7 +184,7 @@ _COMPVIS_AUTOENCODER: Rules = (
 
 
 def _compvis_autoencoder(name: str, network: StableDiffusionAutoencoder) -> str:
-    """CompVis counts the decoder's levels from the finest."""
+    """CompVis' name for diffusers' name; CompVis counts the decoder's levels from the finest."""
     last = len(network.config["channels"]) - 1
     name = re.sub(r"(?<=\.up_blocks\.)\d+", lambda found: str(last - int(found[0])), name)
     return "first_stage_model." + _renamed(name, _COMPVIS_AUTOENCODER)

@@ -1,8 +1,8 @@
 """Where a network starts: from scratch, from published weights, or from an earlier stage.
 
-Published weights come in any layout of :mod:`scripts.weights.key_maps`; the renaming is exact. Grey input and output
-fold into Stable Diffusion's three colour channels exactly: three equal input channels sum into one, three output
-channels average into one.
+Published weights may have any layout of :mod:`scripts.weights.key_maps`. Stable Diffusion's autoencoder has three
+colour channels, ours one grey channel: the first convolution's weights are summed over the three, which is exact for
+grey images, and the last convolution's are averaged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from scripts.weights.published import neighbouring_config, open_weights
 logger = logging.getLogger(__name__)
 
 PUBLISHED_LATENT_SCALE = 0.18215
-"""Stable Diffusion's, of colour photographs; training the autoencoder measures that of crops."""
+"""Stable Diffusion's scale, measured on photographs; training the autoencoder replaces it by that of crops."""
 
 KEPT = "kept"
 
@@ -39,13 +39,14 @@ AVERAGED = "three colours averaged into grey"
 GROWN = "kept, new input channels at zero"
 
 NEW = "new, drawn at random"
+"""This and the four above say where a tensor comes from."""
 
 _UNUSED = r"^model_ema\.(decay|num_updates)$|^first_stage_model\.loss\.|^(en|de)coder\.blocks\.\d+\.proj_attn\."
-"""Tensors of published files that no network of theirs computes with (for the last, see LatentAutoencoder)."""
+"""Tensors of published files that their own networks never use (for the last, see LatentAutoencoder)."""
 
 
 class LoadedNetwork(NamedTuple):
-    """A network that starts from given weights, and where each of its tensors comes from."""
+    """A network with given weights, the layout that they had, and by name where each tensor comes from."""
 
     network: Any
     layout: str
@@ -53,7 +54,12 @@ class LoadedNetwork(NamedTuple):
 
 
 def initial_autoencoder(arguments: Mapping[str, Any], pretrained: str | Path | None = None) -> LatentAutoencoder:
-    """A new autoencoder, or one that starts from published weights, any file or folder of :func:`open_weights`."""
+    """A new autoencoder, or one that starts from published weights.
+
+    Args:
+        arguments: of :class:`scripts.networks.StableDiffusionAutoencoder`.
+        pretrained: any file or folder that :func:`scripts.weights.open_weights` opens.
+    """
     if pretrained is None:
         return StableDiffusionAutoencoder(**arguments)
     return _detach_from_file(start_autoencoder(arguments, pretrained))
@@ -62,9 +68,13 @@ def initial_autoencoder(arguments: Mapping[str, Any], pretrained: str | Path | N
 def initial_unet(
     arguments: Mapping[str, Any], context_dim: int, pretrained: str | Path | None = None
 ) -> StableDiffusionUNet:
-    """A new U-Net whose context is ``context_dim`` wide, or one that starts from published weights.
+    """A new U-Net, or one that starts from published weights.
 
-    Cross-attention keys and values are new where the published context (768) has another width.
+    Args:
+        arguments: of :class:`scripts.networks.StableDiffusionUNet`.
+        context_dim: width of the context. Where it differs from that of the weights (768 in Stable Diffusion 1.5),
+            the keys and values of cross-attention are drawn at random.
+        pretrained: any file or folder that :func:`scripts.weights.open_weights` opens.
     """
     if pretrained is None:
         return StableDiffusionUNet(**{**arguments, "context_dim": context_dim})
@@ -78,9 +88,10 @@ def conditional_unet(
 
     Args:
         path: weights of the unconditional stage.
-        context_dim: width of the context; keys and values are new where it differs from the stored one.
-        keep_weights: keep the first convolution's weights and start the new channels at zero, so that training starts
-            from the unconditional network's very function; False draws that convolution anew (the authors' choice).
+        context_dim: width of the context; where it differs from the stored one, the keys and values of cross-attention
+            are drawn at random.
+        keep_weights: keep the first convolution's weights and set those of the new channels to zero, so that the grown
+            network computes the same as before; False draws that convolution at random (the authors' choice).
     """
     metadata = read_metadata(path, "StableDiffusionUNet")
     config = {**metadata["config"], "context_dim": context_dim}
@@ -90,7 +101,7 @@ def conditional_unet(
 
 
 def start_autoencoder(arguments: Mapping[str, Any], source: str | Path) -> LoadedNetwork:
-    """The autoencoder of ``source``, its tensors mapped from the file.
+    """The autoencoder of ``source``, its tensors memory-mapped from the file.
 
     Raises:
         CheckpointError: the file cannot be opened, or does not hold this network; lists what is missing.
@@ -106,12 +117,12 @@ def start_autoencoder(arguments: Mapping[str, Any], source: str | Path) -> Loade
 
 
 def start_unet(arguments: Mapping[str, Any], source: str | Path, averaged: bool = True) -> LoadedNetwork:
-    """The U-Net of ``source``, its tensors mapped from the file but for what is new by design.
+    """The U-Net of ``source``, its tensors memory-mapped from the file, except for those that are new.
 
     Args:
-        arguments: of :class:`StableDiffusionUNet`. More input channels than the file has start at zero; where
-            ``context_dim`` differs, cross-attention keys and values are new.
-        averaged: take the moving average (EMA) where the file has both, as diffusers' folders do.
+        arguments: of :class:`scripts.networks.StableDiffusionUNet`. Input channels that the file does not have start
+            at zero; where ``context_dim`` differs, the keys and values of cross-attention are drawn at random.
+        averaged: take the moving average (EMA) of a file that has both, as diffusers' folders do.
 
     Raises:
         CheckpointError: the file cannot be opened, or does not hold this network; lists what is missing.
@@ -127,11 +138,11 @@ def convert_published(
     parts: Sequence[str] = ("autoencoder", "unet"),
     averaged: bool = True,
 ) -> None:
-    """Published weights to ``models_dir`` in our format: both networks or none, with a table of what was kept.
+    """Converts published weights to this bundle's format in ``models_dir``, and prints what became of each tensor.
 
     Args:
         autoencoder, unet: arguments of the networks.
-        parts: which of the two; the other may be absent from the file.
+        parts: networks to convert, ``autoencoder``, ``unet`` or both; nothing is written unless all of them fit.
     """
     started = {}
     if "autoencoder" in parts:
@@ -145,7 +156,7 @@ def convert_published(
 
 
 def origin_table(started: LoadedNetwork) -> Table:
-    """What became of the weights, in tensors and numbers, and which tensors are not simply kept."""
+    """A table of where the weights come from: counts of tensors and numbers, and names of tensors that are not kept."""
     network = started.network
     table = Table("weights", "tensors", "numbers", "which", title=f"{type(network).__name__} from {started.layout}")
     state = network.state_dict()
@@ -157,7 +168,7 @@ def origin_table(started: LoadedNetwork) -> Table:
 
 
 def _family(name: str) -> str:
-    """Keys and values of all levels are one kind."""
+    """The name of a tensor for the table; cross-attention weights of all levels share one."""
     return "*." + ".".join(name.split(".")[-3:]) if ".transformer_blocks." in name else name
 
 
@@ -169,8 +180,8 @@ def _start(
     averaged: bool = True,
     new: tuple[str, ...] = (),
 ) -> LoadedNetwork:
-    """Builds a network from ``tensors`` in the layout that they are in; names starting with ``new`` are drawn."""
-    with torch.device("meta"):  # no memory and no time for first weights that would be replaced
+    """Builds a network from ``tensors`` of any known layout; names that start with ``new`` are drawn at random."""
+    with torch.device("meta"):  # saves memory and time for initial weights that are replaced below
         network: Any = network_class(**arguments)
     layout, table = _layout(network, tensors, averaged)
     state, origins, faults = {}, {}, []
@@ -200,7 +211,7 @@ def _start(
 
 
 def _layout(network: nn.Module, tensors: Mapping[str, Tensor], averaged: bool) -> tuple[str, dict[str, str]]:
-    """The layout under whose names most is found; of equals the averaged, where it is wanted."""
+    """The layout with most of its names in the file, and its key map; of two equal ones that of the moving average."""
     tables = key_maps.key_maps_of(network)
     if not averaged:
         tables.pop(key_maps.COMPVIS_EMA, None)
@@ -213,7 +224,7 @@ def _layout(network: nn.Module, tensors: Mapping[str, Tensor], averaged: bool) -
 
 
 def _unknown(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> list[str]:
-    """Tensors that belong to this network by their first name, and are not in its table."""
+    """Tensors whose names begin like those of the key map but are not in it."""
     known = set(table.values())
     roots = {name.split(".")[0] for name in known if "." in name}
     others = [name for name in tensors if name.split(".")[0] in roots and name not in known]
@@ -221,12 +232,12 @@ def _unknown(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> list[st
 
 
 def _fitted(network: nn.Module, name: str, stored: Tensor, shape: torch.Size) -> tuple[Tensor, str] | None:
-    """The tensor as our network has it, in single precision, and how it came about; None where it does not fit."""
+    """A stored tensor in the shape wanted, in float32, and its origin; None where it does not fit."""
     if stored.shape != shape and stored.squeeze().shape == torch.Size([n for n in shape if n != 1]):
-        stored = stored.reshape(shape)  # a linear layer and a 1 x 1 convolution hold the same numbers
+        stored = stored.reshape(shape)  # a linear layer and a 1 x 1 convolution have the same weights
     if stored.shape == shape:
         return stored.float(), KEPT
-    stored = stored.float()  # half precision would round the sum
+    stored = stored.float()  # before summing, which float16 would round
     if isinstance(network, LatentAutoencoder):
         if _differs_in(stored.shape, shape, dim=1, sizes=(3, 1)):
             return stored.sum(dim=1, keepdim=True), SUMMED
@@ -242,7 +253,7 @@ def _fitted(network: nn.Module, name: str, stored: Tensor, shape: torch.Size) ->
 
 
 def _differs_in(stored: Sequence[int], wanted: Sequence[int], dim: int, sizes: tuple[int, int] | None = None) -> bool:
-    """Two shapes are equal but for dimension ``dim``, where they have these two sizes."""
+    """Whether two shapes are equal except in dimension ``dim``, where they have the two ``sizes``, if given."""
     if len(stored) != len(wanted) or len(stored) <= dim:
         return False
     others = all(a == b for index, (a, b) in enumerate(zip(stored, wanted, strict=True)) if index != dim)
@@ -250,7 +261,7 @@ def _differs_in(stored: Sequence[int], wanted: Sequence[int], dim: int, sizes: t
 
 
 def _reinitialised(network: nn.Module, name: str) -> Tensor:
-    """A tensor as its layer draws it when it is new."""
+    """A new value of a tensor, drawn as its layer initialises it."""
     layer, _, kind = name.rpartition(".")
     module: Any = network.get_submodule(layer).to_empty(device="cpu")
     module.reset_parameters()
@@ -258,7 +269,7 @@ def _reinitialised(network: nn.Module, name: str) -> Tensor:
 
 
 def _detach_from_file(started: LoadedNetwork) -> Any:
-    """The network with its own memory: what is trained must not hang on a file."""
+    """The network with its tensors copied to memory, so that training does not depend on the mapped file."""
     state = {name: tensor.clone() for name, tensor in started.network.state_dict().items()}
     started.network.load_state_dict(state, assign=True)
     return started.network

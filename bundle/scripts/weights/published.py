@@ -1,6 +1,6 @@
-"""Opening weights of other projects: safetensors, pickled checkpoints, diffusers' folders. Nothing in them is run.
+"""Opening weights of other projects: safetensors, pickled checkpoints, diffusers' folders. No code in them is run.
 
-Tensors are mapped from the file, not read: only what is used comes into memory, and only once.
+Tensors are memory-mapped where the format allows it, so only those that are used are read.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from scripts.weights.checkpoints import CheckpointError, load_tensors
 
 FOLDERS = {"autoencoder": "vae", "unet": "unet"}
-"""Where a diffusers pipeline keeps each network."""
+"""Subfolder of each network in a diffusers pipeline."""
 
 _FOLDER_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 _BOOKKEEPING = {"pytorch_lightning", "lightning", "lightning_fabric", "numpy"}
-"""Packages whose objects lie in published checkpoints beside the weights, and are not needed."""
+"""Packages whose objects published checkpoints hold beside the weights; they are replaced by :class:`_Inert`."""
 
 
 def open_weights(path: str | Path, part: str) -> dict[str, Tensor]:
-    """The tensors of a weights file by their names there, on the CPU, mapped from the file where its format allows.
+    """The tensors of a weights file by their names, on the CPU.
 
     Args:
         path: a safetensors file, a pickled checkpoint (``.ckpt``, ``.pt``, ``.pth``, ``.bin``), a diffusers pipeline's
             folder or the folder of one of its networks.
-        part: ``autoencoder`` or ``unet``, which picks a pipeline's folder.
+        part: ``autoencoder`` or ``unet``; of a pipeline, its folder is opened.
 
     Raises:
-        CheckpointError: absent, damaged, or holding what must not be opened.
+        CheckpointError: the file is absent, damaged, or would run code when opened.
     """
     file = weights_file(path, part)
     return load_tensors(file) if file.suffix == ".safetensors" else _pickled(file)
 
 
 def weights_file(path: str | Path, part: str) -> Path:
-    """The file behind ``path``; see :func:`open_weights`."""
+    """The weights file at or in ``path``; arguments as of :func:`open_weights`."""
     path = Path(path)
     if path.is_dir():
         folder = path / FOLDERS[part] if (path / FOLDERS[part]).is_dir() else path
@@ -58,13 +58,13 @@ def weights_file(path: str | Path, part: str) -> Path:
 
 
 def neighbouring_config(path: str | Path, part: str) -> dict[str, Any]:
-    """diffusers' ``config.json`` beside the weights, or nothing."""
+    """The content of diffusers' ``config.json`` beside the weights; empty where there is none."""
     file = weights_file(path, part).with_name("config.json")
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
 class _Inert:
-    """Stands for whatever a checkpoint holds beside tensors."""
+    """A placeholder for objects of a checkpoint that are not tensors."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -97,7 +97,7 @@ def _pickled(path: Path) -> dict[str, Tensor]:
 
 
 def _only_mapping(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in what was saved: the whole, or one of its entries."""
+    """The state dict in a checkpoint's content, which is itself one or has one as an entry."""
     if isinstance(content, Mapping):
         entries = {"": content, **{key: value for key, value in content.items() if isinstance(value, Mapping)}}
         found: dict[str, dict[str, Tensor]] = {}
