@@ -1,7 +1,7 @@
-"""What the NAMD bundle needs beyond MONAI, Ignite, transformers and peft.
+"""The code of the NAMD bundle beyond MONAI, Ignite, transformers and peft.
 
-MONAI imports this package when it resolves a configuration's ``imports``, before any of the work. Here, therefore, the
-command line is prepared: how it ends on errors, which options it refuses, and which notices of other packages it omits.
+MONAI imports this package before any other work, when it resolves a configuration's ``imports``. The command line is
+therefore prepared here: how errors are shown, which options are refused, which notices of other packages are hidden.
 """
 
 import logging
@@ -11,15 +11,15 @@ import warnings
 from scripts.errors import UserError, show_message_only
 from scripts.options import check_options, is_command_line
 
-# Notices of no use to whoever runs the bundle.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # lacks a kernel of some CPUs
-logging.getLogger("tensorboard").setLevel(logging.WARNING)  # which file of a run it reads
-logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # absent; crops are NIfTI
+# Notices that do not concern users of the bundle.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # a kernel that some CPUs lack
+logging.getLogger("tensorboard").setLevel(logging.WARNING)  # the event file that it reads
+logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # not installed, not needed for NIfTI
 warnings.filterwarnings("ignore", "NvImgCodecPydicomReader", UserWarning, "monai.data.image_reader")  # the same
 
 if is_command_line():
     sys.excepthook = show_message_only
     try:
         check_options(sys.argv[1:])
-    except UserError as error:  # MONAI would take the failed import for an absent package, and go on
+    except UserError as error:  # else MONAI would take it for a missing package, and continue
         show_message_only(type(error), error, None)

@@ -1,4 +1,4 @@
-"""What NAMD is held against: methods that generate a follow-up or give a probability, one file a method."""
+"""Methods that NAMD is compared with, one module each: they generate follow-ups, or give probabilities."""
 
 import lazy_loader
 

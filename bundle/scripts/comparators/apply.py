@@ -1,4 +1,4 @@
-"""Applies a compared method to a dataset."""
+"""Applying a compared method to the held-out sections of a dataset."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ def write_probabilities(
     batch_size: int = 64,
     device: str | torch.device = "cpu",
 ) -> None:
-    """Lets a method tell the outcome of all cases held out, and writes what it says as one run of ``table``.
+    """Writes a method's probabilities of all cases of validation and test into ``table``, as one run of it.
 
-    Crops are read only where the method does.
+    Crops are read only if the method reads images.
+
+    Args:
+        run: number of the run in the table, and seed of a stochastic method's noise.
+        image_size: side of the crops in pixels.
+        batch_size: cases at once.
     """
     cases = cases_of(dataset_dir, HELD_OUT)
     images = np.empty((len(cases), 1, 0, 0), dtype=np.float32)

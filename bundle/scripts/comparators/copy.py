@@ -1,4 +1,4 @@
-"""The simplest prediction: nothing changes."""
+"""The copy of the baseline, which predicts that nothing changes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scripts.diffusion.noise import Draw
 
 
 class CopyBaseline:
-    """The baseline as its own follow-up."""
+    """The baseline crop as the prediction of its follow-up."""
 
     reads = frozenset({"image"})
     stochastic = False
 
     def sample(self, baseline: Tensor, condition: Sequence[Condition], draw: Draw) -> Tensor:
-        """See :class:`~scripts.comparators.contract.ImageMethod`."""
+        """A copy of the baselines, see :class:`~scripts.comparators.contract.ImageMethod`."""
         return baseline.clone()

@@ -1,4 +1,4 @@
-"""The direct classifier: the outcome from the baseline crop and the record, no follow-up in between."""
+"""The direct classifier, which predicts the outcome from baseline crop and record, without generating a follow-up."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ logger = logging.getLogger(__name__)
 
 
 class DirectClassifier(nn.Module):
-    """The judge's network on the baseline crop, with the record beside its features in the last linear layer.
+    """A classifier of the baseline crop whose last linear layer also takes the record.
 
-    That layer begins as the regression on the record, so that training is left with what the crop adds. Begun at random
-    it knows the crops by heart before it has learned to read the record.
+    That layer starts as the logistic regression on the record, so that training only has to add what the crop tells.
+    From a random start the network memorises the training crops before it learns to use the record.
 
-    Meets the contract of :mod:`scripts.comparators.contract`.
+    It is a :class:`~scripts.comparators.contract.ProbabilityMethod`.
 
     Args:
-        classifier: whose last layer is taken from it and replaced.
-        regression: of :func:`record_regression`.
+        classifier: gives the crop's features; its last layer is replaced.
+        regression: of :func:`scripts.comparators.record_regression`.
     """
 
     reads = frozenset({"image", "record"})
@@ -47,7 +47,7 @@ class DirectClassifier(nn.Module):
         fitted = regression.best_estimator_["regression"]
         width = classifier.width
         self.reader = classifier
-        self.reader.head = nn.Identity()  # read by none, and would have no gradients
+        self.reader.head = nn.Identity()  # unused, so it would never get gradients
         self.head = nn.Linear(width + fitted.coef_.shape[1], 1)
         with torch.no_grad():
             self.head.weight[:, :width] = 0.0
@@ -60,7 +60,7 @@ class DirectClassifier(nn.Module):
 
     @torch.no_grad()
     def probability(self, baseline: Tensor, condition: Sequence[Condition], draw: Draw) -> Tensor:
-        """See :class:`~scripts.comparators.contract.ProbabilityMethod`."""
+        """Probabilities of malignancy (B,), see :class:`~scripts.comparators.contract.ProbabilityMethod`."""
         known = self.encoder.transform(records([{"ehr": each.record} for each in condition]))
         return self(baseline, torch.from_numpy(known).to(baseline)).sigmoid().flatten()
 
@@ -68,7 +68,7 @@ class DirectClassifier(nn.Module):
 def direct_items(dataset_dir: str | Path, sections: Sequence[str], regression: GridSearchCV) -> list[dict[str, Any]]:
     """MONAI items ``case_id``, ``image`` (the baseline's path), ``record`` (float32), ``malignant`` (NaN: unknown).
 
-    The record is in the numbers that the regression reads.
+    The record is encoded as the regression's input.
     """
     encoder = regression.best_estimator_["record"]
     cases = cases_of(dataset_dir, sections)
@@ -86,7 +86,7 @@ def direct_items(dataset_dir: str | Path, sections: Sequence[str], regression: G
 def prepare_direct_batch(
     batch: Mapping[str, Any], device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor], dict[str, Any]]:
-    """The classifier's batch, with the record as the network's second argument."""
+    """The batch of :class:`DirectClassifier`: crops, target, and the records as the network's second argument."""
     image, target = prepare_crop_batch(batch, device, non_blocking, **kwargs)
     return image, target, (batch["record"].to(image),), {}
 
@@ -99,7 +99,7 @@ def publish_direct(
     table: str | Path,
     run: int,
 ) -> None:
-    """Writes the best epoch's probabilities of all cases held out into ``table``, as one run of it."""
+    """Writes the best epoch's probabilities of all cases of validation and test into ``table``, as one run of it."""
     logger.info(f"Best epoch {checkpoint.load_best()}")
     if idist.get_rank() == 0:
         device = next(network.parameters()).device

@@ -1,4 +1,4 @@
-"""NAMD itself as a compared method, beside those that it is held against."""
+"""NAMD itself under the contract of compared methods."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from scripts.ehr.report import radiology_report
 
 
 class NAMD:
-    """The finished model under the contract.
+    """The finished model as an :class:`~scripts.comparators.contract.ImageMethod`.
 
     Args:
         model: autoencoder, U-Net and conditioner.
-        num_steps, guidance_scale: of the sampler.
+        num_steps, guidance_scale: of :class:`scripts.diffusion.ProgressionInferer`.
     """
 
     reads = INPUTS
@@ -28,6 +28,6 @@ class NAMD:
         self.inferer = ProgressionInferer(num_steps, num_runs=1, guidance_scale=guidance_scale)
 
     def sample(self, baseline: Tensor, condition: Sequence[Condition], draw: Draw) -> Tensor:
-        """See :class:`~scripts.comparators.contract.ImageMethod`."""
+        """Follow-ups (B, 1, H, W), see :class:`~scripts.comparators.contract.ImageMethod`."""
         reports = [radiology_report(record, days) for record, days in condition]
         return self.inferer(baseline, self.model, reports, draw)

@@ -1,4 +1,4 @@
-"""The record alone: logistic regression of the outcome on the 13 features."""
+"""The record alone: logistic regression of the outcome on the 13 features at baseline."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ from scripts.ehr.encoding import record_encoder, records
 logger = logging.getLogger(__name__)
 
 STRENGTHS = np.logspace(-4, 2, 13)
-"""What C, the inverse of the L2 penalty's weight, may be."""
+"""Candidates for C, the inverse weight of the L2 penalty."""
 
 
 def record_regression(dataset_dir: str | Path, folds: int = 5, seed: int = 0) -> GridSearchCV:
-    """Logistic regression of the outcome on the record, fitted on the training section; unknown outcomes are left out.
+    """Fits the logistic regression on the training section's cases with a known outcome.
 
-    The L2 penalty is the one of `STRENGTHS` with the lowest log loss in cross-validation within that section, in
-    which the cases of a patient stay together; encoder and regression are then fitted on all of it.
+    The L2 penalty is that of :data:`STRENGTHS` with the lowest log loss in cross-validation, which keeps the cases of a
+    patient together. Encoder and regression are then fitted on the whole training section.
 
     Args:
-        folds: fewer where not that many patients have a malignant, or a benign, case.
+        folds: of the cross-validation; fewer if fewer patients have a malignant, or a benign, case.
+        seed: of the folds.
 
     Raises:
         ComparatorError: fewer than two patients with a malignant, or with a benign, case.
@@ -63,7 +64,7 @@ def record_regression(dataset_dir: str | Path, folds: int = 5, seed: int = 0) ->
 
 
 class RecordOnly:
-    """The regression under the contract of :mod:`scripts.comparators.contract`.
+    """The regression as a :class:`~scripts.comparators.contract.ProbabilityMethod`.
 
     Args:
         regression: of :func:`record_regression`.
@@ -76,6 +77,6 @@ class RecordOnly:
         self.regression = regression
 
     def probability(self, baseline: Tensor, condition: Sequence[Condition], draw: Draw) -> Tensor:
-        """See :class:`~scripts.comparators.contract.ProbabilityMethod`."""
+        """Probabilities of malignancy (B,), see :class:`~scripts.comparators.contract.ProbabilityMethod`."""
         known = records([{"ehr": each.record} for each in condition])
         return torch.from_numpy(self.regression.predict_proba(known)[:, 1])

@@ -1,7 +1,7 @@
-"""Tables of probabilities: what a method that makes no image leaves to evaluation.
+"""Tables of probabilities, by which methods that generate no image take part in the evaluation.
 
-CSV with the columns ``case_id``, ``run`` and ``probability`` (of malignancy), a row a case and run, for every case of
-the validation and the test section.
+CSV with the columns ``case_id``, ``run`` and ``probability`` (of malignancy), one row per case and run, for every case
+of the validation and the test section.
 """
 
 from __future__ import annotations
@@ -20,16 +20,26 @@ from scripts.files import write_atomically
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("case_id", "run", "probability")
+"""Of a table."""
 
 HELD_OUT = SECTIONS[1:]
+"""The sections that no method is fitted on."""
 
 
 class ComparatorError(UserError):
-    """A comparison that cannot be made or read; the message names the file or section at fault."""
+    """A comparison that cannot be made, or a table that cannot be read; the message names the file or section."""
 
 
 def write_table(path: str | Path, run: int, case_ids: Sequence[str], probabilities: Sequence[float] | Array) -> None:
-    """Puts one run into a table, whole or not at all: in place of that run if it is there, beside the others."""
+    """Adds one run to a table, or replaces it there; the file is written atomically.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "table.csv"
+        >>> write_table(path, 0, ["case-1", "case-2"], [0.25, 0.75])
+        >>> read_table(path, ["case-2"])
+        array([[0.75]])
+    """
     path = Path(path)
     new = pd.DataFrame({"case_id": case_ids, "run": run, "probability": probabilities})
     if path.is_file():
@@ -41,14 +51,14 @@ def write_table(path: str | Path, run: int, case_ids: Sequence[str], probabiliti
 
 
 def read_table(path: str | Path, case_ids: Sequence[str]) -> Array:
-    """All runs of some cases from such a table, (runs, cases); other cases may stand in it too.
+    """Reads the probabilities (runs, cases) of some cases from a table, which may hold other cases too.
 
     Args:
         case_ids: in the order wanted.
 
     Raises:
-        ComparatorError: no such table, a column absent, cases absent from a run or twice in one, or values that are no
-            probabilities.
+        ComparatorError: the table or a column is missing, a case is missing from a run or twice in one, or values are
+            not probabilities.
     """
     path = Path(path)
     table = _table(path)
@@ -67,12 +77,12 @@ def read_table(path: str | Path, case_ids: Sequence[str]) -> Array:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """A table as it stands in its file, its columns and values checked."""
+    """The content of a table's file, after a check of columns and values."""
     if not path.is_file():
         raise ComparatorError(f"{path}: no such table; expected CSV with the columns {', '.join(COLUMNS)}.")
     try:
         table = pd.read_csv(path, dtype={"case_id": str, "run": int, "probability": float})
-    except ValueError as error:  # of pandas' parser too
+    except ValueError as error:  # pandas' parser raises ValueErrors too
         raise ComparatorError(f"{path}: cannot be read ({error}); expected CSV with {', '.join(COLUMNS)}.") from error
     if missing := [column for column in COLUMNS if column not in table]:
         raise ComparatorError(f"{path}: no column {', '.join(missing)}; expected {', '.join(COLUMNS)}.")

@@ -1,4 +1,4 @@
-"""From a report to the context of the U-Net's cross-attention: a frozen language model with soft prompts."""
+"""Encoding reports as the context of the U-Net's cross-attention, by a frozen language model with soft prompts."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""peft's adapters: LoRA in the language model, and the folders in which prompts and LoRA are kept."""
+"""LoRA in the language model, and the folders in peft's format that prompts and LoRA are saved in."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ DECISIVE = {
         *("alpha_pattern", "use_rslora", "use_dora", "bias", "modules_to_save"),
     ),
 }
-"""What must be the same where an adapter is used as where it was trained, beside its kind and its language model."""
+"""Settings that must be equal in training and use of an adapter, besides its kind and its language model."""
 
 
 def prompt_config(decoder: Any, llm_name: str, prompt_length: int) -> PromptTuningConfig:
-    """peft's description of one prompt set."""
+    """peft's configuration of one prompt set."""
     return PromptTuningConfig(
         task_type=TaskType.CAUSAL_LM,
         base_model_name_or_path=llm_name,
@@ -45,8 +45,9 @@ def add_lora(decoder: Any, settings: Mapping[str, Any], llm_name: str, seed: int
     """Puts low-rank adapters (Hu et al. 2021, LoRA) into ``decoder``, in place; only they are trainable afterwards.
 
     Args:
-        settings: of ``peft.LoraConfig``; without ``target_modules``, peft's choice for the kind of model.
-        seed: of the initial values: A is random, B zero, so the decoder computes what it did without.
+        settings: arguments of ``peft.LoraConfig``; without ``target_modules``, peft chooses by the kind of model.
+        llm_name: the language model's name, stored with the adapters.
+        seed: of the initial values: A is random and B zero, so the decoder's output is unchanged at first.
 
     Raises:
         ConditionerError: settings that peft does not know or that do not fit the model.
@@ -60,21 +61,21 @@ def add_lora(decoder: Any, settings: Mapping[str, Any], llm_name: str, seed: int
             f"lora={dict(settings)!r} does not fit language model {llm_name!r}. Give arguments of peft.LoraConfig, "
             f"such as {{'r': 8, 'lora_alpha': 16, 'target_modules': 'all-linear'}}. peft said: {error}"
         ) from error
-    adapted.peft_config["default"].base_model_name_or_path = llm_name  # not this machine's path
+    adapted.peft_config["default"].base_model_name_or_path = llm_name  # rather than a path of this machine
     return adapted
 
 
 def save_lora(adapted: PeftModel, folder: Path) -> None:
-    """Writes what :func:`add_lora` added; opens with ``peft.PeftModel.from_pretrained``."""
+    """Writes LoRA's weights to a folder that ``peft.PeftModel.from_pretrained`` opens."""
     write_adapter(folder, adapted.peft_config["default"], _lora_tensors(adapted))
 
 
 @torch.no_grad()
 def load_lora(adapted: PeftModel, folder: Path) -> None:
-    """Reads what :func:`save_lora` wrote.
+    """Loads the weights that :func:`save_lora` wrote into ``adapted``.
 
     Raises:
-        ConditionerError: missing or damaged, or of another language model or other settings.
+        ConditionerError: the files are missing or damaged, or of another language model or other settings.
     """
     ours = _lora_tensors(adapted)
     saved = read_adapter(folder, adapted.peft_config["default"], *ours)
@@ -83,21 +84,21 @@ def load_lora(adapted: PeftModel, folder: Path) -> None:
 
 
 def _lora_tensors(adapted: PeftModel) -> dict[str, Tensor]:
-    """The adapters' weights themselves, under peft's names; without a look at the hub for the embedding's size."""
+    """LoRA's weights by peft's names; without embeddings, for whose size peft would ask the Hugging Face hub."""
     return get_peft_model_state_dict(adapted, save_embedding_layers=False)
 
 
 def write_adapter(folder: Path, config: PeftConfig, tensors: Mapping[str, Tensor]) -> None:
-    """One adapter as peft writes it: ``adapter_config.json`` and ``adapter_model.safetensors``."""
+    """Writes one adapter in peft's format: ``adapter_config.json`` and ``adapter_model.safetensors``."""
     config.save_pretrained(str(folder))
     write_tensors(folder / "adapter_model.safetensors", tensors)
 
 
 def read_adapter(folder: Path, config: PeftConfig, *names: str) -> dict[str, Tensor]:
-    """The named tensors of one adapter, on the CPU, if it is of the kind that ``config`` describes.
+    """The named tensors of one adapter, on the CPU, after a check that it fits ``config``.
 
     Raises:
-        ConditionerError: missing or damaged, or another kind of adapter.
+        ConditionerError: the files are missing or damaged, or the adapter differs in one of :data:`DECISIVE`.
     """
     path = folder / "adapter_config.json"
     try:
@@ -123,7 +124,7 @@ def read_tensors(path: Path, *names: str) -> dict[str, Tensor]:
     """The named tensors of a safetensors file, on the CPU.
 
     Raises:
-        ConditionerError: missing or damaged, or without one of them.
+        ConditionerError: the file is missing, damaged or without one of them.
     """
     try:
         tensors = load_file(path)

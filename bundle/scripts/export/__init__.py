@@ -1,4 +1,4 @@
-"""The finished model for others: a diffusers folder, ONNX, one file for the Model Zoo."""
+"""Exports of the finished model: a diffusers folder, ONNX, and one file for the Model Zoo."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Our networks for users of diffusers: a folder that ``from_pretrained`` opens."""
+"""Export to a folder that diffusers' ``from_pretrained`` opens."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from scripts.weights.published import FOLDERS
 
 
 def export_diffusers(models_dir: str | Path, folder: str | Path, unet: str = "unet_conditional") -> None:
-    """Writes ``vae``, ``unet`` and ``scheduler`` as a diffusers pipeline has them, whole or not at all.
+    """Writes the folders ``vae``, ``unet`` and ``scheduler`` of a diffusers pipeline, atomically.
 
-    diffusers' networks give the same numbers: one grey channel in and out, ``scaling_factor`` our latent scale,
-    the U-Net's context as wide as the conditioner's (:class:`scripts.conditioning.ReportConditioner`, which diffusers
-    has no counterpart of), the baseline's latent in the last input channels.
+    diffusers' networks then compute the same. Images have one grey channel, ``scaling_factor`` is the latent scale, and
+    the U-Net's last input channels take the baseline's latent. diffusers has no counterpart of
+    :class:`scripts.conditioning.ReportConditioner`, which gives the context.
 
     Args:
-        unet: the U-Net's file in ``models_dir``, without its ending.
+        models_dir: has the weights files.
+        folder: to write; it must not exist.
+        unet: the U-Net's file in ``models_dir``, without ``.safetensors``.
     """
     models_dir, folder = Path(models_dir), Path(folder)
     if folder.exists():
@@ -42,7 +44,7 @@ def export_diffusers(models_dir: str | Path, folder: str | Path, unet: str = "un
 
 
 def diffusers_config(network: Any) -> dict[str, Any]:
-    """diffusers' ``config.json`` of a network of ours."""
+    """diffusers' ``config.json`` of one of our networks."""
     config = network.config
     levels = len(config["channels"])
     shared = {
@@ -79,7 +81,7 @@ def diffusers_config(network: Any) -> dict[str, Any]:
 
 
 def scheduler_config(unet: Any) -> dict[str, Any]:
-    """diffusers' ``scheduler_config.json`` of our sampler, for what this network predicts."""
+    """diffusers' ``scheduler_config.json`` of our DDIM sampler, with the prediction type of ``unet``."""
     return {
         "_class_name": "DDIMScheduler",
         "num_train_timesteps": SCHEDULE["num_train_timesteps"],
@@ -94,6 +96,7 @@ def scheduler_config(unet: Any) -> dict[str, Any]:
 
 
 def _write(folder: Path, network: Any) -> None:
+    """Writes one network's configuration and weights by diffusers' names."""
     write_json(folder / "config.json", diffusers_config(network), indent=2)
     state: dict[str, torch.Tensor] = network.state_dict()
     tensors = {theirs: state[ours] for ours, theirs in key_maps_of(network)[DIFFUSERS].items()}

@@ -1,4 +1,4 @@
-"""The sampler's networks as ONNX, for runtimes without this code; the language model is not among them."""
+"""Export of the sampler's networks to ONNX, for runtimes without this code; without the language model."""
 
 import logging
 from pathlib import Path
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Encoder(nn.Module):
-    """Crop to scaled latent, as a module of its own."""
+    """A module from crops (B, 1, H, W) to scaled latents, as ONNX export needs one."""
 
     def __init__(self, autoencoder: Any) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(Encoder):
-    """Scaled latent to crop, as a module of its own."""
+    """A module from scaled latents to crops (B, 1, H, W), as ONNX export needs one."""
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         return self.autoencoder.decode_stage_2_outputs(latent)
@@ -34,9 +34,13 @@ class Decoder(Encoder):
 
 @torch.no_grad()
 def export_onnx(model: Any, folder: str | Path) -> None:
-    """The sampler's three networks as ``encoder.onnx``, ``unet.onnx`` and ``decoder.onnx``, for any batch size.
+    """Writes ``encoder.onnx``, ``unet.onnx`` and ``decoder.onnx`` to a folder, for any batch size.
 
-    ``monai.bundle onnx_export`` is for networks of one input; MONAI's converter behind it takes the U-Net's three.
+    ``monai.bundle onnx_export`` takes networks of one input; MONAI's converter, used here, takes the U-Net's three.
+
+    Args:
+        model: a :class:`scripts.diffusion.ProgressionModel`.
+        folder: to write; one that exists is replaced atomically.
     """
     crop, latent, timesteps, context = example_inputs(model)
     networks: dict[str, tuple[nn.Module, dict[str, torch.Tensor], str]] = {
@@ -58,6 +62,6 @@ def export_onnx(model: Any, folder: str | Path) -> None:
                 dynamic_axes={axis: {0: "batch"} for axis in (*inputs, output)},
                 filename=str(new / f"{name}.onnx"),
                 use_trace=True,
-                dynamo=False,  # the tracing exporter: a tenth of the time, and onnx is all that it needs
+                dynamo=False,  # the tracing exporter is faster and needs the package onnx alone
             )
     logger.info(f"Wrote {', '.join(f'{name}.onnx' for name in networks)} to {folder}")

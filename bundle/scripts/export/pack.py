@@ -1,4 +1,4 @@
-"""All weights in one file, where the Model Zoo, MONAI Label and MONAI Deploy look for them."""
+"""Packing all weights into one file, as the Model Zoo, MONAI Label and MONAI Deploy expect them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ logger = logging.getLogger(__name__)
 
 
 def pack(model: nn.Module, path: str | Path) -> None:
-    """All weights of the finished model in one state dict, which opens with ``weights_only=True``.
+    """Writes the finished model's state dict to one file, which opens with ``weights_only=True``.
 
-    The kernels are written in half precision, as the small U-Net's are anyway, so that the released weights stay under
-    the Model Zoo's 25 MB a file; the autoencoder's rounding moves a pixel by 0.03 HU on average. Prompts, statistics
-    and everything small keep single precision.
+    Matrices and kernels are stored in float16, so that the released weights stay below the Model Zoo's 25 MB per file
+    (the effect on images: benchmarks/README.md). Prompts, statistics and vectors stay in float32.
     """
     state = {
         name: tensor.half() if tensor.ndim > 1 and ".conditioner." not in name else tensor

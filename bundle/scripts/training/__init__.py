@@ -1,4 +1,4 @@
-"""What training on MONAI's Ignite engines needs beyond MONAI."""
+"""Parts of the training stages that MONAI's engines lack: batches, schedules, handlers, checkpoints, publishing."""
 
 import lazy_loader
 

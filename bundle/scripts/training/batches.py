@@ -1,4 +1,4 @@
-"""From a loader's batch to the network's input and the loss's target."""
+"""Functions that turn a data loader's batch into the network's input and the loss's target (MONAI: prepare_batch)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ from scripts.diffusion.schedules import training_scheduler
 def prepare_crop_batch(
     batch: Mapping[str, Any], device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """For autoencoder and classifier: the crops, and as target all that their losses compare with."""
+    """The batch of autoencoder and classifier.
+
+    Returns:
+        The crops (B, 1, H, W), and as target a dictionary with ``image`` and, where the batch has them, ``attributes``
+        (B, F) and ``malignant`` (B,).
+    """
     moved = {
         name: torch.as_tensor(value).to(device=device, non_blocking=non_blocking, **kwargs)
         for name, value in batch.items()
@@ -30,22 +35,22 @@ def prepare_crop_batch(
 def prepare_baseline_batch(
     batch: Mapping[str, Any], device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, None, tuple, dict[str, Any]]:
-    """For inference: the baseline crops, and the report as the inferer's ``condition``."""
+    """The batch of inference: the baseline crops (B, 1, H, W), and the reports as the inferer's ``condition``."""
     image = batch["image"].to(device=device, non_blocking=non_blocking, **kwargs)
     return image, None, (), {"condition": batch["report"]}
 
 
 class LatentPrepareBatch(DiffusionPrepareBatch):
-    """MONAI's diffusion batch with the two conditions of Eq. 10: the baseline's latent and the report.
+    """The batch of the diffusion stages: MONAI's, with the two conditions of Eq. 10, baseline latent and report.
 
     Args:
         num_train_timesteps: length of the noise schedule.
-        image_key: the latent to be noised.
-        concat_key: the latent to be concatenated, if any.
-        condition_key: the report (a string a sample), or None for the unconditional stage's null context.
-        prediction_type: of the network, which decides what it is to learn: the noise, or v.
+        image_key: key of the latents that are noised.
+        concat_key: key of the latents that are concatenated to them, if any.
+        condition_key: key of the reports (one string per sample); None gives the unconditional stage's null context.
+        prediction_type: what the network predicts, ``epsilon`` (the noise) or ``v_prediction``.
         fixed: the same noise and evenly spread timesteps in every call, so that validation losses of different epochs
-            can be compared; the training's random stream is left alone.
+            can be compared. The global random generator is not used then.
     """
 
     def __init__(
@@ -66,19 +71,22 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
         self.fixed = fixed
 
     def get_noise(self, images: Tensor) -> Tensor:
+        """Gaussian noise of the latents' shape."""
         if not self.fixed:
             return torch.randn_like(images)
         return torch.randn(images.shape, generator=torch.Generator().manual_seed(len(images))).to(images)
 
     def get_target(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the network should predict: ``noise``, or v = alpha noise - sigma latent."""
         if self.prediction_type == "v_prediction":
             return self.scheduler.get_velocity(images, noise, timesteps)
         return noise
 
     def get_timesteps(self, images: Tensor) -> Tensor:
+        """A timestep (B,) for each latent: random ones, or with ``fixed`` evenly spread ones."""
         if not self.fixed:
             return super().get_timesteps(images)
-        # evenly spread over the schedule, neighbours in a batch far apart
+        # a stride coprime to the batch size visits every step once, and puts neighbours far apart
         stride = next(stride for stride in itertools.count(7) if math.gcd(stride, len(images)) == 1)
         steps = (torch.arange(len(images)) * stride % len(images) + 0.5) * self.num_train_timesteps / len(images)
         return steps.long().to(images.device)
@@ -90,6 +98,7 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor, tuple, dict]:
+        """Latents, target, no positional arguments, and the inferer's keyword arguments."""
         move: dict[str, Any] = {"device": device, "non_blocking": non_blocking, **kwargs}
         latents = batchdata[self.image_key].to(**move)
         noise, timesteps = self.get_noise(latents), self.get_timesteps(latents)

@@ -1,4 +1,4 @@
-"""Checkpoints of a training stage, from which an interrupted run goes on to the same weights."""
+"""Checkpoints of a training stage; an interrupted run that resumes from them ends with the same weights."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoint:
-    """Writes everything that training needs after each epoch, keeps the best, stops early, and resumes at the start.
+    """Ignite handler that saves after each epoch, keeps the best epoch, stops early, and resumes at the start.
 
-    ``folder/last.pt`` (opens with ``weights_only=True``) holds all of ``objects`` after the last whole epoch,
-    ``folder/best.pt`` the ``best`` objects of the epoch with the lowest ``key_metric``. Both are written under a
-    temporary name first.
+    ``folder/last.pt`` holds all ``objects`` after the last complete epoch, ``folder/best.pt`` the ``best`` objects of
+    the epoch with the lowest ``key_metric``. Both are written atomically and open with ``weights_only=True``.
 
     Args:
         folder: of this stage.
-        objects: name to object with ``state_dict`` and ``load_state_dict``.
-        best: the part of the state that is kept from the best epoch.
-        evaluator: validation engine whose ``state.metrics[key_metric]`` is compared, lower is better; without one
-            the last epoch is the best.
-        patience: epochs without improvement after which training stops, at the next validation; 0 never.
+        objects: by name, everything that resuming needs; each has ``state_dict`` and ``load_state_dict``.
+        best: by name, what is kept of the best epoch.
+        evaluator: validation engine whose ``state.metrics[key_metric]`` is compared; without one the last epoch is the
+            best.
+        key_metric: name of the metric; lower is better.
+        patience: training stops at the first validation that is this many epochs after the best one; 0 never stops.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Checkpoint:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def resume(self, engine: Engine) -> None:
-        """Loads ``last.pt`` where there is one."""
+        """Loads ``last.pt`` if it exists, and continues after its epoch."""
         path = self.folder / "last.pt"
         if not path.is_file():
             return
@@ -81,7 +81,7 @@ class Checkpoint:
             engine.terminate()
 
     def save(self, engine: Engine) -> None:
-        """After validation: notes whether this epoch is the best, writes, and stops early where it is time."""
+        """Saves at the end of an epoch, after its validation, and stops training when ``patience`` is exhausted."""
         self.progress |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         value = self._value()
         if value is not None:
@@ -96,10 +96,10 @@ class Checkpoint:
             engine.terminate()
 
     def load_best(self) -> dict[str, Any]:
-        """Puts the best epoch's state into the ``best`` objects; returns its ``{"epoch", "val_loss"}``.
+        """Loads the best epoch's state into the ``best`` objects; returns its number and key metric, by name.
 
         Raises:
-            ValueError: no epoch was the best, as where every loss is NaN.
+            UserError: there is no best epoch, since every loss was NaN or infinite.
         """
         idist.barrier()  # rank 0 may still be writing
         path = self.folder / "best.pt"
@@ -114,12 +114,13 @@ class Checkpoint:
         return {"epoch": state["progress"]["best_epoch"], self.key_metric: state["progress"]["best_value"]}
 
     def _value(self) -> float | None:
-        """The last validation's key metric, None where this epoch was not validated."""
+        """The key metric of this epoch; None where it was not validated."""
         if self.evaluator is None:
             return -float(self.progress["epoch"])
         return self.evaluator.state.metrics.pop(self.key_metric, None)
 
     def _write(self, name: str, objects: Mapping[str, Any]) -> None:
+        """Writes the state of ``objects`` and the progress, on rank 0 alone."""
         if idist.get_rank() != 0:
             return
         state = {key: item.state_dict() for key, item in objects.items()} | {"progress": dict(self.progress)}

@@ -1,4 +1,4 @@
-"""Order of samples, learning rate, validation's losses and processes of a training stage."""
+"""Parts of a training stage's engines: sampler, learning rate, validation metrics, processes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from scripts.data.transforms import to_hu
 
 
 def epoch_sampler(dataset: Any, seed: int) -> DistributedSampler:
-    """Shuffles by seed and epoch alone (MONAI's trainer tells it the epoch) and shares out among processes."""
+    """A sampler that shuffles by seed and epoch, which MONAI's trainer sets, and divides samples among processes."""
     return DistributedSampler(dataset, idist.get_world_size(), idist.get_rank(), shuffle=True, seed=seed)
 
 
 def warmup_cosine(optimizer: Optimizer, peak: float, warmup_steps: int, decay_steps: int) -> LRScheduler:
-    """Learning rate of stage 2: linear from peak/100 over ``warmup_steps``, then cosine to peak/10 at ``decay_steps``.
+    """A learning-rate schedule: linear from peak/100 over ``warmup_steps``, then cosine to peak/10 at ``decay_steps``.
 
     Args:
-        decay_steps: the step, warm-up included, where the decay ends and the rate stays; 0 keeps the peak for ever.
+        peak: the optimiser's learning rate.
+        decay_steps: the step, counted from the first, where the decay ends; the rate then stays. 0 keeps the peak.
     """
     schedules: list[LRScheduler] = []
     if warmup_steps:
@@ -39,7 +40,7 @@ def warmup_cosine(optimizer: Optimizer, peak: float, warmup_steps: int, decay_st
 
 
 def validation_loss(loss: Callable[[Any, Any], Tensor]) -> Metric:
-    """The training's own loss, averaged over the validation section."""
+    """The training loss as a metric, averaged over the validation section."""
     return Loss(
         loss,
         output_transform=lambda output: (output["pred"], output["label"]),
@@ -53,7 +54,7 @@ def hu_error() -> Metric:
 
 
 def start_process_group() -> None:
-    """Joins the processes that ``torchrun`` started: NCCL on GPUs, gloo on CPUs."""
+    """Joins the process group of ``torchrun``: NCCL on GPUs, gloo on CPUs."""
     if not torch.distributed.is_initialized():
         cuda = torch.cuda.is_available()
         if cuda:
@@ -62,17 +63,17 @@ def start_process_group() -> None:
 
 
 def stop_process_group() -> None:
-    """Leaves the process group once every rank is done."""
+    """Waits for every rank, then leaves the process group."""
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
 def distribute(network: nn.Module) -> nn.Module:
-    """``network`` in DistributedDataParallel where a process group runs, else as it is."""
+    """``network`` in ``DistributedDataParallel`` if there is a process group, else as it is."""
     if not torch.distributed.is_initialized():
         return network
     device = next(network.parameters()).device
-    # soft prompts take no part in steps whose contexts are cached
+    # steps with cached contexts do not use the soft prompts
     return nn.parallel.DistributedDataParallel(
         network, device_ids=[device] if device.type == "cuda" else None, find_unused_parameters=True
     )

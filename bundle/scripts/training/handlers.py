@@ -1,7 +1,7 @@
-"""Ignite handlers of the training stages: seeds, averages, checkpoints, logs.
+"""Ignite handlers of the training stages: seeds, gradient clipping, averages, prompts, logs, validation.
 
-Randomness is a function of the seed and the epoch alone, and a checkpoint is written at the end of every epoch, so a
-run that was interrupted and resumed ends with the weights of one that was not.
+Random numbers depend on the seed and the epoch alone, and a checkpoint is written at the end of every epoch, so an
+interrupted and resumed run ends with the same weights as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class EpochSeed:
-    """Seeds Python, NumPy, torch and the dataset's transforms at each epoch's start from ``seed`` and the epoch."""
+    """Seeds Python, NumPy, torch and the dataset's transforms at each epoch's start, by ``seed``, epoch and rank."""
 
     def __init__(self, seed: int, dataset: Any = None) -> None:
         self.seed = seed
@@ -40,7 +40,7 @@ class EpochSeed:
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        # ranks of one job draw different noise
+        # the rank, so that processes draw different noise
         seed = int(np.random.SeedSequence([self.seed, engine.state.epoch, idist.get_rank()]).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)
@@ -50,7 +50,7 @@ class EpochSeed:
 
 
 class GradientClip:
-    """Clips the global gradient norm after each backward pass."""
+    """Clips the global norm of the gradients to ``max_norm`` after each backward pass."""
 
     def __init__(self, network: nn.Module, max_norm: float) -> None:
         self.network = network
@@ -66,7 +66,7 @@ class GradientClip:
 class ExponentialAverage:
     """An exponential moving average of a module's weights; with ``decay`` 0, the module itself.
 
-    The decay warms up as min(decay, (1 + n) / (10 + n)) over updates n, so that short runs are averaged too.
+    The decay of update n is min(decay, (1 + n) / (10 + n)), so that the average of a short run forgets its start.
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.0) -> None:
@@ -76,7 +76,7 @@ class ExponentialAverage:
 
     @property
     def module(self) -> nn.Module:
-        """The module to validate and to export."""
+        """The averaged module, which is validated and published."""
         return self.source if self.averaged is None else self.averaged.module
 
     def _update(self, averaged: Any, current: Any, count: Any) -> None:
@@ -99,15 +99,15 @@ class ExponentialAverage:
 
 
 class FreezePrompts:
-    """Ends the training of prompts and LoRA after ``steps`` iterations; each context is then computed once a case.
+    """Ends the training of prompts and LoRA after ``steps`` iterations; contexts are then computed once and cached.
 
-    A negative ``steps`` leaves them to learn to the end. Attach it after the checkpoint: it acts on what was resumed.
+    Attach it after the checkpoint, since it depends on the iteration that is resumed from.
 
     Args:
         conditioner: a :class:`scripts.conditioning.ReportConditioner`.
-        steps: iterations.
-        reports: of the training; their contexts are computed here, all at once. Left to the batches that ask first,
-            padding would make the last bits depend on whether and when the run was interrupted.
+        steps: iterations; a negative number trains prompts and LoRA to the end.
+        reports: the training reports, whose contexts are all computed at once. Computed batch by batch, their padding,
+            and with it rounding errors, would depend on whether and when the run was interrupted.
     """
 
     def __init__(self, conditioner: Any, steps: int, reports: Sequence[str] = ()) -> None:
@@ -123,13 +123,13 @@ class FreezePrompts:
     def __call__(self, engine: Engine) -> None:
         if 0 <= self.steps <= engine.state.iteration and self._learning():
             self.conditioner.requires_grad_(False)
-            self.conditioner.zero_grad(set_to_none=True)  # or the optimiser would go on moving them
+            self.conditioner.zero_grad(set_to_none=True)  # else the optimiser would continue to change them
             if self.reports:
                 logger.info(f"The prompts are kept from here on: reading {len(set(self.reports))} reports with them")
                 self.conditioner.encode(self.reports)
 
     def announce(self, engine: Engine) -> None:
-        """Says what the next steps wait for."""
+        """Logs how long prompts are trained, since these steps are slow."""
         if self._learning():
             until = "to the end" if self.steps < 0 else f"up to step {self.steps}"
             logger.info(f"The prompts learn {until}, through the language model: about 20 s a step on two CPU cores")
@@ -139,7 +139,7 @@ class FreezePrompts:
 
 
 class LossTerms:
-    """Writes the parts of a composed loss (its ``terms``) to TensorBoard at each iteration."""
+    """Writes the terms of a loss (its attribute ``terms``) to TensorBoard at each iteration."""
 
     def __init__(self, loss: Any, folder: str | Path) -> None:
         self.loss = loss
@@ -155,7 +155,7 @@ class LossTerms:
 
 
 class Handlers(list):
-    """Handlers that attach in their order, as one: MONAI wants a ``_target_`` in each item of a list of handlers."""
+    """A list of handlers that is attached as one, for configurations whose list of handlers must be built by a call."""
 
     def attach(self, engine: Engine) -> None:
         for handler in self:
@@ -176,9 +176,17 @@ def train_handlers(
     loss: Any = None,
     extra: Sequence[Any] = (),
 ) -> Handlers:
-    """The handlers of every training stage, in the order in which they must run.
+    """The handlers of every training stage, in the order in which they must run. Only rank 0 logs and writes.
 
-    Only rank 0 writes, logs and draws; all ranks load.
+    Args:
+        folder: of the stage; TensorBoard's files and provenance.json go there.
+        seed, dataset: for :class:`EpochSeed`.
+        network: whose gradients are clipped to ``max_norm``.
+        lr_scheduler: steps at every iteration; None for a constant rate.
+        validator: runs every ``val_interval`` epochs and after the last.
+        ema: the moving average to update, if any.
+        loss: its ``terms``, if it has any, are logged.
+        extra: further handlers, attached last.
     """
     handlers: list[Any] = [EpochSeed(seed, dataset), GradientClip(network, max_norm)]
     if lr_scheduler is not None:
@@ -198,7 +206,7 @@ def train_handlers(
 
 
 class Validation(ValidationHandler):
-    """MONAI's, but after the last epoch too, so that every run has a best epoch."""
+    """MONAI's ``ValidationHandler``, which here also runs after the last epoch, so that every run has a best epoch."""
 
     def attach(self, engine: Engine) -> None:
         def due(engine: Engine, epoch: int) -> bool:
@@ -208,10 +216,11 @@ class Validation(ValidationHandler):
 
 
 def validation_handlers(folder: str | Path) -> list[Any]:
-    """Validation's TensorBoard curves; :class:`~scripts.training.progress.EpochLog` logs its numbers."""
+    """The handlers of validation: TensorBoard curves, on rank 0; :class:`scripts.training.EpochLog` logs the numbers."""
     return [TensorBoardStatsHandler(log_dir=str(folder), iteration_log=False)] if idist.get_rank() == 0 else []
 
 
 def _loss(output: Any) -> float:
+    """The loss of an iteration, from the trainer's output."""
     first = output[0] if isinstance(output, Sequence) else output
     return first["loss"].item()

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line an epoch in the log."""
+"""Progress of a run: a bar on the terminal, and one log line per epoch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Ignite handler: a bar over all iterations with the time left; nothing where standard error is no terminal.
+    """Ignite handler that draws a bar over all iterations, with the time left, if standard error is a terminal.
 
     Log lines appear above the bar.
 
     Args:
-        loss: from the engine's output to the number that is shown beside the bar.
+        loss: function from the engine's output to the number that is shown beside the bar.
     """
 
     def __init__(self, loss: Callable[[Any], float] | None = None) -> None:
@@ -36,7 +36,7 @@ class Progress:
         engine.add_event_handler(Events.COMPLETED, self.close)
 
     def start(self, engine: Engine) -> None:
-        """Draws the bar before the first iteration, which may take long; a resumed run begins where it was."""
+        """Draws the bar before the first iteration, which may take long; a resumed run starts it where it stopped."""
         state = engine.state
         if self.bar is None:
             self.bar = tqdm(
@@ -67,12 +67,14 @@ class Progress:
 
 
 class EpochLog:
-    """Ignite handler: logs each epoch's training loss, its validation and the time left. Attach it after validation.
+    """Ignite handler that logs each epoch's training loss, validation metrics and the time left.
+
+    Attach it after validation.
 
     Args:
-        folder: of the stage, in which its TensorBoard curves are.
-        loss: from the engine's output to the training loss.
-        validator: whose metrics are logged after the epochs that were validated.
+        folder: of the stage, with its TensorBoard files.
+        loss: function from the engine's output to the training loss.
+        validator: engine whose metrics are logged after the epochs that were validated.
     """
 
     def __init__(self, folder: str | Path, loss: Callable[[Any], float], validator: Engine | None = None) -> None:
@@ -100,7 +102,7 @@ class EpochLog:
         self.epochs += 1
         left = (time.monotonic() - self.started) / self.epochs * (last - epoch)
         numbers = {"train_loss": sum(self.losses) / len(self.losses)}
-        if self.validator is not None and self.validator.state.epoch == epoch:  # else they are of an epoch before
+        if self.validator is not None and self.validator.state.epoch == epoch:  # else they are of an earlier epoch
             numbers |= dict(sorted(self.validator.state.metrics.items()))
         text = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         logger.info(f"Epoch {epoch} of {last}: {text}; {tqdm.format_interval(left)} left at most")

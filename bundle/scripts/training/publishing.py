@@ -1,4 +1,4 @@
-"""What a finished training stage leaves to the next: the best epoch's weights, with all that is needed to use them."""
+"""Writing the best epoch's weights of a finished training stage to models_dir, where the next stage reads them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def publish_autoencoder(checkpoint: Checkpoint, network: nn.Module, dataset: Any, path: str | Path) -> None:
-    """The best autoencoder, with its latent scale measured over ``dataset``: the training crops, unturned."""
+    """Writes the best autoencoder, with its latent scale measured over ``dataset``, the training crops unrotated."""
     best = checkpoint.load_best()
     if idist.get_rank() != 0:
         return
     autoencoder: Any = network.autoencoder.eval()  # type: ignore[operator, union-attr]
-    device = autoencoder.latent_scale.device  # where it trained: on a CPU, the other ranks would lose patience
+    device = autoencoder.latent_scale.device  # the training device: on a CPU the other ranks' barrier would time out
     with torch.no_grad():
         batches = DataLoader(dataset, batch_size=64)
         latents = torch.cat([autoencoder.encode(prepare_crop_batch(batch, device)[0])[0].cpu() for batch in batches])
@@ -38,7 +38,7 @@ def publish_autoencoder(checkpoint: Checkpoint, network: nn.Module, dataset: Any
 
 
 def publish(checkpoint: Checkpoint, network: nn.Module, path: str | Path, dtype: str = "float32") -> None:
-    """The best weights of ``network`` to ``path``."""
+    """Writes the best weights of ``network`` to ``path``, stored as ``dtype``."""
     best = checkpoint.load_best()
     if idist.get_rank() == 0:
         save_network(network, path, extra=best, dtype=dtype)
@@ -52,7 +52,7 @@ def publish_conditional(
     models_dir: str | Path,
     dtype: str = "float32",
 ) -> None:
-    """The best epoch's U-Net, and its prompts in peft's format with the context's statistics."""
+    """Writes the best U-Net, and ``conditioner/``: its prompts in peft's format and the context's statistics."""
     best = checkpoint.load_best()
     if idist.get_rank() == 0:
         path = Path(models_dir) / "unet_conditional.safetensors"
@@ -62,7 +62,7 @@ def publish_conditional(
 
 
 def _log(best: Mapping[str, Any], path: str | Path) -> None:
-    """Says how the stage ended, and which command is next."""
+    """Logs the best epoch, the path, and the next command."""
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in best.items() if name != "epoch")
     logger.info(f"Best epoch {best['epoch']} ({numbers}); wrote {path}")
     log_next()
