@@ -1,4 +1,7 @@
-"""The order of work of an evaluation, from images to metrics.json, predictions.csv, figures and the evaluation page."""
+"""The evaluation from images to metrics.json, predictions.csv, figures and the evaluation page (section 4).
+
+Its commands and the keys of metrics.json are described in bundle/docs/evaluation.md.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ DEFINITIONS = {
     "intercept": "calibration in the large, the slope held at 1; 0 is right, below 0 too high on the whole",
     **latents.DEFINITIONS,
 }
-"""What the keys of metrics.json mean; metrics.json and the evaluation page carry it along."""
+"""What the keys of metrics.json mean; written into metrics.json and onto the evaluation page."""
 
 
 @torch.no_grad()
@@ -69,19 +72,19 @@ def evaluate(
 
     Args:
         study: the cases and their real crops.
-        methods: name of a method to its images (R, N, 1, H, W) in [-1, 1] or, of a method that makes none, to its
-            probabilities (R, N). The first with images is the one that the figures show.
-        judge: scores them.
-        reconstruction: (N, 1, H, W), the follow-ups through the autoencoder alone: what that loses.
-        encoders: title to encoder, (n, 1, H, W) to latents (n, C, h, w), whose maps of the baselines are compared.
-        stages: for the evaluation page, of `read_stages`.
-        case_pages: ids of the cases that get a page to print, or "all".
+        methods: by name, the generated images (R, N, 1, H, W) in [-1, 1] of R runs or, of a method that generates
+            none, probabilities of malignancy (R, N). The figures show the first method with images.
+        judge: computes the scores.
+        reconstruction: (N, 1, H, W), the follow-ups encoded and decoded, which show the autoencoder's own error.
+        encoders: by title, functions from images (n, 1, H, W) to latents (n, C, h, w), to compare latent spaces.
+        stages: of `read_stages`, for the evaluation page.
+        case_pages: ids of the cases that get a PDF page each, or "all".
 
     Returns:
-        What metrics.json holds.
+        The content of metrics.json.
 
     Raises:
-        ValueError: inputs whose shapes, values or cases do not agree; the message names them.
+        UserError, ValueError: a name, case, shape or value that does not fit; the message names it.
     """
     cases, pages = study.cases, chosen(study.cases.ids, case_pages)
     images, predicted, generated = _checked(methods, study, reconstruction)
@@ -120,10 +123,11 @@ def evaluate(
 def _checked(
     methods: Mapping[str, Array], study: Study, reconstruction: Array | None
 ) -> tuple[dict[str, Array], dict[str, Array], list[str]]:
-    """All images, all probabilities without an image, and the names of those that were generated.
+    """Images by name, those of the real crops included; probabilities by name; names of methods with images.
 
     Raises:
-        ValueError: shapes or values that are none of these; the message names the method.
+        UserError: a method's name is reserved.
+        ValueError: shapes or values that do not fit; the message names the method.
     """
     if reserved := sorted({name for name in methods if name in TITLES or name.endswith((ENSEMBLE, MEDIAN))}):
         raise UserError(f"{', '.join(reserved)} cannot name a method: the name is reserved")
@@ -143,7 +147,7 @@ def _checked(
 
 
 def _real_images(study: Study, reconstruction: Array | None) -> dict[str, Array]:
-    """The rows that every study has: the real images, and what a copy and the autoencoder alone would give."""
+    """Images (1, N, 1, H, W) that every evaluation has: real ones, a copy of the baseline, reconstructions."""
     images = {
         "real_baseline": study.baseline[None],
         "real_follow_up": study.follow_up[None],
@@ -153,7 +157,7 @@ def _real_images(study: Study, reconstruction: Array | None) -> dict[str, Array]
 
 
 def _measure(images: Mapping[str, Array], spacing: Mapping[str, Array]) -> dict[str, Sizes]:
-    """Sizes of the nodules in all images; what is generated lies on the baseline's pixels."""
+    """Sizes of the nodules in all images; generated images have the pixel spacing of the baseline."""
     on_follow_up = ("real_follow_up", "reconstructed_follow_up")
     return {
         name: measure(samples, spacing["follow_up" if name in on_follow_up else "baseline"])
@@ -162,7 +166,7 @@ def _measure(images: Mapping[str, Array], spacing: Mapping[str, Array]) -> dict[
 
 
 def _nodules(judge: Judge, encoder: Callable[[Tensor], Tensor]) -> tuple[Nodules, Nodules | None]:
-    """The evaluated and the training nodules in one latent space."""
+    """The evaluated nodules in the latent space of one encoder and, if they are known, those of training."""
     study, training = judge.study, judge.study.training
     return (
         Nodules(judge.encode(encoder, study.baseline), study.cases),
@@ -171,12 +175,12 @@ def _nodules(judge: Judge, encoder: Callable[[Tensor], Tensor]) -> tuple[Nodules
 
 
 def _error_hu(images: Array | None, real: Array) -> float | None:
-    """Mean absolute error in HU, inside the window."""
+    """Mean absolute error in HU, inside the HU window."""
     return None if images is None else float(np.abs(to_hu(images) - to_hu(real)).mean())
 
 
 def _table(methods: Mapping[str, Method], cases: Cases, growth: Growth | None) -> str:
-    """predictions.csv: a row per method, case and run; what is derived from the runs is left out."""
+    """The text of predictions.csv: one row per method, case and run, without averages over runs."""
     sizes = {} if growth is None else growth.measured
     measures = {"long_mm": "long", "perpendicular_mm": "perpendicular", "area_mm2": "area"} if sizes else {}
     outcomes = ["" if np.isnan(label) else int(label) for label in cases.labels]

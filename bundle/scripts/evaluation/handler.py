@@ -1,4 +1,4 @@
-"""Evaluation as an Ignite handler: gathers the real crops, reads the generated ones, and judges them together."""
+"""Evaluation as an Ignite handler, as configs/evaluate.yaml uses it; how to run it: bundle/docs/evaluation.md."""
 
 from __future__ import annotations
 
@@ -26,23 +26,26 @@ logger = logging.getLogger(__name__)
 
 
 class Evaluation:
-    """Collects ``baseline`` and ``follow_up`` of every batch; at the end writes what :func:`evaluate` writes.
+    """Collects ``baseline`` and ``follow_up`` of every batch; at the end of the epoch runs the evaluation.
 
     Args:
-        datalist, section: the dataset's, for outcomes and attributes.
-        predictions_dir: what inference wrote for the same section.
-        output_dir: of metrics.json, predictions.csv, figures and report.html.
-        classifier: judges malignancy.
-        autoencoder: for the reconstruction row and the latent map.
+        datalist: of the dataset, see :func:`scripts.data.load_datalist`.
+        section: the one to evaluate; its outcomes and records are read from the datalist.
+        predictions_dir: follow-ups that inference generated for the section.
+        output_dir: gets metrics.json, predictions.csv, figures and report.html.
+        classifier: gives probabilities of malignancy.
+        autoencoder: for the row of reconstructions and the latent map.
         unaligned: another autoencoder, whose latent space is compared with the first one's.
-        training_baselines: crops (M, 1, H, W) of the datalist's training cases, for the read-out of the diameter.
-        stages: of :func:`scripts.evaluation.report.training_log.read_stages`, for the evaluation page.
-        name: of the generated row.
-        compared: name of a further generated row to what inference wrote with other models, for the same section.
-        tables: name of a row without images to its table of probabilities, :mod:`scripts.comparators`.
-        case_pages: see :func:`evaluate`.
-        resamples, stratified: of the bootstrap over patients.
-        judging: further arguments of :class:`Judge`, such as its networks, ``batch_size`` and ``device``.
+        training_baselines: crops (M, 1, H, W) of the datalist's training cases, on which the regression of diameters on
+            latents is fitted.
+        stages: of :func:`scripts.evaluation.read_stages`, for the evaluation page.
+        name: title of the method in ``predictions_dir``.
+        compared: by title, folders of predictions of other methods, for the same section.
+        tables: by title, tables of probabilities of methods without images, see :mod:`scripts.comparators.tables`.
+        case_pages: see :func:`scripts.evaluation.evaluate`.
+        resamples, stratified: of the bootstrap over patients, see :class:`scripts.evaluation.judge.Bootstrap`.
+        judging: further arguments of :class:`scripts.evaluation.Judge`, such as its networks, ``batch_size`` and
+            ``device``.
     """
 
     def __init__(
@@ -83,12 +86,14 @@ class Evaluation:
         engine.add_event_handler(Events.COMPLETED, self.judge)
 
     def gather(self, engine: Engine) -> None:
+        """Keeps the real crops of a batch, and their pixel spacing."""
         batch: Any = engine.state.batch
         for key, parts in self.real.items():
             parts.append(np.asarray(batch[key].as_tensor()))
             self.spacing[key].append(np.linalg.norm(batch[key].meta["original_affine"], axis=-2)[:, :2])  # (n, 4, 4)
 
     def judge(self, engine: Engine) -> None:
+        """Evaluates all cases; the result is ``engine.state.metrics["evaluation"]``."""
         study = self._study()
         ids = study.cases.ids
         logger.info(f"Judging {len(ids)} cases; most of the time goes into the distances and the bootstrap")
@@ -105,7 +110,7 @@ class Evaluation:
         )
 
     def _study(self) -> Study:
-        """All that is known of the section's cases."""
+        """The section as it is evaluated."""
         baselines = self.training_baselines
         return Study(
             cases=Cases.of(self.datalist[self.section]),
@@ -120,6 +125,7 @@ class Evaluation:
 
     @torch.no_grad()
     def _reconstruct(self, crops: np.ndarray) -> np.ndarray:
+        """Crops (N, 1, H, W) encoded and decoded by the autoencoder."""
         device, size = self.judging.get("device", "cpu"), self.judging.get("batch_size", 64)
         parts = (part.to(device) for part in torch.from_numpy(crops).split(size))
         encode, decode = self.autoencoder.encode_stage_2_inputs, self.autoencoder.decode_stage_2_outputs
@@ -130,7 +136,7 @@ class Evaluation:
 def _named(
     given: Mapping[str, str | Path], more: Mapping[str, str | Path], option: str, among_them: bool = True
 ) -> dict[str, str | Path]:
-    """More rows beside those given, or without them; no two of one name."""
+    """The rows ``more`` and, unless ``among_them`` is false, those ``given``; a name that is in both is refused."""
     for name in more:
         if name in given:
             raise UserError(f"{option}: {name!r} is what another row is called; give {more[name]} another name.")

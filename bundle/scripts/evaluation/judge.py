@@ -1,4 +1,4 @@
-"""Scores images and probabilities of every method against the real follow-ups and the outcomes."""
+"""The scores of every method: its images against the real follow-ups, its probabilities against the outcomes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from scripts.networks.inception import FeatureExtractor
 from scripts.networks.perceptual import PerceptualDistance
 
 GAPS = ("auroc", "auprc")
+"""Metrics whose gap between real baseline and real follow-up a method may close."""
 
 REAL = ("real_baseline", "real_follow_up")
+"""Names of the rows of real images."""
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How patients are resampled: see :func:`~scripts.evaluation.statistics.metrics.patient_resamples`."""
+    """Arguments of :func:`scripts.evaluation.statistics.metrics.patient_resamples`, which resamples patients."""
 
     resamples: int = 2000
     stratified: bool = True
@@ -35,20 +37,20 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table: images (R, N, 1, H, W) to be held against the follow-ups, probabilities (R, N), or both."""
+    """A method's results: probabilities of malignancy (R, N) and, if it generates any, images (R, N, 1, H, W)."""
 
     probabilities: Array
     images: Array | None = None
 
 
 class Judge:
-    """Everything that images are held against, with the features of the real follow-ups computed once.
+    """Computes scores with the networks and the bootstrap of an evaluation; features of real images only once.
 
     Args:
         study: the cases and their real crops.
-        classifier: (n, 1, H, W) on ``device`` to probabilities of malignancy (n,), in evaluation mode.
-        perceptual: the distance; AlexNet's by default.
-        features: of FID and KID; what is on disk by default.
+        classifier: function from crops (n, 1, H, W) on ``device`` to probabilities of malignancy (n,).
+        perceptual: the distance for LPIPS; by default with AlexNet.
+        features: the network for FID and KID; by default the one whose weights are on disk.
         bootstrap: over patients.
         batch_size, device: of the networks.
     """
@@ -67,12 +69,12 @@ class Judge:
         self.bootstrap = bootstrap or Bootstrap()
         options = asdict(self.bootstrap)
         self.weights = metrics.patient_resamples(study.cases.patients, study.cases.labels, **options)
-        # for calibration, where the share of malignant patients must vary too
+        # for calibration, which depends on the share of malignant patients, so that this share must vary
         self.plain_weights = metrics.patient_resamples(
             study.cases.patients, study.cases.labels, **{**options, "stratified": False}
         )
         self.perceptual = (perceptual or PerceptualDistance("alex")).to(device)
-        # FID's features do not depend on which distance was asked for; AlexNet is only not loaded twice
+        # FID's fallback is AlexNet whatever the distance is; here it is only not loaded twice
         shared = self.perceptual if self.perceptual.network == "alex" else None
         self.features = (features or FeatureExtractor(fallback=shared)).to(device)
         self.real_features = self.apply(self.features, study.follow_up)
@@ -91,7 +93,7 @@ class Judge:
         return np.concatenate([encoder(batch).double().cpu().numpy() for batch in self.batches(images)])
 
     def distances(self, images: Array) -> Array:
-        """Perceptual distances (R, N) of images (R, N, 1, H, W) to the follow-ups, whose features serve all runs."""
+        """Perceptual distances (R, N) of images (R, N, 1, H, W) to the real follow-ups."""
         parts = []
         for real, *runs in zip(self.batches(self.study.follow_up), *(self.batches(run) for run in images), strict=True):
             features = self.perceptual.features(real)
@@ -104,7 +106,7 @@ class Judge:
         """Probabilities (R, N) of images (R, N, 1, H, W).
 
         Raises:
-            ValueError: the classifier gives no probabilities, one an image.
+            ValueError: the classifier does not give one probability per image.
         """
         outputs = np.stack(
             [self.apply(lambda batch: self.classifier(batch).reshape(len(batch), -1), run) for run in images]
@@ -116,7 +118,7 @@ class Judge:
         return outputs[:, :, 0]
 
     def score(self, method: Method, compare: bool) -> dict[str, Any]:
-        """A method's row of the table; images are compared with the real follow-ups where `compare` holds."""
+        """A method's metrics; LPIPS, FID and KID, against the real follow-ups, only if `compare` is true."""
         cases = self.study.cases
         scores = metrics.classification(method.probabilities, cases.labels, self.weights)
         if method.images is None or not compare:
@@ -130,7 +132,11 @@ class Judge:
         }
 
     def statistics(self, name: str, probabilities: Mapping[str, Array], others: Sequence[str]) -> dict[str, Any]:
-        """Calibration of a method of `one_probability_per_case`, and the difference of its AUROC from others."""
+        """Calibration of a method, and the differences of its AUROC from those of others.
+
+        Args:
+            probabilities: of `one_probability_per_case`.
+        """
         cases, own = self.study.cases, probabilities[name]
         return {
             "auroc_difference": {
@@ -142,22 +148,22 @@ class Judge:
 
 
 def ensembles(methods: Mapping[str, Method]) -> dict[str, Method]:
-    """A row more for each method of several runs: its probabilities averaged before they are judged."""
+    """For each method with several runs a further one, whose probabilities are the means over runs."""
     several = {name: method.probabilities for name, method in methods.items() if len(method.probabilities) > 1}
     return {name + ENSEMBLE: Method(runs.mean(axis=0, keepdims=True)) for name, runs in several.items()}
 
 
 def one_probability_per_case(methods: Mapping[str, Method]) -> dict[str, Array]:
-    """Name to (N,) of the methods that give a case one probability, that averaged over runs where there are several.
+    """By name, the probabilities (N,) of methods with one per case: of a single run, or averaged over runs.
 
-    Without the copy of the baseline, whose probabilities are the baseline's.
+    The copy of the baseline is left out, since its probabilities are those of the baseline.
     """
     single = {name: method.probabilities[0] for name, method in methods.items() if len(method.probabilities) == 1}
     return {name: values for name, values in single.items() if name != "copy_baseline"}
 
 
 def score_methods(methods: Mapping[str, Method], judge: Judge, main: str | None) -> dict[str, Any]:
-    """`methods` and `gap_closed` as metrics.json holds them; the gap at the top is that of the method `main`."""
+    """The entries `methods` and `gap_closed` of metrics.json; `gap_closed` is that of the method `main`."""
     rows = {name: judge.score(method, compare=name not in REAL) for name, method in methods.items()}
     for name, row in rows.items():
         row["n_runs"] = len(methods[name].probabilities)
@@ -171,7 +177,7 @@ def score_methods(methods: Mapping[str, Method], judge: Judge, main: str | None)
 
 
 def _held_against(name: str, names: Sequence[str], main: str | None) -> list[str]:
-    """What a method's AUROC is compared with: the main method's with all of `names`, others' with the real images."""
+    """The methods that a method's AUROC is compared with: all others for `main`, the real images for the rest."""
     if main is not None and name in (main, main + ENSEMBLE):
         return [other for other in names if other != name]
     return [real for real in REAL if REAL[0] != name != real]

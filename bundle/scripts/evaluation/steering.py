@@ -1,7 +1,7 @@
-"""Does the record steer? The same crops from the same noise under other records, and what becomes of them.
+"""Does the record steer what is generated? Follow-ups of the same crops from the same noise under other records.
 
-Whatever differs between two records' images of a case is the record's doing alone: crop, seeds and network are the
-same. The measure beside it is how much two seeds differ under one record.
+Crop, noise and network are the same, so all differences between the images of a case are effects of the record. They
+are compared with the difference between two seeds under one record. How to run it: bundle/docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ from scripts.pictures import png, show
 Record = Mapping[str, Any]
 
 RECORDED = "as recorded"
+"""Title of the intervention that changes nothing."""
 
 
 def scaled_diameter(factor: float) -> Callable[[Record], dict[str, Any]]:
-    """Both diameters times ``factor``, as far as the feature allows."""
+    """A function that multiplies both diameters of a record by ``factor``, clipped to the features' ranges."""
 
     def change(record: Record) -> dict[str, Any]:
         sizes = {name: record[name] for name in ("sct_long_dia", "sct_perp_dia") if record.get(name) is not None}
@@ -49,7 +50,7 @@ def scaled_diameter(factor: float) -> Callable[[Record], dict[str, Any]]:
 
 
 def with_value(**values: float) -> Callable[[Record], dict[str, Any]]:
-    """These features at these values."""
+    """A function that sets features of a record to these values."""
     return lambda record: {**record, **values}
 
 
@@ -61,13 +62,14 @@ CHANGES: dict[str, Callable[[Record], dict[str, Any]]] = {
     "age 55": with_value(age=55),
     "age 74": with_value(age=74),
 }
-"""One feature changed, all others as recorded."""
+"""Interventions on one feature, by title; all other features stay as recorded."""
 
 SHUFFLED, BLANK = "another patient's record", "no record"
+"""Titles of the two interventions on the whole record."""
 
 
 def conditions(cases: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, list[str | None]]:
-    """Title of each intervention to the report that each case is generated with; None is the null context.
+    """By title of the intervention, the report of each case; None stands for the null context.
 
     Args:
         cases: entries of a datalist.
@@ -89,9 +91,12 @@ def conditions(cases: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, l
 
 
 def strangers_of(patients: Sequence[str], seed: int) -> list[int]:
-    """For each case, the index of a case of another patient; every case serves once where that is possible.
+    """A permutation that assigns to each case one of another patient.
 
-    With the cases grouped by patient, a shift by at least the largest group leaves no one in their own group.
+    The cases are grouped by patient and shifted by the size of the largest group, so none stays in its own group.
+
+    Raises:
+        UserError: one patient has more than half of the cases, so there is no such permutation.
     """
     order = np.random.default_rng(seed).permutation(len(patients))
     order = order[np.argsort([patients[index] for index in order], kind="stable")]
@@ -105,7 +110,7 @@ def strangers_of(patients: Sequence[str], seed: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Generated:
-    """Images (N, R, H, W) in [-1, 1] of one intervention, and the classifier's probabilities (N, R) of them."""
+    """The images (N, R, H, W) in [-1, 1] of one intervention, and the classifier's probabilities (N, R) for them."""
 
     images: Array
     probabilities: Array
@@ -127,14 +132,18 @@ def steer(
     device: str | torch.device = "cpu",
     limit: int | None = None,
 ) -> dict[str, Any]:
-    """Generates under every intervention; writes steering.json, steering.csv and figures/steering.png.
+    """Generates follow-ups under every intervention, and writes steering.json and figures/steering.png.
 
     Args:
-        inferer: its ``num_runs`` seeds a case, the same under every intervention.
-        limit: the first so many cases only.
+        network: the finished model.
+        classifier: gives logits of malignancy.
+        inferer: generates ``num_runs`` images per case, from the same noise under every intervention.
+        batch_size: cases at once.
+        resamples, seed: of the bootstrap over patients; the seed also shuffles records.
+        limit: uses only this many cases, the first ones.
 
     Returns:
-        What steering.json holds; see :func:`summarise`.
+        The content of steering.json; see :func:`summarise`.
     """
     datalist = load_datalist(dataset_dir)
     entries = datalist[section][:limit]
@@ -168,12 +177,13 @@ def steer(
 
 
 def summarise(results: Mapping[str, Generated], cases: Cases, resamples: int, seed: int) -> dict[str, Any]:
-    """What each intervention does, with 95 % intervals of a bootstrap over patients.
+    """The effect of each intervention, with 95 % intervals from a bootstrap over patients.
 
     Returns:
-        ``seed_change_hu``, the mean absolute difference between two runs under the recorded EHR; and a row an
-        intervention: ``image_change_hu`` and ``score_change`` (mean over cases and runs, against the recorded EHR from
-        the same noise), ``auroc`` of the probability averaged over runs, ``auroc_change``, each ``{mean, ci95}``.
+        ``seed_change_hu``, the mean absolute difference between two runs under the recorded EHR, and ``interventions``,
+        which has for each: ``image_change_hu`` and ``score_change``, means over cases and runs of the differences from
+        the recorded EHR's image and probability with the same noise; ``auroc`` of the probability averaged over runs;
+        and ``auroc_change``. Each is ``{mean, ci95}``.
     """
     recorded = results[RECORDED]
     weights = patient_resamples(cases.patients, cases.labels, resamples, seed)
@@ -209,7 +219,7 @@ def _discrimination(made: Generated, recorded: Generated, cases: Cases, weights:
 
 
 def interval(statistic: Callable[..., Array], values: Array, weights: Array | None) -> dict[str, Any]:
-    """A statistic of ``values`` (N,), and its 95 % interval over resamples (B, N) where there are any."""
+    """A statistic of ``values`` (N,) and, if there are resamples ``weights`` (B, N), its 95 % interval."""
     bounds = None if weights is None else np.nanpercentile(statistic(values[None], weights)[0], [2.5, 97.5])
     return {
         "mean": float(statistic(values[None])[0, 0]),
@@ -218,7 +228,7 @@ def interval(statistic: Callable[..., Array], values: Array, weights: Array | No
 
 
 def figure(result: Mapping[str, Any], results: Mapping[str, Generated], baseline: Array) -> Figure:
-    """Effects with their intervals above; below, one case from one noise under every record."""
+    """The figure: above, effects with their intervals; below, one case from the same noise under every record."""
     rows = {title: row for title, row in result["interventions"].items() if title != RECORDED}
     drawn = Figure(figsize=(12.0, 5.6), layout="constrained")
     halves: Any = drawn.subfigures(2, 1, height_ratios=(2.4, 1.0))

@@ -1,4 +1,4 @@
-"""What is known of the cases that are evaluated, read once and handed along."""
+"""The cases of an evaluation: their records, outcomes and real crops."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ from scripts.ehr.encoding import attributes
 from scripts.ehr.report import radiology_report
 
 DIAMETERS = ("sct_long_dia", "sct_perp_dia")
+"""Features with the diameters in mm, the long one first."""
 
 
 @dataclass(frozen=True)
 class Cases:
-    """What a datalist says of N cases; numbers are NaN where it does not say.
+    """What a datalist knows of N cases, as arrays; NaN where a number is unknown.
 
     Attributes:
-        ids, patients: N.
-        labels: (N,) outcomes, 1 malignant, 0 benign.
-        reports: N, the record as the language model reads it.
-        diameters, follow_up_diameters: (N, 2) long and perpendicular, mm, in the readers' records.
-        attributes: (N, F) the nodules as the alignment loss compares them, standardised.
+        ids, patients: ids of cases and of their patients, N each.
+        labels: outcomes (N,), 1 malignant, 0 benign.
+        reports: N radiology reports of the records at baseline.
+        diameters, follow_up_diameters: (N, 2) in mm, long and perpendicular, as recorded by radiologists.
+        attributes: (N, F), of :func:`scripts.ehr.attributes`, standardised.
         days: (N,) from baseline to follow-up.
+
+    Example:
+        >>> entry = {"case_id": "a", "patient_id": "p", "malignant": 1, "ehr": {"sct_long_dia": 8}}
+        >>> Cases.of([entry]).counts()
+        {'n_cases': 1, 'n_patients': 1, 'n_malignant': 1, 'n_benign': 0}
     """
 
     ids: list[str]
@@ -39,10 +45,10 @@ class Cases:
 
     @classmethod
     def of(cls, entries: Sequence[Mapping[str, Any]]) -> Cases:
-        """From the entries of a datalist's section.
+        """The cases of a section, given its entries in the datalist.
 
         Raises:
-            ValueError: a case id that occurs twice, or an outcome that is none; the message names the cases.
+            ValueError: a case id occurs twice, or an outcome is not 0, 1 or None; the message names the cases.
         """
         ids = [str(entry["case_id"]) for entry in entries]
         if twice := sorted({case_id for case_id in ids if ids.count(case_id) > 1}):
@@ -65,7 +71,7 @@ class Cases:
         )
 
     def counts(self) -> dict[str, int]:
-        """Cases, patients and outcomes, as metrics.json names them."""
+        """Numbers of cases, patients and outcomes, by their keys in metrics.json."""
         outcomes = {"n_malignant": int((self.labels == 1).sum()), "n_benign": int((self.labels == 0).sum())}
         return {"n_cases": len(self.ids), "n_patients": len(set(self.patients)), **outcomes}
 
@@ -75,14 +81,15 @@ class Study:
     """A dataset's section as it is evaluated.
 
     Attributes:
-        cases: N of them.
+        cases: the section's N cases.
         baseline, follow_up: real crops (N, 1, H, W) in [-1, 1].
-        spacing: of ``baseline`` (and of what is generated from it) and ``follow_up``, (N, 2) mm between pixels;
+        spacing: mm between pixels (N, 2) of ``baseline``, which generated images have too, and of ``follow_up``;
             without it growth is not measured.
-        dataset: its name.
-        simulated: whether anything in it is, or a text that says what.
-        training: the cases of the training section and their baselines (M, 1, H, W), for the read-out of the diameter.
-        cohort: the dataset in numbers, of :func:`scripts.evaluation.report.cohort.describe`.
+        dataset: name of the dataset.
+        simulated: whether any of its data are simulated, or a text that says which.
+        training: the cases of the training section and their baselines (M, 1, H, W), on which the regression of
+            diameters on latents is fitted.
+        cohort: counts and quartiles of the dataset, of :func:`scripts.evaluation.report.cohort.describe`.
     """
 
     cases: Cases
@@ -101,12 +108,12 @@ class Study:
 
     @property
     def field_mm(self) -> Array:
-        """The shorter side of what is seen of each case (N,), in mm."""
+        """The shortest side in mm of each case's two crops (N,), which limits what can be measured."""
         assert self.spacing is not None
         return np.min([each * self.follow_up.shape[2:] for each in self.spacing.values()], axis=(0, 2))
 
 
 def _numbers(entries: Sequence[Mapping[str, Any]], name: str) -> Array:
-    """A feature of each entry, NaN where it has none."""
+    """A number of each entry (N,), NaN where it is absent or None."""
     values = [entry.get(name) for entry in entries]
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -216,7 +216,7 @@ class Validation(ValidationHandler):
 
 
 def validation_handlers(folder: str | Path) -> list[Any]:
-    """The handlers of validation: TensorBoard curves, on rank 0; :class:`scripts.training.EpochLog` logs the numbers."""
+    """The handlers of validation: TensorBoard curves, on rank 0. :class:`scripts.training.EpochLog` logs numbers."""
     return [TensorBoardStatsHandler(log_dir=str(folder), iteration_log=False)] if idist.get_rank() == 0 else []
 
 

@@ -1,4 +1,4 @@
-"""What images and latent spaces tell of nodules: outlines, growth in millimetres, neighbours in latent space."""
+"""Measurements of nodules: outlines and growth in images, attributes and diameters in latent spaces."""
 
 import lazy_loader
 

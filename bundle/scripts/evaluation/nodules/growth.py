@@ -1,11 +1,11 @@
-"""Growth as a clinician measures it: diameters, area and doubling time of generated nodules, against the truth.
+"""Clinical measures of growth: diameters, area and volume doubling time of generated nodules, against the truth.
 
-One measurement serves all images: the outline of :mod:`scripts.evaluation.segmentation` in the axial slice of the crop.
-Its long axis is the largest distance across it, the perpendicular one the longest chord at right angles to that
-(as the Fleischner Society has it). There are two truths:
+All images are measured in the same way, by the outline of :mod:`scripts.evaluation.nodules.outline` in the crop's axial
+slice. The long diameter is the largest distance across the outline, the perpendicular one the longest chord at right
+angles to it (Fleischner Society). Two truths are compared with:
 
-- `measured`: the real follow-up, measured in the same way, so that a bias of the outline falls out of the comparison;
-- `record`: the diameters in the data set's record. The real follow-up's row there is the measurement's own error.
+- `measured`: the real follow-up, measured in the same way, so that a bias of the outline cancels;
+- `record`: the diameters in the dataset's record, against which the real follow-up shows the measurement's own error.
 
 Throughout, R is the number of runs and N of cases.
 """
@@ -32,26 +32,26 @@ from scripts.evaluation.study import Study
 Indices = NDArray[np.integer]
 
 MEDIAN = "_median_size"
-"""What is appended to a method's name where its measurements' median over runs is judged."""
+"""Suffix of a method's name for the median of its measurements over runs."""
 
 DIAMETER_CHANGE = 1.5
-"""mm of the mean of both diameters, beyond which a nodule has grown or shrunk (Lung-RADS v2022)."""
+"""Change of the mean diameter in mm above which a nodule has grown or shrunk (Lung-RADS v2022)."""
 
 VOLUME_CHANGE = 0.25
-"""Share of the volume, from which on a nodule has grown or shrunk (NELSON)."""
+"""Relative change of the volume from which a nodule has grown or shrunk (NELSON trial)."""
 
 YEAR = 365.25
-"""Days; also the interval where a case gives none."""
+"""Days; also the interval of cases that give none."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What was measured.
+    """Sizes of N nodules in R runs.
 
     Attributes:
-        long, perpendicular: diameters in mm, (R, N); NaN where a record does not know them.
-        area: mm², (R, N); NaN in records.
-        found, cut: (R, N), see :class:`scripts.evaluation.segmentation.Outlines`.
+        long, perpendicular: diameters in mm, (R, N); NaN where a record lacks them.
+        area: in mm², (R, N); NaN for records.
+        found, cut: (R, N), see :class:`scripts.evaluation.nodules.outline.Outlines`.
     """
 
     long: Array
@@ -67,11 +67,11 @@ class Sizes:
 
     @property
     def volume(self) -> Array:
-        """mm³ (R, N), of an ellipsoid whose third axis is the geometric mean of the others: pi / 6 (l p)^(3/2)."""
+        """Volume (R, N) in mm³ of an ellipsoid with the geometric mean as third axis: pi / 6 (l p)^(3/2)."""
         return np.pi / 6 * (self.long * self.perpendicular) ** 1.5
 
     def take(self, cases: Indices) -> Sizes:
-        """Some of the cases."""
+        """The sizes of some of the cases."""
         return Sizes(**{name: values[:, cases] for name, values in vars(self).items()})
 
     def median(self) -> Sizes:
@@ -82,7 +82,12 @@ class Sizes:
 def diameters(points: Array) -> tuple[float, float]:
     """Largest distance between points (n, 2) in mm, and the longest chord of their convex hull at right angles to it.
 
-    The length of a chord is concave along the long axis and linear between corners, so the longest ends in a corner.
+    Along the long axis the chord's length is linear between corners of the hull, so the longest chord ends in a corner.
+
+    Example:
+        >>> long, perpendicular = diameters(np.array([[0.0, 0.0], [5.0, 3.0], [10.0, 0.0], [5.0, -3.0]]))
+        >>> round(long, 2), round(perpendicular, 2)
+        (10.0, 6.0)
     """
     hull = points[ConvexHull(points).vertices]
     distances = squareform(pdist(hull))
@@ -100,7 +105,7 @@ def diameters(points: Array) -> tuple[float, float]:
 
 
 def area(points: Array) -> float:
-    """mm² within a closed outline (n, 2) in mm, by the shoelace formula."""
+    """Area in mm² within a closed outline (n, 2) in mm, by the shoelace formula."""
     x, y = points.T
     return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
 
@@ -108,7 +113,7 @@ def area(points: Array) -> float:
 def of_mask(mask: NDArray[np.bool_], spacing: Sequence[float] | Array) -> tuple[float, float, float]:
     """Long and perpendicular diameter (mm) and area (mm²) of a mask (H, W); zeros where it is empty.
 
-    Diameters are those of the middles of the pixels' edges: true along the axes, under half a pixel off elsewhere.
+    Diameters are measured between midpoints of the pixels' edges: exact along the axes, otherwise within half a pixel.
 
     Args:
         spacing: mm between pixels along both axes.
@@ -122,7 +127,7 @@ def of_mask(mask: NDArray[np.bool_], spacing: Sequence[float] | Array) -> tuple[
 
 
 def measure(images: Array, spacing: Array) -> Sizes:
-    """Measures the nodules at the middle of images (R, N, 1, H, W) in [-1, 1], with (N, 2) mm between pixels."""
+    """Measures the nodules at the centre of images (R, N, 1, H, W) in [-1, 1], with ``spacing`` (N, 2) in mm."""
     runs = []
     for run in images:
         outlines = outline(to_hu(run[:, 0].astype(np.float64)), spacing)
@@ -133,7 +138,7 @@ def measure(images: Array, spacing: Array) -> Sizes:
 
 
 def recorded(diameters: Array) -> Sizes:
-    """Diameters (N, 2) as readers recorded them, long and perpendicular in mm, as one run."""
+    """Sizes, as one run, of diameters (N, 2) in mm that radiologists recorded, the long ones first."""
     long, perpendicular = diameters.T[:, None]
     return Sizes(long, perpendicular, np.full_like(long, np.nan), np.isfinite(long), np.zeros_like(long, dtype=bool))
 
@@ -142,31 +147,35 @@ def doubling_time(before: Array, after: Array, days: Array | float) -> Array:
     """Volume doubling time in days, t ln 2 / ln(V1 / V0): infinite for a stable nodule, negative for one that shrinks.
 
     Args:
-        before, after: volumes above zero, in the same unit.
-        days: between them.
+        before, after: volumes V0 and V1, above zero and in the same unit.
+        days: t, between the two.
+
+    Example:
+        >>> doubling_time(np.array([100.0, 100.0]), np.array([200.0, 400.0]), days=360.0)
+        array([360., 180.])
     """
     with np.errstate(divide="ignore"):
         return days * np.log(2.0) / np.log(after / before)
 
 
 def diameter_class(before: Array, after: Array) -> Array:
-    """1 grown, 0 stable, -1 shrunk, by the change of the mean diameter in mm."""
+    """Class by the change of mean diameters in mm and :data:`DIAMETER_CHANGE`: 1 grown, 0 stable, -1 shrunk."""
     change = after - before
     return (change > DIAMETER_CHANGE).astype(int) - (change < -DIAMETER_CHANGE)
 
 
 def volume_class(before: Array, after: Array) -> Array:
-    """1 grown, 0 stable, -1 shrunk, by the share of the volume that came or went."""
+    """Class by the relative change of volumes and :data:`VOLUME_CHANGE`: 1 grown, 0 stable, -1 shrunk."""
     change = after / before - 1
     return (change >= VOLUME_CHANGE).astype(int) - (change <= -VOLUME_CHANGE)
 
 
 class Growth:
-    """Holds measured sizes against both truths.
+    """Compares measured sizes with both truths.
 
     Args:
-        measured: a method's name to its measurements, `real_baseline` and `real_follow_up` among them.
-        study: its N cases, with the spacing of their crops.
+        measured: sizes by a method's name, those of `real_baseline` and `real_follow_up` among them.
+        study: N cases, with the spacing of their crops.
         weights: (B, N) of `metrics.patient_resamples`, or None.
     """
 
@@ -186,11 +195,11 @@ class Growth:
         self.measurable = ~self.cut & ~self.lost
 
     def score(self) -> dict[str, Any]:
-        """What metrics.json holds as `growth`.
+        """The entry `growth` of metrics.json.
 
-        A nodule larger than its crop, in either real image or by the record, cannot be measured, nor one that a real
-        image does not show at its middle: these are left out for every method alike, and counted. What generated images
-        show leaves no case out: a nodule that vanished there is measured as the smallest outline.
+        Nodules that are larger than their crop, in a real image or by the record, and those that a real image does not
+        show at its centre cannot be measured; they are left out for every method alike, and counted. Generated images
+        do not exclude cases: a nodule that is not visible there is measured as the smallest outline.
         """
         result: dict[str, Any] = {
             "diameter_change_mm": DIAMETER_CHANGE,
@@ -210,7 +219,7 @@ class Growth:
         return result
 
     def _counts(self, truth: str, use: Indices) -> dict[str, dict[str, int]]:
-        """How many nodules have truly grown, stayed and shrunk."""
+        """How many nodules have grown, are stable or have shrunk, by one truth."""
         before, after = self.before[truth].take(use), self.after[truth].take(use)
         classes = {
             "diameter": diameter_class(before.mean, after.mean),
@@ -220,7 +229,7 @@ class Growth:
         return {key: {word: int((of == label).sum()) for word, label in labels.items()} for key, of in classes.items()}
 
     def _row(self, name: str, truth: str, use: Indices) -> dict[str, Any]:
-        """One method against one truth. Change is from the measured baseline, to which the image was generated."""
+        """Scores of one method against one truth; its changes are taken from the measured baseline."""
         measured, start = self.sizes[name].take(use), self.before["measured"].take(use)
         before, after, days = self.before[truth].take(use), self.after[truth].take(use), self.days[use]
         weights = None if self.weights is None else self.weights[:, use]
@@ -257,7 +266,7 @@ class Growth:
 
 
 def _correlation_scores(change: Array, truth: Array, weights: Array | None, ranked: bool) -> dict[str, Any]:
-    """As it stands in metrics.json."""
+    """A correlation as metrics.json has it."""
     per_run = correlation(change, truth, ranked=ranked)[:, 0]
     if not np.isfinite(per_run).all():
         return metrics.undefined("not defined where no change differs from another, as in a copy of the baseline")

@@ -1,4 +1,4 @@
-"""What a latent space tells about nodules: whether it orders them as their attributes do, and shows their diameters.
+"""Scores of a latent space: do its distances follow nodule attributes, and can diameters be predicted from it?
 
 N is the number of cases, P = N (N - 1) / 2 of their pairs, and B of bootstrap resamples.
 """
@@ -18,9 +18,10 @@ from scripts.evaluation.statistics.metrics import estimate, undefined
 from scripts.evaluation.study import Cases
 
 PENALTIES = np.logspace(0, 4, 9)
+"""Candidates for the ridge regression's penalty."""
 
 FEWEST = 10
-"""Cases, below which neither a correlation nor a fit says anything."""
+"""Number of cases below which no score is given."""
 
 DEFINITIONS = {
     "distance_correlation": "Spearman's rank correlation, over the pairs of unseen cases, of the distance between "
@@ -35,8 +36,8 @@ class Nodules:
     """N nodules in a latent space.
 
     Attributes:
-        latents: of their baselines, (N, C, h, w), or (N, C) without space.
-        cases: what is known of them.
+        latents: of their baselines, (N, C, h, w) or (N, C).
+        cases: their records.
     """
 
     latents: Array
@@ -49,16 +50,16 @@ class Nodules:
 
 
 def averaged(latents: Array) -> Array:
-    """Latents (N, C, h, w) averaged over space, (N, C), as the alignment loss sees them."""
+    """Latents (N, C, h, w) averaged over space, (N, C), as in the alignment loss."""
     return latents.reshape(*latents.shape[:2], -1).mean(axis=2)
 
 
 def latent_scores(unseen: Nodules, training: Nodules | None, weights: Array | None) -> dict[str, dict[str, Any]]:
-    """Both scores of `DEFINITIONS`, as `estimate` or `undefined` give them.
+    """The two scores that `DEFINITIONS` describes, as `estimate` or `undefined` give them.
 
     Args:
-        unseen: the cases that are evaluated.
-        training: the cases that the read-out is fitted on; without them there is none.
+        unseen: the evaluated cases.
+        training: cases that the regression of the diameter is fitted on; without them it is not made.
         weights: (B, N) of `patient_resamples`, of the unseen cases.
     """
     return {
@@ -68,7 +69,7 @@ def latent_scores(unseen: Nodules, training: Nodules | None, weights: Array | No
 
 
 def distance_correlation(nodules: Nodules, weights: Array | None) -> dict[str, Any]:
-    """Spearman's correlation of latent and attribute distances; resamples never pair a case with its own double."""
+    """Spearman's correlation of latent and attribute distances; resamples do not pair a case with a copy of itself."""
     attributes = nodules.cases.attributes
     known = np.isfinite(attributes).all(axis=1)
     if known.sum() < FEWEST:
@@ -83,7 +84,7 @@ def distance_correlation(nodules: Nodules, weights: Array | None) -> dict[str, A
 
 
 def r2(unseen: Nodules, training: Nodules, weights: Array | None) -> dict[str, Any]:
-    """R² of the log diameter of unseen nodules, read linearly from whole latents."""
+    """R² of the log diameter of unseen nodules, predicted from whole latents by ridge regression."""
     known, fitted = (np.isfinite(nodules.diameters) for nodules in (unseen, training))
     if min(known.sum(), fitted.sum()) < FEWEST:
         return undefined(f"not given for fewer than {FEWEST} unseen or training cases with a known diameter")
@@ -95,7 +96,7 @@ def r2(unseen: Nodules, training: Nodules, weights: Array | None) -> dict[str, A
 
 
 def _explained(truth: Array, read: Array, weights: Array) -> Array:
-    """Coefficient of determination (B,) under weights (B, N); NaN where the truth does not vary."""
+    """Coefficients of determination (B,) under weights (B, N); NaN where the truth does not vary."""
     total = weights.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = weights @ truth**2 - (weights @ truth) ** 2 / total

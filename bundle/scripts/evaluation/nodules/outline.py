@@ -1,10 +1,10 @@
-"""The outline of the nodule at the middle of a crop: the cheapest closed path in polar coordinates.
+"""The outline of the nodule at the centre of a crop, as the closed path of least cost in polar coordinates.
 
-Dynamic programming over the rays from a point inside finds the best of all closed outlines, as in Wang et al.,
-"Segmentation of pulmonary nodules in three-dimensional CT images by use of a spiral-scanning technique", Med Phys 34
-(2007). A vessel or the chest wall takes the edge away from some rays only, and there the outline goes on smoothly from
-its neighbours, so that nothing has to tell a nodule from what it touches. The threshold lies between the lung and the
-nodule's own level, both read from the crop: that serves solid, part-solid and ground-glass nodules alike.
+Dynamic programming over rays from a point inside finds the optimal closed outline, as in Wang et al., "Segmentation of
+pulmonary nodules in three-dimensional CT images by use of a spiral-scanning technique", Med Phys 34 (2007). Where a
+vessel or the chest wall touches the nodule, some rays have no edge; there the outline continues smoothly from its
+neighbours. The threshold lies between the density of lung and that of the nodule, both estimated from the crop, so it
+suits solid, part-solid and ground-glass nodules alike. Accuracy: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -18,40 +18,41 @@ from scipy import ndimage
 from scripts.arrays import Array
 
 RAYS = 64
+"""Number of rays, evenly spaced in angle."""
 
 STEP = 0.25
-"""mm between the radii that an outline may have."""
+"""Distance in mm between candidate radii."""
 
 SMALLEST = 1.0
-"""mm, the smallest radius: what cannot be told from lung is measured as a nodule of 2 mm, never as nothing."""
+"""Smallest radius in mm; a nodule that cannot be distinguished from lung is measured as 2 mm in diameter."""
 
 VISIBLE = 100.0
-"""HU by which the middle of a crop must be denser than lung for a nodule to count as found."""
+"""HU by which the centre of a crop must exceed lung for a nodule to count as found."""
 
 EDGE = 0.4
-"""Contrast (2 at most) that an outline must have on average; with less, no edge is in sight."""
+"""Mean contrast, at most 2, below which an outline does not follow an edge."""
 
 CORE = 1.5
-"""mm about the middle, where the nodule's own level is read."""
+"""Radius in mm about the centre within which the nodule's density is estimated."""
 
 AIR, LUNG = -700.0, -850.0
-"""HU: what is below the first is lung; the second stands for lung where a crop shows none."""
+"""HU below which a pixel is lung, and the density of lung for crops that show none."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """The method's constants.
 
-    They were chosen on the baseline masks of LIDC-progression's training section alone, from the plateau where neither
-    Dice nor the error of the long diameter gains any more (`benchmarks/nodule_outline.py`).
+    They were chosen on the baseline masks of LIDC-progression's training section alone, where neither Dice nor the
+    error of the long diameter improves any further (`benchmarks/nodule_outline.py`).
 
     Attributes:
-        smoothing: mm, standard deviation of the Gaussian before everything else.
-        fraction: the threshold's place between lung (0) and the nodule's own level (1).
-        softness: HU from the threshold to certainty.
-        window: mm on both sides of an outline, over which the contrast there is taken.
-        gap: cost of a mm of lung inside the outline.
-        bend: cost of a step of radius between neighbouring rays.
+        smoothing: standard deviation in mm of the Gaussian filter that is applied first.
+        fraction: position of the threshold between lung (0) and the nodule's density (1).
+        softness: HU above and below the threshold at which a pixel is certainly nodule or lung.
+        window: mm on both sides of an outline over which its contrast is averaged.
+        gap: cost per mm of lung inside the outline.
+        bend: cost per step of the radius between neighbouring rays.
     """
 
     smoothing: float = 0.4
@@ -67,10 +68,10 @@ class Outlines:
     """Outlines of N nodules.
 
     Attributes:
-        points: (N, RAYS, 2) mm along the two axes of the crop, from the centre of its first pixel, in order around.
-        found: (N,) False where nothing at the middle is denser than lung; the outline is then the smallest there is.
-        cut: (N,) True where the outline reaches the edge of the crop or follows none: the nodule is larger than what is
-            seen, or cannot be told from what it lies in.
+        points: (N, RAYS, 2), in mm along the two axes of the crop from the centre of its first pixel, in order.
+        found: (N,), False where the centre is not denser than lung; the outline is then the smallest one.
+        cut: (N,), True where the outline reaches the border of the crop or follows no edge: the nodule is larger than
+            the crop, or cannot be distinguished from its surroundings.
     """
 
     points: Array
@@ -79,11 +80,19 @@ class Outlines:
 
 
 def outline(hu: Array, spacing: Array, settings: Settings | None = None) -> Outlines:
-    """Outlines the nodules at the middle of crops.
+    """Outlines the nodules at the centre of crops.
 
     Args:
         hu: (N, H, W), finite.
         spacing: (N, 2) mm between pixels along both axes.
+
+    Example:
+        >>> x, y = np.mgrid[-20:21, -20:21]
+        >>> crop = np.where(np.hypot(x, y) <= 6, 50.0, -850.0)  # a solid disc of 12 mm at 1 mm a pixel
+        >>> outlines = outline(crop[None], np.ones((1, 2)))
+        >>> width = np.ptp(outlines.points[0], axis=0)
+        >>> outlines.found.tolist(), bool((np.abs(width - 12) < 1.5).all())
+        ([True], True)
     """
     settings = settings or Settings()
     smooth = np.stack(
@@ -98,7 +107,7 @@ def outline(hu: Array, spacing: Array, settings: Settings | None = None) -> Outl
     dense[~found] = -1.0
     radii = np.arange(SMALLEST, max(SMALLEST, float(extent.max()) / 2) + STEP, STEP)
     points = np.empty((len(hu), RAYS, 2))
-    for _ in range(2):  # again from the middle of the first outline, whose edge the rays then meet more squarely
+    for _ in range(2):  # repeated from the centroid of the first outline, for more even rays
         costs, contrast = _costs(dense, spacing, centres, radii, settings)
         path = _closed_path(costs, settings.bend)
         points = centres[:, None] + radii[path][..., None] * DIRECTIONS
@@ -109,13 +118,13 @@ def outline(hu: Array, spacing: Array, settings: Settings | None = None) -> Outl
 
 
 DIRECTIONS = np.stack([turn(np.arange(RAYS) * (2 * np.pi / RAYS)) for turn in (np.cos, np.sin)], axis=-1)
-"""(RAYS, 2)"""
+"""Unit vectors of the rays, (RAYS, 2)."""
 
 
 def _levels(smooth: Array, spacing: Array, centres: Array) -> tuple[Array, Array]:
-    """HU of lung and of the nodule (N,): the median of what is lung, and the upper quartile about the middle.
+    """Densities in HU of lung and of the nodule, (N,) each: the median of lung, the upper quartile about the centre.
 
-    The quartile, for the middle of a ground-glass nodule is uneven, and that of a nodule of 3 mm has lung around it.
+    A quartile, since ground-glass nodules are uneven, and the neighbourhood of a small nodule includes lung.
     """
     lung, level = [], []
     for crop, pixel, centre in zip(smooth, spacing, centres, strict=True):
@@ -128,15 +137,15 @@ def _levels(smooth: Array, spacing: Array, centres: Array) -> tuple[Array, Array
 
 
 def _costs(dense: Array, spacing: Array, centres: Array, radii: Array, settings: Settings) -> tuple[Array, Array]:
-    """The cost of an outline at each radius, and the contrast across it there, which makes it low.
+    """The cost of each radius on each ray, and the contrast across the outline there, which lowers the cost.
 
-    Lung on the way out costs as well, so that no outline leaps over a gap to a brighter edge behind it.
+    Lung inside the outline adds cost, so that it does not include a gap in order to reach a stronger edge behind it.
 
     Args:
         dense: (N, H, W), from -1 (lung) to 1 (nodule).
 
     Returns:
-        Both (N, RAYS, R), the contrast from -2 to 2.
+        Both (N, RAYS, R) for R radii; the contrast is -2 to 2.
     """
     reach = round(settings.window / STEP)
     first = round(SMALLEST / STEP)
@@ -145,7 +154,7 @@ def _costs(dense: Array, spacing: Array, centres: Array, radii: Array, settings:
     case = np.broadcast_to(np.arange(len(dense))[:, None, None], where.shape[:-1])
     values = ndimage.map_coordinates(dense, [case, where[..., 0], where[..., 1]], order=1, mode="nearest")
     total = np.concatenate([np.zeros_like(values[..., :1]), np.cumsum(values, axis=-1)], axis=-1)
-    at = first + np.arange(len(radii))  # the number of samples up to and with each radius
+    at = first + np.arange(len(radii))  # number of samples up to each radius, itself included
     inner = np.maximum(at - reach, 0)
     contrast = (total[..., at] - total[..., inner]) / (at - inner) - (total[..., at + reach] - total[..., at]) / reach
     lung = STEP * np.cumsum(np.maximum(-values, 0.0), axis=-1)[..., at - 1]
@@ -153,9 +162,9 @@ def _costs(dense: Array, spacing: Array, centres: Array, radii: Array, settings:
 
 
 def _closed_path(costs: Array, bend: float, most: int = 3) -> NDArray[np.int64]:
-    """The cheapest path around, (N, RAYS), as indices of radii; neighbouring rays differ by `most` steps at most.
+    """The closed path of least cost, (N, RAYS) indices of radii; neighbouring rays differ by at most `most` steps.
 
-    It goes around twice, and the middle half is kept: where the path began and will end no longer matters there.
+    The path is computed over two turns, of which the middle half is kept, so that it hardly depends on start and end.
     """
     around = np.concatenate([costs, costs], axis=1)
     count, length, size = around.shape

@@ -1,4 +1,4 @@
-"""What an evaluation leaves to read: figures, the evaluation page, a page a case."""
+"""Results of an evaluation for reading: figures, the evaluation page (HTML), and a PDF page per case."""
 
 import lazy_loader
 

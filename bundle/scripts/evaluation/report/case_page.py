@@ -1,4 +1,4 @@
-"""One case on one page to print, as in the evaluation page's case browser; marked as synthetic and for research."""
+"""A PDF page of one case, with the same images as the evaluation page's case browser, marked as synthetic."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from scripts.evaluation.report.figures import BENIGN, MALIGNANT, NEUTRAL
 from scripts.pictures import scale_bar, show
 
 A4 = (8.27, 11.69)
+"""Width and height in inches."""
 
 WARNING = "Research use only, not for clinical decisions. Images marked SYNTHETIC were generated, not scanned."
 
 
 def pdf(study: CaseStudy, result: Mapping[str, Any], limit: float) -> bytes:
-    """The page as a PDF file whose metadata say what it is; it names the case, no patient beyond that.
+    """The page as a PDF file, marked as synthetic in its metadata. It names the case id and no patient.
 
     Args:
-        result: what metrics.json holds.
+        result: the content of metrics.json.
         limit: of `spread_limit`.
     """
     metadata = {
@@ -63,7 +64,7 @@ def page(study: CaseStudy, result: Mapping[str, Any], limit: float) -> Figure:
 
 
 def _tiles(figure: Figure, study: CaseStudy, limit: float) -> None:
-    """Four pictures a row, with a bar of 10 mm where the size of a pixel is known."""
+    """Draws the images, four in a row, with a scale bar if the pixel size is known."""
     grid = figure.add_gridspec(2, 4, left=0.08, right=0.92, top=0.865, bottom=0.47, hspace=0.22, wspace=0.08)
     for index, tile in enumerate(study.tiles()):
         axis = figure.add_subplot(grid[index // 4, index % 4])
@@ -77,7 +78,7 @@ def _tiles(figure: Figure, study: CaseStudy, limit: float) -> None:
 
 
 def _scores(axis: Any, study: CaseStudy) -> None:
-    """The runs' probabilities of malignancy, with those of the real images."""
+    """Draws the probabilities of malignancy of all runs and of the real images."""
     heights = 0.35 + 0.2 * (np.arange(len(study.scores)) % 3)
     axis.scatter(study.scores, heights, s=22, color=NEUTRAL, alpha=0.6, linewidth=0, label=f"{len(study.scores)} runs")
     mean = float(study.scores.mean())

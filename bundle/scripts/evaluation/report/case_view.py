@@ -1,4 +1,4 @@
-"""A case as a reader looks at it: what the evaluation page's case browser and the page of one case show.
+"""One case as the evaluation page's case browser and the PDF page show it: images, probabilities, diameters.
 
 Images are (H, W) in [-1, 1], x first as in NIfTI; R is the number of runs.
 """
@@ -23,14 +23,15 @@ from scripts.evaluation.nodules.growth import Growth
 from scripts.evaluation.study import Study
 
 SAMPLES = 4
-"""How many of a case's runs are shown one by one."""
+"""Number of runs that are shown as images of their own."""
 
 OUTCOMES = {0.0: "benign", 1.0: "malignant"}
+"""Labels in words."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture of a case; `colour` names the map of what is no grey image, whose values begin at 0."""
+    """An image of a case with its title; `colour` names the colour map of a standard deviation, drawn from 0."""
 
     title: str
     image: Array
@@ -43,14 +44,15 @@ class CaseStudy:
     """All that is shown of one case.
 
     Attributes:
-        case_id, outcome: `outcome` is benign, malignant or unknown.
+        case_id: of the datalist.
+        outcome: benign, malignant or unknown.
         record: the report that the language model reads.
         baseline, follow_up: real images (H, W).
         samples: generated images (R, H, W).
-        scores: the classifier's probabilities of the samples (R,).
-        real_scores: of baseline and follow-up.
-        long_mm: measured long diameters of the baseline, the samples (R,) and the follow-up, where they were measured.
-        pixel_mm: width of a pixel of the baseline (and what is generated from it) and of the follow-up, where known.
+        scores: the classifier's probabilities of malignancy for the samples (R,).
+        real_scores: those for baseline and follow-up.
+        long_mm: long diameters of the baseline, the samples (R,) and the follow-up, if they were measured.
+        pixel_mm: width of a pixel of the baseline, which the samples share, and of the follow-up, if known.
     """
 
     case_id: str
@@ -65,7 +67,7 @@ class CaseStudy:
     pixel_mm: tuple[float, float] | None = None
 
     def tiles(self) -> list[Tile]:
-        """Baseline, mean, spread and follow-up first, then some of the samples; a single run has no mean."""
+        """Baseline, mean, standard deviation, follow-up and some samples; of a single run no mean and deviation."""
         shown = [Tile(f"sample {run}", image, True) for run, image in enumerate(self.samples[:SAMPLES], start=1)]
         real = [Tile("baseline", self.baseline), Tile("follow-up (data set)", self.follow_up)]
         if len(self.samples) == 1:
@@ -76,7 +78,7 @@ class CaseStudy:
 
 
 def case_studies(study: Study, methods: Mapping[str, Method], growth: Growth | None, main: str) -> list[CaseStudy]:
-    """Each case with what the method `main` made of it; `growth` has the sizes, where they were measured."""
+    """All cases with images and probabilities of the method `main`, and sizes of `growth` if they were measured."""
     cases, generated = study.cases, methods[main]
     before, after = (methods[name].probabilities[0] for name in REAL)
     assert generated.images is not None
@@ -110,10 +112,10 @@ def case_studies(study: Study, methods: Mapping[str, Method], growth: Growth | N
 
 
 def chosen(case_ids: Sequence[str], wanted: Sequence[str] | str) -> list[str]:
-    """The ids of `wanted`, all for "all".
+    """The ids in `wanted`, or all of `case_ids` for "all".
 
     Raises:
-        UserError: naming those that are none.
+        UserError: an id does not exist; the message names it.
     """
     if wanted == "all":
         return list(case_ids)
@@ -124,12 +126,12 @@ def chosen(case_ids: Sequence[str], wanted: Sequence[str] | str) -> list[str]:
 
 
 def spread_limit(studies: Sequence[CaseStudy]) -> float:
-    """The standard deviation that is drawn brightest, the same in every case, so that cases compare."""
+    """The standard deviation of the brightest colour, the same for all cases, so that they can be compared."""
     return max((float(study.samples.std(axis=0).max()) for study in studies), default=0.0) or 1.0
 
 
 def sprite(study: CaseStudy, limit: float) -> bytes:
-    """A case's tiles side by side as a lossless WebP file, marked in its metadata where images are generated.
+    """A case's tiles side by side as a lossless WebP file, marked as synthetic in its metadata.
 
     Args:
         limit: of `spread_limit`.
@@ -143,12 +145,12 @@ def sprite(study: CaseStudy, limit: float) -> bytes:
     exif = Image.Exif()
     exif[0x010E] = MARK  # ImageDescription
     buffer = io.BytesIO()
-    image.save(buffer, format="webp", lossless=True, quality=60, exif=exif)  # 100 takes 200 times as long
+    image.save(buffer, format="webp", lossless=True, quality=60, exif=exif)  # a higher quality is much slower
     return buffer.getvalue()
 
 
 def browser(studies: Sequence[CaseStudy]) -> dict[str, Any] | None:
-    """What the evaluation page's script needs, JSON-serialisable; None where there is no case."""
+    """The data of the evaluation page's case browser, JSON-serialisable; None where there is no case."""
     if not studies:
         return None
     limit = spread_limit(studies)
@@ -173,7 +175,7 @@ def browser(studies: Sequence[CaseStudy]) -> dict[str, Any] | None:
 
 
 def diameters(study: CaseStudy) -> str | None:
-    """The measured long diameters in words; None where they were not measured."""
+    """The measured long diameters in words; None if they were not measured."""
     if study.long_mm is None:
         return None
     baseline, runs, follow_up = study.long_mm

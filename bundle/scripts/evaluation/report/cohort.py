@@ -1,4 +1,4 @@
-"""Who was studied: the cases, patients, outcomes and nodules of each section of a dataset."""
+"""A dataset in numbers: cases, patients, outcomes and nodules of each section."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from scripts.ehr.features import validate
 
 
 def describe(datalist: Mapping[str, Any], evaluated: str) -> dict[str, Any]:
-    """Each section in numbers, as metrics.json holds it; `evaluated` names the one that is judged.
+    """The entry `cohort` of metrics.json: counts and quartiles of each section.
 
-    Where baselines stand, ages and diameters are a case's at baseline; `unpaired` counts the crops without a second
-    time, which only the training of autoencoder and classifier sees.
+    Ages and diameters are those at baseline. `unpaired` counts crops without a second timepoint, on which only
+    autoencoder, unconditional stage and classifier are trained.
+
+    Args:
+        datalist: of :func:`scripts.data.load_datalist`.
+        evaluated: name of the evaluated section.
     """
     sections = {name: _section(datalist[name]) for name in SECTIONS}
     return {"evaluated": evaluated, "unpaired": len(datalist.get("unpaired", [])), "sections": sections}
 
 
 def _section(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts and quartiles of one section."""
     outcomes = [case.get("malignant") for case in cases]
     records = [validate(case.get("ehr", {})) for case in cases]
     patients = {case["patient_id"]: record for case, record in zip(cases, records, strict=True)}
@@ -40,6 +45,6 @@ def _section(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def quartiles(values: Sequence[float | None]) -> list[float] | None:
-    """Lower quartile, median and upper quartile of what is known; None where nothing is."""
+    """Lower quartile, median and upper quartile of the known values; None where there are none."""
     known = [value for value in values if value is not None and np.isfinite(value)]
     return [float(value) for value in np.percentile(known, [25, 50, 75])] if known else None

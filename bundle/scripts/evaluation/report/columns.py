@@ -1,11 +1,11 @@
-"""Titles, decimals and captions of the tables and figures."""
+"""Titles and decimals of the evaluation page's tables, and captions of its figures."""
 
 from __future__ import annotations
 
 from scripts.evaluation.nodules.growth import MEDIAN
 
 ENSEMBLE = "_mean_probability"
-"""What is appended to a method's name where its probabilities are averaged over runs before they are judged."""
+"""Suffix of a method's name for its probabilities averaged over runs."""
 
 METRICS = {"auroc": ("AUROC", 3), "auprc": ("AUPRC", 3), "lpips": ("LPIPS", 3), "fid": ("FID", 2), "kid": ("KID", 5)}
 """Title and decimals of each column of the first table."""
@@ -49,6 +49,7 @@ TITLES = {
     "copy_baseline": "Copy of the baseline",
     "reconstructed_follow_up": "Reconstructed follow-up",
 }
+"""Titles of the rows of real images and of images made from them; these names are reserved."""
 
 CAPTIONS = {
     "curves": "ROC and precision-recall curves of the classifier's probabilities, averaged over runs; dotted: chance.",
@@ -68,10 +69,11 @@ CAPTIONS = {
     "growth": "Measured change of the mean diameter, generated against real: median over runs, lines hold the middle "
     "80% of them. In the grey bands a nodule counts as stable; on the diagonal the generated nodule is the real one.",
 }
+"""Captions of the figures, by name."""
 
 
 def title_of(name: str) -> str:
-    """How a method of metrics.json is called in figures and tables."""
+    """The title, in figures and tables, of a method of metrics.json."""
     if name.endswith(MEDIAN):
         return f"{title_of(name.removesuffix(MEDIAN))}, median size over runs"
     if name.endswith(ENSEMBLE):

@@ -1,4 +1,4 @@
-"""Which figures an evaluation's results allow, each with its name."""
+"""The figures of an evaluation, each with its name; those that the results do not suffice for are left out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from scripts.evaluation.study import Cases
 def draw_methods(
     methods: Mapping[str, Method], cases: Cases, maps: Mapping[str, Array], main: str | None
 ) -> Iterator[tuple[str, Figure]]:
-    """The figures that these results allow, each with its name."""
+    """Names and figures of curves, calibration, images, variances and latent spaces.
+
+    Args:
+        methods: by name, with the rows of real images.
+        maps: title of an encoder to latents (N, D).
+        main: name of the method whose images are shown; None if no method generates any.
+    """
     labels = cases.labels
     if {0.0, 1.0} <= set(labels):
         shown = {name: method for name, method in methods.items() if name != "copy_baseline" and ENSEMBLE not in name}
@@ -44,13 +50,13 @@ def draw_methods(
 
 
 def draw_training(stages: Sequence[Stage]) -> Iterator[tuple[str, Figure]]:
-    """The training curves, where a stage left any."""
+    """Name and figure of the training curves, if any stage has some."""
     if any(stage.training or stage.validation for stage in stages):
         yield "training", figures.training(stages)
 
 
 def draw_growth(growth: Growth | None, cases: Cases, main: str | None) -> Iterator[tuple[str, Figure]]:
-    """The figure of measured growth, where three cases at least can be measured."""
+    """Name and figure of measured growth, if at least three cases can be measured."""
     if growth is not None and main is not None and growth.measurable.sum() >= 3:
         real, generated = growth.changes(main)
         yield "growth", figures.growth(real, generated, cases.labels[growth.measurable], DIAMETER_CHANGE)

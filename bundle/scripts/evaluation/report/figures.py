@@ -1,6 +1,7 @@
-"""The paper's figures 2, 3 and 5, curves, and a gallery. Each function returns a figure; nothing is shown or saved.
+"""The figures of an evaluation: the paper's figures 2, 3 and 5, curves, calibration, growth and a gallery.
 
-Images are indexed as NIfTI does, first x and then y, so they are turned to be shown; all are in [-1, 1].
+Each function returns a figure and does not show or save it. Images are in [-1, 1] and indexed as in NIfTI, x first.
+Throughout, R is the number of runs and N of cases.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from scripts.evaluation.report.training_log import Stage
 from scripts.evaluation.statistics.calibration import reliability
 from scripts.pictures import show
 
-BENIGN, MALIGNANT, NEUTRAL = "#0072b2", "#d55e00", "#666666"  # Okabe and Ito: told apart by colour-blind readers too
+BENIGN, MALIGNANT, NEUTRAL = "#0072b2", "#d55e00", "#666666"  # of Okabe and Ito's palette for colour-blind readers
 
 LINES = ("#666666", "#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Colours of the methods' curves, in turn."""
 
 
 def training(stages: Sequence[Stage]) -> Figure:
-    """Training and validation loss of each stage that left curves, with the epoch whose weights were kept."""
+    """Training and validation loss of each stage that has curves, with the epoch whose weights were kept."""
     shown = [stage for stage in stages if stage.training or stage.validation]
     columns = min(2, len(shown))
     figure = Figure(figsize=(4.5 * columns, 2.9 * -(-len(shown) // columns)), layout="constrained")
@@ -97,7 +99,7 @@ def curves(probabilities: Mapping[str, Array], labels: Array) -> Figure:
 
 
 def calibration(probabilities: Mapping[str, Array], labels: Array) -> Figure:
-    """Calibration curves in ten bins of equal width, a marker's area going with the bin's share of the cases.
+    """Calibration curves in ten bins of equal width; a marker's area grows with the bin's share of the cases.
 
     Args:
         probabilities: title to (N,).
@@ -121,12 +123,12 @@ def calibration(probabilities: Mapping[str, Array], labels: Array) -> Figure:
 
 
 def running_variance(probabilities: Array) -> Figure:
-    """Fig. 5: variance of a case's probability over its first k runs, against k; (R, N) with R at least 3."""
+    """Fig. 5: variance of a case's probability over its first k runs, against k, for (R, N) with R at least 3."""
     runs = np.arange(2, len(probabilities) + 1)
     variance = np.stack([probabilities[:count].var(axis=0, ddof=1) for count in runs])
     figure = Figure(figsize=(6.0, 3.6), layout="constrained")
     axis = figure.subplots()
-    axis.plot(runs, variance[:, :50], color=BENIGN, alpha=0.25, linewidth=0.8)  # the paper draws 50 cases as well
+    axis.plot(runs, variance[:, :50], color=BENIGN, alpha=0.25, linewidth=0.8)  # as many cases as in the paper
     axis.plot(runs, variance.mean(axis=1), color="black", linewidth=2, label="mean over all cases")
     axis.set(xlabel="runs", ylabel="variance of predicted probability", ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -135,13 +137,13 @@ def running_variance(probabilities: Array) -> Figure:
 
 
 def exemplary_cases(error: Array, variance: Array) -> dict[str, int]:
-    """Confidently right, unsure and confidently wrong: the extreme cases of error and variance, each another one.
+    """Indices, by title, of three cases: the most confidently right, the most confidently wrong, the least sure.
 
     Args:
         error, variance: (N,), NaN where the outcome is unknown.
     """
     known = np.isfinite(error)
-    # in ranks, for error and variance have other scales; a confident case is one of low variance
+    # ranks, since error and variance have different scales; a confident case has a low variance
     rank = np.where(known, np.argsort(np.argsort(variance)), 0) / max(1, len(variance) - 1)
     scores = {
         "confident, right": -error - 0.5 * rank,
@@ -159,7 +161,7 @@ def exemplary_cases(error: Array, variance: Array) -> dict[str, int]:
 def error_and_variance(
     probabilities: Array, labels: Array, generated: Array, follow_up: Array, case_ids: Sequence[str]
 ) -> Figure:
-    """Fig. 3: error against variance over runs, and where the generated images err and differ.
+    """Fig. 3: error against variance of the probability, and for three cases the error and variance of the images.
 
     Args:
         probabilities: (R, N), R at least 2.
@@ -199,7 +201,7 @@ def error_and_variance(
 def gallery(
     baseline: Array, generated: Array, follow_up: Array, labels: Array, case_ids: Sequence[str], rows: int = 6
 ) -> Figure:
-    """The first malignant and the first benign cases (not the best ones), half of each where there are enough.
+    """Images of the first malignant and the first benign cases of the list, half of each if there are enough.
 
     Args:
         baseline, follow_up: (N, 1, H, W).
@@ -232,12 +234,12 @@ def gallery(
 
 
 def growth(real: Array, generated: Array, labels: Array, limit: float) -> Figure:
-    """Measured change of the mean diameter, generated against real: median over runs, with the middle 80 % of them.
+    """Measured change of the mean diameter, generated against real: the median over runs, and their middle 80 %.
 
     Args:
         real, generated: (N,) and (R, N) in mm.
         labels: (N,), NaN where unknown.
-        limit: mm, from which on a nodule has grown or shrunk.
+        limit: change in mm above which a nodule has grown or shrunk.
     """
     figure = Figure(figsize=(5.6, 5.2), layout="constrained")
     axis = figure.subplots()

@@ -1,4 +1,4 @@
-"""The result of an evaluation in one line, and where the rest of it is."""
+"""The result of an evaluation in one log line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def headline(result: Mapping[str, Any]) -> str:
     """The AUROC of the generated follow-ups, averaged over runs, beside those of the real images.
 
     Args:
-        result: what metrics.json holds.
+        result: the content of metrics.json.
     """
     rows = result["methods"]
     generated = next(name for name in rows if name not in TITLES)
@@ -29,14 +29,14 @@ def headline(result: Mapping[str, Any]) -> str:
 
 
 def log_result(result: Mapping[str, Any], evaluation_dir: str | Path) -> None:
-    """Logs the headline and what to open."""
+    """Logs the headline, and the path of the evaluation page."""
     logger.info(headline(result))
     simulated = ", data in part simulated" if result["simulated"] else ""
     logger.info(f"Open {Path(evaluation_dir) / 'report.html'}; synthetic images{simulated}, for research only")
 
 
 def _text(metric: Mapping[str, Any]) -> str:
-    """0.712 (0.650 to 0.771), or why there is none."""
+    """A metric with its interval, such as "0.712 (0.650 to 0.771)", or why there is none."""
     if metric["mean"] is None:
         return f"not known ({metric['reason']})"
     interval = "no interval" if metric["ci95"] is None else "{:.3f} to {:.3f}".format(*metric["ci95"])

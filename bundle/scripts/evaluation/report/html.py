@@ -1,4 +1,4 @@
-"""The evaluation page: one HTML file with everything in it, readable without a network, on paper, and on a phone."""
+"""The evaluation page: one HTML file that contains its images and scripts, so that it needs no network."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def render(
     """The evaluation page as HTML.
 
     Args:
-        result: what metrics.json holds, as `evaluate` returns it.
-        pictures: name of a figure (a key of `CAPTIONS`) to its PNG.
-        steering: what steering.json holds, where that study was made.
-        studies: what the case browser shows; none without it.
+        result: the content of metrics.json, as `evaluate` returns it.
+        pictures: PNG files by name of the figure, a key of `CAPTIONS`.
+        steering: the content of steering.json, if that study was made.
+        studies: cases of the case browser; without any there is no browser.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -70,17 +70,17 @@ def render(
 
 
 def number(value: float | None, decimals: int) -> str:
-    """A number with a fixed number of decimals, a dash where there is none."""
+    """A number with fixed decimals; a dash for None."""
     return "–" if value is None else f"{value:.{decimals}f}"
 
 
 def p_value(value: float | None) -> str:
-    """A p with as many decimals as can matter."""
+    """A p-value with three decimals; a dash for None."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def differences(result: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Rows of the table of differences: titles of the method and of what it is held against, and the scores."""
+    """Rows of the table of differences: titles of the method and of the one it is compared with, and the scores."""
     return [
         (title_of(name), title_of(real), score)
         for name, scores in result["methods"].items()
@@ -89,17 +89,17 @@ def differences(result: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any
 
 
 def embed(content: bytes) -> Markup:
-    """A PNG file as the address of an image."""
+    """A PNG file as a data URL."""
     return Markup("data:image/png;base64,") + base64.b64encode(content).decode()
 
 
 def in_script(value: Any) -> Markup:
-    """JSON that can stand in a script element, which no text in it can end."""
+    """JSON for a script element; `<` is escaped, so that no text can end the element."""
     return Markup(json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def notes(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, tuple[str, int]]) -> list[str]:
-    """Why values or intervals of a table are absent, each reason once, with the columns that it concerns."""
+    """Notes below a table: each reason why values or intervals are missing, with the columns that it concerns."""
     reasons: dict[str, list[str]] = {}
     for scores in rows.values():
         for key, (title, _) in columns.items():
@@ -110,7 +110,7 @@ def notes(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, tuple[str
 
 
 def gap_sentence(result: Mapping[str, Any]) -> str | None:
-    """How much of the gap between real baseline and real follow-up the first generated method closes."""
+    """A sentence on the gap between real baselines and follow-ups: the share that the first method closes."""
     shares = {METRICS[key][0]: share for key, share in result["gap_closed"].items() if share is not None}
     generated = [name for name in result["methods"] if name not in TITLES]
     if not shares or not generated:
@@ -120,7 +120,7 @@ def gap_sentence(result: Mapping[str, Any]) -> str | None:
 
 
 def facts_sentence(facts: Mapping[str, Any]) -> str:
-    """What else a stage left word of, beside its command: settings, the epoch that was kept, versions."""
+    """A sentence on a stage's settings, kept epoch and versions of packages."""
     aside = ("command", "versions", "case_sha256", "best", "same_weights")
     parts = [f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if key not in aside]
     if best := facts.get("best"):
@@ -132,7 +132,7 @@ def facts_sentence(facts: Mapping[str, Any]) -> str:
 
 
 def steering_sentence(steering: Mapping[str, Any]) -> str:
-    """What giving each case another patient's record shows, and what it does not."""
+    """A sentence on the effect of giving each case another patient's record."""
     row = steering["interventions"]["another patient's record"]
     sentence = f"Another patient's record changes the image by {row['image_change_hu']['mean']:.0f} HU on average"
     change = row["auroc_change"]

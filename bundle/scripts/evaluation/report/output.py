@@ -1,4 +1,4 @@
-"""The files that an evaluation leaves, each whole or not at all."""
+"""Writing the files of an evaluation, each atomically."""
 
 from __future__ import annotations
 
@@ -24,7 +24,18 @@ def write(
     studies: Sequence[CaseStudy] = (),
     pages: Sequence[str] = (),
 ) -> None:
-    """Writes everything, the evaluation page last, with the study of steering where it was made."""
+    """Writes figures, pages of cases, tables, metrics.json and, last, the evaluation page.
+
+    The page includes the study of steering if its files are in the folder.
+
+    Args:
+        folder: to write to.
+        result: the content of metrics.json.
+        table: the text of predictions.csv.
+        drawn: names and figures.
+        studies: cases of the case browser.
+        pages: ids of the cases that get a PDF page.
+    """
     pictures = {name: png(figure) for name, figure in drawn}
     for name, content in pictures.items():
         write_bytes(folder / "figures" / f"{name}.png", content)

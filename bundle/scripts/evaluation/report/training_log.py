@@ -1,4 +1,4 @@
-"""How the models that are judged were made, as far as their stages left word of it: curves, commands, best epochs."""
+"""How the evaluated models were trained: curves, commands and best epochs, read from their stages' folders."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ WEIGHTS = {
     "conditional": "unet_conditional",
     "classifier": "classifier",
 }
-"""Each stage's weights file in models_dir."""
+"""Each stage's weights file in models_dir, without its suffix."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What is known of a stage.
+    """The log of a training stage, or of inference.
 
     Attributes:
         name: a key of `WEIGHTS`, or inference.
-        facts: JSON-serialisable: `command`, `seed`, `started`, `versions` from its provenance.json; `best`, the epoch
-            and loss that its weights carry; `same_weights`, whether the curves are those of these weights.
+        facts: JSON-serialisable: `command`, `seed`, `started` and `versions` from its provenance.json; `best`, epoch
+            and loss that are stored with its weights; `same_weights`, whether the curves belong to these weights.
         training, validation: epochs and mean losses; empty without logs.
     """
 
@@ -41,7 +41,7 @@ class Stage:
 
 
 def read_stages(output_dir: str | Path, models_dir: str | Path, predictions_dir: str | Path) -> list[Stage]:
-    """The stages whose logs, provenance or weights are there."""
+    """The stages with logs or provenance in `output_dir`, or facts stored with their weights; and inference."""
     stages = []
     for name, weights in WEIGHTS.items():
         folder, path = Path(output_dir) / name, Path(models_dir) / f"{weights}.safetensors"
@@ -59,8 +59,8 @@ def read_stages(output_dir: str | Path, models_dir: str | Path, predictions_dir:
 def read_curves(folder: Path) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
     """Training and validation loss of a stage from its TensorBoard files, as (epoch, loss); empty where there is none.
 
-    Training losses are logged by the iteration and averaged here over epochs, whose length is what had been logged
-    when the last validation was; without one, all iterations are one epoch.
+    Training losses are logged per iteration and averaged here over epochs. The length of an epoch follows from the
+    iterations that were logged before the last validation; without any validation, all iterations are one epoch.
     """
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload() if folder.is_dir() else None
     found = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]} if events is not None else {}
@@ -77,7 +77,7 @@ def read_curves(folder: Path) -> tuple[list[tuple[float, float]], list[tuple[flo
 
 
 def _holds(validation: Sequence[tuple[float, float]], best: dict[str, Any]) -> bool:
-    """Whether the curve passes where the weights say that their best epoch was."""
+    """Whether the validation curve has the best epoch and loss that are stored with the weights."""
     return any(
         epoch == best.get("epoch") and math.isclose(loss, best.get("val_loss", math.nan), rel_tol=1e-4)
         for epoch, loss in validation
@@ -85,4 +85,5 @@ def _holds(validation: Sequence[tuple[float, float]], best: dict[str, Any]) -> b
 
 
 def _json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file; empty where there is none."""
     return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: Brier score, calibration error, slope and intercept, with intervals.
+"""Calibration of probabilities: Brier score, expected calibration error, slope and intercept, with intervals.
 
 N is the number of cases and B of bootstrap resamples.
 """
@@ -15,10 +15,12 @@ from scripts.arrays import Array
 from scripts.evaluation.statistics.metrics import estimate, undefined, weighted_mean, why_undefined
 
 NAMES = ("brier", "ece", "slope", "intercept")
+"""Keys of the four scores in metrics.json."""
 
 BINS = 10
+"""Of equal width, in the calibration curve."""
 
-CLIP = 1e-6  # the logit of 0 and of 1 is not finite
+CLIP = 1e-6  # distance that probabilities keep from 0 and 1, where the logit is infinite
 
 
 def reliability(probabilities: Array, labels: Array) -> tuple[Array, Array, Array]:
@@ -29,16 +31,21 @@ def reliability(probabilities: Array, labels: Array) -> tuple[Array, Array, Arra
         labels: (N,), 0 or 1.
 
     Returns:
-        Three (K,), K at most 10: empty bins are left out.
+        Three arrays (K,); K is at most 10, since empty bins are left out.
+
+    Example:
+        >>> predicted, observed, share = reliability(np.array([0.1, 0.1, 0.9, 0.9]), np.array([0, 0, 0, 1]))
+        >>> predicted, observed, share
+        (array([0.1, 0.9]), array([0. , 0.5]), array([0.5, 0.5]))
     """
     observed, predicted = calibration_curve(labels, probabilities, n_bins=BINS)
-    # scikit-learn does not say how many cases a bin has; its bins include their upper edge
+    # cases per bin, which scikit-learn does not return; as there, bins include their upper edge
     counts = np.bincount(np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probabilities))
     return predicted, observed, counts[counts > 0] / len(labels)
 
 
 def calibration_error(probabilities: Array, labels: Array) -> float:
-    """Expected calibration error (Naeini et al. 2015): mean distance of a bin's curve from the diagonal, by cases."""
+    """Expected calibration error (Naeini et al. 2015): mean distance of the calibration curve from the diagonal."""
     predicted, observed, share = reliability(probabilities, labels)
     return float((share * np.abs(predicted - observed)).sum())
 
@@ -46,20 +53,21 @@ def calibration_error(probabilities: Array, labels: Array) -> float:
 def logistic_fit(design: Array, offset: Array, labels: Array, weights: Array) -> Array:
     """Coefficients (B, K) of unpenalised logistic regressions, by Newton's method, one per row of weights.
 
-    Equal to scikit-learn's `LogisticRegression(C=inf)`, which knows no offset and takes milliseconds a resample.
+    Without an offset they equal those of scikit-learn's `LogisticRegression(C=inf)`, which takes no offset and fits one
+    resample at a time.
 
     Args:
         design: (N, K).
-        offset: (N,), added to the linear predictor as it is.
+        offset: (N,), added to the linear predictor.
         labels: (N,), 0 or 1.
-        weights: (B, N).
+        weights: (B, N), how often each case counts.
 
     Returns:
-        NaN where there is no finite solution (outcomes that a threshold separates, or one outcome only).
+        (B, K); NaN where there is no finite solution (one outcome only, or outcomes that a threshold separates).
     """
     beta = np.zeros((len(weights), design.shape[1]))
     step = np.full_like(beta, np.inf)
-    for _ in range(25):  # quadratic convergence takes about six; without a solution, steps never become small
+    for _ in range(25):  # quadratic convergence needs few steps; without a solution, steps do not become small
         fitted = expit(beta @ design.T + offset)
         gradient = (weights * (labels - fitted)) @ design
         hessian = np.einsum("bn,nk,nl->bkl", weights * fitted * (1 - fitted), design, design, optimize=True)
@@ -72,8 +80,8 @@ def logistic_fit(design: Array, offset: Array, labels: Array, weights: Array) ->
 def slope_and_intercept(probabilities: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
     """Cox's calibration slope and calibration in the large (Van Calster et al. 2019, "Calibration: the Achilles heel").
 
-    The slope is that of a logistic regression of the outcome on the log odds (below 1: too extreme); the intercept that
-    of one whose slope is held at 1 (below 0: probabilities too high on the whole).
+    The slope is that of a logistic regression of the outcome on the log odds; below 1, probabilities are too extreme.
+    The intercept is that of a regression with the slope fixed at 1; below 0, probabilities are too high on average.
 
     Args:
         probabilities: (N,).
@@ -90,13 +98,13 @@ def slope_and_intercept(probabilities: Array, labels: Array, weights: Array) -> 
 
 
 def calibration_scores(probabilities: Array, labels: Array, weights: Array | None) -> dict[str, dict[str, Any]]:
-    """The four of `NAMES`, as `estimate` or `undefined` give them, over the cases whose outcome is known.
+    """The four scores of `NAMES` over the cases whose outcome is known, each as `estimate` or `undefined` gives it.
 
     Args:
         probabilities: (N,).
         labels: (N,), 0, 1 or NaN.
-        weights: (B, N) of `patient_resamples`, not stratified: calibration depends on how many cases are malignant, so
-            the interval has to hold how much that varies.
+        weights: (B, N) of `patient_resamples`, not stratified: calibration depends on the share of malignant cases,
+            so the resamples must vary it.
     """
     if reason := why_undefined(labels):
         return {name: undefined(reason) for name in NAMES}

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from scripts.arrays import Array
 
 ROUNDING = 1e-9
-"""mm (or ranks) that no measurement distinguishes: what lies nearer to the mean does not vary."""
+"""Differences from the mean (in mm, or in ranks) up to this are taken as rounding errors of zero."""
 
 
 def balanced_accuracy(classes: Array, truth: Array, weights: Array | None = None) -> Array:
-    """Mean over the classes that occur of the share that is recognised, (R, B); "always stable" gets 1/3 of three.
+    """Balanced accuracy (R, B): the mean, over the classes that occur, of the share of their cases that is recognised.
 
     Args:
-        classes, truth: (R, N) and (N,).
+        classes, truth: predicted (R, N) and true (N,) classes.
         weights: (B, N), how often each case counts; one row of ones by default.
     """
     weights = np.ones((1, len(truth))) if weights is None else weights
@@ -34,14 +34,18 @@ def balanced_accuracy(classes: Array, truth: Array, weights: Array | None = None
 
 
 def correlation(values: Array, truth: Array, weights: Array | None = None, ranked: bool = False) -> Array:
-    """Pearson's correlation of each run with the truth, or with `ranked` Spearman's, (R, B).
+    """Pearson's correlation (R, B) of each run with the truth, or Spearman's if `ranked`.
 
     Args:
         values, truth: (R, N) and (N,).
         weights: (B, N), how often each case counts; one row of ones by default.
 
     Returns:
-        NaN where either does not vary.
+        (R, B); NaN where values or truth do not vary.
+
+    Example:
+        >>> correlation(np.array([[1.0, 2.0, 4.0]]), np.array([2.0, 4.0, 8.0]))
+        array([[1.]])
     """
     weights = np.ones((1, len(truth))) if weights is None else weights
 
@@ -53,9 +57,10 @@ def correlation(values: Array, truth: Array, weights: Array | None = None, ranke
 
 
 def spearman(first: Array, second: Array, weights: Iterable[Array]) -> Array:
-    """Spearman's rank correlation, ties by their mean rank, for each weighting: equal to SciPy's of repeated values.
+    """Spearman's rank correlation for each of several weightings; tied values get their mean rank.
 
-    :func:`correlation` for so many values that the weightings have to come one at a time.
+    It equals SciPy's for values that are repeated as often as their weights say. Unlike :func:`correlation` it takes
+    the weightings one at a time, which saves memory where there are many values.
 
     Args:
         first, second: (P,).
@@ -77,10 +82,10 @@ def spearman(first: Array, second: Array, weights: Iterable[Array]) -> Array:
 
 
 def mid_ranks(places: NDArray[np.integer[Any]], weights: Array) -> Array:
-    """Mean ranks (B, N) in resamples where each value occurs as often as its weight says; ties share their mean.
+    """Ranks (B, N) in resamples in which each value occurs as often as its weight says; ties get their mean rank.
 
     Args:
-        places: (N,), the values numbered by size.
+        places: (N,), of `_places`.
         weights: (B, N) whole numbers.
     """
     counts = np.stack([np.bincount(places, weights=row) for row in weights])
@@ -88,12 +93,12 @@ def mid_ranks(places: NDArray[np.integer[Any]], weights: Array) -> Array:
 
 
 def _places(values: Array) -> NDArray[np.integer[Any]]:
-    """The values (N,) numbered by size, equal ones alike."""
+    """The index (N,) of each value among the sorted distinct values."""
     return np.unique(values, return_inverse=True)[1]
 
 
 def _pearson(first: Array, second: Array, weights: Array) -> Array:
-    """Pearson's correlation (B,) of values (B, N), or (N,), with weights (B, N); NaN where one does not vary."""
+    """Pearson's correlation (B,) of values (B, N) or (N,) under weights (B, N); NaN where one of them does not vary."""
     shares = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
 
     def centred(each: Array) -> Array:

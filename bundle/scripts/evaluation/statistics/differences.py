@@ -1,4 +1,4 @@
-"""Whether two methods differ in AUROC, judged on the same cases: paired patient bootstrap, and DeLong's test beside it.
+"""The difference of two methods' AUROC on the same cases: paired bootstrap over patients, and DeLong's test.
 
 N is the number of cases and B of bootstrap resamples.
 """
@@ -18,14 +18,14 @@ from scripts.evaluation.statistics.metrics import auroc, estimate, ordered_pairs
 def delong_variance(first: Array, second: Array, labels: Array, clusters: Sequence[Hashable]) -> float:
     """Variance of the difference between two AUROCs of the same cases (DeLong et al. 1988; Obuchowski 1997).
 
-    A case's placement is the share of the other outcome's cases that it is in the right order with; the variance comes
-    from how placements differ between cases. Obuchowski sums them within a cluster (a patient), and adds the covariance
-    of a cluster's malignant and benign cases. With clusters of one case each it is DeLong's.
+    A case's placement is the share of cases of the other outcome that are ranked correctly against it; the variance is
+    estimated from the placements. Obuchowski sums them within a cluster (a patient), and adds the covariance of a
+    cluster's malignant and benign cases. With clusters of one case each the result is DeLong's.
 
     Args:
         first, second: probabilities (N,).
-        labels: (N,), 0 or 1, of both.
-        clusters: N, what dependent cases share.
+        labels: (N,), 0 or 1.
+        clusters: N, such as the patient of each case; cases of one cluster may depend on each other.
 
     Returns:
         NaN where fewer than two clusters have a malignant case, or a benign one.
@@ -46,17 +46,21 @@ def delong_variance(first: Array, second: Array, labels: Array, clusters: Sequen
 
 
 def delong_p(first: Array, second: Array, labels: Array, clusters: Sequence[Hashable]) -> float | None:
-    """Two-sided p of no difference between two AUROCs, from `delong_variance`; None where that is not positive."""
+    """Two-sided p-value for no difference between two AUROCs, by `delong_variance`; None where that is not positive."""
     variance = delong_variance(first, second, labels, clusters)
     difference = float(np.subtract(*auroc(np.stack([first, second]), labels)[:, 0]))
     return float(2 * norm.sf(abs(difference) / np.sqrt(variance))) if variance > 0 else None
 
 
 def bootstrap_p(resampled: Array) -> float | None:
-    """Two-sided p of no difference, from resampled differences (B,): twice the share on the rarer side of zero.
+    """Two-sided p-value for no difference, from resampled differences (B,): twice the share on the rarer side of zero.
 
-    It is below 0.05 where the 95% percentile interval leaves zero out, and never zero: what was observed counts as a
-    resample (Davison and Hinkley 1997, chapter 4). NaN are resamples that lack an outcome.
+    It is below 0.05 where the 95% percentile interval excludes zero, and never zero, since the observed value counts as
+    a resample (Davison and Hinkley 1997, chapter 4). NaN, from resamples that lack an outcome, are left out.
+
+    Example:
+        >>> round(bootstrap_p(np.array([0.1] * 99 + [-0.1])), 4)
+        0.0396
     """
     resampled = resampled[np.isfinite(resampled)]
     if len(resampled) < 2:
@@ -68,17 +72,17 @@ def bootstrap_p(resampled: Array) -> float | None:
 def auroc_difference(
     first: Array, second: Array, labels: Array, patients: Sequence[Hashable], weights: Array | None
 ) -> dict[str, Any]:
-    """The first method's AUROC less the second's, over the cases whose outcome is known.
+    """The first method's AUROC minus the second's, over the cases whose outcome is known.
 
     Args:
         first, second: probabilities (N,).
         labels: (N,), 0, 1 or NaN.
-        patients: N.
-        weights: (B, N) of `patient_resamples`, the same for both methods, which makes the bootstrap a paired one.
+        patients: the patient of each case, N.
+        weights: (B, N) of `patient_resamples`, used for both methods, so that the bootstrap is paired.
 
     Returns:
-        What `estimate` gives, `p` of the patient bootstrap, and the p of two DeLong tests: `p_delong_clustered`, which
-        knows that cases of a patient go together, and `p_delong_independent`, which takes all cases as independent.
+        The result of `estimate`, `p` of the bootstrap, and the p-values of two DeLong tests: `p_delong_clustered`, with
+        the cases of a patient as a cluster, and `p_delong_independent`, which assumes independent cases.
     """
     none = dict.fromkeys(("p", "p_delong_clustered", "p_delong_independent"))
     if reason := why_undefined(labels):

@@ -1,4 +1,4 @@
-"""The paper's four metrics (section 4.1.2) and the kernel distance, per run, with confidence intervals over patients.
+"""AUROC, AUPRC, LPIPS and FID (section 4.1.2) and KID, per run, with confidence intervals over patients.
 
 Throughout, R is the number of runs, N of cases and B of bootstrap resamples.
 """
@@ -14,20 +14,23 @@ from scripts.arrays import Array
 
 
 def ordered_pairs(probabilities: Array, labels: Array) -> Array:
-    """Mann and Whitney's kernel: 1 where a malignant case is above a benign one, 0.5 at a tie; (malignant, benign).
+    """Mann and Whitney's kernel of each malignant and benign case: 1 where the malignant one is higher, 0.5 at a tie.
 
     Args:
         probabilities: (N,).
         labels: (N,), 0 or 1.
+
+    Returns:
+        (malignant cases, benign cases).
     """
     difference = probabilities[labels == 1][:, None] - probabilities[labels == 0][None, :]
     return (difference > 0) + 0.5 * (difference == 0)
 
 
 def auroc(probabilities: Array, labels: Array, weights: Array | None = None) -> Array:
-    """Area under the ROC curve, ties counted half: the share of (malignant, benign) pairs in the right order.
+    """Area under the ROC curve: the share of (malignant, benign) pairs in the right order, ties counted half.
 
-    Equal to `sklearn.metrics.roc_auc_score`, which would take minutes where B resamples of R runs are wanted.
+    It equals `sklearn.metrics.roc_auc_score`, computed for all resamples and runs together.
 
     Args:
         probabilities: (R, N).
@@ -36,6 +39,10 @@ def auroc(probabilities: Array, labels: Array, weights: Array | None = None) -> 
 
     Returns:
         (R, B); NaN where a resample lacks one of the outcomes.
+
+    Example:
+        >>> auroc(np.array([[0.1, 0.4, 0.35, 0.8]]), np.array([0, 0, 1, 1]))
+        array([[0.75]])
     """
     weights = np.ones((1, len(labels))) if weights is None else weights
     positive, negative = weights[:, labels == 1], weights[:, labels == 0]
@@ -47,7 +54,7 @@ def auroc(probabilities: Array, labels: Array, weights: Array | None = None) -> 
 def auprc(probabilities: Array, labels: Array, weights: Array | None = None) -> Array:
     """Average precision: the mean, over malignant cases, of the precision at that case's probability.
 
-    Equal to `sklearn.metrics.average_precision_score`. Arguments and result as in `auroc`.
+    It equals `sklearn.metrics.average_precision_score`. Arguments and result are as in `auroc`.
     """
     weights = np.ones((1, len(labels))) if weights is None else weights
     malignant = labels == 1
@@ -55,7 +62,7 @@ def auprc(probabilities: Array, labels: Array, weights: Array | None = None) -> 
     averages = []
     for run in probabilities:
         called = (run[None, :] >= run[malignant][:, None]).astype(np.float64)
-        # where a resample has no case above a threshold, its malignant case has no weight there either
+        # 0 / 0 where a resample has no case above a threshold; the malignant case there has weight 0 too
         with np.errstate(invalid="ignore"):
             precision = (positive @ called[:, malignant].T) / (weights @ called.T)
         averages.append(np.where(positive > 0, positive * precision, 0.0).sum(axis=1))
@@ -73,8 +80,8 @@ def frechet_distance(first: Array, second: Array) -> float:
     """Fréchet distance between the Gaussians of two sets of features (Heusel et al. 2017).
 
     |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2). With S = A^T A, where A holds the centred features over
-    sqrt(n - 1), the last trace is the sum of the singular values of A1 A2^T: no root of a matrix, and no trouble where
-    there are fewer cases than features. A QR decomposition first makes A no taller than it is wide.
+    sqrt(n - 1), the last trace is the sum of the singular values of A1 A2^T. That needs no matrix square root, and is
+    accurate with fewer cases than features. A QR decomposition first reduces A to at most D rows.
 
     Args:
         first, second: (n1, D) and (n2, D), two rows at least in each.
@@ -107,11 +114,10 @@ def kernel_pairs(first: Array, second: Array) -> Array:
 def kernel_distance(pairs: Array, patients: Sequence[Hashable], weights: Array | None = None) -> Array:
     """KID, the unbiased squared maximum mean discrepancy: the mean of `kernel_pairs` over pairs of different patients.
 
-    This is the U-statistic of Gretton et al. 2012 (Eq. 4; `u-statistic` in Binkowski's own code). The more common
-    estimator also takes k(x_i, y_i) into the cross term, as if x_i and y_i were independent. Here y_i is the follow-up
-    of the case that x_i was generated for, which pulls that estimator below zero: far, where N is a few hundred. For
-    the same reason pairs of cases of one patient are left out. It may come out slightly negative, as any unbiased
-    estimator of something that can be zero.
+    This is the U-statistic of Gretton et al. 2012 (Eq. 4; `u-statistic` in Binkowski's code). The more common estimator
+    includes k(x_i, y_i) in the cross term, assuming that x_i and y_i are independent. Here y_i is the follow-up of the
+    case that x_i was generated for, so that estimator would be biased downwards. For the same reason pairs of cases of
+    one patient are left out. Like any unbiased estimator of a quantity that can be zero, it may be slightly negative.
 
     Args:
         pairs: (N, N), of `kernel_pairs`.
@@ -119,7 +125,7 @@ def kernel_distance(pairs: Array, patients: Sequence[Hashable], weights: Array |
         weights: (B, N), how often each case counts; one row of ones by default.
 
     Returns:
-        (B,); NaN where a resample holds one patient only.
+        (B,); NaN where a resample has one patient only.
     """
     weights = np.ones((1, len(pairs))) if weights is None else weights
     names = np.array([str(patient) for patient in patients])
@@ -131,19 +137,27 @@ def kernel_distance(pairs: Array, patients: Sequence[Hashable], weights: Array |
 def patient_resamples(
     patients: Sequence[Hashable], labels: Array, resamples: int, seed: int, stratified: bool = True
 ) -> Array | None:
-    """Bootstrap weights (B, N): patients are drawn with replacement and bring all their cases along.
+    """Bootstrap weights (B, N): patients are drawn with replacement, each with all of its cases.
 
-    Cases of one patient are not independent, so drawing cases would make intervals too narrow. Patients with a
-    malignant case and patients without are drawn apart where `stratified`, so that every resample has as many of each
-    as the study; that takes the share of malignant patients as given. Patients without any known outcome are always
-    drawn apart, so that leaving their cases out leaves the bootstrap of the others.
+    Cases of one patient are not independent, so drawing cases would make intervals too narrow. With `stratified`,
+    patients with a malignant case and those without are drawn separately, so that every resample has as many of each as
+    the study; the share of malignant patients is then taken as given. Patients without any known outcome are always
+    drawn separately, so that the bootstrap of the other patients does not depend on them.
 
     Args:
         patients: N, the patient of each case.
         labels: (N,), 0, 1 or NaN.
+        resamples: B.
+        seed: of the draws.
+        stratified: see above.
 
     Returns:
-        None where that says nothing of how patients differ, for a single one would be drawn again and again.
+        None where there is no bootstrap: with a single patient, or a stratum of a single one.
+
+    Example:
+        >>> weights = patient_resamples(["a", "a", "b", "c", "d"], np.array([1, 0, 1, 0, 0]), resamples=100, seed=0)
+        >>> weights.shape, bool((weights[:, 0] == weights[:, 1]).all())
+        ((100, 5), True)
     """
     unique, index = np.unique([str(patient) for patient in patients], return_inverse=True)
     outcome = np.full(len(unique), np.nan)
@@ -161,7 +175,7 @@ def patient_resamples(
 
 
 def estimate(per_run: Array, resampled: Array | None = None, reason: str | None = None) -> dict[str, Any]:
-    """Summary of a metric as it stands in metrics.json.
+    """Summary of a metric for metrics.json.
 
     Args:
         per_run: (R,).
@@ -169,9 +183,9 @@ def estimate(per_run: Array, resampled: Array | None = None, reason: str | None 
         reason: why there is no interval.
 
     Returns:
-        `mean` over runs, sample standard deviation `std` over runs (null for one run; how far seeds differ, not a
-        sampling error), `ci95` over patients (2.5th and 97.5th percentile of the bootstrap, the runs as they are), and
-        `reason` where something is null that might be expected.
+        `mean` over runs; `std`, the standard deviation over runs (None for one run), which measures how seeds differ
+        and is no sampling error; `ci95` over patients, the 2.5th and 97.5th percentile of the bootstrap with the runs
+        fixed; and, where there is no interval, `reason`.
     """
     result: dict[str, Any] = {
         "mean": float(np.mean(per_run)),
@@ -186,12 +200,12 @@ def estimate(per_run: Array, resampled: Array | None = None, reason: str | None 
 
 
 def undefined(reason: str) -> dict[str, Any]:
-    """A metric that cannot be computed, and why."""
+    """The summary, as of `estimate`, of a metric that cannot be computed."""
     return {"mean": None, "std": None, "ci95": None, "reason": reason}
 
 
 def why_undefined(labels: Array) -> str | None:
-    """Why nothing can be said of outcomes (N,), 0, 1 or NaN; None where both are known of some case."""
+    """Why metrics of outcomes (N,), 0, 1 or NaN, are undefined; None where both outcomes occur."""
     known = labels[np.isfinite(labels)]
     if len(known) == 0:
         return "no case has a known outcome"
@@ -221,7 +235,7 @@ def classification(probabilities: Array, labels: Array, weights: Array | None) -
 
 
 def similarity(distances: Array, weights: Array | None) -> dict[str, Any]:
-    """Mean of perceptual distances (R, N), with weights (B, N) of `patient_resamples`, as `estimate` gives it."""
+    """The `estimate` of the mean of distances, or other values, (R, N), with weights (B, N) of `patient_resamples`."""
     resampled = None if weights is None else weighted_mean(distances, weights).mean(axis=0)
     return estimate(distances.mean(axis=1), resampled)
 
@@ -240,13 +254,13 @@ def kid(features: Array, real: Array, patients: Sequence[Hashable], weights: Arr
         return undefined("not defined for fewer than two patients")
     pairs = [kernel_pairs(run, real) for run in features]
     per_run = np.concatenate([kernel_distance(run, patients) for run in pairs])
-    # the distance is linear in the pairs, so that of their mean is the mean over runs
+    # the distance is linear in the pairs, so the distance of their mean is the mean of distances
     resampled = None if weights is None else kernel_distance(np.mean(pairs, axis=0), patients, weights)
     return estimate(per_run, resampled)
 
 
 def gap_closed(score: dict, baseline: dict, follow_up: dict) -> float | None:
-    """Share of the way from the real baseline's score to the real follow-up's; None unless the latter is higher."""
+    """Share of the gap between the real baseline's and the real follow-up's score; None unless the latter is higher."""
     ends = score["mean"], baseline["mean"], follow_up["mean"]
     if None in ends or ends[2] <= ends[1]:
         return None
