@@ -1,14 +1,15 @@
-"""What does one context cost: seconds a report and memory, with a language model of MedGemma 1.5 4B's size?
+"""How long does one context take, and how much memory, with a language model of MedGemma 1.5 4B's size?
 
     python benchmarks/context.py                            # as large as the paper's, in bfloat16, random weights
     python benchmarks/context.py --quantization 4bit        # in NF4; needs bitsandbytes
-    python benchmarks/context.py --lora 8                   # low-rank adapters learn with the prompts
+    python benchmarks/context.py --lora 8                   # low-rank adapters are trained with the prompts
     python benchmarks/context.py --llm google/medgemma-1.5-4b-it
 
-M = 2 prompt sets of N = 8, reports as long as they get. Weights are random: neither time nor memory depends on them.
-The model is written to the temporary folder first (7.8 GB) and opened as a real one is, mapped from its file: "peak
-GB" counts its pages, "of it anonymous" leaves out what the system may drop and read again. Each row is a process of its
-own: reading is what inference and frozen prompts do once a report, training is forward and backward into the prompts.
+M = 2 prompt sets of N = 8, and reports of the largest length. Weights are random, since neither time nor memory depends
+on them. The model is first written to the temporary folder (7.8 GB) and opened like a real one, memory-mapped from its
+file: "peak GB" counts the pages of the file, "of it anonymous" does not, since the system can drop them and read them
+again. Each row is a process of its own: reading is the forward pass of inference and frozen prompts, once per report;
+training is forward and backward to the prompts.
 Exit status 1 where a row fails or exceeds the limit. Linux only.
 """
 
@@ -111,7 +112,7 @@ def main(
 
 
 def cells(result: dict[str, Any]) -> list[str]:
-    """A row, but for its name."""
+    """The cells of a row, without its name."""
     if "error" in result:
         return ["-", "-", result["error"], "-", "-", "-"]
     seconds = [f"{result['opening']:.1f}", f"{result['seconds']:.2f}"]

@@ -1,7 +1,8 @@
-"""Which components of the context does a small cohort read best? Sets ``conditioner_arguments`` of small.yaml.
+"""From which components of the context can growth and outcome be predicted best in a small cohort?
 
-Linear read-outs of the measured growth and of the outcome from the whitened components, as the U-Net gets them, and
-from the record itself: by patient-wise cross-validation on the training split, which chooses, and on validation.
+Linear models predict the measured growth and the outcome from the whitened components, as the U-Net gets them, and from
+the record itself. They are cross-validated by patient on the training section, which ``conditioner_arguments`` of
+small.yaml were chosen on, and read on validation.
 
     python benchmarks/context_components.py DATASET MODELS
 """
@@ -35,7 +36,7 @@ COMPONENTS: dict[Literal["variance", "record"], tuple[int, ...]] = {
 
 
 def coordinates(dataset: Path, prompts: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Name and whitened components (N, count), a split each, of the contexts under trained prompts."""
+    """Name and whitened components (N, count), by section, of the contexts under trained prompts."""
     conditioner = ReportConditioner()
     conditioner.load_pretrained(prompts)
     shape = (conditioner.num_prompt_sets, conditioner.context_dim)
@@ -54,7 +55,7 @@ READ_OUTS: tuple[tuple[Any, dict[str, Any], str], ...] = (
     (Ridge(), {"alpha": np.logspace(-1, 6, 15)}, "r2"),
     (LogisticRegression(max_iter=3000), {"C": np.logspace(-6, 2, 9)}, "roc_auc"),
 )
-"""For growth and outcome: the model, what is chosen by cross-validation, and by which score."""
+"""For growth and outcome: the model, candidates of its penalty, and the score of cross-validation that chooses."""
 
 
 def main(dataset: Path, models: Path) -> None:

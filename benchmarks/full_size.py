@@ -3,11 +3,12 @@
     python benchmarks/full_size.py                          # embedded language model, context 576 wide
     python benchmarks/full_size.py --llm medgemma-size      # one as large as the paper's, context 2560 wide
 
-Full size is Stable Diffusion 1.5's, the networks' defaults. Weights and data are random: neither time nor memory
-depends on them. The large language model (7.8 GB) is written to the temporary folder first and opened as a real one is,
-mapped from its file: "peak GB" counts its pages, "of it anonymous" leaves out what the system may drop and read again.
-Each stage runs in a process of its own, through the modules, loss, optimiser and MONAI engine of its ``train_*.yaml``
-or ``inference.yaml``; checkpoints are not written. Exit status 1 where a stage exceeds the limit. Linux only.
+Full size is Stable Diffusion 1.5's, the networks' defaults. Weights and data are random, since neither time nor memory
+depends on them. The large language model (7.8 GB) is first written to the temporary folder and opened like a real one,
+memory-mapped from its file: "peak GB" counts the pages of the file, "of it anonymous" does not, since the system can
+drop them and read them again. Each stage runs in a process of its own, with the modules, loss, optimiser and MONAI
+engine of its ``train_*.yaml`` or ``inference.yaml``; checkpoints are not written.
+Exit status 1 where a stage exceeds the limit. Linux only.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def measure(task: Task) -> dict[str, Any]:
 
 
 def end_first() -> None:
-    """Should memory end, this process goes before others."""
+    """Makes the kernel end this process first when memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
@@ -217,7 +218,7 @@ def infer(task: Task) -> dict[str, Any]:
 
 
 def conditioner_for(task: Task) -> Any:
-    """The report conditioner as the stages have it."""
+    """The conditioner, with the stages' arguments."""
     from scripts.conditioning.conditioner import ReportConditioner
 
     conditioner = ReportConditioner(task.llm)
@@ -245,7 +246,7 @@ def write_language_model(folder: str, **size: int) -> None:
 
 
 def optimizer_for(network: Any, task: Task, **arguments: Any) -> Any:
-    """AdamW as the stages have it."""
+    """AdamW, with the stages' arguments."""
     from torch.optim import AdamW
 
     return AdamW(network.parameters(), weight_decay=0.01, fused=task.fused or None, **arguments)
@@ -308,7 +309,7 @@ def main(
 
 
 def row(stage: Stage, task: Task, result: dict[str, Any]) -> Sequence[str]:
-    """A stage's cells, but for the verdict."""
+    """The cells of a stage's row, without the verdict."""
     name = f"inference, 1 x {task.runs} runs" if stage == Stage.inference else stage.value
     counts = [f"{result[key] / 1e6:,.0f} M" if key in result else "-" for key in ("trained", "loaded")]
     seconds = f"{result['seconds']:.1f}" if "seconds" in result else "-"

@@ -1,7 +1,7 @@
-"""How much of a nodule's growth can be known at baseline? What a copy of the baseline is to be beaten by.
+"""How much of a nodule's growth can be predicted at baseline, and by how much could a copy of the baseline be beaten?
 
-Median regressions of the measured change of the long diameter on the record and the measured baseline, which minimise
-the very error that evaluate.yaml reports, fitted on the training split. No image is generated.
+Median regressions of the measured change of the long diameter on the record and the measured baseline, fitted on the
+training section. They minimise the mean absolute error, which evaluate.yaml gives too. No image is generated.
 
     python benchmarks/growth_limit.py DATASET
 """
@@ -30,22 +30,22 @@ TIMES = ("baseline", "follow_up")
 
 
 class Nodules(NamedTuple):
-    """Those of a split that fit their crop."""
+    """The nodules of a section that fit their crop."""
 
     records: np.ndarray
-    """(N, 13)"""
+    """(N, 13), of :func:`scripts.ehr.records`."""
     sizes: np.ndarray
     """Measured long diameters at baseline, mm (N,)."""
     changes: np.ndarray
-    """To the follow-up, mm (N,)."""
+    """Change of the measured long diameter to the follow-up, mm (N,)."""
     patients: np.ndarray
-    """(N,)"""
+    """Patients (N,)."""
     fits: np.ndarray
-    """Which of the split's cases these are (all cases,)."""
+    """Whether each case of the section is among them (all cases,)."""
 
 
 def nodules(dataset: Path, section: str) -> Nodules:
-    """Measures the real images of a split."""
+    """Measures the real images of a section."""
     load = preprocessing(TIMES, IMAGE_SIZE)
     cases = [load(item) for item in pairs(dataset, section)]
     entries = load_datalist(dataset)[section]

@@ -4,8 +4,8 @@
     python benchmarks/import_weights.py --averaged    # a file of both kinds of weights, 7.7 GB, as v1-5-pruned.ckpt is
 
 Writes a file of Stable Diffusion 1.5's size and names with random weights to a temporary folder, and runs
-``import_weights.yaml`` on it as a user does. "Anonymous" is memory that cannot be dropped; "peak" counts the pages of
-mapped files too. Linux only.
+``import_weights.yaml`` on it as a user does. "Anonymous" is memory other than pages of mapped files, which
+"peak" counts too. Linux only.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What does a latent space tell about nodules? Compares autoencoders, such as two metrics of the alignment loss.
+"""What can be predicted of nodules from a latent space? Compares autoencoders, such as two alignment metrics.
 
-For each file, on the validation split: the error of the reconstruction, how well ridge and logistic regression on the
-training latents read diameter and outcome, and Spearman's correlation of the distances between averaged latents (what
-Eq. 2 compares) with those between attributes, as evaluate.yaml reports them (scripts/evaluation/latents.py).
+For each file, on the validation section: the error of the reconstruction, how well ridge and logistic regression fitted
+on the training latents predict diameter and outcome, and Spearman's correlation of the distances between averaged
+latents (Eq. 2) with those between attributes, as in evaluate.yaml (bundle/scripts/evaluation/nodules/latents.py).
 
     python benchmarks/latent_space.py DATASET A.safetensors B.safetensors ...
 """

@@ -1,16 +1,16 @@
-"""What keeps generated follow-ups from telling patients apart as real ones do: autoencoder, diffusion, record or judge?
+"""What limits the AUROC of generated follow-ups against that of real ones: autoencoder, diffusion, record or judge?
 
-The conditional stage is trained once more, as small.yaml trains it, with reports that say *the outcome itself*, which
-no real user has. Told the truth, it shows what autoencoder and diffusion can do. Told "malignant" and then "benign" of
-the same baseline, with the two readings weighed by a probability of malignancy, it shows what a perfect generator that
-knows no more than that could make of it: the mean over its runs would be that mixture, whatever the network. The
-probability is read from the record by logistic regression, or from the context that the language model makes of it in
-MODELS. The mixture with the probability times 2 to 16 shows what exaggeration, which is what guidance does, can add.
-What MODELS generates stands beside it.
+The conditional stage is trained again, as with small.yaml, but with reports that state *the outcome itself*, which is
+unknown in practice. Given the true outcome, its AUROC shows what autoencoder and diffusion can reach. Given "malignant"
+and then "benign" for the same baseline, with the two results averaged by a probability of malignancy, it shows what a
+perfect generator could reach that knows only this probability, since the mean over its runs would be this mixture. The
+probability comes from the record by logistic regression, or from the context of the language model in MODELS. The same
+mixture with the probability times 2 to 16 shows what guidance, which exaggerates, can add. The follow-ups that MODELS
+generates are read for comparison.
 
     python benchmarks/limits.py DATASET MODELS OUT      (MODELS with unet_unconditional.safetensors)
 
-The training is kept in OUT and not made twice.
+The training is kept in OUT, and reused by the next call.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ GUIDANCES = (2.0, 3.0, 4.0, 6.0)
 
 
 def told(dataset: Path, section: str) -> list[dict[str, Any]]:
-    """The cases of a section with their outcome for a report."""
+    """The cases of a section with their outcome in place of the report."""
     return [item | {"report": WORDS[item["malignant"]]} for item in pairs(dataset, section)]
 
 
 def context_risk(model: ProgressionModel, dataset: Path, section: str) -> np.ndarray:
-    """(cases,), the probability of malignancy that the model's own contexts give, by logistic regression."""
+    """Probabilities of malignancy (cases,), by logistic regression on the model's contexts of the training section."""
     training = load_datalist(dataset)["training"]
     reports = {each: [item["report"] for item in pairs(dataset, each)] for each in ("training", section)}
     contexts = {each: model.denoiser.conditioner.encode(found).flatten(1).numpy() for each, found in reports.items()}

@@ -2,8 +2,8 @@
 
     python benchmarks/nlst_dry_run.py TABLES TRACKING [--idc-index INDEX]
 
-TABLES is a folder with the trial's tables; prsn and ctab, where they are not there, are simulated. TRACKING is
-nodule_tracking.parquet. The index comes with the package idc-index-data, or is named.
+TABLES is a folder with the trial's tables; prsn and ctab are simulated if they are missing. TRACKING is
+nodule_tracking.parquet. Without INDEX, that of the package idc-index-data is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHOICES = {
 
 
 def main() -> None:
-    """Runs the command line once for each choice; the peak is that of the largest of all runs so far."""
+    """Runs the command line once for each choice; "peak" is the largest of all runs so far."""
     parser = argparse.ArgumentParser()
     parser.add_argument("tables", type=Path)
     parser.add_argument("tracking", type=Path)

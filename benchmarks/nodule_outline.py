@@ -1,12 +1,12 @@
-"""How well does the evaluation's outline meet readers' outlines, and how far are its diameters from theirs?
+"""How well do the evaluation's outlines agree with radiologists' outlines, and its diameters with theirs?
 
-    python benchmarks/nodule_outline.py                       # training and validation splits
-    python benchmarks/nodule_outline.py --split test          # chooses nothing: to report only
-    python benchmarks/nodule_outline.py --picture sheet.png   # the worst and some of the rest of the last split
+    python benchmarks/nodule_outline.py                       # training and validation sections
+    python benchmarks/nodule_outline.py --split test          # for the final numbers, not to choose constants
+    python benchmarks/nodule_outline.py --picture sheet.png   # the worst and some others of the last section
 
-Real baselines of LIDC-progression with their masks (../shared/data or NAMD_SHARED_DATA), the 64 pixels that the
-evaluation sees. Nodules whose mask is wider than that view are left out, as in the evaluation. The constants of
-`scripts.evaluation.segmentation.Settings` are options, to choose them on the training split.
+Real baselines of LIDC-progression with their masks (../shared/data or NAMD_SHARED_DATA), in crops of 64 pixels as in
+the evaluation. Nodules whose mask is wider than the crop are left out, as there. The constants of
+`scripts.evaluation.nodules.outline.Settings` are options, to choose them on the training section.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main(
     softness: Annotated[float, typer.Option()] = Settings.softness,
     bend: Annotated[float, typer.Option()] = Settings.bend,
 ) -> None:
-    """Prints a row for each split and attenuation."""
+    """Prints a row for each section and attenuation."""
     cohort = pd.read_csv(DATA / "lidc_progression" / "cohort.csv").query("study_yr == 0")
     table = Table(
         "split", "nodules", "n", "Dice", "median", "long: MAE (mm)", "median", "bias", "perp.: MAE (mm)", box=SIMPLE

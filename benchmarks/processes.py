@@ -1,4 +1,4 @@
-"""A benchmark's task in a process of its own, whose memory is watched. Linux only."""
+"""Running a benchmark's task in a process of its own, and measuring its memory. Linux only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 GB = 1e9
 RESERVE = 0.8 * GB
-"""Bytes that others on this machine keep."""
+"""Bytes that are left for other programs."""
 
 
 def run(task: Any, script: str) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def run(task: Any, script: str) -> dict[str, Any]:
 
 
 def memory(file: str, name: str) -> int:
-    """A line of /proc in bytes; 0 where there is none."""
+    """An entry of a file in /proc, in bytes; 0 where there is none."""
     with suppress(OSError):
         for line in Path(file).read_text().splitlines():
             if line.startswith(f"{name}:"):

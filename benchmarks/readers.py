@@ -1,4 +1,4 @@
-"""Two readers of malignancy, for `recipes.py` and `limits.py`: the judge, and a linear probe of the latents."""
+"""Two classifiers of malignancy, for `recipes.py` and `limits.py`: the judge, and a linear probe of the latents."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def crops(dataset: Path, section: str) -> dict[str, Tensor]:
 
 
 def outcomes(dataset: Path, section: str) -> np.ndarray:
-    """(cases,); known of all, in LIDC-progression."""
+    """Outcomes (cases,), 1 malignant, 0 benign; in LIDC-progression all are known."""
     return np.array([item["malignant"] for item in pairs(dataset, section)])
 
 
 class Readers:
-    """The judge of ``models``, and logistic regression on its autoencoder's latents of the training split's crops."""
+    """The judge of ``models``, and logistic regression on its autoencoder's latents of the training crops."""
 
     def __init__(self, dataset: Path, models: Path) -> None:
         self.autoencoder: Any = load_network(models / "autoencoder.safetensors", "LatentAutoencoder")

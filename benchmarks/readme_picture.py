@@ -21,7 +21,7 @@ from scripts.pictures import scale_bar, show
 from scripts.predictions import read_predictions
 
 SAMPLES = 2
-"""How many of the runs are drawn one by one."""
+"""Number of runs that are drawn as images of their own."""
 
 
 def main(dataset: Path, predictions: Path, target: Path, image_size: int = 64) -> None:

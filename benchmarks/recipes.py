@@ -1,13 +1,14 @@
-"""Which conditional stage tells patients apart best? Cross-validates its recipes.
+"""Which recipe of the conditional stage gives the highest AUROC? Cross-validates recipes.
 
-Eighty validation cases do not tell recipes apart, nor does one training of each. So the stage is trained as small.yaml
-trains it, but with prompts as they begin, on the split as it is and once a fold of the patients of training and
-validation together. Cases left out are sampled under several guidances and read by two readers (`readers.py`).
-Autoencoder and judge saw the training split, so the folds compare recipes and say nothing about how good they are.
+Eighty validation cases and one training of each recipe are too few to choose by. So the stage is trained as with
+small.yaml, but with untrained prompts, on the training section and on each fold of the patients of training and
+validation together. The cases left out are generated at several guidance scales and read by two classifiers
+(`readers.py`). Autoencoder and judge were trained on the training section, so the folds compare recipes with each other
+but do not estimate their AUROC on new patients.
 
     python benchmarks/recipes.py DATASET MODELS OUT [--recipe "12 by record" ..] [--split validation --split 0 ..]
 
-MODELS has unet_unconditional.safetensors too. A training is kept in OUT and not made twice.
+MODELS has unet_unconditional.safetensors too. Trainings are kept in OUT, and reused by the next call.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ RECIPES: dict[str, tuple[dict[str, Any], float]] = {
     "12 by record, no prompts": (BY_RECORD | PLAIN, 0.0),
     "12 by record, no prompts, 15 % left out": (BY_RECORD | PLAIN, 0.15),
 }
-"""Arguments of the conditioner, and the share of reports that are left out in training."""
+"""Arguments of the conditioner, and the share of reports replaced by the null context in training."""
 
 GUIDANCES = (1, 2, 3, 4, 6)
 RUNS, STEPS = 10, 25
@@ -52,14 +53,14 @@ FOLDS = 5
 
 
 def start_from(models: Path, out: Path) -> None:
-    """Puts into ``out`` what the conditional stage starts from."""
+    """Copies to ``out`` the weights that the conditional stage starts from."""
     (out / "models").mkdir(parents=True, exist_ok=True)
     for name in ("autoencoder", "unet_unconditional"):
         shutil.copy(models / f"{name}.safetensors", out / "models")
 
 
 def fold(dataset: Path, number: int, folder: Path) -> Path:
-    """A dataset folder for one fold of training and validation together; what is left out is its section ``test``."""
+    """A dataset folder for one fold of training and validation together, whose section ``test`` is left out."""
     datalist = load_datalist(dataset)
     cases = [
         case | {time: str((dataset / case[time]).resolve()) for time in ("baseline", "follow_up")}
@@ -79,7 +80,7 @@ def fold(dataset: Path, number: int, folder: Path) -> Path:
 
 
 def aurocs(dataset: Path, models: Path, out: Path, recipe: str, split: str) -> list[str]:
-    """Trains and reads: judge and probe on the real baseline, on what is generated, and on the real follow-up."""
+    """Trains a recipe; AUROCs by judge and probe of real baselines, generated follow-ups and real follow-ups."""
     folder, section = out / f"{recipe}, {split}", "validation" if split == "validation" else "test"
     data = dataset if split == "validation" else fold(dataset, int(split), folder / "dataset")
     arguments, condition_dropout = RECIPES[recipe]
@@ -115,7 +116,7 @@ def main(
     recipe: Annotated[list[str] | None, typer.Option(help="by name; all where none is named")] = None,
     split: Annotated[list[str] | None, typer.Option(help="validation, or a fold from 0")] = None,
 ) -> None:
-    """Prints a row a training."""
+    """Prints a row for each training."""
     table = Table("cases", "context", "baseline", *map(str, GUIDANCES), "follow-up", title="AUROC: judge / probe")
     for each, name in itertools.product(split or ["validation", *map(str, range(FOLDS))], recipe or RECIPES):
         table.add_row(each, name, *aurocs(dataset, models, out, name, each))

@@ -1,10 +1,10 @@
-"""From series to crops: what one crop reads and takes, a thousand series, and two workers against one.
+"""From series to crops: bytes and time of one crop, of a thousand series, and of two workers against one.
 
     python benchmarks/scale.py crop [--dicom FOLDER]
     python benchmarks/scale.py thousand
     python benchmarks/scale.py workers
 
-Everything is made by the script and read from the page cache. Needs the extra `dask`; `workers` also `dicom`.
+The script makes all data itself and reads them from the page cache. Needs the extra `dask`; `workers` also `dicom`.
 """
 
 from __future__ import annotations
