@@ -35,8 +35,9 @@ $(READY): requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+# two processes of one thread each: two threads of one process slow each other down
 test: $(READY) lint
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 # Commands of their own: each installs what it needs from the system, and fails where it cannot.
 test-browser: $(READY)
