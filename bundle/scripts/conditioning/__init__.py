@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "conditioner": ["NULL_REPORT", "ReportConditioner"],
         "context": ["ContextNormaliser"],
+        "null": ["NullConditioner", "null_conditioner"],
         "language_models": ["ConditionerError", "load_language_model"],
     },
 )

