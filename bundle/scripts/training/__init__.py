@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "distribute",
             "epoch_sampler",
             "hu_error",
+            "in_precision",
             "start_process_group",
             "stop_process_group",
             "validation_loss",

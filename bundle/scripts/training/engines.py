@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LR
 from torch.utils.data import DistributedSampler
 
 from scripts.data.transforms import to_hu
+from scripts.errors import UserError
 
 
 def epoch_sampler(dataset: Any, seed: int) -> DistributedSampler:
@@ -77,3 +78,37 @@ def distribute(network: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(
         network, device_ids=[device] if device.type == "cuda" else None, find_unused_parameters=True
     )
+
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+class Bfloat16(nn.Module):
+    """A network whose forward pass computes in bfloat16 where torch's autocast does; weights and outputs are float32.
+
+    bfloat16 has float32's range, so that losses need no scaling.
+
+    Args:
+        network: keeps its parameters; this class adds none.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The network's tensor, or dictionary of tensors, in float32."""
+        with torch.autocast(next(self.network.parameters()).device.type, torch.bfloat16):
+            output = self.network(*args, **kwargs)
+        return {name: each.float() for name, each in output.items()} if isinstance(output, dict) else output.float()
+
+
+def in_precision(network: nn.Module, precision: str) -> nn.Module:
+    """``network`` for training in ``float32``, as it is, or in ``bfloat16``.
+
+    Raises:
+        UserError: another precision.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision is {precision!r}, expected {' or '.join(PRECISIONS)}.")
+    return Bfloat16(network) if precision == "bfloat16" else network

@@ -50,7 +50,10 @@ class EpochSeed:
 
 
 class GradientClip:
-    """Clips the global norm of the gradients to ``max_norm`` after each backward pass."""
+    """Clips the global norm of the gradients to ``max_norm`` after each backward pass.
+
+    Under ``amp``, gradients are still multiplied by the loss scale then; they are divided by it first.
+    """
 
     def __init__(self, network: nn.Module, max_norm: float) -> None:
         self.network = network
@@ -59,7 +62,9 @@ class GradientClip:
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Any) -> None:
+        if getattr(engine, "scaler", None) is not None:
+            engine.scaler.unscale_(engine.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 import scripts.training as engines
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
-from scripts.training.engines import epoch_sampler, hu_error, validation_loss, warmup_cosine
+from scripts.training.engines import epoch_sampler, hu_error, in_precision, validation_loss, warmup_cosine
 from tests.bundle.helpers import CONFIGS
 from tests.bundle.training.helpers import differences, load
 
@@ -131,3 +131,35 @@ def test_reconstruction_error_is_in_hounsfield_units() -> None:
 def test_one_process_needs_no_wrapper() -> None:
     network = nn.Linear(1, 1)
     assert engines.distribute(network) is network
+
+
+def test_bfloat16_is_of_the_forward_pass_alone() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 64), nn.SiLU(), nn.Linear(64, 1))
+    x = torch.randn(16, 8)
+    half = in_precision(network, "bfloat16")
+    exact, rounded = network(x), half(x)
+    assert rounded.dtype == torch.float32 and 0 < float((rounded - exact).abs().max()) < 0.05
+    assert list(half.parameters())[0] is network[0].weight and network[0].weight.dtype == torch.float32
+    rounded.sum().backward()
+    assert network[0].weight.grad is not None and network[0].weight.grad.dtype == torch.float32
+
+
+def test_bfloat16_keeps_a_dictionary_of_outputs() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"a": self.layer(x), "b": x}
+
+    made = in_precision(Two(), "bfloat16")(torch.ones(1, 2))
+    assert {name: each.dtype for name, each in made.items()} == {"a": torch.float32, "b": torch.float32}
+
+
+def test_precisions_are_named() -> None:
+    network = nn.Linear(1, 1)
+    assert in_precision(network, "float32") is network
+    with pytest.raises(ValueError, match="precision is 'float16', expected float32 or bfloat16"):
+        in_precision(network, "float16")

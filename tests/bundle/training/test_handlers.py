@@ -106,6 +106,17 @@ def test_gradients_are_clipped_before_the_step(max_norm: float) -> None:
         torch.testing.assert_close(clipped, grad * min(1.0, max_norm / norm), rtol=1e-4, atol=1e-6)
 
 
+def test_scaled_gradients_are_clipped_as_unscaled_ones() -> None:
+    """Under amp, MONAI's engine fires the event while gradients are multiplied by the loss scale."""
+    layer = nn.Linear(3, 1, bias=False)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+    engine: Any = SimpleNamespace(scaler=scaler, optimizer=optimizer)
+    scaler.scale(layer(torch.tensor([[0.3, 0.0, 0.4]])).sum()).backward()
+    GradientClip(layer, 1.0)(engine)
+    torch.testing.assert_close(layer.weight.grad, torch.tensor([[0.3, 0.0, 0.4]]))
+
+
 def test_every_random_number_is_a_function_of_seed_epoch_and_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = Dataset([0], RandLambda(func=lambda x: x + np.random.rand(), prob=0.5))
 
