@@ -37,7 +37,7 @@ $(READY): requirements.lock pyproject.toml
 
 # two processes of one thread each: two threads of one process slow each other down
 test: $(READY) lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 
 # Commands of their own: each installs what it needs from the system, and fails where it cannot.
 test-browser: $(READY)

@@ -7,7 +7,6 @@ It holds no language model. Its condition is a context, as numbers, or None for 
 from typing import Any, Optional
 
 import torch
-from monai.networks.schedulers import DDIMScheduler
 from torch import nn
 
 
@@ -44,14 +43,14 @@ class ScriptableModel(nn.Module):
 
     Args:
         model: the finished model.
-        scheduler: of :func:`scripts.diffusion.sampling_scheduler`; it fixes the number of steps.
+        scheduler: DDIM of :func:`scripts.diffusion.sampling_scheduler`; it fixes the number of steps.
     """
 
     prediction_type: str
     steps: torch.Tensor
     coefficients: torch.Tensor
 
-    def __init__(self, model: Any, scheduler: DDIMScheduler) -> None:
+    def __init__(self, model: Any, scheduler: Any) -> None:
         super().__init__()
         self.prediction_type = model.prediction_type
         crop, latent, timesteps, context = example_inputs(model)

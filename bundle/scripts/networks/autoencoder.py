@@ -58,6 +58,7 @@ class LatentAutoencoder(AutoencoderKL):
             with_encoder_nonlocal_attn=nonlocal_attention,
             with_decoder_nonlocal_attn=nonlocal_attention,
             include_fc=attention_projection,
+            use_flash_attention=True,
         )
         self.config: dict[str, Any] = {
             "channels": list(channels),
@@ -125,6 +126,7 @@ class StableDiffusionAutoencoder(LatentAutoencoder):
             norm_num_groups=norm_num_groups,
             norm_eps=1e-6,
             attention_levels=(False,) * len(channels),
+            use_flash_attention=True,
         )
         for blocks in (self.encoder.blocks, self.decoder.blocks):  # type: ignore[union-attr]
             blocks.insert(len(blocks) - 1, nn.SiLU())  # type: ignore[arg-type, operator, union-attr]

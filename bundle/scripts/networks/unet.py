@@ -67,6 +67,7 @@ class StableDiffusionUNet(DiffusionModelUNet):
             num_head_channels=tuple(width // num_heads for width in channels),
             with_conditioning=True,
             cross_attention_dim=context_dim,
+            use_flash_attention=True,
         )
         for module in self.modules():
             if isinstance(module, SpatialTransformer):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler
 
-from scripts.diffusion.schedules import sampling_scheduler, training_scheduler
-from tests.bundle.diffusion.helpers import (
-    diffusers_ddim,
-)
+from scripts.diffusion.schedules import FULL_NOISE, DPMSolverPlusPlus, sampling_scheduler, training_scheduler
+from tests.bundle.diffusion.helpers import diffusers_ddim
 
 
 def test_schedule_is_linear_in_the_square_root_of_beta() -> None:
@@ -33,3 +33,61 @@ def test_timesteps_are_diffusers(num_steps: int) -> None:
 def test_impossible_numbers_of_steps_are_refused(num_steps: int) -> None:
     with pytest.raises(ValueError, match=f"num_steps is {num_steps}"):
         sampling_scheduler(num_steps)
+
+
+def test_an_unknown_solver_is_refused() -> None:
+    with pytest.raises(ValueError, match="solver is 'euler', expected ddim or dpmpp"):
+        sampling_scheduler(solver="euler")
+
+
+def output(sample: torch.Tensor, timestep: float) -> torch.Tensor:
+    """A network's, smooth in sample and time."""
+    return torch.tanh(sample + 0.3 * sample.roll(1, 0)) * np.cos(float(timestep) / 400)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("num_steps", [1, 2, 8, 21])
+def test_dpmpp_takes_the_steps_of_diffusers(num_steps: int, kind: str) -> None:
+    """On the same grid, which diffusers spaces otherwise: it starts at 999 and rounds to trained timesteps."""
+    ours: DPMSolverPlusPlus = sampling_scheduler(num_steps, kind, "dpmpp")
+    theirs = DPMSolverMultistepScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type=kind,
+        lower_order_final=False,
+        final_sigmas_type="sigma_min",
+    )
+    theirs.set_timesteps(num_steps)
+    theirs.sigmas, theirs.timesteps = torch.from_numpy(ours.sigmas / ours.alphas), ours.timesteps
+    first = second = torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for step in ours.timesteps:
+        first = ours.step(output(first, step), step, first)[0]
+        second = theirs.step(output(second, step), step, second).prev_sample
+    torch.testing.assert_close(first, second, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_steps", [1, 5, 12, 400])
+def test_dpmpp_starts_at_full_noise_and_ends_at_the_least(num_steps: int) -> None:
+    solver = DPMSolverPlusPlus(num_steps, "epsilon")
+    share = training_scheduler().alphas_cumprod.double().numpy()
+    assert len(solver.timesteps) == num_steps and float(solver.timesteps[0]) == FULL_NOISE
+    np.testing.assert_allclose([solver.alphas[0], solver.alphas[-1]], np.sqrt(share[[FULL_NOISE, 0]]), rtol=1e-9)
+    np.testing.assert_allclose(solver.alphas**2 + solver.sigmas**2, 1)
+    np.testing.assert_allclose(np.diff(solver.lambdas), np.diff(solver.lambdas)[0])
+
+
+def test_dpmpp_is_of_second_order_and_ddim_of_first() -> None:
+    """Twice the steps: about a quarter of the distance to the ODE's solution, of DDIM about half."""
+    start = torch.randn(64, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def solve(num_steps: int, solver: str) -> torch.Tensor:
+        scheduler, sample = sampling_scheduler(num_steps, "v_prediction", solver), start
+        for step in scheduler.timesteps:
+            sample = scheduler.step(0.5 * output(sample, step), step, sample)[0]
+        return sample
+
+    exact = solve(990, "dpmpp")
+    distances = [float((solve(count, "dpmpp") - exact).square().mean().sqrt()) for count in (10, 20, 40)]
+    assert distances[0] / distances[1] > 3 and distances[1] / distances[2] > 3
+    assert distances[0] < float((solve(50, "ddim") - exact).square().mean().sqrt())
