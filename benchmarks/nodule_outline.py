@@ -1,7 +1,7 @@
 """How well do the evaluation's outlines agree with radiologists' outlines, and its diameters with theirs?
 
     python benchmarks/nodule_outline.py                       # training and validation sections
-    python benchmarks/nodule_outline.py --split test          # for the final numbers, not to choose constants
+    python benchmarks/nodule_outline.py --section test        # for the final numbers, not to choose constants
     python benchmarks/nodule_outline.py --picture sheet.png   # the worst and some others of the last section
 
 Real baselines of LIDC-progression with their masks (../shared/data or NAMD_SHARED_DATA), in crops of 64 pixels as in
@@ -44,7 +44,7 @@ def view(array: np.ndarray, **padding: Any) -> np.ndarray:
 
 
 def main(
-    split: Annotated[list[str] | None, typer.Option(help="training, validation or test; several allowed")] = None,
+    section: Annotated[list[str] | None, typer.Option(help="training, validation or test; several allowed")] = None,
     picture: Annotated[Path | None, typer.Option(help="a contact sheet, readers green, ours red")] = None,
     fraction: Annotated[float, typer.Option()] = Settings.fraction,
     softness: Annotated[float, typer.Option()] = Settings.softness,
@@ -53,10 +53,10 @@ def main(
     """Prints a row for each section and attenuation."""
     cohort = pd.read_csv(DATA / "lidc_progression" / "cohort.csv").query("study_yr == 0")
     table = Table(
-        "split", "nodules", "n", "Dice", "median", "long: MAE (mm)", "median", "bias", "perp.: MAE (mm)", box=SIMPLE
+        "section", "nodules", "n", "Dice", "median", "long: MAE (mm)", "median", "bias", "perp.: MAE (mm)", box=SIMPLE
     )
     settings = replace(Settings(), fraction=fraction, softness=softness, bend=bend)
-    for name in split or ["training", "validation"]:
+    for name in section or ["training", "validation"]:
         rows = cohort[cohort.split == name]
         hu, masks, sizes = (list(each) for each in zip(*map(read, rows.image, rows["mask"]), strict=True))
         points = outline(np.stack(hu), np.full((len(hu), 2), SPACING), settings).points

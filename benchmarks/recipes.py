@@ -6,7 +6,7 @@ validation together. The cases left out are generated at several guidance scales
 (`readers.py`). Autoencoder and judge were trained on the training section, so the folds compare recipes with each other
 but do not estimate their AUROC on new patients.
 
-    python benchmarks/recipes.py DATASET MODELS OUT [--recipe "12 by record" ..] [--split validation --split 0 ..]
+    python benchmarks/recipes.py DATASET MODELS OUT [--recipe "12 by record" ..] [--part validation --part 0 ..]
 
 MODELS has unet_unconditional.safetensors too. Trainings are kept in OUT, and reused by the next call.
 """
@@ -79,10 +79,10 @@ def fold(dataset: Path, number: int, folder: Path) -> Path:
     return folder
 
 
-def aurocs(dataset: Path, models: Path, out: Path, recipe: str, split: str) -> list[str]:
+def aurocs(dataset: Path, models: Path, out: Path, recipe: str, part: str) -> list[str]:
     """Trains a recipe; AUROCs by judge and probe of real baselines, generated follow-ups and real follow-ups."""
-    folder, section = out / f"{recipe}, {split}", "validation" if split == "validation" else "test"
-    data = dataset if split == "validation" else fold(dataset, int(split), folder / "dataset")
+    folder, section = out / f"{recipe}, {part}", "validation" if part == "validation" else "test"
+    data = dataset if part == "validation" else fold(dataset, int(part), folder / "dataset")
     arguments, condition_dropout = RECIPES[recipe]
     arguments = {"llm": "embedded", **arguments}
     if not (folder / "models" / "unet_conditional.safetensors").exists():
@@ -114,11 +114,11 @@ def main(
     models: Path,
     out: Path,
     recipe: Annotated[list[str] | None, typer.Option(help="by name; all where none is named")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="validation, or a fold from 0")] = None,
+    part: Annotated[list[str] | None, typer.Option(help="validation, or a fold from 0")] = None,
 ) -> None:
     """Prints a row for each training."""
     table = Table("cases", "context", "baseline", *map(str, GUIDANCES), "follow-up", title="AUROC: judge / probe")
-    for each, name in itertools.product(split or ["validation", *map(str, range(FOLDS))], recipe or RECIPES):
+    for each, name in itertools.product(part or ["validation", *map(str, range(FOLDS))], recipe or RECIPES):
         table.add_row(each, name, *aurocs(dataset, models, out, name, each))
     Console(width=160).print(table)
 
