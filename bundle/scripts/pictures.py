@@ -65,7 +65,7 @@ def panel(
     name: str,
     pixel_mm: float,
     towards: Sequence[str],
-    record: str = "",
+    interval: str = "",
     num_samples: int = 4,
 ) -> Figure:
     """A case in one figure: baseline, some generated follow-ups, and mean and standard deviation of all.
@@ -76,7 +76,7 @@ def panel(
         name: of the case.
         pixel_mm: width of a pixel.
         towards: see :func:`directions`.
-        record: the report that the model was given.
+        interval: to the follow-up, as a sentence.
         num_samples: how many of the follow-ups are shown.
     """
     shown = samples[:num_samples]
@@ -101,8 +101,7 @@ def panel(
     title = fill(f"{name}: generated follow-up, synthetic, for research only", int(10 * figure.get_figwidth()))
     figure.suptitle(title, fontsize=9, weight="bold")
     low, high = HU_WINDOW
-    text = f"Window {low:.0f} to {high:.0f} HU. Record given to the model: {record or 'nothing is known'}"
-    figure.supxlabel(fill(text, int(17 * figure.get_figwidth())), fontsize=7, x=0.01, ha="left")
+    figure.supxlabel(f"Window {low:.0f} to {high:.0f} HU. {interval}".strip(), fontsize=7, x=0.01, ha="left")
     return figure
 
 

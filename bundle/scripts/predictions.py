@@ -21,6 +21,7 @@ from monai.data import MetaTensor, decollate_batch
 from numpy.typing import NDArray
 
 from scripts.data.transforms import HU_WINDOW, MARK, from_hu
+from scripts.ehr.report import interval_of
 from scripts.errors import UserError, listed
 from scripts.files import whole_folder, write_json
 from scripts.options import log_next
@@ -72,7 +73,7 @@ def _read(path: Path) -> NDArray[np.float32]:
         samples = np.asanyarray(nib.load(path).dataobj, dtype=np.float32)  # type: ignore[attr-defined]
     except (OSError, EOFError, nib.filebasedimages.ImageFileError) as error:
         raise PredictionError(f"{path} cannot be read: {error}") from error
-    if samples.ndim == 3:  # NIfTI drops a last axis of one: a single run
+    if samples.ndim == 3:  # a single run, from a tool that drops a last axis of one
         samples = samples[..., None]
     if samples.ndim != 4 or samples.shape[2] != 1:
         raise PredictionError(f"{path} has shape {samples.shape}; expected (height, width, 1, runs)")
@@ -160,7 +161,7 @@ class PredictionSaver:
 
         Args:
             made_by: of :func:`case_provenance`; None writes the provenance that all cases share.
-            report: the one that the model was given, shown in the picture.
+            report: the one that the model was given; the picture shows its interval, nothing else of the record.
         """
         affine = crop_affine(baseline)
         target = self.folder / case_id
@@ -169,7 +170,7 @@ class PredictionSaver:
             _write(new / "mean.nii.gz", hu.mean(axis=0)[..., None], affine)
             _write(new / "std.nii.gz", hu.std(axis=0)[..., None], affine)
             pixel_mm, towards = float(np.linalg.norm(affine[:3, 0])), nib.aff2axcodes(affine)
-            picture = panel(baseline.numpy()[0], from_hu(hu), case_id, pixel_mm, towards, report)
+            picture = panel(baseline.numpy()[0], from_hu(hu), case_id, pixel_mm, towards, interval_of(report))
             picture.savefig(new / PANEL, dpi=150, metadata={"Comment": MARK})
             write_json(new / "provenance.json", made_by or self.made_by)
         return target

@@ -13,6 +13,7 @@ from PIL import Image
 
 from scripts import predictions
 from scripts.data.transforms import preprocessing, to_hu
+from scripts.ehr.report import radiology_report
 from scripts.predictions import (
     MARK,
     PredictionError,
@@ -131,6 +132,24 @@ def test_written_prediction(tmp_path: Path, samples: np.ndarray) -> None:
         assert picture.info["Comment"] == MARK
     assert {path.name for path in folder.parent.iterdir()} == {"a"}, "nothing temporary stays"
     np.testing.assert_allclose(read_predictions(folder.parent, ["a"])[:, 0, 0], samples, atol=0.501 / 700)
+
+
+def test_the_picture_shows_the_interval_and_nothing_else_of_the_record(
+    tmp_path: Path, samples: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    draw = predictions.panel
+
+    def spy(*arguments: Any) -> Any:
+        figure = draw(*arguments)
+        drawn.append(figure.get_supxlabel() + figure.get_suptitle())
+        return figure
+
+    monkeypatch.setattr(predictions, "panel", spy)
+    report = radiology_report({"age": 66, "gender": 2, "famfather": 1}, 365)
+    baseline = baseline_of(tmp_path, (24, 24), 16)
+    PredictionSaver(tmp_path / "predictions", {}).save("a", baseline, to_hu(samples), report=report)
+    assert "Follow-up after 12 months." in drawn[0] and not any(word in drawn[0] for word in ("66", "woman", "father"))
 
 
 def test_a_prediction_is_replaced_whole_or_not_at_all(

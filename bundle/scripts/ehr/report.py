@@ -76,6 +76,16 @@ def _interval(days: float | None) -> str:
     return f"follow-up after {days / 30.4375:.0f} months" if days >= 60 else f"follow-up after {days:.0f} days"
 
 
+def interval_of(report: str) -> str:
+    """What a report says of the interval, its last sentence; empty where it says nothing.
+
+    >>> interval_of(radiology_report({"age": 62}, 365))
+    'Follow-up after 12 months.'
+    """
+    last = report.rpartition(". ")[2]
+    return last if last.startswith("Follow-up after ") else ""
+
+
 def _number(value: float) -> str:
     """Rounded to one decimal; without decimals where that is zero."""
     return f"{value:.1f}".removesuffix(".0")
