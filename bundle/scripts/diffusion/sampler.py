@@ -109,7 +109,7 @@ class ProgressionInferer(Inferer):
         self.guidance_scale = guidance_scale
         self.interval_days = interval_days
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(  # type: ignore[override]
         self,
         inputs: Tensor,
