@@ -22,23 +22,17 @@ console = Console()
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
         from data_prep import BUNDLE
         from data_prep.version import VERSION
 
-        try:
-            installed = version("namd")
-        except PackageNotFoundError:
-            installed = "not installed"
-        console.print(f"namd {installed}, bundle {VERSION} in {BUNDLE}", soft_wrap=True, highlight=False)
+        console.print(f"namd {VERSION} in {BUNDLE}", soft_wrap=True, highlight=False)
         raise typer.Exit
 
 
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     """From a hospital's tables and scans to the dataset folder that the bundle reads."""

@@ -30,7 +30,7 @@ def test_scripts_are_not_installed(tmp_path):
 
 def test_version(call):
     code, shown = call("--version")
-    assert code == 0 and f"bundle {VERSION} in {METADATA.parents[1]}" in shown.out and shown.out.count("\n") == 1
+    assert code == 0 and f"namd {VERSION} in {METADATA.parents[1]}" in shown.out and shown.out.count("\n") == 1
 
 
 def test_three_commands(call, tmp_path):

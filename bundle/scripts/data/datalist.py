@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import nibabel as nib
 import numpy as np
 
 from scripts.ehr.encoding import attributes
+from scripts.ehr.features import EHR_FEATURES, validate
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 SECTIONS = ("training", "validation", "test")
 """The lists of cases that every datalist has; ``unpaired``, further single crops for training, is optional."""
@@ -98,11 +102,15 @@ def inference_items(
         image_size: pixels that the single crop must have at least on each side.
 
     Raises:
-        DatalistError: the crop is absent, unreadable, of more than one slice or under ``image_size`` pixels a side, or
-            the EHR file is absent or not JSON.
+        DatalistError: the section is empty; or the crop is absent, unreadable, of more than one slice or under
+            ``image_size`` pixels a side, or the EHR file is absent or not JSON.
         EHRError: naming every fault of the EHR.
     """
     if image is None:
+        cases = load_datalist(dataset_dir)[section]
+        if not cases:
+            raise DatalistError(f"{dataset_dir}: its {section} section is empty; name another with --section.")
+        _warn_of_gaps([case["ehr"] for case in cases])
         return [
             {"case_id": item["case_id"], "image": item["baseline"], "report": item["report"]}
             for item in pairs(dataset_dir, section)
@@ -114,6 +122,7 @@ def inference_items(
         raise DatalistError(f"{ehr}: expected a JSON object of EHR features ({error}).") from error
     if not isinstance(record, dict):
         raise DatalistError(f"{ehr}: expected a JSON object of EHR features, found a {type(record).__name__}.")
+    _warn_of_gaps([record])
     return [
         {
             "case_id": Path(image).name.removesuffix(".gz").removesuffix(".nii"),
@@ -121,6 +130,19 @@ def inference_items(
             "report": radiology_report(record, interval_days),
         }
     ]
+
+
+def _warn_of_gaps(records: Sequence[Mapping[str, Any]]) -> None:
+    """Logs which features are missing: weights trained on whole records were never asked for such a report."""
+    known = [validate(record) for record in records]
+    missing = [name for name in EHR_FEATURES if any(name not in record for record in known)]
+    if missing:
+        gaps = sum(len(record) < len(EHR_FEATURES) for record in known)
+        logger.warning(
+            f"{gaps} of {len(known)} records lack features ({', '.join(missing)}). Weights that were trained on whole "
+            "records, as those in the bundle, may then give images that have dissolved, with guidance above all: give "
+            "all features, or use --guidance_scale 1, and look at the images."
+        )
 
 
 def _check_crop(path: str | Path, image_size: int) -> None:

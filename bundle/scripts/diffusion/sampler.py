@@ -101,6 +101,10 @@ class ProgressionInferer(Inferer):
     ) -> None:
         super().__init__()
         sampling_scheduler(num_steps, solver=solver)  # a wrong number of steps or solver is refused now
+        if num_runs < 1:
+            raise UserError(f"num_runs is {num_runs}, expected 1 or more.")
+        if guidance_scale < 0:
+            raise UserError(f"guidance_scale is {guidance_scale}, expected 1 (no guidance) or more, or 0 (no record).")
         self.num_steps = num_steps
         self.solver = solver
         self.num_runs = num_runs

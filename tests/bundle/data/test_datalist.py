@@ -14,7 +14,7 @@ import pytest
 
 from scripts.data.datalist import DatalistError, crops, inference_items, load_datalist, pairs
 from scripts.ehr.encoding import attributes
-from scripts.ehr.features import EHRError
+from scripts.ehr.features import EHR_FEATURES, EHRError
 from scripts.ehr.report import radiology_report
 
 
@@ -154,3 +154,23 @@ def test_what_is_no_nifti_is_refused_by_name(tmp_path: Path) -> None:
     path.write_text("not an image")
     with pytest.raises(DatalistError, match=r"crop\.nii\.gz"):
         inference_items("unused", "test", image=path)
+
+
+def test_records_with_gaps_are_warned_of(tiny_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Weights that were trained on whole records give images that dissolve; a whole record is taken without a word."""
+    crop = next(tiny_dataset.glob("*.nii.gz"))
+    whole = dict(zip(EHR_FEATURES, (1, 1, 12, 9, 1, 62, 1, 1, 0, 0, 0, 0, 0), strict=True))
+    (tmp_path / "ehr.json").write_text(json.dumps(whole))
+    inference_items(tiny_dataset, "test", crop, tmp_path / "ehr.json")
+    assert not caplog.records
+    (tmp_path / "ehr.json").write_text(json.dumps({name: whole[name] for name in whole if name != "famchild"}))
+    inference_items(tiny_dataset, "test", crop, tmp_path / "ehr.json")
+    assert "1 of 1 records lack features (famchild)" in caplog.text
+    inference_items(tiny_dataset, "test")
+    assert "3 of 3 records lack features (diagemph, fam" in caplog.text
+
+
+def test_an_empty_section_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "datalist.json").write_text(json.dumps({"training": [], "validation": [], "test": []}))
+    with pytest.raises(DatalistError, match="its test section is empty; name another with --section"):
+        inference_items(tmp_path, "test")

@@ -172,3 +172,16 @@ def test_an_ehr_in_the_images_meta_data_is_read(model: ProgressionModel) -> None
 def test_an_ehr_that_belongs_to_nobody_is_refused(model: ProgressionModel, count: int, ehr: Any) -> None:
     with pytest.raises(UserError, match=f"'ehr' of type {type(ehr).__name__} for {count} images"):
         generate(model, with_meta(crops(count), ehr=ehr), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_runs": 0}, "num_runs is 0, expected 1 or more"),
+        ({"guidance_scale": -3.0}, "guidance_scale is -3.0, expected 1"),
+        ({"solver": "foo"}, "solver is 'foo', expected ddim or dpmpp"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ProgressionInferer(**options)
