@@ -1,7 +1,7 @@
 """The code of the NAMD bundle beyond MONAI, Ignite, transformers and peft.
 
 MONAI imports this package before any other work, when it resolves a configuration's ``imports``. The command line is
-therefore prepared here: how errors are shown, which options are refused, which notices of other packages are hidden.
+therefore prepared here: ``--help``, how errors are shown, which options are refused, which notices are hidden.
 """
 
 import logging
@@ -9,7 +9,7 @@ import sys
 import warnings
 
 from scripts.errors import UserError, show_message_only
-from scripts.options import check_options, is_command_line
+from scripts.options import is_command_line
 
 # Notices that do not concern users of the bundle.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # a kernel that some CPUs lack
@@ -18,8 +18,13 @@ logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR
 warnings.filterwarnings("ignore", "NvImgCodecPydicomReader", UserWarning, "monai.data.image_reader")  # the same
 
 if is_command_line():
+    from scripts.options import check_options, help_is_asked_for, print_help
+
     sys.excepthook = show_message_only
     try:
+        if help_is_asked_for(sys.argv[1:]):
+            print_help(sys.argv[1:])
+            raise SystemExit
         check_options(sys.argv[1:])
     except UserError as error:  # else MONAI would take it for a missing package, and continue
         show_message_only(type(error), error, None)
