@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from scripts.errors import UserError
 from scripts.weights.key_maps import DIFFUSERS, key_maps_of
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
@@ -22,6 +25,18 @@ def stirred(network: Any) -> Any:
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return network.eval()
+
+
+def refusal(start: Callable[[], Any]) -> str:
+    """The one line of the UserError that a call ends with, as the command line would show it."""
+    with pytest.raises(Exception) as caught:  # noqa: B017 (MONAI's, around ours)
+        start()
+    cause: BaseException | None = caught.value
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__ or cause.__context__
+    assert cause is not None, "an error for people"
+    assert "\n" not in str(cause)
+    return str(cause)
 
 
 def count(network: nn.Module) -> int:

@@ -1,0 +1,138 @@
+"""The folder of a stage: opened by one job at a time, for the run whose checkpoints lie in it or for a new one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from filelock import FileLock, Timeout
+
+from scripts.errors import UserError
+from scripts.files import remove, write_json
+from scripts.fingerprint import comparable, digest_weights
+from scripts.options.command_line import end_here, log_next
+from scripts.training.record import refuse_another
+
+logger = logging.getLogger(__name__)
+
+LAST, BEST, PUBLISHED = "last.pt", "best.pt", "published.json"
+"""Files in a stage's folder: the last epoch, the best epoch, and what was published."""
+
+CONTENT = ("*.pt", ".partial-*", PUBLISHED, "provenance.json", "events.out.tfevents.*")
+"""Patterns of the files that training writes into a stage's folder."""
+
+
+def open_stage(
+    folder: str | Path,
+    record: Mapping[str, Any],
+    max_epochs: int,
+    models_dir: str | Path,
+    restart: bool | str = False,
+) -> FileLock | None:
+    """Opens a stage's folder before anything is built, and ends the program where nothing is left to do.
+
+    Where there is no ``last.pt``, or with ``restart``, what an earlier run left in the folder is removed. A stage that
+    is trained and published already ends the program with status 0 if it is ``python -m monai.bundle``, so that no
+    network is built and no language model opened; in other programs its run does nothing.
+
+    Args:
+        folder: of the stage.
+        record: of :func:`scripts.training.stage_record`.
+        max_epochs: at which the stage has finished.
+        models_dir: where its weights are published.
+        restart: true forgets the earlier run.
+
+    Returns:
+        The lock, which is released with the process or when nothing refers to it any more; None on other ranks.
+
+    Raises:
+        UserError: another job has the folder open, ``last.pt`` is damaged, or it is of other data or settings.
+    """
+    if str(restart).lower() not in ("true", "false"):
+        raise UserError(f"restart is {restart!r}, expected true or false.")
+    folder, lock = Path(folder), None
+    if idist.get_rank() == 0:
+        lock = _lock(folder)
+        if str(restart).lower() == "true" or not (folder / LAST).is_file():
+            _clear(folder)
+    idist.barrier()
+    if not (folder / LAST).is_file():
+        return lock
+    state = read_checkpoint(folder / LAST, mmap=True)
+    refuse_another(folder / LAST, state.get("record"), record)
+    if idist.get_world_size() == 1 and _is_finished(folder, state["progress"], record, max_epochs, Path(models_dir)):
+        logger.info(f"{folder.name} was trained and published before: nothing to do. --restart true trains it again.")
+        log_next()
+        end_here()
+    return lock
+
+
+def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU.
+
+    Args:
+        mmap: leave the tensors on disk until they are used.
+
+    Raises:
+        UserError: the file is damaged, as by a disk that was full or a copy that was cut off.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path}: not a readable checkpoint, perhaps cut off. Copy it again, or give --restart true, which clears "
+            "the stage's folder and trains from the start."
+        ) from error
+
+
+def write_published(
+    folder: str | Path, record: Mapping[str, Any], best: Mapping[str, Any], paths: Iterable[str | Path]
+) -> None:
+    """Notes what was published of which run, so that calling the stage again has nothing to do.
+
+    Args:
+        best: epoch and loss that were published.
+        paths: files and folders of weights that were written.
+    """
+    files = {Path(path).name: digest_weights(path) for path in paths}
+    write_json(Path(folder) / PUBLISHED, {"best": best, "files": files, "record": dict(record)})
+
+
+def _is_finished(
+    folder: Path, progress: Mapping[str, Any], record: Mapping[str, Any], max_epochs: int, models_dir: Path
+) -> bool:
+    """Whether the run has ended, and its best epoch is published as it would be now."""
+    path = folder / PUBLISHED
+    if not path.is_file() or not (progress["stopped"] or progress["epoch"] >= max_epochs):
+        return False
+    published = json.loads(path.read_text(encoding="utf-8"))
+    return comparable(published["record"]) == comparable(record) and all(
+        (models_dir / name).exists() and digest_weights(models_dir / name) == digest
+        for name, digest in published["files"].items()
+    )
+
+
+def _lock(folder: Path) -> FileLock:
+    """The lock of a folder: the operating system's, which no killed process leaves behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", is_singleton=True)  # one a process, which may open its folder again
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(
+            f"{folder}: another job is training here. Wait until it has ended, or give this one another --output_dir."
+        ) from error
+    return lock
+
+
+def _clear(folder: Path) -> None:
+    """Removes what training wrote into a stage's folder."""
+    for pattern in CONTENT:
+        for path in folder.glob(pattern):
+            remove(path)

@@ -1,0 +1,68 @@
+"""A dataset is known again by its datalist and its crops."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.data.datalist import DatalistError
+from scripts.data.digest import digest_case, digest_dataset
+
+
+@pytest.fixture
+def changed(tiny_dataset: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], Any]], Path]:
+    """A copy of the dataset, its datalist changed by a function."""
+
+    def make(change: Callable[[dict[str, Any]], Any]) -> Path:
+        folder = tmp_path / "copy"
+        shutil.copytree(tiny_dataset, folder)
+        datalist = json.loads((folder / "datalist.json").read_text())
+        change(datalist)
+        (folder / "datalist.json").write_text(json.dumps(datalist, indent=3))
+        return folder
+
+    return make
+
+
+def test_a_copy_is_the_same_dataset(tiny_dataset: Path, changed: Any) -> None:
+    """Also where the datalist is indented otherwise and its keys are in another order."""
+    copy = changed(lambda datalist: datalist.update(name=datalist.pop("name")))
+    assert (copy / "datalist.json").read_bytes() != (tiny_dataset / "datalist.json").read_bytes()
+    assert digest_dataset(copy) == digest_dataset(tiny_dataset)
+
+
+@pytest.mark.parametrize("change", ["outcome", "record", "order", "test crop", "unpaired crop"])
+def test_another_case_is_another_dataset(tiny_dataset: Path, changed: Any, change: str) -> None:
+    def change_datalist(datalist: dict[str, Any]) -> None:
+        case = datalist["training"][0]
+        if change == "outcome":
+            case["malignant"] = 1 - case["malignant"]
+        elif change == "record":
+            case["ehr"]["age"] += 1
+        elif change == "order":
+            datalist["training"].reverse()
+
+    copy = changed(change_datalist)
+    crop = {"test crop": "11_t1.nii.gz", "unpaired crop": "u.nii.gz"}.get(change)
+    if crop:
+        shutil.copy(copy / "0_t0.nii.gz", copy / crop)
+    assert digest_dataset(copy) != digest_dataset(tiny_dataset)
+
+
+def test_a_crop_that_is_gone_is_named(changed: Any) -> None:
+    copy = changed(lambda datalist: None)
+    (copy / "7_t1.nii.gz").unlink()
+    with pytest.raises(
+        DatalistError, match=r"copy/7_t1.nii.gz: .*datalist.json names this crop, but it cannot be read"
+    ):
+        digest_dataset(copy)
+
+
+def test_a_case_is_its_crop_and_its_report(tiny_dataset: Path) -> None:
+    first, second = tiny_dataset / "0_t0.nii.gz", tiny_dataset / "1_t0.nii.gz"
+    assert len({digest_case(first, "a"), digest_case(first, "b"), digest_case(second, "a")}) == 3
