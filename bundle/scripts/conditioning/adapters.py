@@ -102,8 +102,8 @@ def read_adapter(folder: Path, config: PeftConfig, *names: str) -> dict[str, Ten
     """
     path = folder / "adapter_config.json"
     try:
-        saved = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        saved = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise ConditionerError(f"{path}: not readable ({error}). Copy or train it again.") from error
     expected = json.loads(json.dumps(config.to_dict(), default=sorted))  # enumerations to text, sets to lists
     keys = ("peft_type", "base_model_name_or_path", *DECISIVE[expected["peft_type"]])

@@ -11,6 +11,8 @@ from monai.networks.nets import AutoencoderKL
 from monai.networks.nets.autoencoderkl import Encoder
 from torch import Tensor, nn
 
+from scripts.errors import UserError
+
 
 class LatentAutoencoder(AutoencoderKL):
     """MONAI's ``AutoencoderKL`` for grey crops, with the scale of its latents. Weights of MONAI Generative fit it.
@@ -74,6 +76,19 @@ class LatentAutoencoder(AutoencoderKL):
     def compression(self) -> int:
         """The image's side divided by the latent's, in pixels (8 in Stable Diffusion 1.5)."""
         return 2 ** (len(self.config["channels"]) - 1)
+
+    def latent_size(self, image_size: int) -> int:
+        """The latent's side for crops of ``image_size`` pixels a side.
+
+        Raises:
+            UserError: the crop's side is not a multiple of :attr:`compression`.
+        """
+        if image_size < self.compression or image_size % self.compression:
+            raise UserError(
+                f"image_size is {image_size}, expected a multiple of {self.compression}: the autoencoder has "
+                f"{len(self.config['channels'])} levels, each with half the pixels of the one above."
+            )
+        return image_size // self.compression
 
     def encode_stage_2_inputs(self, x: Tensor) -> Tensor:
         """The scaled latent that diffusion works on: the mean of q(z | x) times ``latent_scale``.
@@ -150,7 +165,7 @@ class AlignedAutoencoder(nn.Module):
     def __init__(self, autoencoder: LatentAutoencoder, image_size: int = 64) -> None:
         super().__init__()
         self.autoencoder = autoencoder
-        side = image_size // autoencoder.compression
+        side = autoencoder.latent_size(image_size)
         self.probe = nn.Linear(autoencoder.latent_channels * side * side, 1)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

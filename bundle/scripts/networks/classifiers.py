@@ -60,6 +60,8 @@ class ViTClassifier(NoduleClassifier):
         num_heads: int = 8,
         dropout_rate: float = 0.5,
     ) -> None:
+        if image_size < patch_size or image_size % patch_size:
+            raise UserError(f"image_size is {image_size}, expected a multiple of patch_size, which is {patch_size}.")
         super().__init__(image_size, hidden_size)
         self.config = {
             "image_size": image_size,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import AutoencoderKL
 
+from scripts.errors import UserError
 from scripts.networks.autoencoder import AlignedAutoencoder, StableDiffusionAutoencoder
 from tests.bundle.helpers import count, rebuilt, renamed, shapes, stirred
 
@@ -72,6 +74,15 @@ def test_aligned_autoencoder_decodes_and_probes_a_sampled_latent() -> None:
     torch.testing.assert_close(output["reconstruction"], network.autoencoder.decode(latent))
     weight, bias = network.probe.weight[0].view(4, 8, 8), network.probe.bias[0]
     torch.testing.assert_close(output["logit"][:, 0], (latent * weight).sum(dim=(1, 2, 3)) + bias)
+
+
+@pytest.mark.parametrize("size", [0, 4, 60, 65, -8])
+def test_sizes_that_cannot_be_halved_often_enough_are_refused(size: int) -> None:
+    """Of 60 pixels, the decoder would make 56; below 8, the probe would have no inputs."""
+    autoencoder = StableDiffusionAutoencoder(channels=(8, 8, 8, 8), num_res_blocks=1, norm_num_groups=4)
+    assert [autoencoder.latent_size(good) for good in (8, 24, 64)] == [1, 3, 8]
+    with pytest.raises(UserError, match=f"image_size is {size}, expected a multiple of 8"):
+        AlignedAutoencoder(autoencoder, size)
 
 
 def test_config_rebuilds_the_network(tmp_path: Path) -> None:

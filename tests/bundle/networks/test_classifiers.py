@@ -34,6 +34,12 @@ def test_classifier_gives_one_logit_a_crop_and_depends_on_no_other_crop(network:
         network(torch.zeros(1, 1, 64, 64))
 
 
+@pytest.mark.parametrize("size", [0, 4, 60])
+def test_sizes_that_patches_do_not_fill_are_refused(size: int) -> None:
+    with pytest.raises(UserError, match=f"image_size is {size}, expected a multiple of patch_size, which is 8"):
+        ViTClassifier(image_size=size, hidden_size=16, num_layers=1, mlp_dim=16, num_heads=2)
+
+
 def test_default_classifier_is_the_authors() -> None:
     with torch.device("meta"):
         network = ViTClassifier()

@@ -14,16 +14,17 @@ logger = logging.getLogger(__name__)
 
 
 def headline(result: Mapping[str, Any]) -> str:
-    """The AUROC of the generated follow-ups, averaged over runs, beside those of the real images.
+    """The AUROC of the generated follow-ups, averaged over runs, if there are any, beside those of the real images.
 
     Args:
         result: the content of metrics.json.
     """
     rows = result["methods"]
-    generated = next(name for name in rows if name not in TITLES)
-    runs = rows[generated]["n_runs"]
-    title = f"{generated} {'of one run' if runs == 1 else f'averaged over {runs} runs'}"
-    names = {generated: title, **dict(zip(REAL, ("real baselines", "real follow-ups"), strict=True))}
+    names = {}
+    for generated in [name for name in rows if name not in TITLES][:1]:
+        runs = rows[generated]["n_runs"]
+        names[generated] = f"{generated} {'of one run' if runs == 1 else f'averaged over {runs} runs'}"
+    names |= zip(REAL, ("real baselines", "real follow-ups"), strict=True)
     texts = [f"{title} {_text(rows[name]['auroc'])}" for name, title in names.items()]
     return f"AUROC of {result['n_cases']} cases, 95% interval over patients: {'; '.join(texts)}"
 

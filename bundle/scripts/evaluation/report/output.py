@@ -45,6 +45,6 @@ def write(
     write_text(folder / "predictions.csv", table)
     write_json(folder / "metrics.json", result, indent=2)
     steering, figure = folder / "steering.json", folder / "figures" / "steering.png"
-    known = json.loads(steering.read_text()) if steering.is_file() and figure.is_file() else None
+    known = json.loads(steering.read_bytes()) if steering.is_file() and figure.is_file() else None
     pictures |= {"steering": figure.read_bytes()} if known else {}
     write_text(folder / "report.html", render(result, pictures, known, studies))

@@ -32,6 +32,16 @@ def test_the_generated_stand_beside_the_real(runs: int, title: str) -> None:
     )
 
 
+def test_the_real_stand_alone_where_nothing_is_generated() -> None:
+    bare = result()
+    for name in ("mine", "table"):
+        del bare["methods"][name]
+    assert headline(bare) == (
+        "AUROC of 40 cases, 95% interval over patients: real baselines 0.700 (0.600 to 0.750); "
+        "real follow-ups 0.800 (0.700 to 0.850)"
+    )
+
+
 def test_what_is_not_known_says_why() -> None:
     assert "runs not known (no case has a known outcome)" in headline(
         result(mean=None, ci95=None, reason="no case has a known outcome")
