@@ -21,6 +21,7 @@ class LatentAlignmentLoss(nn.Module):
     Args:
         tau_features: tau_f, in the squared unit of the attributes.
         tau_latents: tau_z, in the squared unit of the latents.
+        spatial: compare whole latents; by default they are averaged over space first, as the authors do.
 
     Example:
         >>> points = torch.tensor([[0.0], [1.0], [3.0]])
@@ -31,22 +32,23 @@ class LatentAlignmentLoss(nn.Module):
         '1.723'
     """
 
-    def __init__(self, tau_features: float = 16.0, tau_latents: float = 1.0) -> None:
+    def __init__(self, tau_features: float = 16.0, tau_latents: float = 1.0, spatial: bool = False) -> None:
         super().__init__()
+        self.spatial = spatial
         self.tau_features = tau_features
         self.tau_latents = tau_latents
 
     def forward(self, latents: Tensor, attributes: Tensor) -> Tensor:
         """
         Args:
-            latents: (B, C) or (B, C, H, W); spatial latents are averaged over space first, as the authors do.
+            latents: (B, C) or (B, C, H, W).
             attributes: (B, F), of :func:`scripts.ehr.attributes`; a sample with any NaN is left out.
 
         Returns:
             A scalar; zero where fewer than three samples have attributes (with two, P and Q are 1 by definition).
         """
         if latents.ndim > 2:
-            latents = latents.flatten(2).mean(dim=2)
+            latents = latents.flatten(1) if self.spatial else latents.flatten(2).mean(dim=2)
         known = torch.isfinite(attributes).all(dim=1)
         if int(known.sum()) < 2:
             return (latents * 0.0).sum()
@@ -75,7 +77,7 @@ class AutoencoderLoss(nn.Module):
             unbiased estimate in shuffled batches that saves time; 0 takes all.
         perceptual_weight, kl_weight, alignment_weight, prediction_weight: weights of the terms. Except for the KL, a
             term whose weight is zero is not computed.
-        alignment: the alignment loss; :class:`LatentAlignmentLoss` with its defaults where none is given.
+        spatial_alignment: of :class:`LatentAlignmentLoss`, whether it compares whole latents.
 
     Attributes:
         terms: the terms of the last call, unweighted and detached, for logging.
@@ -89,7 +91,7 @@ class AutoencoderLoss(nn.Module):
         kl_weight: float = 1e-6,
         alignment_weight: float = 1.0,
         prediction_weight: float = 0.2,
-        alignment: LatentAlignmentLoss | None = None,
+        spatial_alignment: bool = False,
     ) -> None:
         super().__init__()
         self.weights = {
@@ -101,7 +103,7 @@ class AutoencoderLoss(nn.Module):
         }
         self.perceptual = PerceptualDistance(perceptual) if perceptual_weight else None
         self.perceptual_samples = perceptual_samples or None
-        self.alignment = alignment or LatentAlignmentLoss()
+        self.alignment = LatentAlignmentLoss(spatial=spatial_alignment)
         self.terms: dict[str, Tensor] = {}
 
     def forward(self, prediction: dict[str, Tensor], target: dict[str, Any]) -> Tensor:

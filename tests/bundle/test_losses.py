@@ -57,6 +57,17 @@ def test_spatial_latents_are_averaged_first() -> None:
     assert LatentAlignmentLoss()(latents, attributes).item() == pytest.approx(expected, rel=1e-9)
 
 
+def test_whole_latents_are_compared_where_that_is_asked_for() -> None:
+    latents, attributes = 0.2 * random(5, 4, 3, 3), random(5, 3, seed=1)
+    expected = alignment_by_hand(latents.flatten(1), attributes, 16.0, 1.0)
+    assert LatentAlignmentLoss(spatial=True)(latents, attributes).item() == pytest.approx(expected, rel=1e-9)
+    loss = AutoencoderLoss(perceptual_weight=0.0, kl_weight=0.0, prediction_weight=0.0, spatial_alignment=True)
+    image = torch.zeros(5, 1, 8, 8)
+    moments = {"mean": latents, "std": torch.ones_like(latents)}
+    loss({"reconstruction": image, "latent": latents, **moments}, {"image": image, "attributes": attributes})
+    assert loss.terms["alignment"].item() == pytest.approx(expected, rel=1e-9)
+
+
 def test_alignment_is_zero_where_distances_match_and_positive_elsewhere() -> None:
     attributes = random(6, 4)
     rotated = attributes @ torch.linalg.qr(random(4, 4, seed=1))[0] / 4.0
