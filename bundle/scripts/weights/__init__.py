@@ -5,7 +5,15 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "checkpoints": ["CheckpointError", "load_network", "load_tensors", "read_metadata", "save_network"],
+        "checkpoints": [
+            "CheckpointError",
+            "load_network",
+            "load_tensors",
+            "read_metadata",
+            "required_pretrained",
+            "save_network",
+            "trained_image_size",
+        ],
         "pretrained": [
             "conditional_unet",
             "convert_published",

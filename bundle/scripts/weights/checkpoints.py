@@ -113,6 +113,33 @@ def load_network(path: str | os.PathLike, expected: str | None = None, **overrid
     return network.eval()
 
 
+def trained_image_size(path: str | os.PathLike, image_size: int | None = None) -> int:
+    """The side in pixels of the crops that the classifier of ``path`` was trained on.
+
+    Args:
+        image_size: an option; None takes the weights' own.
+
+    Raises:
+        CheckpointError: the option contradicts the weights.
+    """
+    trained = read_metadata(path, "NoduleClassifier")["config"]["image_size"]
+    if image_size not in (None, trained):
+        raise CheckpointError(
+            f"{path}: trained on crops of {trained} px, but --image_size is {image_size}. Leave it out, since the "
+            "weights bring it, or train with it."
+        )
+    return trained
+
+
+def required_pretrained(stage: str) -> str:
+    """Stands for a path that has to be given: raises a CheckpointError that says which, for a stage that has one."""
+    file = {"autoencoder": "autoencoder", "unconditional": "unet_unconditional"}.get(stage, stage)
+    raise CheckpointError(
+        f"paper.yaml: the {stage} stage starts from Stable Diffusion 1.5. Give --pretrained sd15/{file}.safetensors, "
+        "which import_weights.yaml makes (docs/training.md), or --pretrained False to start from scratch."
+    )
+
+
 def load_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """All tensors of a safetensors file, on the CPU."""
     with _opened(path) as file:

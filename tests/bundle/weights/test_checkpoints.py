@@ -14,7 +14,14 @@ from safetensors.torch import save_file
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.networks.classifiers import ResNetClassifier, ViTClassifier
 from scripts.networks.unet import StableDiffusionUNet
-from scripts.weights.checkpoints import CheckpointError, load_network, read_metadata, save_network
+from scripts.weights.checkpoints import (
+    CheckpointError,
+    load_network,
+    read_metadata,
+    required_pretrained,
+    save_network,
+    trained_image_size,
+)
 
 CLASSIFIER: dict[str, Any] = {"image_size": 32, "hidden_size": 16, "num_layers": 1, "mlp_dim": 16, "num_heads": 2}
 
@@ -140,3 +147,15 @@ def test_an_interrupted_write_leaves_the_old_file(saved: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="no space"):
         save_network(ViTClassifier(**CLASSIFIER), saved.with_name("new.safetensors"))
     assert not saved.with_name("new.safetensors").exists()
+
+
+def test_the_size_of_the_crops_is_the_weights(saved: Path) -> None:
+    assert trained_image_size(saved) == trained_image_size(saved, 32) == 32
+    with pytest.raises(CheckpointError, match="trained on crops of 32 px, but --image_size is 64"):
+        trained_image_size(saved, 64)
+
+
+@pytest.mark.parametrize(("stage", "file"), [("autoencoder", "autoencoder"), ("unconditional", "unet_unconditional")])
+def test_a_path_that_has_to_be_given_is_asked_for(stage: str, file: str) -> None:
+    with pytest.raises(CheckpointError, match=f"the {stage} stage .* --pretrained sd15/{file}.safetensors"):
+        required_pretrained(stage)
