@@ -27,5 +27,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "to_hu",
         ],
         "latents": ["LatentDataset"],
+        "spacing": ["pixel_spacing", "warn_of_spacing"],
     },
 )

@@ -9,5 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "noise": ["CaseNoise", "Draw"],
         "denoiser": ["Denoiser", "ConditionalDiffusionInferer"],
         "sampler": ["ProgressionInferer", "ProgressionModel", "load_progression_model"],
+        "settings": ["sampling_settings"],
     },
 )
