@@ -1,4 +1,4 @@
-"""The noise that sampling starts from, a function of seed, run and crop alone, so that samples are reproducible."""
+"""The noise that sampling starts from, a function of seed, run and crop alone, so that samples can be made again."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ Draw = Callable[[Sequence[int]], Tensor]
 class CaseNoise:
     """A :data:`Draw` in which every row has its own random generator, seeded by seed, run and the crop's pixels.
 
-    A case's samples are therefore the same in any batch and in any order. Pixels are rounded to 256 levels before they
-    are hashed, so that rounding errors, which differ between machines, do not change the noise.
+    A case's noise is therefore the same in any batch and in any order. Pixels are rounded to 256 levels before they are
+    hashed, so that another machine's rounding errors seldom change it; they may where a crop has pixels midway between
+    two levels, such as -860 HU.
 
     Args:
         crops: (B, 1, H, W) in [-1, 1].
