@@ -7,7 +7,6 @@ with the baseline crop's geometry and marked as synthetic in their headers, a pi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -20,12 +19,17 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor, decollate_batch
 from numpy.typing import NDArray
 
+from scripts.conditioning.identity import language_model_identity
+from scripts.data.digest import digest_case
 from scripts.data.transforms import HU_WINDOW, MARK, from_hu
 from scripts.ehr.report import interval_of
 from scripts.errors import UserError, listed
 from scripts.files import whole_folder, write_json
-from scripts.options import log_next
+from scripts.fingerprint import code_version, comparable
+from scripts.options import end_here, log_next
 from scripts.pictures import panel
+from scripts.provenance import FILE
+from scripts.weights.parts import digest_parts
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +52,22 @@ def read_predictions(predictions_dir: str | Path, case_ids: Sequence[str]) -> ND
     Raises:
         PredictionError: cases without predictions, unreadable files, or shapes or numbers of runs that differ.
     """
+    samples = {case_id: _read(path) for case_id, path in sample_paths(predictions_dir, case_ids).items()}
+    first = samples[case_ids[0]]
+    if odd := [f"{case_id} {array.shape}" for case_id, array in samples.items() if array.shape != first.shape]:
+        raise PredictionError(
+            f"all cases need the same (runs, height, width); {case_ids[0]} has {first.shape}, but not {listed(odd)}"
+        )
+    stacked = np.stack([samples[case_id] for case_id in case_ids], axis=1)
+    return from_hu(stacked[:, :, None]).astype(np.float32)
+
+
+def sample_paths(predictions_dir: str | Path, case_ids: Sequence[str]) -> dict[str, Path]:
+    """The file of each case's runs.
+
+    Raises:
+        PredictionError: no cases, or cases without predictions.
+    """
     folder = Path(predictions_dir)
     paths = {case_id: folder / case_id / SAMPLES for case_id in case_ids}
     if not paths:
@@ -57,14 +77,7 @@ def read_predictions(predictions_dir: str | Path, case_ids: Sequence[str]) -> ND
             f"{folder} has no {SAMPLES} for {len(missing)} of {len(paths)} cases: {listed(missing)}. "
             "Run inference for them, or evaluate fewer cases."
         )
-    samples = {case_id: _read(path) for case_id, path in paths.items()}
-    first = samples[case_ids[0]]
-    if odd := [f"{case_id} {array.shape}" for case_id, array in samples.items() if array.shape != first.shape]:
-        raise PredictionError(
-            f"all cases need the same (runs, height, width); {case_ids[0]} has {first.shape}, but not {listed(odd)}"
-        )
-    stacked = np.stack([samples[case_id] for case_id in case_ids], axis=1)
-    return from_hu(stacked[:, :, None]).astype(np.float32)
+    return paths
 
 
 def _read(path: Path) -> NDArray[np.float32]:
@@ -83,20 +96,32 @@ def _read(path: Path) -> NDArray[np.float32]:
 
 
 def provenance(models_dir: str | Path, **settings: Any) -> dict[str, Any]:
-    """What all predictions of a run depend on: a SHA-256 digest of the weights, and the settings of sampling."""
-    folder = Path(models_dir)
-    networks = [folder / "autoencoder.safetensors", folder / "unet_conditional.safetensors"]
-    digest = hashlib.sha256()
-    for path in [*networks, *sorted((folder / "conditioner").rglob("*"))]:
-        if path.is_file():
-            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    return {"models_sha256": digest.hexdigest(), **settings}
+    """The record of a run of inference, which all its predictions depend on.
+
+    Args:
+        models_dir: holds the weights.
+        settings: of sampling. Of ``conditioner_arguments`` the language model's place is left out.
+
+    Returns:
+        ``weights``, the digest of each part, and ``language_model``; the settings; ``version`` and ``commit``.
+    """
+    arguments = dict(settings.get("conditioner_arguments") or {})
+    language_model = language_model_identity(arguments.pop("llm", None) or "embedded")
+    record = {"weights": digest_parts(models_dir), "language_model": language_model, **settings, **code_version()}
+    if arguments or "conditioner_arguments" in settings:
+        record["conditioner_arguments"] = arguments
+    return json.loads(json.dumps(record, default=str))
 
 
 def case_provenance(made_by: Mapping[str, Any], baseline: str | Path, report: str) -> dict[str, Any]:
     """What one prediction depends on: ``made_by``, and a SHA-256 digest of the baseline's file and the report."""
-    digest = hashlib.sha256(Path(baseline).read_bytes() + report.encode())
-    return {**made_by, "case_sha256": digest.hexdigest()}
+    return {**made_by, "case_sha256": digest_case(baseline, report)}
+
+
+def read_provenance(predictions_dir: str | Path, case_id: str) -> dict[str, Any]:
+    """What :func:`case_provenance` gave for a prediction; empty where there is none, as by other programs."""
+    path = Path(predictions_dir) / case_id / FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def pending(
@@ -113,9 +138,8 @@ def pending(
     """
 
     def done(item: Mapping[str, Any]) -> bool:
-        path = Path(predictions_dir) / item["case_id"] / "provenance.json"
         expected = case_provenance(made_by, item["image"], item["report"])
-        return path.is_file() and json.loads(path.read_text()) == expected
+        return comparable(read_provenance(predictions_dir, item["case_id"])) == comparable(expected)
 
     return [item for item in items if not done(item)]
 
@@ -172,7 +196,7 @@ class PredictionSaver:
             pixel_mm, towards = float(np.linalg.norm(affine[:3, 0])), nib.aff2axcodes(affine)
             picture = panel(baseline.numpy()[0], from_hu(hu), case_id, pixel_mm, towards, interval_of(report))
             picture.savefig(new / PANEL, dpi=150, metadata={"Comment": MARK})
-            write_json(new / "provenance.json", made_by or self.made_by)
+            write_json(new / FILE, made_by or self.made_by)
         return target
 
 
@@ -186,6 +210,18 @@ def crop_affine(crop: MetaTensor) -> NDArray[np.float64]:
     corner = [int(whole) // 2 - part // 2 for whole, part in sizes]  # as MONAI's CenterSpatialCrop
     affine[:3, 3] = (affine @ [*corner, 0, 1])[:3]
     return affine
+
+
+def end_if_done(predictions_dir: str | Path, items: Sequence[Mapping[str, Any]], rest: Sequence[Any]) -> None:
+    """Ends the program where nothing is left to generate, if it is ``python -m monai.bundle``: no model is opened.
+
+    Args:
+        items: all cases that were requested.
+        rest: those without predictions.
+    """
+    if not len(rest):
+        log_result(predictions_dir, items, rest)
+        end_here()
 
 
 def log_result(predictions_dir: str | Path, items: Sequence[Mapping[str, Any]], generated: Sequence[Any]) -> None:

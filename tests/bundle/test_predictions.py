@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from monai.data import DataLoader, Dataset, MetaTensor
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from scripts import predictions
 from scripts.data.transforms import preprocessing, to_hu
@@ -20,6 +23,7 @@ from scripts.predictions import (
     PredictionSaver,
     case_provenance,
     crop_affine,
+    end_if_done,
     pending,
     provenance,
     read_predictions,
@@ -197,25 +201,26 @@ def test_a_batch_is_written_case_by_case(tmp_path: Path, tiny_dataset: Path) -> 
 # --- what is done again
 
 
+PARTS = ("autoencoder", "unet_conditional", "conditioner/set_0/adapter_model")
+
+
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
     folder = tmp_path / "models"
     (folder / "conditioner" / "set_0").mkdir(parents=True)
-    for name in (
-        "autoencoder.safetensors",
-        "unet_conditional.safetensors",
-        "conditioner/set_0/adapter_model.safetensors",
-    ):
-        (folder / name).write_text(name)
+    for number, name in enumerate(PARTS):
+        save_file({"weight": torch.tensor([number])}, folder / f"{name}.safetensors")
     return folder
 
 
-@pytest.mark.parametrize(
-    "part", ["autoencoder.safetensors", "unet_conditional.safetensors", "conditioner/set_0/adapter_model.safetensors"]
-)
+@pytest.mark.parametrize("part", PARTS)
 def test_other_weights_have_another_provenance(models: Path, part: str) -> None:
+    """Values count, not bytes."""
     before = provenance(models, seed=1)
-    (models / part).write_text("trained again")
+    path = models / f"{part}.safetensors"
+    save_file({"weight": torch.tensor([PARTS.index(part)])}, path, {"written": "again"})
+    assert provenance(models, seed=1) == before
+    save_file({"weight": torch.tensor([9])}, path)
     assert provenance(models, seed=1) != before
 
 
@@ -226,6 +231,37 @@ def test_weights_that_do_not_generate_leave_predictions_valid(models: Path) -> N
     (models / "unet_unconditional.safetensors").write_text("not used any more")
     assert provenance(models, seed=1, num_runs=3) == before
     assert provenance(models, seed=2, num_runs=3) != before
+
+
+def test_the_language_models_weights_count_and_not_its_place(models: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    def made(llm: Path, **arguments: Any) -> dict[str, Any]:
+        return provenance(models, conditioner_arguments={"llm": str(llm), **arguments})
+
+    copy = Path(shutil.copytree(tiny_llm, tmp_path / "elsewhere" / tiny_llm.name))
+    assert made(copy) == made(tiny_llm) != made(tiny_llm, dtype="bfloat16")
+    weights = load_file(copy / "model.safetensors")
+    save_file({name: 2 * each for name, each in weights.items()}, copy / "model.safetensors", {"format": "pt"})
+    assert made(copy) != made(tiny_llm)
+
+
+def test_another_version_of_the_code_makes_nothing_again(tmp_path: Path, samples: np.ndarray) -> None:
+    made_by = {"weights": {}, "version": "0.7.0", "commit": "a"}
+    item = {"case_id": "crop", "image": str(tmp_path / "crop.nii.gz"), "report": "age 60"}
+    baseline = baseline_of(tmp_path, (24, 24), 16)
+    saver = PredictionSaver(tmp_path / "predictions", made_by)
+    saver.save("crop", baseline, to_hu(samples), case_provenance(made_by, item["image"], item["report"]))
+    assert pending([item], tmp_path / "predictions", {"weights": {}, "version": "0.8.0", "commit": "b"}) == []
+
+
+@pytest.mark.parametrize("rest", [[], [1]])
+def test_inference_ends_where_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, rest: list[int]
+) -> None:
+    ended: list[bool] = []
+    monkeypatch.setattr(predictions, "end_here", lambda: ended.append(True))
+    with caplog.at_level("INFO"):
+        end_if_done(tmp_path, [{"case_id": "a"}], rest)
+    assert bool(ended) == (not rest) == ("0 generated, 1 already there" in caplog.text)
 
 
 @pytest.mark.parametrize("change", ["crop", "report", "settings", "nothing"])

@@ -67,6 +67,7 @@ def evaluate(
     encoders: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     stages: Sequence[Stage] = (),
     case_pages: Sequence[str] | str = (),
+    record: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Evaluates generated follow-ups and writes the results into `output_dir`.
 
@@ -79,6 +80,7 @@ def evaluate(
         encoders: by title, functions from images (n, 1, H, W) to latents (n, C, h, w), to compare latent spaces.
         stages: of `read_stages`, for the evaluation page.
         case_pages: ids of the cases that get a PDF page each, or "all".
+        record: of `evaluation_record`, how all that is judged was made.
 
     Returns:
         The content of metrics.json.
@@ -112,6 +114,7 @@ def evaluate(
         "command": command_line(),
         "created": datetime.now(UTC).isoformat(timespec="minutes"),
         "versions": versions(),
+        "record": None if record is None else dict(record),
     }
     maps = {title: averaged(unseen.latents) for title, (unseen, _) in spaces.items()}
     figures = [*draw_methods(rows, cases, maps, main), *draw_growth(growth, cases, main), *draw_training(stages)]

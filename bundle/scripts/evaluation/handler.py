@@ -42,7 +42,7 @@ class Evaluation:
         name: title of the method in ``predictions_dir``.
         compared: by title, folders of predictions of other methods, for the same section.
         tables: by title, tables of probabilities of methods without images, see :mod:`scripts.comparators.tables`.
-        case_pages: see :func:`scripts.evaluation.evaluate`.
+        case_pages, record: see :func:`scripts.evaluation.evaluate`.
         resamples, stratified: of the bootstrap over patients, see :class:`scripts.evaluation.judge.Bootstrap`.
         judging: further arguments of :class:`scripts.evaluation.Judge`, such as its networks, ``batch_size`` and
             ``device``.
@@ -65,10 +65,11 @@ class Evaluation:
         case_pages: Sequence[str] | str = (),
         resamples: int = 2000,
         stratified: bool = True,
+        record: Mapping[str, Any] | None = None,
         **judging: Any,
     ) -> None:
         self.datalist, self.section, self.output_dir = datalist, section, output_dir
-        self.stages, self.case_pages = stages, case_pages
+        self.stages, self.case_pages, self.record = stages, case_pages, record
         self.folders = _named({name: predictions_dir}, compared or {}, "compared")
         self.tables = _named(self.folders, tables or {}, "tables", among_them=False)
         self.classifier = classifier.eval()
@@ -107,6 +108,7 @@ class Evaluation:
             encoders=self.encoders,
             stages=self.stages,
             case_pages=self.case_pages,
+            record=self.record,
         )
 
     def _study(self) -> Study:

@@ -121,7 +121,7 @@ def gap_sentence(result: Mapping[str, Any]) -> str | None:
 
 def facts_sentence(facts: Mapping[str, Any]) -> str:
     """A sentence on a stage's settings, kept epoch and versions of packages."""
-    aside = ("command", "versions", "case_sha256", "best", "same_weights")
+    aside = ("command", "versions", "case_sha256", "best", "same_weights", "record", "weights", "language_model")
     parts = [f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if key not in aside]
     if best := facts.get("best"):
         parts.append("kept: " + ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in best.items()))

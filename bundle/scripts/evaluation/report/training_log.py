@@ -29,8 +29,8 @@ class Stage:
 
     Attributes:
         name: a key of `WEIGHTS`, or inference.
-        facts: JSON-serialisable: `command`, `seed`, `started` and `versions` from its provenance.json; `best`, epoch
-            and loss that are stored with its weights; `same_weights`, whether the curves belong to these weights.
+        facts: JSON-serialisable: `command`, `seed`, `started` and `versions` from its provenance.json; `record` and
+            `best`, epoch and loss, that are stored with its weights; `same_weights`, whether the curves are of these.
         training, validation: epochs and mean losses; empty without logs.
     """
 
@@ -47,9 +47,12 @@ def read_stages(output_dir: str | Path, models_dir: str | Path, predictions_dir:
         folder, path = Path(output_dir) / name, Path(models_dir) / f"{weights}.safetensors"
         training, validation = read_curves(folder)
         facts = _json(folder / FILE)
-        if path.is_file() and (best := read_metadata(path)["extra"]):
+        extra = read_metadata(path)["extra"] if path.is_file() else {}
+        if best := {key: value for key, value in extra.items() if isinstance(value, (int, float))}:
             facts["best"] = best
             facts["same_weights"] = _holds(validation, best) if validation else None
+        if record := extra.get("record"):
+            facts["record"] = record  # of the weights, whatever the folder's last start was
         if facts or training:
             stages.append(Stage(name, facts, training, validation))
     settings = [_json(path) for path in sorted(Path(predictions_dir).glob(f"*/{FILE}"))[:1]]
@@ -86,4 +89,4 @@ def _holds(validation: Sequence[tuple[float, float]], best: dict[str, Any]) -> b
 
 def _json(path: Path) -> dict[str, Any]:
     """The content of a JSON file; empty where there is none."""
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_bytes()) if path.is_file() else {}
