@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from tests.bundle.helpers import CONFIGS
+
+
+def torchrun(name: str, folder: Path, processes: int, **settings: Any) -> None:
+    """Trains a stage in several processes, with tiny settings given."""
+    files = [str(CONFIGS / f"{each}.yaml") for each in (name, "small", "multi_gpu")]
+    launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
+    command = ["--nproc_per_node", str(processes), "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
+    options = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(
+        [*launch, *command, *options], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
 
 
 def load(path: Path) -> Any:

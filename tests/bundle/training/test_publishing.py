@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from scripts.data.datalist import crops
 from scripts.data.transforms import preprocessing
+from scripts.fingerprint import digest_weights
 from scripts.networks.autoencoder import AlignedAutoencoder, StableDiffusionAutoencoder
 from scripts.networks.classifiers import ResNetClassifier
 from scripts.training.publishing import publish, publish_autoencoder, publish_conditional
@@ -44,7 +46,8 @@ def test_what_is_published_is_the_best_average(trained: Path, stage: str) -> Non
     assert {prefix + part for part in published} <= best[key].keys()
     assert all(torch.equal(best[key][prefix + part], published[part]) for part in published if part != "latent_scale")
     extra = read_metadata(trained / "models" / f"{name}.safetensors")["extra"]
-    assert extra == {"epoch": best["progress"]["best_epoch"], "val_loss": best["progress"]["best_value"]}
+    numbers = {"epoch": best["progress"]["best_epoch"], "val_loss": best["progress"]["best_value"]}
+    assert extra.items() >= numbers.items() and extra["record"].items() >= best["record"].items()
     assert math.isfinite(extra["val_loss"])
 
 
@@ -73,8 +76,8 @@ def test_a_run_shorter_than_its_validation_interval_is_validated_at_its_end(
 class Best:
     """A checkpoint whose best epoch's weights are those that the network has."""
 
-    def __init__(self) -> None:
-        self.loaded = 0
+    def __init__(self, folder: Path) -> None:
+        self.loaded, self.folder, self.record = 0, folder / "stage", {"seed": 1}
 
     def load_best(self) -> dict[str, Any]:
         self.loaded += 1
@@ -84,7 +87,7 @@ class Best:
 def test_other_ranks_load_the_best_and_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading waits for all processes, so each must."""
     monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
-    best: Any = Best()
+    best: Any = Best(tmp_path)
     network = ResNetClassifier(32, (4, 4, 8, 8))
     publish(best, network, tmp_path / "a.safetensors")
     publish_conditional(best, network, None, tmp_path)  # type: ignore[arg-type]
@@ -93,11 +96,17 @@ def test_other_ranks_load_the_best_and_write_nothing(tmp_path: Path, monkeypatch
 
 
 def test_weights_are_published_in_the_precision_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path, best, network = tmp_path / "deep" / "classifier.safetensors", Best(), ResNetClassifier(32, (4, 4, 8, 8))
+    path, best, network = (
+        tmp_path / "deep" / "classifier.safetensors",
+        Best(tmp_path),
+        ResNetClassifier(32, (4, 4, 8, 8)),
+    )
     with caplog.at_level("INFO"):
         publish(best, network, path, dtype="float16")  # type: ignore[arg-type]
     assert {tensor.dtype for tensor in load_file(path).values() if tensor.is_floating_point()} == {torch.float16}
-    assert read_metadata(path)["extra"] == {"epoch": 3, "val_loss": 0.25}
+    assert read_metadata(path)["extra"] == {"epoch": 3, "val_loss": 0.25, "record": {"seed": 1}}
+    noted = json.loads((tmp_path / "stage" / "published.json").read_text())
+    assert noted["files"] == {path.name: digest_weights(path)} and noted["record"] == {"seed": 1}
     assert f"Best epoch 3 (val_loss 0.25); wrote {path}" in caplog.text
 
 
@@ -110,5 +119,7 @@ def test_the_latent_scale_is_of_the_crops_given(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = 1 / autoencoder.eval().encode(crops)[0].std()
     batch = {"attributes": torch.zeros(5), "malignant": torch.tensor(0.0)}
-    publish_autoencoder(Best(), network, [{"image": crop, **batch} for crop in crops], tmp_path / "a.safetensors")  # type: ignore[arg-type]
+    publish_autoencoder(
+        Best(tmp_path), network, [{"image": crop, **batch} for crop in crops], tmp_path / "a.safetensors"
+    )  # type: ignore[arg-type]
     assert load_file(tmp_path / "a.safetensors")["latent_scale"].item() == pytest.approx(expected.item(), rel=1e-5)
