@@ -89,7 +89,7 @@ def examine(dataset: Path) -> Overview:
     """
     datalist = load(dataset)
     sections = {name: Section() for name in LISTS}
-    findings = [f"{name}: no cases." for name in SECTIONS if not datalist.get(name)]
+    findings = [f"section {name}: no cases." for name in SECTIONS if not datalist.get(name)]
     places: dict[str, dict[str, str]] = defaultdict(dict)  # pixels' hash -> file -> section
     seen: dict[str, list[str]] = {}  # file -> faults, so that each is read and told of once
     for section, case in track(list(_cases(datalist)), description="Checking crops"):
@@ -156,6 +156,8 @@ def _examine_crop(
     except DataError as error:
         return [f"{name}: {error}"]
     places[hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()][file] = name
+    if wrong := pixels.size - np.count_nonzero(np.isfinite(pixels)):
+        return [f"{name}: {file}: {wrong} of {pixels.size} pixels are NaN or infinite; expected HU."]
     faults = []
     if pixels.shape != (size, size, 1):
         faults.append(f"shape {pixels.shape}; expected ({size}, {size}, 1)")
@@ -223,7 +225,7 @@ def print_overview(overview: Overview, console: Console) -> None:
             missing.add_row(feature, *map(str, counts))
     console.print(missing if missing.row_count else "No feature is missing in any case.")
     for finding in overview.findings:
-        console.print(f"[red]wrong[/red] {finding}", soft_wrap=True, highlight=False)
+        console.print(f"[red]wrong:[/red] {finding}", soft_wrap=True, highlight=False)
     console.print(f"{len(overview.findings)} findings." if overview.findings else "Nothing is wrong.")
 
 

@@ -50,7 +50,7 @@ def cut(image: Path, centre: Sequence[float] | None, size: int, spacing: float |
         HU, (size, size, 1) int16, with its RAS+ affine, diag(-sx, -sy, sz) but for the offset.
 
     Raises:
-        ImageError: the image cannot be read or placed, or the nodule lies outside it.
+        ImageError: the image cannot be read or placed, the nodule lies outside it, or values about it are not finite.
 
     Example:
         >>> affine = np.diag([-0.7, -0.7, 2.5, 1.0])  # array axes run to the left, the back and the head
@@ -68,7 +68,7 @@ def cut(image: Path, centre: Sequence[float] | None, size: int, spacing: float |
         plane = _file_plane(image, centre)
     plane = _to_lps(plane)
     voxel = np.array(plane.shape[:2]) // 2 if centre is None else _voxel(plane, centre)[:2]
-    return _crop(plane, voxel, size, spacing, "mirror" if centre is None else "constant")
+    return _crop(image, plane, voxel, size, spacing, "mirror" if centre is None else "constant")
 
 
 def save(crop: nib.Nifti1Image, target: Path, description: str) -> None:
@@ -164,9 +164,9 @@ def _voxel(image: nib.Nifti1Image, centre: Sequence[float]) -> NDArray[np.float6
 
 
 def _crop(
-    plane: nib.Nifti1Image, voxel: NDArray[np.float64], size: int, spacing: float | None, border: Border
+    image: Path, plane: nib.Nifti1Image, voxel: NDArray[np.float64], size: int, spacing: float | None, border: Border
 ) -> nib.Nifti1Image:
-    """Samples a square grid about ``voxel`` (in pixels of the plane, LPS axes)."""
+    """Samples a square grid about ``voxel`` (in pixels of the plane, LPS axes); refused where it has no values."""
     native = np.linalg.norm(plane.affine[:3, :2], axis=0)
     # At native spacing the grid falls on the pixels themselves, and linear interpolation leaves them as they are.
     voxel = np.rint(voxel) if spacing is None else voxel
@@ -176,6 +176,8 @@ def _crop(
     if zoom.max() > 1.0:  # coarser pixels see more of the neighbourhood; without this, noise would fold back
         hu = ndimage.gaussian_filter(hu, 0.5 * np.sqrt(np.maximum(zoom**2 - 1.0, 0.0)), mode="nearest")
     values = ndimage.affine_transform(hu, zoom, start, (size, size), order=1, mode=border, cval=AIR, prefilter=False)
+    if not np.isfinite(values).all():
+        raise ImageError(image, "values not finite", "NaN or infinite about the nodule; expected HU. Export it again.")
     grid = np.eye(4)
     grid[:2, :2] = np.diag(zoom)
     grid[:2, 3] = start

@@ -97,6 +97,23 @@ def test_shape_values_spacing_axes(dataset):
     assert any("axes RAS" in text for text in spoil(dataset, name, affine=np.eye(4)))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite(dataset, value):
+    name = first(dataset)
+    pixels = np.full((128, 128, 1), -900, np.float32)
+    pixels[3, 4] = pixels[5, 6] = value
+    assert spoil(dataset, name, pixels) == [f"training: {name}: 2 of 16384 pixels are NaN or infinite; expected HU."]
+    console = Console(record=True, width=200)
+    print_overview(examine(dataset), console)
+    text = console.export_text()
+    assert f"wrong: training: {name}" in text and "nan.." not in text and "..inf" not in text
+
+
+def test_a_crop_without_any_value(dataset):
+    findings = spoil(dataset, first(dataset), np.full((128, 128, 1), np.nan, np.float32))
+    assert len(findings) == 1 and "16384 of 16384 pixels" in findings[0]
+
+
 def test_facts(dataset):
     def change(datalist):
         datalist["training"][0]["ehr"]["gender"] = 7
@@ -105,7 +122,7 @@ def test_facts(dataset):
         datalist["test"] = []
 
     text = "\n".join(edit(dataset, change))
-    for words in ("gender: 7 is not allowed", "malignant is 2", "interval_days is 0", "test: no cases"):
+    for words in ("gender: 7 is not allowed", "malignant is 2", "interval_days is 0", "section test: no cases"):
         assert words in text
 
 

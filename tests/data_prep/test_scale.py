@@ -45,7 +45,9 @@ def test_every_good_one_is_taken_and_every_bad_one_named(made):
     for image, case in zip(taken, datalist["unpaired"], strict=True):
         crop = nib.load(folder / "out" / case["image"])
         assert crop.dataobj[SIZE // 2, SIZE // 2, 0] == int(image[-4:])
-    assert examine(folder / "out").findings == [f"{split}: no cases." for split in ("training", "validation", "test")]
+    assert examine(folder / "out").findings == [
+        f"section {split}: no cases." for split in ("training", "validation", "test")
+    ]
 
 
 def test_a_second_run_takes_all_from_the_first(made):

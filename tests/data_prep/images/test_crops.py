@@ -174,3 +174,14 @@ def test_values_are_kept_to_twelve_bits(tmp_path):
     )
     values = np.asarray(crops.cut(path, None, 2).dataobj)
     assert values.min() == -1024 and values.max() == 3071
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused_about_the_nodule_alone(tmp_path, value):
+    """Some exports have NaN outside the scanner's field of view; as whole numbers they would become 0 HU."""
+    pixels = np.full((60, 60, 1), -800, np.float32)
+    pixels[0, 0] = value
+    path = nifti(tmp_path / "a.nii", pixels, np.diag([-1.0, -1.0, 1.0, 1.0]))
+    assert np.all(np.asarray(crops.cut(path, None, 16).dataobj) == -800)
+    with pytest.raises(DataError, match="values not finite"):
+        crops.cut(path, (2.0, 2.0, 0.0), 16)
