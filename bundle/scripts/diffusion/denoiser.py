@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.inferers import DiffusionInferer
@@ -24,12 +25,22 @@ class Denoiser(nn.Module):
         conditioner: turns reports into the cross-attention's context.
         condition_dropout: in training mode, the share of contexts that are replaced by the null context, so that the
             U-Net learns the unconditional prediction that classifier-free guidance needs (Ho and Salimans 2022).
+        latent_size: side of the latents, for a check that the U-Net takes them.
+
+    Raises:
+        UserError: it does not.
     """
 
     def __init__(
-        self, unet: StableDiffusionUNet, conditioner: ReportConditioner, condition_dropout: float = 0.0
+        self,
+        unet: StableDiffusionUNet,
+        conditioner: ReportConditioner,
+        condition_dropout: float = 0.0,
+        latent_size: int | None = None,
     ) -> None:
         super().__init__()
+        if latent_size is not None:
+            unet.check_size(latent_size)
         self.unet = unet
         self.conditioner = conditioner
         self.condition_dropout = condition_dropout
@@ -39,6 +50,10 @@ class Denoiser(nn.Module):
         if condition is None:
             return self.conditioner.null_context(batch_size)
         return condition if isinstance(condition, Tensor) else self.conditioner(condition)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles the U-Net alone (``torch.nn.Module.compile``), since the conditioner reads text."""
+        self.unet.compile(*args, **kwargs)
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: Condition = None) -> Tensor:
         """The U-Net's output (B, 4, h, w) for x (B, 4 or 8, h, w) at timesteps (B,)."""
@@ -54,10 +69,13 @@ class ConditionalDiffusionInferer(DiffusionInferer):
 
     MONAI's own takes one or the other. The latents are noised by the training schedule, and the network predicts the
     noise, or v, from them.
+
+    Args:
+        beta_schedule: of the training schedule, see :class:`scripts.networks.StableDiffusionUNet`.
     """
 
-    def __init__(self) -> None:
-        super().__init__(training_scheduler())
+    def __init__(self, beta_schedule: str = "scaled_linear") -> None:
+        super().__init__(training_scheduler(beta_schedule))
 
     def __call__(  # type: ignore[override]
         self,

@@ -17,11 +17,13 @@ from scripts.conditioning.conditioner import ReportConditioner
 from scripts.diffusion.denoiser import Condition, Denoiser
 from scripts.diffusion.noise import CaseNoise, Draw
 from scripts.diffusion.schedules import sampling_scheduler
+from scripts.diffusion.settings import sampling_settings
 from scripts.diffusion.torchscript import ScriptableModel
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 from scripts.networks.autoencoder import LatentAutoencoder
 from scripts.weights.checkpoints import load_network
+from scripts.weights.parts import check_parts
 
 
 class ProgressionModel(nn.Module):
@@ -42,13 +44,18 @@ class ProgressionModel(nn.Module):
         """What the U-Net predicts, ``epsilon`` or ``v_prediction``; the sampler has to know."""
         return self.denoiser.unet.prediction_type
 
+    @property
+    def beta_schedule(self) -> str:
+        """The noise schedule of its training, ``scaled_linear`` or ``linear``; the sampler has to know."""
+        return self.denoiser.unet.beta_schedule
+
     def forward(self, image: Tensor) -> Tensor:
         """One generated follow-up (B, 1, H, W) of baselines (B, 1, H, W) in [-1, 1], without a report."""
         return ProgressionInferer(num_runs=1)(image, self)
 
     def __prepare_scriptable__(self) -> ScriptableModel:
         """The module that ``torch.jit.script`` compiles in place of this one; a hook of TorchScript."""
-        return ScriptableModel(self, sampling_scheduler(prediction_type=self.prediction_type))
+        return ScriptableModel(self, sampling_scheduler(50, self.prediction_type, "ddim", self.beta_schedule))
 
 
 def load_progression_model(models_dir: str | Path, **conditioner: Any) -> ProgressionModel:
@@ -56,15 +63,19 @@ def load_progression_model(models_dir: str | Path, **conditioner: Any) -> Progre
 
     Args:
         models_dir: holds ``autoencoder.safetensors``, ``unet_conditional.safetensors`` and ``conditioner/``.
-        conditioner: arguments of :class:`scripts.conditioning.ReportConditioner`, as in training.
+        conditioner: arguments of :class:`scripts.conditioning.ReportConditioner`, which are stored with weights since
+            version 0.7 and need not be given; ``llm`` where the language model has moved.
 
     Raises:
-        CheckpointError, ConditionerError: a file is missing, or does not fit.
+        CheckpointError, ConditionerError: a file is missing, or does not fit, or an argument contradicts the weights;
+            or the parts were not trained with each other.
     """
     folder = Path(models_dir)
     autoencoder: Any = load_network(folder / "autoencoder.safetensors", "LatentAutoencoder")
     unet: Any = load_network(folder / "unet_conditional.safetensors", "StableDiffusionUNet")
-    reader = ReportConditioner(**conditioner).requires_grad_(False)
+    arguments = sampling_settings(folder, conditioner_arguments=conditioner)["conditioner_arguments"]
+    check_parts(folder, arguments.get("llm", "embedded"))
+    reader = ReportConditioner(**arguments).requires_grad_(False)
     reader.load_pretrained(folder / "conditioner")
     return ProgressionModel(autoencoder, Denoiser(unet, reader)).eval()
 
@@ -131,7 +142,11 @@ class ProgressionInferer(Inferer):
 
         Returns:
             Follow-ups (B, num_runs, H, W) in [-1, 1].
+
+        Raises:
+            UserError: crops of a size that the networks cannot halve, or values, given or generated, are not finite.
         """
+        _refuse_unfit(inputs, network)
         condition = self._reports(_ehr_of(inputs) if condition is None else condition, network)
         inputs = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         baseline = network.autoencoder.encode_stage_2_inputs(inputs)
@@ -143,7 +158,13 @@ class ProgressionInferer(Inferer):
         guidance_scale = 1.0 if condition is None else self.guidance_scale  # both predictions are the same
         latents = (self._denoise(network, guidance_scale, *part) for part in parts)
         images = [network.autoencoder.decode_stage_2_outputs(each) for each in latents]
-        return torch.cat(images).clamp(-1.0, 1.0).unflatten(0, (len(inputs), self.num_runs)).squeeze(2)
+        samples = torch.cat(images)
+        if not samples.isfinite().all():
+            raise UserError(
+                "Generated images hold NaN: the weights are damaged, or sampling left the range of its numbers. Import "
+                "or train the weights again, and sample in float32."
+            )
+        return samples.clamp(-1.0, 1.0).unflatten(0, (len(inputs), self.num_runs)).squeeze(2)
 
     def _reports(self, condition: Condition | Sequence[Mapping[str, Any]], network: nn.Module) -> Condition:
         """The condition with EHRs written as reports; reports and contexts stay as they are."""
@@ -160,7 +181,12 @@ class ProgressionInferer(Inferer):
         self, network: ProgressionModel, guidance_scale: float, latents: Tensor, baseline: Tensor, context: Tensor
     ) -> Tensor:
         """Latents (n, C, h, w) without noise."""
-        scheduler = sampling_scheduler(self.num_steps, network.prediction_type, self.solver)
+        scheduler = sampling_scheduler(
+            self.num_steps,
+            network.prediction_type,
+            self.solver,
+            getattr(network, "beta_schedule", "scaled_linear"),  # TorchScript files of versions before 0.7 have none
+        )
         guided = guidance_scale != 1.0
         if guided:  # with the report and without it, in one pass
             baseline = torch.cat([baseline, baseline])
@@ -174,6 +200,18 @@ class ProgressionInferer(Inferer):
                 output = free + guidance_scale * (reported - free)
             latents, _ = scheduler.step(output, step, latents)
         return latents
+
+
+def _refuse_unfit(inputs: Tensor, network: ProgressionModel) -> None:
+    """Refuses crops with NaN or infinite values, and sides that the networks cannot halve."""
+    finite = torch.isfinite(inputs).flatten(1).all(dim=1).tolist()
+    if not all(finite):
+        files = getattr(inputs, "meta", {}).get("filename_or_obj", "the baseline")
+        file = files if isinstance(files, str) else files[finite.index(False)]
+        raise UserError(f"{file}: holds values that are NaN or infinite; expected HU.")
+    if not isinstance(network, torch.jit.ScriptModule):
+        for side in inputs.shape[2:]:
+            network.denoiser.unet.check_size(network.autoencoder.latent_size(side))
 
 
 def _ehr_of(inputs: Tensor) -> list[Mapping[str, Any]] | None:

@@ -47,12 +47,13 @@ class ScriptableModel(nn.Module):
     """
 
     prediction_type: str
+    beta_schedule: str
     steps: torch.Tensor
     coefficients: torch.Tensor
 
     def __init__(self, model: Any, scheduler: Any) -> None:
         super().__init__()
-        self.prediction_type = model.prediction_type
+        self.prediction_type, self.beta_schedule = model.prediction_type, model.beta_schedule
         crop, latent, timesteps, context = example_inputs(model)
         methods = {"encode_stage_2_inputs": crop, "decode_stage_2_outputs": latent[:, : latent.shape[1] // 2]}
         with torch.no_grad():

@@ -81,13 +81,13 @@ def diffusers_config(network: Any) -> dict[str, Any]:
 
 
 def scheduler_config(unet: Any) -> dict[str, Any]:
-    """diffusers' ``scheduler_config.json`` of our DDIM sampler, with the prediction type of ``unet``."""
+    """diffusers' ``scheduler_config.json`` of our DDIM sampler, with prediction type and schedule of ``unet``."""
     return {
         "_class_name": "DDIMScheduler",
         "num_train_timesteps": SCHEDULE["num_train_timesteps"],
         "beta_start": SCHEDULE["beta_start"],
         "beta_end": SCHEDULE["beta_end"],
-        "beta_schedule": "scaled_linear",
+        "beta_schedule": unet.beta_schedule,
         "prediction_type": unet.prediction_type,
         "clip_sample": False,
         "set_alpha_to_one": False,

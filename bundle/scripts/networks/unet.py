@@ -13,6 +13,9 @@ from scripts.errors import UserError
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 """What a denoising network may predict: the noise, or v (Salimans and Ho 2022)."""
 
+BETA_SCHEDULES = ("scaled_linear", "linear")
+"""Noise schedules, by diffusers' names: linear in sqrt(beta), as Stable Diffusion's, or in beta."""
+
 
 class StableDiffusionUNet(DiffusionModelUNet):
     """MONAI's ``DiffusionModelUNet`` in Stable Diffusion 1.5's configuration.
@@ -32,6 +35,7 @@ class StableDiffusionUNet(DiffusionModelUNet):
         prediction_type: what the network is trained to predict: ``epsilon``, the noise (Stable Diffusion 1.5, the
             paper), or ``v_prediction``, alpha noise - sigma latent (Salimans and Ho 2022). It changes no tensor and is
             stored in the checkpoint.
+        beta_schedule: noise schedule that the network is trained by, one of :data:`BETA_SCHEDULES`; stored likewise.
 
     Example:
         >>> import torch
@@ -52,9 +56,12 @@ class StableDiffusionUNet(DiffusionModelUNet):
         norm_num_groups: int = 32,
         norm_eps: float = 1e-5,
         prediction_type: str = "epsilon",
+        beta_schedule: str = "scaled_linear",
     ) -> None:
         if prediction_type not in PREDICTION_TYPES:
             raise UserError(f"prediction_type is {prediction_type!r}, expected {' or '.join(PREDICTION_TYPES)}.")
+        if beta_schedule not in BETA_SCHEDULES:
+            raise UserError(f"beta_schedule is {beta_schedule!r}, expected {' or '.join(BETA_SCHEDULES)}.")
         super().__init__(
             spatial_dims=2,
             in_channels=in_channels,
@@ -82,9 +89,28 @@ class StableDiffusionUNet(DiffusionModelUNet):
             "norm_num_groups": norm_num_groups,
             "norm_eps": norm_eps,
             "prediction_type": prediction_type,
+            "beta_schedule": beta_schedule,
         }
+
+    def check_size(self, latent_size: int) -> None:
+        """Refuses latents whose side cannot be halved from level to level; the levels' features would not fit together.
+
+        Raises:
+            UserError: names the sides that are possible.
+        """
+        levels = len(self.config["channels"])
+        if latent_size % 2 ** (levels - 1):
+            raise UserError(
+                f"image_size gives latents of {latent_size} x {latent_size}, but the U-Net's {levels} levels expect a "
+                f"multiple of {2 ** (levels - 1)}. Give another image_size, or fewer channels in unet_shape."
+            )
 
     @property
     def prediction_type(self) -> str:
         """What the network predicts, one of :data:`PREDICTION_TYPES`."""
         return self.config["prediction_type"]
+
+    @property
+    def beta_schedule(self) -> str:
+        """The noise schedule that the network is trained by, one of :data:`BETA_SCHEDULES`."""
+        return self.config["beta_schedule"]

@@ -49,6 +49,7 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
         concat_key: key of the latents that are concatenated to them, if any.
         condition_key: key of the reports (one string per sample); None gives the unconditional stage's null context.
         prediction_type: what the network predicts, ``epsilon`` (the noise) or ``v_prediction``.
+        beta_schedule: of the training schedule, by which v is computed.
         fixed: the same noise and evenly spread timesteps in every call, so that validation losses of different epochs
             can be compared. The global random generator is not used then.
     """
@@ -60,10 +61,11 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
         concat_key: str | None = None,
         condition_key: str | None = None,
         prediction_type: str = "epsilon",
+        beta_schedule: str = "scaled_linear",
         fixed: bool = False,
     ) -> None:
         super().__init__(num_train_timesteps)
-        self.scheduler = training_scheduler()
+        self.scheduler = training_scheduler(beta_schedule)
         self.prediction_type = prediction_type
         self.image_key = image_key
         self.concat_key = concat_key

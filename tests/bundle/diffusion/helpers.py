@@ -26,6 +26,9 @@ class Reader(nn.Module):
 class ToyAutoencoder(nn.Module):
     """8 x 8 crops to four channels and back, small enough that nothing is clamped."""
 
+    def latent_size(self, image_size: int) -> int:
+        return image_size
+
     def encode_stage_2_inputs(self, x: Tensor) -> Tensor:
         return torch.cat([x, 2 * x, x.square(), 1 - x], dim=1)
 
@@ -36,10 +39,15 @@ class ToyAutoencoder(nn.Module):
 class ToyUNet(nn.Module):
     """Depends on latent, baseline, timestep and context; remembers its inputs."""
 
+    beta_schedule = "scaled_linear"
+
     def __init__(self, prediction_type: str = "epsilon") -> None:
         super().__init__()
         self.prediction_type = prediction_type
         self.seen: list[Tensor] = []
+
+    def check_size(self, latent_size: int) -> None:
+        pass
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
         self.seen.append(x)
@@ -63,12 +71,14 @@ def crops(count: int, size: int = 32) -> Tensor:
 REPORTS = ["short", "a longer report", "the longest of these reports"]
 
 
-def diffusers_ddim(num_steps: int, prediction_type: str = "epsilon") -> DDIMScheduler:
+def diffusers_ddim(
+    num_steps: int, prediction_type: str = "epsilon", beta_schedule: str = "scaled_linear"
+) -> DDIMScheduler:
     scheduler = DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
         beta_end=0.012,
-        beta_schedule="scaled_linear",
+        beta_schedule=beta_schedule,
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,

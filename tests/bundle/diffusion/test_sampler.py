@@ -15,6 +15,7 @@ from scripts.conditioning.language_models import ConditionerError
 from scripts.diffusion.sampler import ProgressionInferer, ProgressionModel, load_progression_model
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.networks.unet import PREDICTION_TYPES
 from scripts.weights.checkpoints import CheckpointError
 from tests.bundle.diffusion.helpers import (
@@ -28,7 +29,7 @@ from tests.bundle.diffusion.helpers import (
 )
 
 
-@pytest.mark.parametrize("num_steps", [1, 7, 50])
+@pytest.mark.parametrize("num_steps", [10, 13, 50])
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 @pytest.mark.parametrize("kind", PREDICTION_TYPES)
 def test_samples_are_those_of_diffusers_ddim(num_steps: int, guidance_scale: float, kind: str) -> None:
@@ -45,6 +46,20 @@ def test_samples_are_those_of_diffusers_ddim(num_steps: int, guidance_scale: flo
     expected = network.autoencoder.decode_stage_2_outputs(latents).view(2, 3, 8, 8)
     assert expected.abs().max() < 1.0
     torch.testing.assert_close(images, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_schedule_is_the_one_that_the_network_was_trained_by() -> None:
+    """As above, by diffusers' scheduler with betas that are linear."""
+    network, baseline = toy(), crops(1, 8)
+    network.denoiser.unet.beta_schedule = "linear"
+    images = ProgressionInferer(10, num_runs=1)(baseline, network, REPORTS[:1])
+    latents, encoded = network.denoiser.unet.seen[0].chunk(2, dim=1)
+    unet, scheduler = ToyUNet(), diffusers_ddim(10, beta_schedule="linear")
+    for step in scheduler.timesteps:
+        output = unet(torch.cat([latents, encoded], 1), step.expand(1), Reader()(REPORTS[:1]))
+        latents = scheduler.step(output, step, latents, eta=0.0).prev_sample
+    torch.testing.assert_close(images[0], network.autoencoder.decode_stage_2_outputs(latents)[0], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(images, ProgressionInferer(10, num_runs=1)(baseline, toy(), REPORTS[:1]), atol=1e-3)
 
 
 def test_guidance_is_the_same_call_with_twice_the_latents() -> None:
@@ -185,3 +200,30 @@ def test_an_ehr_that_belongs_to_nobody_is_refused(model: ProgressionModel, count
 def test_settings_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ProgressionInferer(**options)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_crops_that_are_not_finite_are_refused_by_name(value: float) -> None:
+    baseline = crops(2, 8)
+    baseline[1, 0, 3, 3] = value
+    named = MetaTensor(baseline, meta={"filename_or_obj": ["first.nii.gz", "second.nii.gz"]})
+    for images, name in ((named, "second.nii.gz"), (baseline, "the baseline")):
+        network = toy()
+        with pytest.raises(UserError, match=f"^{name}: holds values that are NaN or infinite"):
+            generate(network, images, REPORTS[:2])
+        assert not network.denoiser.unet.seen
+
+
+def test_images_that_came_out_not_finite_are_refused() -> None:
+    """As files they would be 0 HU everywhere."""
+    network = toy()
+    network.autoencoder.decode_stage_2_outputs = lambda z: z.sum(dim=1, keepdim=True) * torch.nan
+    with pytest.raises(UserError, match="Generated images hold NaN"):
+        generate(network, crops(1, 8), REPORTS[:1])
+
+
+def test_crops_that_the_autoencoder_cannot_halve_are_refused() -> None:
+    autoencoder = StableDiffusionAutoencoder(channels=(8, 8, 16), num_res_blocks=1, norm_num_groups=4)
+    network = ProgressionModel(autoencoder, toy().denoiser)
+    with pytest.raises(UserError, match="image_size is 30, expected a multiple of 4"):
+        generate(network, crops(1, 30), REPORTS[:1])

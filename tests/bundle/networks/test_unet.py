@@ -48,3 +48,23 @@ def test_config_rebuilds_the_network(tmp_path: Path) -> None:
 def test_an_unknown_prediction_is_refused() -> None:
     with pytest.raises(UserError, match="prediction_type is 'sample', expected epsilon or v_prediction"):
         StableDiffusionUNet(channels=(8, 8), norm_num_groups=4, prediction_type="sample")
+
+
+def test_an_unknown_schedule_is_refused() -> None:
+    with pytest.raises(UserError, match="beta_schedule is 'cosine', expected scaled_linear or linear"):
+        StableDiffusionUNet(channels=(8, 8), norm_num_groups=4, beta_schedule="cosine")
+
+
+@pytest.mark.parametrize(("size", "fits"), [(8, True), (4, True), (12, True), (6, False), (3, False)])
+def test_latents_that_the_levels_cannot_halve_are_refused(size: int, fits: bool) -> None:
+    """Those are the ones that the network itself cannot compute."""
+    unet = StableDiffusionUNet(8, channels=(8, 8, 16), context_dim=4, num_res_blocks=1, num_heads=2, norm_num_groups=4)
+    inputs = torch.zeros(1, 8, size, size), torch.tensor([1]), torch.zeros(1, 2, 4)
+    if fits:
+        unet.check_size(size)
+        assert unet(*inputs).shape == (1, 4, size, size)
+        return
+    with pytest.raises(UserError, match=f"latents of {size} x {size}, but the U-Net's 3 levels expect a multiple of 4"):
+        unet.check_size(size)
+    with pytest.raises(RuntimeError):
+        unet(*inputs)
