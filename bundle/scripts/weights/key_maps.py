@@ -31,6 +31,8 @@ COMPVIS = "CompVis"
 
 COMPVIS_EMA = "CompVis, averaged (EMA)"
 
+COMPVIS_ALONE = "CompVis, one network alone"
+
 GENERATIVE = "MONAI Generative"
 
 
@@ -42,12 +44,14 @@ def key_maps_of(network: nn.Module) -> dict[str, Table]:
         tables[DIFFUSERS] = _table(own, lambda name: _renamed(name, _UNET))
         tables[COMPVIS] = _table(own, lambda name: _compvis_unet(tables[DIFFUSERS][name], network))
         tables[COMPVIS_EMA] = _table(own, lambda name: _averaged(tables[COMPVIS][name]))
+        tables[COMPVIS_ALONE] = _table(own, lambda name: tables[COMPVIS][name].removeprefix(_COMPVIS_UNET))
         tables[GENERATIVE] = _table(own, lambda name: _renamed(name, _GENERATIVE_UNET))
     elif isinstance(network, StableDiffusionAutoencoder):
         places = {part: _autoencoder_places(network, part) for part in ("encoder", "decoder")}
         tables[DIFFUSERS] = _table(own, lambda name: _diffusers_autoencoder(name, places))
         tables[OLD_DIFFUSERS] = _table(own, lambda name: _renamed(tables[DIFFUSERS][name], _OLD_ATTENTION))
         tables[COMPVIS] = _table(own, lambda name: _compvis_autoencoder(tables[DIFFUSERS][name], network))
+        tables[COMPVIS_ALONE] = _table(own, lambda name: tables[COMPVIS][name].removeprefix(_COMPVIS_AUTOENCODER))
     elif isinstance(network, LatentAutoencoder):
         tables[GENERATIVE] = _table(own, lambda name: _renamed(name, _GENERATIVE_AUTOENCODER))
     return tables
@@ -123,6 +127,10 @@ _OLD_ATTENTION: Rules = (
     (r"(attentions\.\d+)\.to_out\.0\.", r"\1.proj_attn."),
 )
 
+_COMPVIS_UNET = "model.diffusion_model."
+
+_COMPVIS_AUTOENCODER = "first_stage_model."
+
 _COMPVIS_RESNET: Rules = (
     (r"^norm1\.", "in_layers.0."),
     (r"^conv1\.", "in_layers.2."),
@@ -148,7 +156,7 @@ def _compvis_unet(name: str, network: StableDiffusionUNet) -> str:
     """
     found = re.match(r"(down|mid|up)_block(?:s\.(\d+))?\.(\w+)\.(\d+)\.(.+)", name)
     if found is None:
-        return f"model.diffusion_model.{_renamed(name, _COMPVIS_UNET_ENDS)}"
+        return _COMPVIS_UNET + _renamed(name, _COMPVIS_UNET_ENDS)
     side, kind, index, rest = found[1], found[3], int(found[4]), found[5]
     level_start = int(found[2] or 0) * (network.config["num_res_blocks"] + 1)
     if kind == "resnets":
@@ -162,7 +170,7 @@ def _compvis_unet(name: str, network: StableDiffusionUNet) -> str:
     else:  # input block 0 is the first convolution
         number = level_start + index + (side == "down")
         place = f"{'input' if side == 'down' else 'output'}_blocks.{number}.{int(kind == 'attentions')}"
-    return f"model.diffusion_model.{place}.{rest}"
+    return f"{_COMPVIS_UNET}{place}.{rest}"
 
 
 def _averaged(name: str) -> str:
@@ -170,7 +178,7 @@ def _averaged(name: str) -> str:
     return "model_ema." + name.removeprefix("model.").replace(".", "")
 
 
-_COMPVIS_AUTOENCODER: Rules = (
+_COMPVIS_AUTOENCODER_BLOCK: Rules = (
     (r"\.mid_block\.resnets\.0\.", ".mid.block_1."),
     (r"\.mid_block\.resnets\.1\.", ".mid.block_2."),
     (r"\.mid_block\.attentions\.0\.group_norm\.", ".mid.attn_1.norm."),
@@ -187,7 +195,7 @@ def _compvis_autoencoder(name: str, network: StableDiffusionAutoencoder) -> str:
     """CompVis' name for diffusers' name; CompVis counts the decoder's levels from the finest."""
     last = len(network.config["channels"]) - 1
     name = re.sub(r"(?<=\.up_blocks\.)\d+", lambda found: str(last - int(found[0])), name)
-    return "first_stage_model." + _renamed(name, _COMPVIS_AUTOENCODER)
+    return _COMPVIS_AUTOENCODER + _renamed(name, _COMPVIS_AUTOENCODER_BLOCK)
 
 
 _GENERATIVE_UNET: Rules = ((r"\.out_proj\.", ".to_out.0."), (r"\.postconv\.", ".conv."))

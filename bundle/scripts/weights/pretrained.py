@@ -1,8 +1,9 @@
 """Where a network starts: from scratch, from published weights, or from an earlier stage.
 
-Published weights may have any layout of :mod:`scripts.weights.key_maps`. Stable Diffusion's autoencoder has three
-colour channels, ours one grey channel: the first convolution's weights are summed over the three, which is exact for
-grey images, and the last convolution's are averaged.
+Published weights may have any layout of :mod:`scripts.weights.key_maps`, also behind what wrappers put before every
+name (``module.``, ``_orig_mod.``, ``model.``). Stable Diffusion's autoencoder has three colour channels, ours one grey
+channel: the first convolution's weights are summed over the three, which is exact for grey images, and the last
+convolution's are averaged.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from scripts.networks.unet import StableDiffusionUNet
 from scripts.weights import key_maps
 from scripts.weights.checkpoints import CheckpointError, load_tensors, read_metadata, save_network
 from scripts.weights.published import neighbouring_config, open_weights
+from scripts.weights.stated import agreed
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,13 @@ NEW = "new, drawn at random"
 
 _UNUSED = r"^model_ema\.(decay|num_updates)$|^first_stage_model\.loss\.|^(en|de)coder\.blocks\.\d+\.proj_attn\."
 """Tensors of published files that their own networks never use (for the last, see LatentAutoencoder)."""
+
+
+_WRAPPERS = r"(?:(?<=\.)|^)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+"""Of torch.compile, FSDP and activation checkpointing."""
+
+_AVERAGED = r"(^|[._])ema[._]"
+"""In the names of a moving average (EMA), beside which a file may hold the weights themselves."""
 
 
 class LoadedNetwork(NamedTuple):
@@ -107,9 +116,9 @@ def start_autoencoder(arguments: Mapping[str, Any], source: str | Path) -> Loade
         CheckpointError: the file cannot be opened, or does not hold this network; lists what is missing.
     """
     tensors = open_weights(source, "autoencoder")
-    generative = any(name.startswith("quant_conv_mu.") for name in tensors)
+    generative = any(re.search(r"(^|\.)quant_conv_mu\.", name) for name in tensors)
     network_class = LatentAutoencoder if generative else StableDiffusionAutoencoder
-    started = _start(network_class, arguments, tensors, source)
+    started = _start(network_class, agreed(arguments, source, "autoencoder"), tensors, source)
     if started.layout not in (key_maps.OURS, key_maps.GENERATIVE):
         scale = neighbouring_config(source, "autoencoder").get("scaling_factor", PUBLISHED_LATENT_SCALE)
         started.network.latent_scale.fill_(scale)
@@ -122,12 +131,23 @@ def start_unet(arguments: Mapping[str, Any], source: str | Path, averaged: bool 
     Args:
         arguments: of :class:`scripts.networks.StableDiffusionUNet`. Input channels that the file does not have start
             at zero; where ``context_dim`` differs, the keys and values of cross-attention are drawn at random.
+            What the network predicts is taken from the files where these say it (:mod:`scripts.weights.stated`).
         averaged: take the moving average (EMA) of a file that has both, as diffusers' folders do.
 
     Raises:
-        CheckpointError: the file cannot be opened, or does not hold this network; lists what is missing.
+        CheckpointError: the file cannot be opened, does not hold this network, lists what is missing, or contradicts
+            ``arguments``.
     """
-    return _start(StableDiffusionUNet, arguments, open_weights(source, "unet"), source, averaged=averaged)
+    tensors = open_weights(source, "unet")
+    arguments = agreed(arguments, source, "unet")
+    started = _start(StableDiffusionUNet, arguments, tensors, source, averaged=averaged)
+    if "prediction_type" not in arguments:
+        logger.warning(
+            "%s: nothing says what this U-Net predicts and by which noise it learnt; assumed are %s and %s, or what "
+            "unet_shape says (prediction_type, beta_schedule)",
+            *(source, started.network.prediction_type, started.network.beta_schedule),
+        )
+    return started
 
 
 def convert_published(
@@ -181,9 +201,10 @@ def _start(
     new: tuple[str, ...] = (),
 ) -> LoadedNetwork:
     """Builds a network from ``tensors`` of any known layout; names that start with ``new`` are drawn at random."""
+    tensors = _unwrapped(tensors)
     with torch.device("meta"):  # saves memory and time for initial weights that are replaced below
         network: Any = network_class(**arguments)
-    layout, table = _layout(network, tensors, averaged)
+    layout, prefix, table = _layout(network, tensors, averaged, source)
     state, origins, faults = {}, {}, []
     for name, own in network.state_dict().items():
         if name.startswith(new):
@@ -196,7 +217,7 @@ def _start(
             faults.append(f"{table[name]} has shape {list(tensors[table[name]].shape)}, expected {list(own.shape)}")
         else:
             state[name], origins[name] = fitted
-    faults += [f"{name} has no place" for name in _unknown(tensors, table)]
+    faults += [f"{name} has no place" for name in _unknown(tensors, table, prefix)]
     if faults:
         more = f"; and {len(faults) - 12} more" if len(faults) > 12 else ""
         raise CheckpointError(
@@ -210,25 +231,58 @@ def _start(
     return LoadedNetwork(network, layout, origins)
 
 
-def _layout(network: nn.Module, tensors: Mapping[str, Tensor], averaged: bool) -> tuple[str, dict[str, str]]:
-    """The layout with most of its names in the file, and its key map; of two equal ones that of the moving average."""
+def _unwrapped(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors by names without the words that PyTorch's wrappers put anywhere into them."""
+    renamed = {re.sub(_WRAPPERS, "", name): tensor for name, tensor in tensors.items()}
+    return renamed if len(renamed) == len(tensors) else tensors
+
+
+def _layout(
+    network: nn.Module, tensors: Mapping[str, Tensor], averaged: bool, source: str | Path
+) -> tuple[str, str, dict[str, str]]:
+    """The layout with most of its names in the file, what stands before each of them there, and the key map with it."""
+    places: dict[str, list[str]] = {}  # of each end of a name, what precedes it
+    for name in tensors:
+        words = name.split(".")
+        for start in range(len(words)):
+            places.setdefault(".".join(words[start:]), []).append(".".join([*words[:start], ""]))
     tables = key_maps.key_maps_of(network)
-    if not averaged:
-        tables.pop(key_maps.COMPVIS_EMA, None)
+    counts = {
+        (layout, prefix): count
+        for layout, table in tables.items()
+        for prefix, count in Counter(prefix for name in table.values() for prefix in places.get(name, ())).items()
+    }
+    most, size = max(counts.values(), default=0), len(tables[key_maps.OURS])
+    if most < size / 2:
+        raise CheckpointError(
+            f"{source}: these weights do not fit {type(network).__name__}: of its {size} tensors the file has {most} "
+            f"by the names of any layout ({', '.join(tables)}). Its own {len(tensors)} are "
+            f"{', '.join([*tensors][:3])}, .. Give a file of this network; import_weights.yaml converts one network "
+            "alone with parts."
+        )
+    best: dict[frozenset[str], tuple[str, str, dict[str, str]]] = {}
+    for (layout, prefix), count in counts.items():
+        if count == most:
+            table = {own: prefix + theirs for own, theirs in tables[layout].items()}
+            best.setdefault(frozenset(tensors.keys() & table.values()), (layout, prefix, table))
+    means = [each for found, each in best.items() if all(re.search(_AVERAGED, name) for name in found)]
+    others = [each for each in best.values() if each not in means]
+    chosen = (means if averaged else others) or [*best.values()]
+    if len(chosen) > 1:
+        raise CheckpointError(
+            f"{source}: holds the network {len(chosen)} times, behind "
+            f"{' and '.join(repr(prefix) for _, prefix, _ in chosen)}. Save the one that is meant alone."
+        )
+    return chosen[0]
 
-    def fit(layout: str) -> tuple[int, bool]:
-        return sum(name in tensors for name in tables[layout].values()), layout == key_maps.COMPVIS_EMA
 
-    best = max(tables, key=fit)
-    return best, tables[best]
-
-
-def _unknown(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> list[str]:
-    """Tensors whose names begin like those of the key map but are not in it."""
-    known = set(table.values())
+def _unknown(tensors: Mapping[str, Tensor], table: Mapping[str, str], prefix: str) -> list[str]:
+    """Tensors whose names begin like those of the key map, all behind ``prefix``, but are not in it."""
+    known = {name.removeprefix(prefix) for name in table.values()}
     roots = {name.split(".")[0] for name in known if "." in name}
-    others = [name for name in tensors if name.split(".")[0] in roots and name not in known]
-    return [name for name in others if not re.search(_UNUSED, name)]
+    behind = {name: name.removeprefix(prefix) for name in tensors if name.startswith(prefix)}
+    others = [name for name, rest in behind.items() if rest.split(".")[0] in roots and rest not in known]
+    return [name for name in others if not re.search(_UNUSED, behind[name])]
 
 
 def _fitted(network: nn.Module, name: str, stored: Tensor, shape: torch.Size) -> tuple[Tensor, str] | None:

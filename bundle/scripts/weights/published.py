@@ -6,6 +6,7 @@ Tensors are memory-mapped where the format allows it, so only those that are use
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,14 @@ from scripts.weights.checkpoints import CheckpointError, load_tensors
 FOLDERS = {"autoencoder": "vae", "unet": "unet"}
 """Subfolder of each network in a diffusers pipeline."""
 
-_FOLDER_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+_FOLDER_FILES = tuple(
+    f"diffusion_pytorch_model.{ending}" for ending in ("safetensors", "safetensors.index.json", "bin", "bin.index.json")
+)
+
+_OTHER_FILES = (r"\.safetensors$", r"\.safetensors\.index\.(\w+\.)?json$", r"\.bin$", r"\.bin\.index\.(\w+\.)?json$")
+"""Variants such as ``.fp16``, and other names: the file, or the index of several, preferred in this order."""
+
+_SHARD = r"-\d{5}-of-(\d{5})\."
 
 _BOOKKEEPING = {"pytorch_lightning", "lightning", "lightning_fabric", "numpy"}
 """Packages whose objects published checkpoints hold beside the weights; they are replaced by :class:`_Inert`."""
@@ -31,28 +39,40 @@ def open_weights(path: str | Path, part: str) -> dict[str, Tensor]:
     """The tensors of a weights file by their names, on the CPU.
 
     Args:
-        path: a safetensors file, a pickled checkpoint (``.ckpt``, ``.pt``, ``.pth``, ``.bin``), a diffusers pipeline's
-            folder or the folder of one of its networks.
+        path: a safetensors file, a pickled checkpoint (``.ckpt``, ``.pt``, ``.pth``, ``.bin``), the index of weights in
+            several files (``*.index.json``), a diffusers pipeline's folder or the folder of one of its networks.
         part: ``autoencoder`` or ``unet``; of a pipeline, its folder is opened.
 
     Raises:
-        CheckpointError: the file is absent, damaged, or would run code when opened.
+        CheckpointError: the file is absent, damaged, one of several, or would run code when opened.
     """
     file = weights_file(path, part)
-    return load_tensors(file) if file.suffix == ".safetensors" else _pickled(file)
+    if file.suffix != ".json":
+        return _tensors(file)
+    places = _index(file)
+    shards = {name: _tensors(file.with_name(name)) for name in sorted(set(places.values()))}
+    if lost := [f"{name} is not in {shard}" for name, shard in places.items() if name not in shards[shard]]:
+        raise CheckpointError(f"{file}: {lost[0]}, where it says so ({len(lost)} such tensors). Copy the folder again.")
+    return {name: shards[shard][name] for name, shard in places.items()}
 
 
 def weights_file(path: str | Path, part: str) -> Path:
-    """The weights file at or in ``path``; arguments as of :func:`open_weights`."""
+    """The weights file at or in ``path``, or the index of several; arguments as of :func:`open_weights`.
+
+    Of a folder it is diffusers' file of whole precision; where that is not there, the only other one.
+    """
     path = Path(path)
     if path.is_dir():
-        folder = path / FOLDERS[part] if (path / FOLDERS[part]).is_dir() else path
-        files = [folder / name for name in _FOLDER_FILES] + sorted(folder.glob("*.safetensors"))
-        path = next((file for file in files if file.is_file()), files[0])
+        path = _file_in(path / FOLDERS[part] if (path / FOLDERS[part]).is_dir() else path)
     if not path.is_file():
         raise CheckpointError(
             f"{path}: no such file. Expected a .safetensors or .ckpt file, or diffusers' folder with "
             f"{_FOLDER_FILES[0]}."
+        )
+    if (shard := re.search(_SHARD, path.name)) and int(shard[1]) > 1:
+        raise CheckpointError(
+            f"{path}: is one of {int(shard[1])} files that hold the weights together. Give their index (*.index.json), "
+            "or the folder that has it and all of them."
         )
     return path
 
@@ -60,7 +80,58 @@ def weights_file(path: str | Path, part: str) -> Path:
 def neighbouring_config(path: str | Path, part: str) -> dict[str, Any]:
     """The content of diffusers' ``config.json`` beside the weights; empty where there is none."""
     file = weights_file(path, part).with_name("config.json")
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return read_json(file) if file.is_file() else {}
+
+
+def _file_in(folder: Path) -> Path:
+    """The weights file in the folder of one network; the name that it should have where there is none."""
+    names = sorted(each.name for each in folder.iterdir())
+    shards = [name for name in names if re.search(_SHARD, name)]
+    kinds = [[name for name in _FOLDER_FILES if name in names][:1]]
+    kinds += [[name for name in names if re.search(kind, name) and name not in shards] for kind in _OTHER_FILES]
+    found = next((kind for kind in kinds if kind), [*shards, _FOLDER_FILES[0]][:1])
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{folder}: has {', '.join(found)}, and no {_FOLDER_FILES[0]}. Give the file that is meant."
+        )
+    return folder / found[0]
+
+
+def _index(path: Path) -> dict[str, str]:
+    """The file of each tensor, by the index of weights in several files, which all lie beside it."""
+    places = read_json(path).get("weight_map")
+    if (
+        not isinstance(places, dict)
+        or not places
+        or any(not name or Path(str(name)).name != name for name in places.values())
+    ):
+        raise CheckpointError(f"{path}: not a readable index. Expected weight_map, from tensors to files beside it.")
+    names = set(places.values())
+    if missing := sorted(name for name in names if not path.with_name(name).is_file()):
+        raise CheckpointError(
+            f"{path}: {', '.join(missing)} is not beside it, of {len(names)} files that hold the "
+            "weights together. Copy the folder again, whole."
+        )
+    return places
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not readable JSON ({error}). Was it copied whole?") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds {type(content).__name__}, expected a mapping. Was it copied whole?")
+    return content
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    return load_tensors(file) if file.suffix == ".safetensors" else _pickled(file)
 
 
 class _Inert:

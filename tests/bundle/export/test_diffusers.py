@@ -13,8 +13,8 @@ from scripts.diffusion.schedules import sampling_scheduler
 from scripts.export.diffusers import export_diffusers
 from scripts.networks.autoencoder import LatentAutoencoder, StableDiffusionAutoencoder
 from scripts.networks.unet import StableDiffusionUNet
-from scripts.weights.checkpoints import CheckpointError, save_network
-from scripts.weights.pretrained import initial_autoencoder, initial_unet
+from scripts.weights.checkpoints import CheckpointError, read_metadata, save_network
+from scripts.weights.pretrained import convert_published, initial_autoencoder, initial_unet
 
 AUTOENCODER: dict[str, Any] = {"channels": (8, 16, 16), "num_res_blocks": 1, "norm_num_groups": 4}
 UNET: dict[str, Any] = {"channels": (16, 32, 32), "num_res_blocks": 2, "num_heads": 2, "norm_num_groups": 4}
@@ -77,6 +77,15 @@ def test_there_and_back_again(exported: tuple[Any, Any, Path]) -> None:
     for before, after in zip((autoencoder, unet), again, strict=True):
         state = after.state_dict()
         assert all(torch.equal(tensor, state[name]) for name, tensor in before.state_dict().items())
+        assert after.config == before.config
+
+
+def test_the_way_back_by_the_import(exported: tuple[Any, Any, Path], tmp_path: Path) -> None:
+    """What the U-Net predicts comes back from the scheduler's file."""
+    _, unet, folder = exported
+    convert_published(folder, tmp_path, AUTOENCODER, {**UNET, "in_channels": 8, "context_dim": 12})
+    assert read_metadata(tmp_path / "unet_unconditional.safetensors")["config"] == unet.config
+    assert unet.prediction_type == "v_prediction"
 
 
 def test_nothing_is_overwritten_and_nothing_left_half(exported: tuple[Any, Any, Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 import sys
@@ -238,6 +239,30 @@ def test_stable_diffusion_in_every_form(published: Published, form: str) -> None
     torch.testing.assert_close(vae.encode(image)[1], their_vae.encode(grey).latent_dist.std, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_shard_size": "20KB"},
+        {"max_shard_size": "20KB", "variant": "fp16", "safe_serialization": False},
+        {"variant": "fp16"},
+        {"safe_serialization": False},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_what_diffusers_saves_in_parts_and_variants(published: Published, tmp_path: Path, options: Any) -> None:
+    for network, part in zip(published, ("vae", "unet"), strict=False):
+        network.save_pretrained(tmp_path / part, **options)
+    if "max_shard_size" in options:
+        assert len([*tmp_path.glob("*/*-of-*")]) > 3
+    pairs = (
+        (initial_autoencoder(AUTOENCODER, tmp_path), initial_autoencoder(AUTOENCODER, published[2]["diffusers"])),
+        (initial_unet(UNET, 6, tmp_path), initial_unet(UNET, 6, published[2]["diffusers"])),
+    )
+    for again, whole in pairs:
+        state = whole.state_dict()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in again.state_dict().items())
+
+
 def assert_same(ours: Any, theirs: Any, x: torch.Tensor) -> None:
     """Value, and gradient of a random projection of it, relative to the largest entry."""
     results = []
@@ -432,3 +457,113 @@ def test_missing_and_damaged_published_files(tmp_path: Path) -> None:
     (tmp_path / "vae.safetensors").write_text("<html>404</html>")
     with pytest.raises(CheckpointError, match="vae.safetensors: not a readable safetensors file"):
         initial_autoencoder(AUTOENCODER, tmp_path / "vae.safetensors")
+
+
+# --- names behind wrappers, files of one network alone, and names of nobody
+
+
+class Module(torch.nn.Module):
+    """What a Lightning module is: its networks are its members."""
+
+    def __init__(self, **networks: torch.nn.Module) -> None:
+        super().__init__()
+        for name, network in networks.items():
+            setattr(self, name, network)
+
+
+def compiled_inside(network: Any) -> Any:
+    network = copy.deepcopy(network)
+    network.mid_block = torch.compile(network.mid_block)
+    return network
+
+
+WRAPPERS: dict[str, Any] = {
+    "module.": torch.nn.DataParallel,
+    "_orig_mod.": torch.compile,
+    "model.": lambda network: Module(model=network, loss=torch.nn.Linear(2, 2)),
+    "module._orig_mod.": lambda network: torch.nn.DataParallel(torch.compile(network)),
+    "unet.": lambda network: Module(unet=network, vae=their_autoencoder()),
+    "inside": compiled_inside,
+}
+
+
+@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("wrapper", [name for name in WRAPPERS])
+def test_names_behind_wrappers(published: Published, tmp_path: Path, wrapper: str, ours: bool) -> None:
+    expected = initial_unet(UNET, 6, published[2]["diffusers"])
+    wrapped = WRAPPERS[wrapper](expected if ours and wrapper != "inside" else published[1])
+    torch.save({"state_dict": wrapped.state_dict()}, tmp_path / "last.ckpt")
+    state = initial_unet(UNET, 6, tmp_path / "last.ckpt").state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in expected.state_dict().items())
+
+
+def test_an_autoencoder_of_ours_behind_a_wrapper_keeps_its_scale(tmp_path: Path) -> None:
+    network = stirred(StableDiffusionAutoencoder(**AUTOENCODER))
+    network.latent_scale.fill_(1.5)
+    torch.save(torch.nn.DataParallel(network).state_dict(), tmp_path / "last.pt")
+    again = initial_autoencoder(AUTOENCODER, tmp_path / "last.pt").state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("behind", ["", "module."])
+def test_stable_diffusions_networks_each_in_a_file_of_its_own(
+    published: Published, tmp_path: Path, behind: str
+) -> None:
+    """The autoencoder as vae-ft-mse-840000 is published, the U-Net as image tools cut it out."""
+    expected: dict[str, Any] = {
+        "first_stage_model.": initial_autoencoder(AUTOENCODER, published[2]["diffusers"]),
+        "model.diffusion_model.": initial_unet(UNET, 6, published[2]["diffusers"]),
+    }
+    whole = load_file(published[2]["v1-5-pruned-emaonly.safetensors"])
+    for root, network in expected.items():
+        alone = {behind + name.removeprefix(root): each for name, each in whole.items() if name.startswith(root)}
+        torch.save({"state_dict": {**alone, "loss.logvar": torch.zeros(())}}, tmp_path / "alone.ckpt")
+        start = initial_autoencoder if "first" in root else lambda shape, file: initial_unet(shape, 6, file)
+        state = start(AUTOENCODER if "first" in root else UNET, tmp_path / "alone.ckpt").state_dict()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_file_of_one_network_is_no_pipeline(published: Published, tmp_path: Path) -> None:
+    """Refused whole, with the way to convert what there is."""
+    arguments = (AUTOENCODER, {**UNET, "context_dim": 6})
+    for part in ("vae", "unet"):
+        source = published[2]["diffusers"] / part / "diffusion_pytorch_model.safetensors"
+        with pytest.raises(CheckpointError, match="converts one network alone with parts") as error:
+            convert_published(source, tmp_path, *arguments)
+        assert "is missing" not in str(error.value) and not list(tmp_path.iterdir())
+    convert_published(source, tmp_path, *arguments, parts=["unet"])
+    assert [path.name for path in tmp_path.iterdir()] == ["unet_unconditional.safetensors"]
+
+
+def test_names_of_nobody_are_shown_and_no_others(tmp_path: Path) -> None:
+    save_file({f"h.{i}.attn.weight": torch.zeros(2) for i in range(9)}, tmp_path / "gpt.safetensors")
+    for start in (lambda file: initial_unet(UNET, 6, file), lambda file: initial_autoencoder(AUTOENCODER, file)):
+        with pytest.raises(
+            CheckpointError, match=r"has 0 by the names of any layout \(NAMD, diff.*9 are h.0.attn.weight"
+        ) as error:
+            start(tmp_path / "gpt.safetensors")
+        assert "is missing" not in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+def test_what_lacks_behind_a_wrapper_is_named_as_it_is_there(published: Published, tmp_path: Path) -> None:
+    state = torch.nn.DataParallel(published[1]).state_dict()
+    state["module.conv_out.colour"] = state.pop("module.conv_out.bias")
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match="module.conv_out.bias is missing; module.conv_out.colour has no place"):
+        initial_unet(UNET, 6, tmp_path / "last.pt")
+
+
+def test_weights_and_their_average_behind_names_of_their_own(published: Published, tmp_path: Path) -> None:
+    zeros = {f"model.{name}": torch.zeros_like(tensor) for name, tensor in published[1].state_dict().items()}
+    mean = {f"ema_model.{name}": tensor for name, tensor in published[1].state_dict().items()}
+    save_file({**zeros, **mean}, tmp_path / "both.safetensors")
+    arguments = {**UNET, "context_dim": 6}
+    plain = start_unet(arguments, tmp_path / "both.safetensors", averaged=False).network
+    assert not any(parameter.any() for parameter in plain.parameters())
+    averaged = start_unet(arguments, tmp_path / "both.safetensors").network
+    assert all(parameter.any() for parameter in averaged.parameters())
+    save_file(
+        {**zeros, **{name.replace("ema", "best"): each for name, each in mean.items()}}, tmp_path / "two.safetensors"
+    )
+    with pytest.raises(CheckpointError, match="holds the network 2 times, behind 'best_model.' and 'model.'"):
+        start_unet(arguments, tmp_path / "two.safetensors")

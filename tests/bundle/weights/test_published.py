@@ -91,3 +91,92 @@ def test_folders_of_diffusers(tmp_path: Path) -> None:
         weights_file(tmp_path, "autoencoder")
     save_file(STATE, tmp_path / "unet" / "diffusion_pytorch_model.safetensors")
     assert weights_file(tmp_path, "unet").name == "diffusion_pytorch_model.safetensors", "the whole precision first"
+
+
+# --- weights in several files, and variants
+
+HALVES = ({"a.weight": STATE["a.weight"]}, {"b": STATE["b"]})
+
+
+def save(tensors: dict[str, Any], path: Path) -> None:
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+
+
+@pytest.fixture(params=["safetensors", "bin"])
+def sharded(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The index of weights in two files."""
+    folder = tmp_path / "unet"
+    folder.mkdir()
+    names = [f"diffusion_pytorch_model-{number:05d}-of-00002.{request.param}" for number in (1, 2)]
+    for half, name in zip(HALVES, names, strict=True):
+        save(half, folder / name)
+    index = folder / f"diffusion_pytorch_model.{request.param}.index.json"
+    places = {name: file for half, file in zip(HALVES, names, strict=True) for name in half}
+    index.write_text(json.dumps({"metadata": {"total_size": 28}, "weight_map": places}))
+    return index
+
+
+def test_weights_in_several_files(sharded: Path) -> None:
+    for path in (sharded, sharded.parent, sharded.parents[1]):
+        opened = open_weights(path, "unet")
+        assert opened.keys() == STATE.keys() and all(torch.equal(opened[name], STATE[name]) for name in STATE)
+
+
+def test_one_of_several_files_is_not_the_whole(sharded: Path) -> None:
+    shard = sorted(sharded.parent.glob("*-of-*"))[0]
+    with pytest.raises(CheckpointError, match=rf"{shard.name}: is one of 2 files .*index.json"):
+        open_weights(shard, "unet")
+    sharded.unlink()
+    with pytest.raises(CheckpointError, match=rf"{shard.name}: is one of 2 files .*index.json"):
+        open_weights(sharded.parent, "unet")
+
+
+def test_a_missing_file_of_several_is_named(sharded: Path) -> None:
+    shard = sorted(sharded.parent.glob("*-of-*"))[1]
+    shard.unlink()
+    with pytest.raises(CheckpointError, match=rf"{sharded.name}: {shard.name} is not beside it, of 2 files"):
+        open_weights(sharded.parent, "unet")
+
+
+def test_a_tensor_that_is_not_where_the_index_says(sharded: Path) -> None:
+    content = json.loads(sharded.read_text())
+    content["weight_map"]["c"] = content["weight_map"]["b"]
+    sharded.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=rf"{sharded.name}: c is not in diffusion_pytorch_model-00002-of-00002"):
+        open_weights(sharded, "unet")
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": "../a.bin"}}', '{"weight_map": {"a": 1}}']
+)
+def test_a_damaged_index_is_named(sharded: Path, content: str) -> None:
+    sharded.write_text(content)
+    with pytest.raises(CheckpointError, match=rf"{sharded.name}: "):
+        open_weights(sharded.parent, "unet")
+
+
+@pytest.mark.parametrize(
+    "name", ["diffusion_pytorch_model.fp16.bin", "diffusion_pytorch_model.non_ema.safetensors", "my.bin"]
+)
+def test_the_only_file_of_a_folder(tmp_path: Path, name: str) -> None:
+    save(STATE, tmp_path / name)
+    (tmp_path / "config.json").write_text("{}")
+    assert weights_file(tmp_path, "unet").name == name and open_weights(tmp_path, "unet").keys() == STATE.keys()
+
+
+def test_a_variant_in_several_files(sharded: Path) -> None:
+    stem, kind = sharded.name.removesuffix(".index.json").split(".")
+    variant = sharded.rename(sharded.with_name(f"{stem}.{kind}.index.fp16.json"))
+    assert weights_file(sharded.parent, "unet") == variant
+    assert open_weights(sharded.parent, "unet").keys() == STATE.keys()
+
+
+def test_variants_are_not_guessed_among(tmp_path: Path) -> None:
+    names = [f"diffusion_pytorch_model.{variant}.safetensors" for variant in ("fp16", "non_ema")]
+    for name in names:
+        save(STATE, tmp_path / name)
+    with pytest.raises(CheckpointError, match=f"has {', '.join(names)}, and no .*Give the file that is meant"):
+        open_weights(tmp_path, "unet")
+    assert open_weights(tmp_path / names[1], "unet").keys() == STATE.keys()
+    save(STATE, tmp_path / "diffusion_pytorch_model.bin")
+    assert weights_file(tmp_path, "unet").suffix == ".bin", "the whole precision first"
