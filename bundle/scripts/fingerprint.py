@@ -139,9 +139,10 @@ def _shown(record: Mapping[str, Any], name: str) -> str:
 def code_version() -> dict[str, str | None]:
     """``version`` of the bundle and git's ``commit``, "-dirty" after changes; None outside a repository."""
     version = json.loads((_ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
-    describe = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--exclude", "*", "--abbrev=12"]
+    git = ["git", "--no-optional-locks", "-C", str(_ROOT)]
+    git += ["describe", "--always", "--dirty", "--exclude", "*", "--abbrev=12"]
     try:
-        commit = subprocess.run(describe, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         commit = ""
     return {"version": version, "commit": commit or None}

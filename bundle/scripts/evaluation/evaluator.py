@@ -111,16 +111,19 @@ def evaluate(
         "growth": None if growth is None else growth.score(),
         "latents": {title: latent_scores(*pair, judge.weights) for title, pair in spaces.items()},
         "reconstruction_mae_hu": _error_hu(reconstruction, study.follow_up),
-        "command": command_line(),
-        "created": datetime.now(UTC).isoformat(timespec="minutes"),
-        "versions": versions(),
-        "record": None if record is None else dict(record),
+        **_origin(record),
     }
     maps = {title: averaged(unseen.latents) for title, (unseen, _) in spaces.items()}
     figures = [*draw_methods(rows, cases, maps, main), *draw_growth(growth, cases, main), *draw_training(stages)]
     views = [] if main is None else case_studies(study, rows, growth, main)
     write(Path(output_dir), result, _table(rows, cases, growth), figures, views, pages)
     return result
+
+
+def _origin(record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The entries of metrics.json that say how to make it again."""
+    created = datetime.now(UTC).isoformat(timespec="minutes")
+    return {"command": command_line(), "created": created, "versions": versions(), "record": record}
 
 
 def _checked(

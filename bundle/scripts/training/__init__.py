@@ -25,6 +25,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "validation_handlers",
         ],
         "checkpointing": ["Checkpoint"],
+        "record": ["MAY_CHANGE", "stage_record"],
+        "stage": ["open_stage"],
         "progress": ["EpochLog", "Progress"],
         "publishing": ["publish", "publish_autoencoder", "publish_conditional"],
     },

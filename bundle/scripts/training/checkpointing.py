@@ -11,8 +11,10 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from scripts.errors import UserError
-from scripts.files import write_atomically
+from scripts.errors import UserError, listed
+from scripts.files import remove, write_atomically
+from scripts.training.record import refuse_another
+from scripts.training.stage import BEST, LAST, read_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +23,8 @@ class Checkpoint:
     """Ignite handler that saves after each epoch, keeps the best epoch, stops early, and resumes at the start.
 
     ``folder/last.pt`` holds all ``objects`` after the last complete epoch, ``folder/best.pt`` the ``best`` objects of
-    the epoch with the lowest ``key_metric``. Both are written atomically and open with ``weights_only=True``.
+    the epoch with the lowest ``key_metric``, both with the run's record. Both are written atomically and open with
+    ``weights_only=True``.
 
     Args:
         folder: of this stage.
@@ -31,6 +34,9 @@ class Checkpoint:
             best.
         key_metric: name of the metric; lower is better.
         patience: training stops at the first validation that is this many epochs after the best one; 0 never stops.
+        keep_interval: every so many epochs ``epoch_N.pt`` keeps the ``best`` objects, if epoch N is validated; 0: none.
+        published: number of a kept epoch to take in place of the best one.
+        record: of :func:`scripts.training.stage_record`; a checkpoint with another one is refused.
     """
 
     def __init__(
@@ -41,6 +47,9 @@ class Checkpoint:
         evaluator: Engine | None = None,
         key_metric: str = "val_loss",
         patience: int = 0,
+        keep_interval: int = 0,
+        published: int | None = None,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.objects = dict(objects)
@@ -48,6 +57,9 @@ class Checkpoint:
         self.evaluator = evaluator
         self.key_metric = key_metric
         self.patience = patience
+        self.keep_interval = keep_interval
+        self.published = published
+        self.record = dict(record or {})
         self.progress: dict[str, Any] = {
             "epoch": 0,
             "iteration": 0,
@@ -57,24 +69,35 @@ class Checkpoint:
         }
 
     def attach(self, engine: Engine) -> None:
+        if self.published is not None and (not self.keep_interval or self.published % self.keep_interval):
+            self._kept(self.published)  # this run will not keep it
         engine.add_event_handler(Events.STARTED, self.resume)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def resume(self, engine: Engine) -> None:
-        """Loads ``last.pt`` if it exists, and continues after its epoch."""
-        path = self.folder / "last.pt"
+        """Loads ``last.pt`` if it exists, and continues after its epoch; else nothing of an earlier run is the best.
+
+        Raises:
+            UserError: the file is damaged, or of other data, settings or objects.
+        """
+        path = self.folder / LAST
         if not path.is_file():
+            if idist.get_rank() == 0:
+                remove(self.folder / BEST)
             return
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_checkpoint(path)
+        if self.record:
+            refuse_another(path, state.get("record"), self.record)
         try:
             for name, item in self.objects.items():
                 item.load_state_dict(state[name])
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"{path}: does not fit this configuration ({str(error).splitlines()[0]}). "
-                "Give the run another --output_dir, or delete the file to start again."
+                "Give the run another --output_dir, or --restart true to train from the start."
             ) from error
         self.progress = state["progress"]
+        self.progress["stopped"] &= self._exhausted()  # patience may have been raised
         engine.state.epoch, engine.state.iteration = self.progress["epoch"], self.progress["iteration"]
         logger.info(f"Resumed after epoch {self.progress['epoch']} from {path}")
         if self.progress["stopped"]:
@@ -85,12 +108,15 @@ class Checkpoint:
         self.progress |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         value = self._value()
         if value is not None:
+            if self.keep_interval and engine.state.epoch % self.keep_interval == 0:
+                epoch = {"best_value": value, "best_epoch": engine.state.epoch}
+                self._write(f"epoch_{engine.state.epoch}.pt", self.best, epoch)
             if value < self.progress["best_value"]:
                 self.progress |= {"best_value": value, "best_epoch": engine.state.epoch}
-                self._write("best.pt", self.best)
-            elif self.patience and engine.state.epoch - self.progress["best_epoch"] >= self.patience:
-                self.progress["stopped"] = True
-        self._write("last.pt", self.objects)
+                self._write(BEST, self.best)
+            else:
+                self.progress["stopped"] = self._exhausted()
+        self._write(LAST, self.objects)
         if self.progress["stopped"]:
             logger.info(f"No better than epoch {self.progress['best_epoch']} for {self.patience} epochs: stopping")
             engine.terminate()
@@ -98,20 +124,37 @@ class Checkpoint:
     def load_best(self) -> dict[str, Any]:
         """Loads the best epoch's state into the ``best`` objects; returns its number and key metric, by name.
 
+        With ``published``, that epoch's.
+
         Raises:
-            UserError: there is no best epoch, since every loss was NaN or infinite.
+            UserError: there is no best epoch, since every loss was NaN or infinite; or ``published`` was not kept.
         """
         idist.barrier()  # rank 0 may still be writing
-        path = self.folder / "best.pt"
+        path = self.folder / BEST if self.published is None else self._kept(self.published)
         if not path.is_file():
             raise UserError(
                 f"{path}: not there, because no validation gave a finite {self.key_metric}. "
                 "Lower the learning rate, or look at the data."
             )
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_checkpoint(path)
         for name, item in self.best.items():
             item.load_state_dict(state[name])
         return {"epoch": state["progress"]["best_epoch"], self.key_metric: state["progress"]["best_value"]}
+
+    def _kept(self, epoch: int) -> Path:
+        """The file of a kept epoch; a UserError, if it was not kept."""
+        path = self.folder / f"epoch_{epoch}.pt"
+        if not path.is_file():
+            kept = sorted(int(each.stem.removeprefix("epoch_")) for each in self.folder.glob("epoch_*.pt"))
+            raise UserError(
+                f"{path}: epoch {epoch} was not kept; kept are {listed([*map(str, kept)]) or 'none'}. Give another "
+                "--publish_epoch; --keep_interval says how often epochs are kept in training."
+            )
+        return path
+
+    def _exhausted(self) -> bool:
+        """Whether the best epoch is at least ``patience`` epochs ago."""
+        return bool(self.patience) and self.progress["epoch"] - self.progress["best_epoch"] >= self.patience
 
     def _value(self) -> float | None:
         """The key metric of this epoch; None where it was not validated."""
@@ -119,10 +162,11 @@ class Checkpoint:
             return -float(self.progress["epoch"])
         return self.evaluator.state.metrics.pop(self.key_metric, None)
 
-    def _write(self, name: str, objects: Mapping[str, Any]) -> None:
-        """Writes the state of ``objects`` and the progress, on rank 0 alone."""
+    def _write(self, name: str, objects: Mapping[str, Any], progress: Mapping[str, Any] | None = None) -> None:
+        """Writes the state of ``objects`` and the progress, with the changes given, on rank 0 alone."""
         if idist.get_rank() != 0:
             return
-        state = {key: item.state_dict() for key, item in objects.items()} | {"progress": dict(self.progress)}
+        state = {key: item.state_dict() for key, item in objects.items()}
+        state |= {"progress": {**self.progress, **(progress or {})}, "record": self.record}
         with write_atomically(self.folder / name) as path:
             torch.save(state, path)

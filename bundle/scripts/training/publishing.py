@@ -13,9 +13,12 @@ from monai.data import DataLoader
 from torch import nn
 
 from scripts.conditioning.conditioner import ReportConditioner
+from scripts.files import write_json
+from scripts.fingerprint import digest_weights
 from scripts.options import log_next
 from scripts.training.batches import prepare_crop_batch
 from scripts.training.checkpointing import Checkpoint
+from scripts.training.stage import write_published
 from scripts.weights.checkpoints import save_network
 
 logger = logging.getLogger(__name__)
@@ -32,17 +35,17 @@ def publish_autoencoder(checkpoint: Checkpoint, network: nn.Module, dataset: Any
         batches = DataLoader(dataset, batch_size=64)
         latents = torch.cat([autoencoder.encode(prepare_crop_batch(batch, device)[0])[0].cpu() for batch in batches])
     autoencoder.latent_scale.fill_(1.0 / latents.std())
-    save_network(autoencoder, path, extra=best)
+    save_network(autoencoder, path, extra={**best, "record": checkpoint.record})
     logger.info(f"Latent scale {float(autoencoder.latent_scale):.4f}")
-    _log(best, path)
+    _finish(checkpoint, best, path)
 
 
 def publish(checkpoint: Checkpoint, network: nn.Module, path: str | Path, dtype: str = "float32") -> None:
     """Writes the best weights of ``network`` to ``path``, stored as ``dtype``."""
     best = checkpoint.load_best()
     if idist.get_rank() == 0:
-        save_network(network, path, extra=best, dtype=dtype)
-        _log(best, path)
+        save_network(network, path, extra={**best, "record": checkpoint.record}, dtype=dtype)
+        _finish(checkpoint, best, path)
 
 
 def publish_conditional(
@@ -51,18 +54,28 @@ def publish_conditional(
     conditioner: ReportConditioner,
     models_dir: str | Path,
     dtype: str = "float32",
+    sampling: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes the best U-Net, and ``conditioner/``: its prompts in peft's format and the context's statistics."""
+    """Writes the best U-Net, and ``conditioner/``: prompts in peft's format, statistics of the context, settings.
+
+    Args:
+        sampling: what sampling needs to know of the training, see :func:`scripts.diffusion.sampling_settings`; it is
+            stored with the U-Net.
+    """
     best = checkpoint.load_best()
     if idist.get_rank() == 0:
-        path = Path(models_dir) / "unet_conditional.safetensors"
-        save_network(unet, path, extra=best, dtype=dtype)
-        conditioner.save_pretrained(Path(models_dir) / "conditioner")
-        _log(best, f"{path} and {Path(models_dir) / 'conditioner'}")
+        path, folder = Path(models_dir) / "unet_conditional.safetensors", Path(models_dir) / "conditioner"
+        conditioner.save_pretrained(folder)
+        write_json(folder / "record.json", checkpoint.record)
+        extra = {**best, "record": {**checkpoint.record, "conditioner": digest_weights(folder)}}
+        extra |= {"sampling": dict(sampling)} if sampling else {}
+        save_network(unet, path, extra=extra, dtype=dtype)
+        _finish(checkpoint, best, path, folder)
 
 
-def _log(best: Mapping[str, Any], path: str | Path) -> None:
-    """Logs the best epoch, the path, and the next command."""
+def _finish(checkpoint: Checkpoint, best: Mapping[str, Any], *paths: str | Path) -> None:
+    """Notes what was published; logs the best epoch, the paths, and the next command."""
+    write_published(checkpoint.folder, checkpoint.record, best, paths)
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in best.items() if name != "epoch")
-    logger.info(f"Best epoch {best['epoch']} ({numbers}); wrote {path}")
+    logger.info(f"Best epoch {best['epoch']} ({numbers}); wrote {' and '.join(map(str, paths))}")
     log_next()

@@ -18,7 +18,8 @@ from torch import nn
 from scripts.training.checkpointing import Checkpoint
 from scripts.training.handlers import ExponentialAverage, GradientClip
 from scripts.weights.checkpoints import read_metadata
-from tests.bundle.training.helpers import differences, load
+from tests.bundle.helpers import refusal
+from tests.bundle.training.helpers import differences, load, torchrun
 
 # --- resume equals uninterrupted
 
@@ -75,6 +76,22 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(
         for models in (tmp_path / "straight" / "models", tmp_path / "killed" / "models")
     ]
     assert len(published[0]) == 4 + 3 and not differences(*published)
+
+
+def test_two_processes_go_on_to_the_very_same_weights(
+    make_workflow: Callable[..., Any], tiny_dataset: Path, tmp_path: Path
+) -> None:
+    """And one process alone does not go on where two have begun, since its batch is half of theirs."""
+    settings = {"dataset_dir": tiny_dataset, "image_size": 32, "batch_size": 2, "val_interval": 1}
+    settings["classifier_shape"] = "{'channels': [4, 4, 8, 8]}"
+    for folder, epochs in (("straight", 2), ("again", 1), ("again", 2)):
+        torchrun("train_classifier", tmp_path, 2, **settings, output_dir=tmp_path / folder, max_epochs=epochs)
+    for file in ("last.pt", "best.pt"):
+        states = [load(tmp_path / run / "classifier" / file) for run in ("straight", "again")]
+        assert {state.pop("record")["global_batch"] for state in states} == {4}
+        assert not differences(*states)
+    alone = make_workflow("train_classifier", tmp_path / "again", "small")
+    assert "global_batch was 4, is 2" in refusal(alone.run)
 
 
 def test_killed_between_the_two_files_of_an_epoch(
@@ -141,14 +158,14 @@ def test_a_longer_run_goes_on_from_a_finished_one(make_workflow: Callable[..., A
     assert not differences(*(load(tmp_path / run / "classifier" / "last.pt") for run in ("once", "thrice")))
 
 
-def test_another_shape_is_refused_with_advice(make_workflow: Callable[..., Any], tmp_path: Path) -> None:
-    make_workflow("train_classifier", tmp_path, "small", max_epochs=1).run()
-    shape = {"channels": [4, 4, 8, 16]}
-    with pytest.raises(RuntimeError) as error:
-        make_workflow("train_classifier", tmp_path, "small", classifier_shape=shape).run()
-    text = str(error.value.__cause__)
-    assert text.startswith(f"{tmp_path}/classifier/last.pt: does not fit this configuration (")
-    assert "--output_dir" in text
+def test_patience_may_be_raised_when_it_was_exhausted(make_workflow: Callable[..., Any], tmp_path: Path) -> None:
+    """The run goes on where it had stopped."""
+    losses = [1.0, 2.0, 2.0, 0.5, 2.0]
+    for patience, epoch in ((2, 3), (2, 3), (3, 5)):
+        with training(tmp_path, losses, patience) as (trainer, _, checkpoint):
+            trainer.run([0], max_epochs=5)
+            assert load(tmp_path / "last.pt")["progress"]["epoch"] == epoch
+    assert checkpoint.load_best()["epoch"] == 4
 
 
 # --- checkpoints by themselves
@@ -156,7 +173,7 @@ def test_another_shape_is_refused_with_advice(make_workflow: Callable[..., Any],
 
 @contextlib.contextmanager
 def training(
-    folder: Path, losses: list[float] | None = None, patience: int = 0
+    folder: Path, losses: list[float] | None = None, patience: int = 0, **keeping: Any
 ) -> Iterator[tuple[Engine, nn.Linear, Checkpoint]]:
     """One weight that counts the epochs, judged by given validation losses."""
     network, validator = nn.Linear(1, 1, bias=False), Engine(lambda engine, batch: None)
@@ -175,6 +192,7 @@ def training(
         {"network": network},
         evaluator=None if losses is None else validator,
         patience=patience,
+        **keeping,
     )
     checkpoint.attach(trainer)
     yield trainer, network, checkpoint
@@ -190,6 +208,27 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
 
 
+def test_epochs_are_kept_to_be_published_in_its_place(tmp_path: Path) -> None:
+    """The paper's "right before overfitting" need not be the epoch of the lowest loss."""
+    losses = [3.0, 2.0, 1.5, 1.0, 2.0, 9.0]
+    with training(tmp_path, losses, keep_interval=2) as (trainer, _, checkpoint):
+        trainer.run([0], max_epochs=6)
+        assert checkpoint.load_best() == {"epoch": 4, "val_loss": 1.0}
+    assert sorted(path.name for path in tmp_path.glob("epoch_*")) == ["epoch_2.pt", "epoch_4.pt", "epoch_6.pt"]
+    with training(tmp_path, losses, published=2) as (trainer, network, checkpoint):
+        trainer.run([0], max_epochs=6)  # finished already
+        assert checkpoint.load_best() == {"epoch": 2, "val_loss": 2.0} and network.weight.item() == 2.0
+
+
+@pytest.mark.parametrize(("epoch", "interval"), [(3, 2), (4, 0)])
+def test_an_epoch_that_is_not_kept_is_refused_before_training(tmp_path: Path, epoch: int, interval: int) -> None:
+    with training(tmp_path, [1.0, 2.0], keep_interval=2) as (trainer, _, _):
+        trainer.run([0], max_epochs=2)
+    refused = pytest.raises(ValueError, match=f"epoch_{epoch}.pt: epoch {epoch} was not kept; kept are 2.")
+    with refused, training(tmp_path, [], keep_interval=interval, published=epoch):
+        pass
+
+
 def test_without_validation_the_last_epoch_is_the_best(tmp_path: Path) -> None:
     with training(tmp_path) as (trainer, network, checkpoint):
         trainer.run([0], max_epochs=3)
@@ -203,6 +242,29 @@ def test_patience_counts_epochs_since_the_best(tmp_path: Path) -> None:
     with training(tmp_path / "b", [3.0, 1.0, 2.0, 2.0, 0.5, 0.4], patience=2) as (trainer, _, checkpoint):
         trainer.run([0], max_epochs=6)
         assert trainer.state.epoch == 4 and checkpoint.load_best()["epoch"] == 2
+
+
+def test_an_older_best_epoch_is_not_this_runs(tmp_path: Path) -> None:
+    """Where last.pt was deleted to begin again, and the new run learns nothing."""
+    with training(tmp_path, [1.0]) as (trainer, _, _):
+        trainer.run([0], max_epochs=1)
+    (tmp_path / "last.pt").unlink()
+    with training(tmp_path, [math.nan]) as (trainer, _, checkpoint):
+        trainer.run([0], max_epochs=1)
+        with pytest.raises(ValueError, match=r"best.pt: not there"):
+            checkpoint.load_best()
+
+
+def test_a_checkpoint_of_another_record_is_refused(tmp_path: Path) -> None:
+    """By the handler itself, where a configuration does not open the stage."""
+    with training(tmp_path) as (trainer, _, checkpoint):
+        checkpoint.record = {"seed": 1, "version": "1"}
+        trainer.run([0], max_epochs=1)
+    assert load(tmp_path / "best.pt")["record"] == {"seed": 1, "version": "1"}
+    with training(tmp_path) as (trainer, _, checkpoint):
+        checkpoint.record = {"seed": 2, "version": "2"}
+        with pytest.raises(ValueError, match=r"last.pt: cannot go on, since seed was 1, is 2\. "):
+            trainer.run([0], max_epochs=2)
 
 
 def test_a_loss_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
@@ -224,5 +286,5 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path, change
             checkpoint.objects["network"] = nn.Linear(2, 1, bias=False)
         else:
             checkpoint.objects["ema"] = ExponentialAverage(network, 0.9)
-        with pytest.raises(ValueError, match=r"last.pt: does not fit this configuration \(.*--output_dir"):
+        with pytest.raises(ValueError, match=r"last.pt: does not fit this configuration \(.*--restart true"):
             trainer.run([0], max_epochs=2)

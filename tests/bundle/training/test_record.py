@@ -149,8 +149,10 @@ def test_one_record_goes_with_all_that_is_made(trained: Path, stage: str) -> Non
     name = {"unconditional": "unet_unconditional", "conditional": "unet_conditional"}.get(stage, stage)
     published = read_metadata(trained / "models" / f"{name}.safetensors")["extra"]["record"]
     if stage == "conditional":
-        assert published.pop("conditioner") == digest_weights(trained / "models" / "conditioner")
-    assert records == [published] * 3
+        conditioner = trained / "models" / "conditioner"
+        assert published.pop("conditioner") == digest_weights(conditioner)
+        records.append(json.loads((conditioner / "record.json").read_bytes()))
+    assert records == [published] * len(records)
     assert len(published["dataset"]) == 64 and (published["seed"], published["global_batch"]) == (23, 2)
     foundations = {"unconditional": ["autoencoder"], "conditional": ["autoencoder", "unet_unconditional"]}
     built_on = {each: digest_weights(trained / "models" / f"{each}.safetensors") for each in foundations.get(stage, ())}
