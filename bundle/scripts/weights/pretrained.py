@@ -87,7 +87,7 @@ def initial_unet(
     """
     if pretrained is None:
         return StableDiffusionUNet(**{**arguments, "context_dim": context_dim})
-    return _detach_from_file(start_unet({**arguments, "context_dim": context_dim}, pretrained))
+    return _detach_from_file(start_unet({**arguments, "context_dim": context_dim}, pretrained, train=True))
 
 
 def conditional_unet(
@@ -125,7 +125,9 @@ def start_autoencoder(arguments: Mapping[str, Any], source: str | Path) -> Loade
     return started
 
 
-def start_unet(arguments: Mapping[str, Any], source: str | Path, averaged: bool = True) -> LoadedNetwork:
+def start_unet(
+    arguments: Mapping[str, Any], source: str | Path, averaged: bool = True, train: bool = False
+) -> LoadedNetwork:
     """The U-Net of ``source``, its tensors memory-mapped from the file, except for those that are new.
 
     Args:
@@ -133,13 +135,14 @@ def start_unet(arguments: Mapping[str, Any], source: str | Path, averaged: bool 
             at zero; where ``context_dim`` differs, the keys and values of cross-attention are drawn at random.
             What the network predicts is taken from the files where these say it (:mod:`scripts.weights.stated`).
         averaged: take the moving average (EMA) of a file that has both, as diffusers' folders do.
+        train: the network is trained on, and may be trained to predict something else, or by other noise.
 
     Raises:
         CheckpointError: the file cannot be opened, does not hold this network, lists what is missing, or contradicts
             ``arguments``.
     """
     tensors = open_weights(source, "unet")
-    arguments = agreed(arguments, source, "unet")
+    arguments = agreed(arguments, source, "unet", train)
     started = _start(StableDiffusionUNet, arguments, tensors, source, averaged=averaged)
     if "prediction_type" not in arguments:
         logger.warning(

@@ -6,6 +6,7 @@ Weights of this bundle carry their network's arguments. diffusers writes ``confi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +16,16 @@ from scripts.networks.unet import BETA_SCHEDULES, PREDICTION_TYPES
 from scripts.weights.checkpoints import CheckpointError, read_metadata
 from scripts.weights.published import neighbouring_config, read_json, weights_file
 
+logger = logging.getLogger(__name__)
+
 UNSEEN = {
     "autoencoder": ("norm_num_groups",),
     "unet": ("num_heads", "norm_num_groups", "norm_eps", "prediction_type", "beta_schedule"),
 }
 """Arguments of our networks that change no tensor's name or shape."""
+
+TRAINABLE = ("prediction_type", "beta_schedule")
+"""Those of :data:`UNSEEN` that a training which starts from the weights may change."""
 
 SCHEDULE: dict[str, Any] = {
     **{"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012},
@@ -49,23 +55,29 @@ _FIXED: dict[str, dict[str, Any]] = {
 """Settings of diffusers that no tensor shows either, and the only value that our networks compute with."""
 
 
-def agreed(arguments: Mapping[str, Any], source: str | Path, part: str) -> dict[str, Any]:
+def agreed(arguments: Mapping[str, Any], source: str | Path, part: str, train: bool = False) -> dict[str, Any]:
     """The arguments of a network that takes the weights of ``source``, completed by what is said of these.
 
     Args:
         arguments: of the network; what they leave out of :data:`UNSEEN` is taken from the files.
         source, part: as of :func:`scripts.weights.open_weights`.
+        train: the network is trained on, so that ``arguments`` may differ in :data:`TRAINABLE`; a warning says so.
 
     Raises:
         CheckpointError: ``arguments`` contradict the files, or no argument gives what these say.
     """
     stated = stated_arguments(source, part)
-    asked = {name: arguments[name] for name in stated if name in arguments}
-    if wrong := [f"{name} {stated[name]!r}, not {value!r}" for name, value in asked.items() if value != stated[name]]:
+    differing = [name for name in stated if arguments.get(name, stated[name]) != stated[name]]
+    faults = {name: f"{name} {stated[name]!r}, not {arguments[name]!r}" for name in differing}
+    if wrong := [fault for name, fault in faults.items() if not (train and name in TRAINABLE)]:
         raise CheckpointError(
             f"{source}: its network has {'; '.join(wrong)}. Leave that out of {part}_shape, or give other weights."
         )
-    return {**arguments, **stated}
+    if faults:
+        logger.warning(
+            "%s: its network has %s; training starts from it all the same", source, "; ".join(faults.values())
+        )
+    return {**stated, **arguments}
 
 
 def stated_arguments(source: str | Path, part: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from scripts.diffusion import schedules
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.networks.unet import StableDiffusionUNet
 from scripts.weights.checkpoints import CheckpointError, save_network
-from scripts.weights.pretrained import initial_autoencoder, initial_unet
+from scripts.weights.pretrained import initial_autoencoder, initial_unet, start_unet
 from scripts.weights.stated import SCHEDULE, agreed, stated_arguments
 
 SHAPE: dict[str, Any] = {"channels": (8, 16), "num_res_blocks": 1, "norm_num_groups": 4}
@@ -95,9 +95,17 @@ def test_arguments_that_contradict_the_weights_are_refused(
     pipeline: Path, arguments: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(CheckpointError, match=f"{said}.*Leave that out of unet_shape"):
-        initial_unet({**SHAPE, **arguments}, 6, pipeline)
+        start_unet({**SHAPE, **arguments, "context_dim": 6}, pipeline)
     same = {"prediction_type": "v_prediction", "num_heads": 2}
     assert agreed(same, pipeline, "unet").items() >= same.items()
+
+
+def test_a_training_may_go_on_to_something_else_aloud(pipeline: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked = {"prediction_type": "epsilon", "beta_schedule": "linear"}
+    assert initial_unet({**SHAPE, **asked}, 6, pipeline).config.items() >= asked.items()
+    assert "prediction_type 'v_prediction', not 'epsilon'; beta_schedule 'scaled_linear', not 'linear'" in caplog.text
+    with pytest.raises(CheckpointError, match="num_heads 2, not 8. Leave that out"):
+        initial_unet({**SHAPE, **asked, "num_heads": 8}, 6, pipeline)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +164,7 @@ def test_our_own_files_say_it_too(tmp_path: Path) -> None:
     again = initial_unet({"channels": (8, 16), "num_res_blocks": 1}, 6, path)
     assert again.config == network.config
     with pytest.raises(CheckpointError, match="unet_unconditional.safetensors: its network has prediction_type"):
-        initial_unet({**SHAPE, "prediction_type": "epsilon"}, 6, path)
+        start_unet({**SHAPE, "prediction_type": "epsilon", "context_dim": 6}, path)
 
 
 def test_our_files_of_another_network_say_nothing_of_this_one(tmp_path: Path) -> None:
