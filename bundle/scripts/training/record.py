@@ -146,6 +146,7 @@ def _check_foundations(paths: Mapping[str, str | Path | None], digests: Mapping[
                 f"{path}: trained on crops of {below} px, but image_size is {size}. Give --image_size {below}."
             )
         was = (read_metadata(path)["extra"].get("record") or {}).get("built_on", {})
-        if wrong := [under for under in was if under in digests and was[under] != digests[under]]:
+        shared = was.keys() - {"pretrained"}  # each stage starts from weights of its own
+        if wrong := sorted(each for each in shared if digests.get(each, was[each]) != was[each]):
             others = " and ".join(f"{paths[under]} ({under})" for under in wrong)
             raise UserError(f"{path}: not trained on {others}. Train {name} again, or put back what it was trained on.")
