@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ class Evaluation:
         name: title of the method in ``predictions_dir``.
         compared: by title, folders of predictions of other methods, for the same section.
         tables: by title, tables of probabilities of methods without images, see :mod:`scripts.comparators.tables`.
-        case_pages, record: see :func:`scripts.evaluation.evaluate`.
+        case_pages: see :func:`scripts.evaluation.evaluate`.
+        record: gives how all that is judged was made, see :func:`scripts.evaluation.evaluation_record`.
         resamples, stratified: of the bootstrap over patients, see :class:`scripts.evaluation.judge.Bootstrap`.
         judging: further arguments of :class:`scripts.evaluation.Judge`, such as its networks, ``batch_size`` and
             ``device``.
@@ -65,7 +66,7 @@ class Evaluation:
         case_pages: Sequence[str] | str = (),
         resamples: int = 2000,
         stratified: bool = True,
-        record: Mapping[str, Any] | None = None,
+        record: Callable[[], Mapping[str, Any]] | None = None,
         **judging: Any,
     ) -> None:
         self.datalist, self.section, self.output_dir = datalist, section, output_dir
@@ -108,7 +109,7 @@ class Evaluation:
             encoders=self.encoders,
             stages=self.stages,
             case_pages=self.case_pages,
-            record=self.record,
+            record=self.record and self.record(),
         )
 
     def _study(self) -> Study:
