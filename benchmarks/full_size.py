@@ -117,6 +117,7 @@ def train(task: Task) -> dict[str, Any]:
         train_data_loader=DataLoader(Dataset(parts.pop("items")), batch_size=task.batch_size),
         train_handlers=[EpochSeed(23), GradientClip(network, 1.0)],
         decollate=False,
+        optim_set_to_none=True,
         **{name: part for name, part in parts.items() if name != "llm"},
     )
     ends: list[float] = []

@@ -7,10 +7,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "batches": ["LatentPrepareBatch", "prepare_baseline_batch", "prepare_crop_batch"],
         "engines": [
+            "accelerate",
             "distribute",
             "epoch_sampler",
             "hu_error",
-            "in_precision",
             "start_process_group",
             "stop_process_group",
             "validation_loss",

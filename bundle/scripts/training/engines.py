@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
+from ignite.engine import Engine
 from ignite.metrics import Loss, Metric
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -80,7 +82,8 @@ def distribute(network: nn.Module) -> nn.Module:
     )
 
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 
 
 class Bfloat16(nn.Module):
@@ -103,12 +106,47 @@ class Bfloat16(nn.Module):
         return {name: each.float() for name, each in output.items()} if isinstance(output, dict) else output.float()
 
 
-def in_precision(network: nn.Module, precision: str) -> nn.Module:
-    """``network`` for training in ``float32``, as it is, or in ``bfloat16``.
+def accelerate(
+    network: nn.Module, precision: str = "float32", channels_last: bool = False, compile_mode: str | None = None
+) -> nn.Module:
+    """``network`` as a trainer runs it. It keeps its parameters, and their names in checkpoints.
+
+    Args:
+        network: is itself changed by ``channels_last`` and ``compile_mode``.
+        precision: ``float32``, as torch computes it by default; ``tf32``, in which GPUs from Ampere on compute matrix
+            products too, throughout the process; ``bfloat16``, in which forward passes compute (:class:`Bfloat16`).
+        channels_last: stores convolutions' weights with their channels last, which tensor cores need not reorder.
+        compile_mode: of ``torch.compile``: ``default``, ``reduce-overhead``, which on a GPU replays CUDA graphs, or
+            ``max-autotune``; None does not compile.
 
     Raises:
-        UserError: another precision.
+        UserError: another precision or mode.
     """
     if precision not in PRECISIONS:
-        raise UserError(f"precision is {precision!r}, expected {' or '.join(PRECISIONS)}.")
+        raise UserError(f"precision is {precision!r}, expected {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}.")
+    if compile_mode not in (None, *COMPILE_MODES):
+        raise UserError(f"compile_mode is {compile_mode!r}, expected null, {', '.join(COMPILE_MODES)}.")
+    if precision == "tf32":
+        torch.set_float32_matmul_precision("high")
+    if channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compile_mode is not None:
+        network.compile(mode=compile_mode)
     return Bfloat16(network) if precision == "bfloat16" else network
+
+
+def stepped(engine: Engine, _: int | None = None) -> bool:
+    """Whether the optimiser steps in this iteration; with ``accumulation_steps`` it does not in every one.
+
+    It is the rule of MONAI's ``SupervisedTrainer``; as a filter of Ignite's events it takes a second argument.
+    """
+    every, length = getattr(engine, "accumulation_steps", 1), engine.state.epoch_length or 1
+    position = (engine.state.iteration - 1) % length + 1
+    return position % every == 0 or position == length
+
+
+def steps_taken(engine: Engine) -> int:
+    """How many steps the optimiser has taken, counted from the first epoch; resumed runs count on."""
+    every, length = getattr(engine, "accumulation_steps", 1), engine.state.epoch_length or 1
+    epochs, rest = divmod(engine.state.iteration, length)
+    return epochs * math.ceil(length / every) + rest // every

@@ -18,12 +18,14 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 from monai.engines import Evaluator, IterationEvents
-from monai.handlers import LrScheduleHandler, TensorBoardStatsHandler, ValidationHandler
+from monai.handlers import TensorBoardStatsHandler, ValidationHandler
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from scripts.provenance import Provenance
 from scripts.training.checkpointing import Checkpoint
+from scripts.training.engines import stepped, steps_taken
 from scripts.training.progress import EpochLog, Progress
 
 logger = logging.getLogger(__name__)
@@ -52,7 +54,8 @@ class EpochSeed:
 class GradientClip:
     """Clips the global norm of the gradients to ``max_norm`` after each backward pass.
 
-    Under ``amp``, gradients are still multiplied by the loss scale then; they are divided by it first.
+    Under ``amp``, gradients are still multiplied by the loss scale then; they are divided by it first. Gradients that
+    are still summed over further batches (``accumulation_steps``) are left alone.
     """
 
     def __init__(self, network: nn.Module, max_norm: float) -> None:
@@ -63,13 +66,28 @@ class GradientClip:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
+        if not stepped(engine):
+            return
         if getattr(engine, "scaler", None) is not None:
             engine.scaler.unscale_(engine.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
 
 
+class LearningRate:
+    """Sets the next step's learning rate. MONAI's ``LrScheduleHandler`` would count accumulated batches as steps."""
+
+    def __init__(self, scheduler: LRScheduler) -> None:
+        self.scheduler = scheduler
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED(event_filter=stepped), self)
+
+    def __call__(self, engine: Engine) -> None:
+        self.scheduler.step()
+
+
 class ExponentialAverage:
-    """An exponential moving average of a module's weights; with ``decay`` 0, the module itself.
+    """An exponential moving average of a module's weights over steps; with ``decay`` 0, the module itself.
 
     The decay of update n is min(decay, (1 + n) / (10 + n)), so that the average of a short run forgets its start.
     """
@@ -89,7 +107,7 @@ class ExponentialAverage:
         torch._foreach_lerp_(averaged, current, 1.0 - decay)
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(event_filter=stepped), self)
 
     def __call__(self, engine: Engine) -> None:
         if self.averaged is not None:
@@ -104,13 +122,13 @@ class ExponentialAverage:
 
 
 class FreezePrompts:
-    """Ends the training of prompts and LoRA after ``steps`` iterations; contexts are then computed once and cached.
+    """Ends the training of prompts and LoRA after ``steps`` steps; contexts are then computed once and cached.
 
     Attach it after the checkpoint, since it depends on the iteration that is resumed from.
 
     Args:
         conditioner: a :class:`scripts.conditioning.ReportConditioner`.
-        steps: iterations; a negative number trains prompts and LoRA to the end.
+        steps: of the optimiser; a negative number trains prompts and LoRA to the end.
         reports: the training reports, whose contexts are all computed at once. Computed batch by batch, their padding,
             and with it rounding errors, would depend on whether and when the run was interrupted.
     """
@@ -126,7 +144,7 @@ class FreezePrompts:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        if 0 <= self.steps <= engine.state.iteration and self._learning():
+        if 0 <= self.steps <= steps_taken(engine) and self._learning():
             self.conditioner.requires_grad_(False)
             self.conditioner.zero_grad(set_to_none=True)  # else the optimiser would continue to change them
             if self.reports:
@@ -187,7 +205,7 @@ def train_handlers(
         folder: of the stage; TensorBoard's files and provenance.json go there.
         seed, dataset: for :class:`EpochSeed`.
         network: whose gradients are clipped to ``max_norm``.
-        lr_scheduler: steps at every iteration; None for a constant rate.
+        lr_scheduler: steps with the optimiser; None for a constant rate.
         validator: runs every ``val_interval`` epochs and after the last.
         ema: the moving average to update, if any.
         loss: its ``terms``, if it has any, are logged.
@@ -195,7 +213,7 @@ def train_handlers(
     """
     handlers: list[Any] = [EpochSeed(seed, dataset), GradientClip(network, max_norm)]
     if lr_scheduler is not None:
-        handlers.append(LrScheduleHandler(lr_scheduler, print_lr=False, epoch_level=False))
+        handlers.append(LearningRate(lr_scheduler))
     if ema is not None:
         handlers.append(ema)
     if idist.get_rank() == 0:

@@ -12,13 +12,29 @@ from typing import Any
 
 import pytest
 import torch
-from ignite.engine import Engine
+from hypothesis import given
+from hypothesis import strategies as st
+from ignite.engine import Engine, Events
+from monai.data import DataLoader
+from monai.engines import SupervisedTrainer
 from safetensors.torch import load_file
 from torch import nn
 
 import scripts.training as engines
+from scripts.conditioning.null import NullConditioner
+from scripts.diffusion.denoiser import Denoiser
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
-from scripts.training.engines import epoch_sampler, hu_error, in_precision, validation_loss, warmup_cosine
+from scripts.networks.unet import StableDiffusionUNet
+from scripts.training.engines import (
+    accelerate,
+    epoch_sampler,
+    hu_error,
+    stepped,
+    steps_taken,
+    validation_loss,
+    warmup_cosine,
+)
+from scripts.training.handlers import ExponentialAverage, GradientClip, LearningRate
 from tests.bundle.helpers import CONFIGS
 from tests.bundle.training.helpers import differences, load
 
@@ -137,7 +153,7 @@ def test_bfloat16_is_of_the_forward_pass_alone() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(8, 64), nn.SiLU(), nn.Linear(64, 1))
     x = torch.randn(16, 8)
-    half = in_precision(network, "bfloat16")
+    half = accelerate(network, "bfloat16")
     exact, rounded = network(x), half(x)
     assert rounded.dtype == torch.float32 and 0 < float((rounded - exact).abs().max()) < 0.05
     assert list(half.parameters())[0] is network[0].weight and network[0].weight.dtype == torch.float32
@@ -154,12 +170,115 @@ def test_bfloat16_keeps_a_dictionary_of_outputs() -> None:
         def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
             return {"a": self.layer(x), "b": x}
 
-    made = in_precision(Two(), "bfloat16")(torch.ones(1, 2))
+    made = accelerate(Two(), "bfloat16")(torch.ones(1, 2))
     assert {name: each.dtype for name, each in made.items()} == {"a": torch.float32, "b": torch.float32}
 
 
-def test_precisions_are_named() -> None:
+def test_settings_of_speed_are_named() -> None:
     network = nn.Linear(1, 1)
-    assert in_precision(network, "float32") is network
-    with pytest.raises(ValueError, match="precision is 'float16', expected float32 or bfloat16"):
-        in_precision(network, "float16")
+    assert accelerate(network) is network
+    with pytest.raises(ValueError, match="precision is 'float16', expected float32, tf32 or bfloat16"):
+        accelerate(network, "float16")
+    with pytest.raises(ValueError, match="compile_mode is 'fast', expected null, default, reduce-overhead"):
+        accelerate(network, compile_mode="fast")
+
+
+def test_tf32_is_of_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    accelerate(nn.Linear(1, 1))
+    assert asked == []
+    accelerate(nn.Linear(1, 1), "tf32")
+    assert asked == ["high"]
+
+
+def test_channels_last_changes_no_value() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 2, 3))
+    x, state = torch.randn(2, 3, 9, 9), copy.deepcopy(network.state_dict())
+    expected = network(x)
+    torch.testing.assert_close(accelerate(network, channels_last=True)(x), expected, rtol=1e-5, atol=1e-6)
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert not differences(state, network.state_dict())
+
+
+def test_the_unet_alone_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the names of its checkpoint; nothing is compiled before the first call."""
+    modes: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda call, mode: modes.append(mode) or call)
+    unet = StableDiffusionUNet(8, channels=(8, 16), context_dim=8, num_heads=2, norm_num_groups=4)
+    denoiser = Denoiser(unet, NullConditioner(torch.zeros(1, 1, 8), 2))  # type: ignore[arg-type]
+    names = list(denoiser.state_dict())
+    assert accelerate(denoiser, compile_mode="reduce-overhead") is denoiser
+    assert modes == ["reduce-overhead"] and list(denoiser.state_dict()) == names
+    assert unet._compiled_call_impl is not None and denoiser._compiled_call_impl is None
+    assert denoiser(torch.zeros(1, 8, 8, 8), torch.tensor([1]), torch.zeros(1, 2, 8)).shape == (1, 4, 8, 8)
+
+
+class Line(torch.utils.data.Dataset):
+    """Points of a line."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        x = torch.linspace(-1.0, 1.0, 8)[index].reshape(1)
+        return {"image": x, "label": 3.0 * x + 1.0}
+
+
+def train_line(batch_size: int, accumulation_steps: int) -> dict[str, Any]:
+    """Two epochs with clipping, an average and a falling rate."""
+    torch.manual_seed(0)
+    network = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    rate = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    average = ExponentialAverage(network, 0.5)
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=2,
+        train_data_loader=DataLoader(Line(), batch_size=batch_size),
+        network=network,
+        optimizer=optimizer,
+        loss_function=nn.MSELoss(),
+        train_handlers=[GradientClip(network, 1.0), LearningRate(rate), average],
+        decollate=False,
+        accumulation_steps=accumulation_steps,
+    )
+    trainer.run()
+    return {"network": network.state_dict(), "average": average.module.state_dict(), "rate": rate.get_last_lr()[0]}
+
+
+def test_accumulated_batches_are_one_batch() -> None:
+    """Clipping, averages and learning rates count steps, not batches."""
+    whole, parts = train_line(4, 1), train_line(2, 2)
+    assert parts["rate"] == whole["rate"] == pytest.approx(0.1 * 0.9**4)
+    for name in ("network", "average"):
+        torch.testing.assert_close(parts[name], whole[name], rtol=1e-6, atol=1e-7)
+    assert train_line(2, 1)["rate"] == pytest.approx(0.1 * 0.9**8)
+
+
+@given(length=st.integers(1, 7), every=st.integers(1, 5), epochs=st.integers(1, 3))
+def test_steps_are_counted_as_monai_takes_them(length: int, every: int, epochs: int) -> None:
+    network = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+    taken: list[int] = []
+    optimizer.register_step_post_hook(lambda *_: taken.append(1))
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=epochs,
+        train_data_loader=[{"image": torch.ones(1, 1), "label": torch.ones(1, 1)}] * length,  # type: ignore[arg-type]
+        network=network,
+        optimizer=optimizer,
+        loss_function=nn.MSELoss(),
+        decollate=False,
+        accumulation_steps=every,
+    )
+    steps: list[bool] = []
+
+    def check(engine: Engine) -> None:
+        steps.append(stepped(engine))
+        assert steps_taken(engine) == len(taken) == sum(steps)
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, check)
+    trainer.run()
+    assert len(steps) == length * epochs

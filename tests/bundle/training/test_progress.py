@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,11 @@ def command(*arguments: Any) -> list[str]:
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
 
 
+def accept_ctrl_c() -> None:
+    """Undoes what a shell does to commands in the background: they ignore SIGINT, and so do all that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_a_training_in_two_lines(tiny_dataset: Path, tiny_settings: dict[str, Any], tmp_path: Path) -> None:
     overlay = tmp_path / "tiny.json"
     overlay.write_text(json.dumps({**tiny_settings, "max_epochs": 100_000}))
@@ -95,8 +101,15 @@ def test_ctrl_c_ends_a_training_in_two_lines(tiny_dataset: Path, tiny_settings: 
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
     with open(tmp_path / "errors", "w") as errors:
         process = subprocess.Popen(
-            command("training", *arguments), stdout=subprocess.PIPE, stderr=errors, text=True, env=ENVIRONMENT
+            command("training", *arguments),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=ENVIRONMENT,
+            preexec_fn=accept_ctrl_c,
         )
+        watchdog = threading.Timer(120, process.kill)
+        watchdog.start()
         assert process.stdout is not None
         shown = []
         for line in process.stdout:
@@ -104,6 +117,7 @@ def test_ctrl_c_ends_a_training_in_two_lines(tiny_dataset: Path, tiny_settings: 
             if "Epoch 3 of" in line:
                 process.send_signal(signal.SIGINT)
         status = process.wait(60)
+        watchdog.cancel()
     text = (tmp_path / "errors").read_text()
     assert status == 130, text
     assert text.rstrip().endswith("Give the same command again to go on from there; an evaluation begins anew.")
