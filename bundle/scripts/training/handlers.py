@@ -95,23 +95,29 @@ class ExponentialAverage:
     def __init__(self, module: nn.Module, decay: float = 0.0) -> None:
         self.decay = decay
         self.source = module
-        self.averaged = AveragedModel(module, multi_avg_fn=self._update, use_buffers=False) if decay else None
+        self.averaged = AveragedModel(module, use_buffers=False) if decay else None
+        # gathered once: AveragedModel.update_parameters gathers and groups them in every step
+        self._averages, self._weights = (list(each.parameters()) for each in (self.module, module))
+        self._buffers = list(zip(self.module.buffers(), module.buffers(), strict=True))
 
     @property
     def module(self) -> nn.Module:
         """The averaged module, which is validated and published."""
         return self.source if self.averaged is None else self.averaged.module
 
-    def _update(self, averaged: Any, current: Any, count: Any) -> None:
-        decay = min(self.decay, (1.0 + float(count)) / (10.0 + float(count)))
-        torch._foreach_lerp_(averaged, current, 1.0 - decay)
-
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED(event_filter=stepped), self)
 
     def __call__(self, engine: Engine) -> None:
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.source)
+        if self.averaged is None:
+            return
+        count = int(self.averaged.n_averaged)
+        decay = min(self.decay, (1.0 + count) / (10.0 + count)) if count else 0.0  # the first is the module itself
+        with torch.no_grad():
+            torch._foreach_lerp_(self._averages, self._weights, 1.0 - decay)
+            for average, current in self._buffers:
+                average.copy_(current)
+        self.averaged.n_averaged += 1
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.averaged is None else self.averaged.state_dict()
