@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 
 from scripts.ehr.encoding import attributes
 from scripts.ehr.features import EHR_FEATURES, validate
@@ -39,8 +41,8 @@ def load_datalist(dataset_dir: str | Path) -> dict[str, Any]:
             f"{path}: no datalist. Make one with `python -m data_prep cohort TABLE --out {dataset_dir}`."
         )
     try:
-        datalist = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        datalist = json.loads(path.read_bytes())
+    except ValueError as error:
         raise DatalistError(f"{path}: not JSON ({error}).") from error
     missing = [section for section in SECTIONS if not isinstance(datalist.get(section), list)]
     if missing:
@@ -63,10 +65,11 @@ def cases_of(dataset_dir: str | Path, sections: Sequence[str]) -> list[dict[str,
     return [case for section in sections for case in datalist[section]]
 
 
-def pairs(dataset_dir: str | Path, section: str) -> list[dict[str, Any]]:
+def pairs(dataset_dir: str | Path, section: str, report_interval: bool = True) -> list[dict[str, Any]]:
     """The cases of a section as MONAI items: paths of ``baseline`` and ``follow_up``, ``report``, ``malignant``.
 
-    ``malignant`` is NaN where the outcome is unknown. The report holds baseline features alone, and the interval.
+    ``malignant`` is NaN where the outcome is unknown. The report holds baseline features alone and, unless
+    ``report_interval`` is False, the interval.
     """
     folder = Path(dataset_dir)
     return [
@@ -74,7 +77,7 @@ def pairs(dataset_dir: str | Path, section: str) -> list[dict[str, Any]]:
             "case_id": case["case_id"],
             "baseline": str(folder / case["baseline"]),
             "follow_up": str(folder / case["follow_up"]),
-            "report": radiology_report(case["ehr"], case.get("interval_days")),
+            "report": radiology_report(case["ehr"], case.get("interval_days") if report_interval else None),
             "malignant": outcome(case),
         }
         for case in load_datalist(dataset_dir)[section]
@@ -88,6 +91,7 @@ def inference_items(
     ehr: str | Path | None = None,
     interval_days: float | None = None,
     image_size: int = 64,
+    report_interval: bool = True,
 ) -> list[dict[str, Any]]:
     """The cases to generate follow-ups for, as MONAI items ``case_id``, ``image`` and ``report``.
 
@@ -99,11 +103,12 @@ def inference_items(
         image: a single crop (NIfTI in HU), which replaces the section.
         ehr: a JSON file with the single crop's EHR; without one, nothing is known.
         interval_days: from the single crop to the follow-up.
-        image_size: pixels that the single crop must have at least on each side.
+        image_size: pixels that every crop must have at least on each side.
+        report_interval: whether reports state the interval.
 
     Raises:
-        DatalistError: the section is empty; or the crop is absent, unreadable, of more than one slice or under
-            ``image_size`` pixels a side, or the EHR file is absent or not JSON.
+        DatalistError: the section is empty; a crop is absent, unreadable, of more than one slice, under ``image_size``
+            pixels a side, or has values that are not finite; or the EHR file is absent or not JSON.
         EHRError: naming every fault of the EHR.
     """
     if image is None:
@@ -111,13 +116,13 @@ def inference_items(
         if not cases:
             raise DatalistError(f"{dataset_dir}: its {section} section is empty; name another with --section.")
         _warn_of_gaps([case["ehr"] for case in cases])
-        return [
-            {"case_id": item["case_id"], "image": item["baseline"], "report": item["report"]}
-            for item in pairs(dataset_dir, section)
-        ]
+        items = pairs(dataset_dir, section, report_interval)
+        for item in items:
+            _check_crop(item["baseline"], image_size)
+        return [{"case_id": item["case_id"], "image": item["baseline"], "report": item["report"]} for item in items]
     _check_crop(image, image_size)
     try:
-        record = json.loads(Path(ehr).read_text()) if ehr is not None else {}
+        record = json.loads(Path(ehr).read_bytes()) if ehr is not None else {}
     except (OSError, ValueError) as error:
         raise DatalistError(f"{ehr}: expected a JSON object of EHR features ({error}).") from error
     if not isinstance(record, dict):
@@ -127,7 +132,7 @@ def inference_items(
         {
             "case_id": Path(image).name.removesuffix(".gz").removesuffix(".nii"),
             "image": str(image),
-            "report": radiology_report(record, interval_days),
+            "report": radiology_report(record, interval_days if report_interval else None),
         }
     ]
 
@@ -150,12 +155,27 @@ def _check_crop(path: str | Path, image_size: int) -> None:
     if not Path(path).is_file():
         raise DatalistError(f"{path}: no such file; {expected}.")
     try:
-        shape = nib.load(path).shape  # type: ignore[attr-defined]
-    except (OSError, nib.filebasedimages.ImageFileError) as error:
+        crop: Any = nib.load(path)
+        fits = len(crop.shape) == 3 and crop.shape[2] == 1 and min(crop.shape[:2]) >= image_size
+        pixels = np.asanyarray(crop.dataobj) if fits else None  # not of a whole scan
+    except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError) as error:
         raise DatalistError(f"{path}: cannot be read ({error}); {expected}.") from error
-    if len(shape) != 3 or shape[2] != 1 or min(shape[:2]) < image_size:
+    if pixels is None:
         raise DatalistError(
-            f"{path}: has shape {shape}; {expected}. `python -m data_prep cohort` cuts crops from scans."
+            f"{path}: has shape {crop.shape}; {expected}. `python -m data_prep cohort` cuts crops from scans."
+        )
+    refuse_unfinite(path, pixels)
+
+
+def refuse_unfinite(path: str | Path, pixels: NDArray[Any]) -> None:
+    """Refuses a crop with NaN or infinite pixels, by its file's name.
+
+    Raises:
+        DatalistError: there are such pixels.
+    """
+    if wrong := pixels.size - np.count_nonzero(np.isfinite(pixels)):
+        raise DatalistError(
+            f"{path}: {wrong} of {pixels.size} pixels are NaN or infinite; expected HU. Cut the crop again."
         )
 
 

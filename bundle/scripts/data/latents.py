@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from monai.data import Dataset
 from monai.transforms import Compose
-from torch import Tensor, nn
+from torch import Tensor
 
-from scripts.data.transforms import centre, preprocessing, rotation
+from scripts.data.transforms import CentralSquared, preprocessing, rotation
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,8 @@ class LatentDataset(Dataset):
     At the first access all crops are encoded in every rotation and kept in memory; later accesses draw a rotation. That
     gives the same latents as encoding rotated crops in every step, without its time.
 
+    A latent is the mean of q(z | x); with ``sampled``, each access draws another one from it.
+
     Args:
         data: MONAI items with paths under ``keys``.
         keys: the crops to encode; those of one item are rotated alike.
@@ -29,23 +31,27 @@ class LatentDataset(Dataset):
         image_size: side in pixels of the central square that is encoded.
         rotations: degrees; each access draws one of them.
         batch_size: crops encoded at once.
+        sampled: draw latents, as Stable Diffusion's own training does.
     """
 
     def __init__(
         self,
         data: Sequence[dict[str, Any]],
         keys: Sequence[str],
-        autoencoder: nn.Module,
+        autoencoder: Any,
         image_size: int = 64,
         rotations: Sequence[int] = (0,),
         batch_size: int = 64,
+        sampled: bool = False,
     ) -> None:
         super().__init__(list(data))
         self.keys = tuple(keys)
-        self.autoencoder: Any = autoencoder.eval()
+        self.autoencoder = autoencoder.eval()
+        self.autoencoder.latent_size(image_size)  # an impossible size is refused now
         self.image_size = image_size
         self.rotations = tuple(rotations)
         self.batch_size = batch_size
+        self.sampled = sampled
         self._latents: dict[str, Tensor] = {}
 
     def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
@@ -56,17 +62,25 @@ class LatentDataset(Dataset):
             logger.info(f"Encoding {crops} crops into latents{turned}")
             self._latents = {key: self._encode(key) for key in self.keys}
         turn = int(torch.randint(len(self.rotations), ())) if len(self.rotations) > 1 else 0
-        return self.data[index] | {key: self._latents[key][index, turn] for key in self.keys}
+        return self.data[index] | {key: self._drawn(*self._latents[key][:, index, turn]) for key in self.keys}
+
+    def _drawn(self, mean: Tensor, std: Tensor | None = None) -> Tensor:
+        """A latent (C, h, w) of the distribution that :meth:`_encode` keeps."""
+        return mean if std is None else mean + std * torch.randn_like(mean)
 
     @torch.no_grad()
     def _encode(self, key: str) -> Tensor:
-        """The latents of all items, (items, rotations, C, h, w), on the CPU."""
+        """The latents of all items on the CPU, (1 or 2, items, rotations, C, h, w), see :meth:`_moments`."""
         device = next(self.autoencoder.parameters()).device
         load = preprocessing([key])
         whole = [load({key: item[key]}) for item in self.data]
-        turns = [Compose([rotation([key], angle), centre([key], self.image_size)]) for angle in self.rotations]
+        turns = [Compose([rotation([key], angle), CentralSquared([key], self.image_size)]) for angle in self.rotations]
         crops = torch.stack([turn(item)[key].as_tensor() for item in whole for turn in turns])
-        latents = [
-            self.autoencoder.encode_stage_2_inputs(part.to(device)).cpu() for part in crops.split(self.batch_size)
-        ]
-        return torch.cat(latents).unflatten(0, (len(whole), len(turns)))
+        latents = [self._moments(part.to(device)).cpu() for part in crops.split(self.batch_size)]
+        return torch.cat(latents, dim=1).unflatten(1, (len(whole), len(turns)))
+
+    def _moments(self, crops: Tensor) -> Tensor:
+        """Scaled means of n crops' latents, (1, n, C, h, w); with ``sampled`` also the deviations, (2, n, C, h, w)."""
+        if self.sampled:
+            return torch.stack(self.autoencoder.encode(crops)) * self.autoencoder.latent_scale
+        return self.autoencoder.encode_stage_2_inputs(crops)[None]

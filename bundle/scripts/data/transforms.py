@@ -25,7 +25,8 @@ from monai.transforms import (
 )
 from numpy.typing import NDArray
 
-from scripts.data.datalist import pairs
+from scripts.data.datalist import DatalistError, pairs, refuse_unfinite
+from scripts.errors import UserError
 
 HU_WINDOW = (-1000.0, 400.0)
 """The HU window that is scaled to [-1, 1]; the authors use it for one of their datasets."""
@@ -77,22 +78,57 @@ def preprocessing(
         augmentation: further transforms, applied to the cropped items.
 
     Returns:
-        Items with each key as (1, image_size, image_size) float32 in [-1, 1], its geometry in the meta data.
+        Items with each key as (1, image_size, image_size) float32 in [-1, 1], its geometry in the meta data. The
+        transform raises a DatalistError for a crop that is smaller, or has values that are not finite.
     """
     low, high = HU_WINDOW
     turns = [rotation(keys, angle) for angle in rotations]
     return Compose(
         [
             LoadImaged(keys, reader="NibabelReader", image_only=True),
+            RefuseUnfinited(keys),
             EnsureChannelFirstd(keys, channel_dim="no_channel"),
             SqueezeDimd(keys, dim=-1),
             ScaleIntensityRanged(keys, a_min=low, a_max=high, b_min=-1.0, b_max=1.0, clip=True),
             turns[0] if len(turns) == 1 else OneOf(turns),
-            Identityd(keys) if image_size is None else centre(keys, image_size),
+            Identityd(keys) if image_size is None else CentralSquared(keys, image_size),
             *augmentation,
             EnsureTyped(keys, dtype=torch.float32),
         ]
     )
+
+
+class RefuseUnfinited(MapTransform):
+    """Refuses crops that hold NaN or infinite values, by their file's name."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            refuse_unfinite(item[key].meta["filename_or_obj"], np.asarray(item[key]))
+        return item
+
+
+class CentralSquared(CenterSpatialCropd):
+    """Takes the central square of crops (1, H, W); smaller ones, which MONAI would leave as they are, are refused.
+
+    Args:
+        image_size: the square's side in pixels.
+    """
+
+    def __init__(self, keys: Sequence[str], image_size: int) -> None:
+        if image_size < 1:
+            raise UserError(f"image_size is {image_size}, expected 1 or more pixels.")
+        super().__init__(keys, roi_size=(image_size, image_size))
+        self.image_size = image_size
+
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
+        for key in self.key_iterator(dict(data)):
+            if min(size := tuple(data[key].shape[1:])) < self.image_size:
+                raise DatalistError(
+                    f"{data[key].meta['filename_or_obj']}: has {size[0]} x {size[1]} px, fewer than image_size, which "
+                    f"is {self.image_size}. Give a smaller image_size, or cut larger crops."
+                )
+        return super().__call__(data, lazy)
 
 
 class MarkSyntheticd(MapTransform):
@@ -109,11 +145,6 @@ def postprocessing(keys: Sequence[str]) -> Compose:
     """The transform of generated follow-ups from [-1, 1] to HU, with the mark of synthetic images."""
     low, high = HU_WINDOW
     return Compose([ScaleIntensityRanged(keys, a_min=-1.0, a_max=1.0, b_min=low, b_max=high), MarkSyntheticd(keys)])
-
-
-def centre(keys: Sequence[str], image_size: int) -> CenterSpatialCropd:
-    """The transform to the central square with sides of ``image_size`` pixels."""
-    return CenterSpatialCropd(keys, roi_size=(image_size, image_size))
 
 
 def rotation(keys: Sequence[str], degrees: int) -> Rotated | Identityd:

@@ -131,6 +131,7 @@ def steer(
     seed: int = 0,
     device: str | torch.device = "cpu",
     limit: int | None = None,
+    report_interval: bool = True,
 ) -> dict[str, Any]:
     """Generates follow-ups under every intervention, and writes steering.json and figures/steering.png.
 
@@ -141,12 +142,13 @@ def steer(
         batch_size: cases at once.
         resamples, seed: of the bootstrap over patients; the seed also shuffles records.
         limit: uses only this many cases, the first ones.
+        report_interval: whether reports state the interval.
 
     Returns:
         The content of steering.json; see :func:`summarise`.
     """
     datalist = load_datalist(dataset_dir)
-    entries = datalist[section][:limit]
+    entries = [case if report_interval else {**case, "interval_days": None} for case in datalist[section][:limit]]
     crops = [{"image": str(Path(dataset_dir) / entry["baseline"])} for entry in entries]
     loader = DataLoader(Dataset(crops, preprocessing(["image"], image_size)), batch_size=len(crops))
     baseline = next(iter(loader))["image"].as_tensor()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import locale
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,15 @@ def test_pairs(tiny_dataset: Path, datalist: dict[str, Any]) -> None:
         assert item["report"] == radiology_report(case["ehr"], 365)
     assert [item["malignant"] for item in items if item["case_id"] != "patient-2_n1"] == [0, 1, 1, 0, 1]
     assert math.isnan(items[2]["malignant"])
+
+
+def test_reports_without_their_interval(tiny_dataset: Path, tmp_path: Path) -> None:
+    for items in (
+        pairs(tiny_dataset, "test", report_interval=False),
+        inference_items(tiny_dataset, "test", report_interval=False),
+        inference_items(tmp_path, "test", tiny_dataset / "4_t0.nii.gz", interval_days=365, report_interval=False),
+    ):
+        assert items and not any("Follow-up after" in item["report"] for item in items)
 
 
 def test_no_follow_up_fact_reaches_the_report(datalist: dict[str, Any], tmp_path: Path) -> None:
@@ -154,6 +165,54 @@ def test_what_is_no_nifti_is_refused_by_name(tmp_path: Path) -> None:
     path.write_text("not an image")
     with pytest.raises(DatalistError, match=r"crop\.nii\.gz"):
         inference_items("unused", "test", image=path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_crop_with_a_value_that_is_not_finite_is_refused_by_name(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "crop.nii.gz"
+    pixels = np.full((128, 128, 1), -800, np.float32)
+    pixels[0, 127] = value  # outside what the networks see: the crop was cut from something that is not HU
+    nib.save(nib.Nifti1Image(pixels, np.eye(4)), path)
+    with pytest.raises(DatalistError, match=r"crop\.nii\.gz: 1 of 16384 pixels are NaN or infinite"):
+        inference_items("unused", "test", image=path)
+
+
+def test_every_crop_of_a_section_is_looked_at_before_any_work(tiny_dataset: Path, tmp_path: Path) -> None:
+    """Values that are not finite, sizes, and files cut short, in the last case as in the first."""
+    dataset = shutil.copytree(tiny_dataset, tmp_path / "dataset")
+    crop = dataset / "11_t0.nii.gz"
+    image = nib.load(crop)
+    with pytest.raises(DatalistError, match=r"t0\.nii\.gz: has shape \(128, 128, 1\).*at least 200 px"):
+        inference_items(dataset, "test", image_size=200)
+    nib.save(nib.Nifti1Image(np.full((128, 128, 1), np.nan, np.float32), image.affine), crop)
+    with pytest.raises(DatalistError, match=r"11_t0\.nii\.gz: 16384 of 16384"):
+        inference_items(dataset, "test")
+    crop.write_bytes((dataset / "10_t0.nii.gz").read_bytes()[:2000])
+    with pytest.raises(DatalistError, match=r"11_t0\.nii\.gz: cannot be read"):
+        inference_items(dataset, "test")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_is_read_whatever_the_locale(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """A datalist and a record, as editors of different systems save them."""
+    monkeypatch.setattr(locale, "getencoding", lambda: "ascii")
+    datalist = json.loads((tiny_dataset / "datalist.json").read_bytes()) | {"name": "K\u00f6ln \u2013 \u03b1"}
+    (tmp_path / "datalist.json").write_text(json.dumps(datalist, ensure_ascii=False), encoding=encoding)
+    assert load_datalist(tmp_path) == datalist
+    (tmp_path / "ehr.json").write_text(json.dumps({"age": 62}), encoding=encoding)
+    items = inference_items("unused", "test", tiny_dataset / "9_t0.nii.gz", tmp_path / "ehr.json")
+    assert "62" in items[0]["report"]
+
+
+def test_text_in_another_encoding_is_refused_by_name(tiny_dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "datalist.json").write_text('{"name": "K\u00f6ln"}', encoding="latin-1")
+    with pytest.raises(DatalistError, match=r"datalist\.json: not JSON"):
+        load_datalist(tmp_path)
+    (tmp_path / "ehr.json").write_text('{"note": "K\u00f6ln"}', encoding="latin-1")
+    with pytest.raises(DatalistError, match=r"ehr\.json: expected a JSON object"):
+        inference_items("unused", "test", tiny_dataset / "9_t0.nii.gz", tmp_path / "ehr.json")
 
 
 def test_records_with_gaps_are_warned_of(tiny_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

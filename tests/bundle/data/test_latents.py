@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from scripts.data.datalist import pairs
 from scripts.data.latents import LatentDataset
 from scripts.data.transforms import preprocessing
+from scripts.errors import UserError
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 
 
@@ -22,6 +24,9 @@ class Counting(nn.Module):
         self.network = StableDiffusionAutoencoder(channels=(8, 8, 16), num_res_blocks=1, norm_num_groups=4)
         self.network.latent_scale.fill_(2.5)
         self.count = 0
+
+    def latent_size(self, image_size: int) -> int:
+        return self.network.latent_size(image_size)
 
     def encode_stage_2_inputs(self, x: Tensor) -> Tensor:
         self.count += len(x)
@@ -60,3 +65,29 @@ def test_latents_without_rotation_draw_no_random_numbers(tiny_dataset: Path) -> 
     state = torch.get_rng_state()
     assert torch.equal(dataset[1]["baseline"], dataset[1]["baseline"])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@torch.no_grad()
+def test_sampled_latents_are_drawn_anew_from_their_distribution(tiny_dataset: Path) -> None:
+    items, autoencoder = pairs(tiny_dataset, "validation"), Counting().network
+    dataset = LatentDataset(items, ["baseline"], autoencoder, 32, batch_size=2, sampled=True)
+    image = preprocessing(["baseline"], 32)(items[1])["baseline"].as_tensor()[None]
+    mean, std = (2.5 * moment[0] for moment in autoencoder.encode(image))
+    torch.manual_seed(0)
+    drawn = torch.stack([dataset[1]["baseline"] for _ in range(1000)])
+    assert ((drawn.mean(dim=0) - mean).abs() < 5 * std / len(drawn) ** 0.5).all()
+    torch.testing.assert_close(drawn.std(dim=0), std, rtol=0.2, atol=0)
+
+
+@pytest.mark.parametrize("size", [0, 2, 30, -4])
+def test_a_size_that_the_autoencoder_cannot_halve_is_refused_before_any_encoding(tiny_dataset: Path, size: int) -> None:
+    with pytest.raises(UserError, match=f"image_size is {size}, expected a multiple of 4"):
+        LatentDataset(pairs(tiny_dataset, "validation"), ["baseline"], Counting(), size)
+
+
+def test_crops_smaller_than_the_size_are_refused_by_name(tiny_dataset: Path) -> None:
+    autoencoder = Counting()
+    dataset = LatentDataset(pairs(tiny_dataset, "validation"), ["baseline"], autoencoder, 132)
+    with pytest.raises(RuntimeError) as error:
+        dataset[0]
+    assert "6_t0.nii.gz: has 128 x 128 px" in str(error.value.__cause__) and autoencoder.count == 0

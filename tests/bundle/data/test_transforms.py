@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from scipy import ndimage
 
+from scripts.data.datalist import DatalistError
 from scripts.data.transforms import from_hu, postprocessing, preprocessing, rotation, to_hu
+from scripts.errors import UserError
 
 
 def pixels(path: Path | str) -> np.ndarray:
@@ -44,6 +46,36 @@ def test_preprocessing_is_the_windowed_middle(tiny_dataset: Path) -> None:
     np.testing.assert_allclose(image[0], windowed(pixels(path))[32:96, 32:96], atol=1e-6)
     whole = preprocessing(["image"])({"image": path})["image"]
     np.testing.assert_allclose(whole[0], windowed(pixels(path)), atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_crop_with_values_that_are_not_finite_is_refused_by_name(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "odd.nii.gz"
+    nib.save(nib.Nifti1Image(np.full((128, 128, 1), value, np.float32), np.eye(4)), path)
+    with pytest.raises(RuntimeError) as error:  # MONAI wraps what a transform raises
+        preprocessing(["image"], 64)({"image": str(path)})
+    assert isinstance(error.value.__cause__, DatalistError) and "odd.nii.gz" in str(error.value.__cause__)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((128, 128), 129), ((128, 60), 64), ((40, 128), 64)])
+def test_a_crop_smaller_than_the_networks_see_is_refused_by_name(
+    tmp_path: Path, shape: tuple[int, int], size: int
+) -> None:
+    """MONAI's own transform would leave it as it is, or cut one side alone."""
+    path = tmp_path / "small.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((*shape, 1), np.int16), np.eye(4)), path)
+    with pytest.raises(RuntimeError) as error:
+        preprocessing(["image"], size)({"image": str(path)})
+    assert isinstance(error.value.__cause__, DatalistError)
+    message = str(error.value.__cause__)
+    assert f"small.nii.gz: has {shape[0]} x {shape[1]} px" in message and f"image_size, which is {size}" in message
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_no_pixels_are_refused(size: int) -> None:
+    """MONAI would take the whole crop."""
+    with pytest.raises(UserError, match=f"image_size is {size}, expected 1 or more"):
+        preprocessing(["image"], size)
 
 
 @pytest.mark.parametrize("degrees", [45, 90, 135, 180])
