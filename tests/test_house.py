@@ -23,7 +23,8 @@ SCRIPTS = ROOT / "bundle" / "scripts"
 FLOORS = [
     {"errors", "arrays"},
     {"files", "options"},
-    {"ehr", "networks", "conditioning", "provenance"},
+    {"fingerprint", "provenance"},
+    {"ehr", "networks", "conditioning"},
     {"data", "weights", "losses"},
     {"diffusion", "pictures"},
     {"training", "export", "predictions"},
@@ -37,6 +38,8 @@ DATA_PREP_IMPORTS = {"scripts.ehr", "scripts.errors", "scripts.files", "scripts.
 
 LIGHT = {
     "scripts.files": {"numpy", "pandas", "sklearn", "torch", "monai", "matplotlib"},
+    "scripts.options.check": {"numpy", "pandas", "sklearn", "torch", "monai", "matplotlib"},
+    "scripts.options.help": {"numpy", "pandas", "sklearn", "torch", "monai", "matplotlib"},
     "scripts.ehr.features": {"numpy", "pandas", "sklearn", "torch", "monai", "matplotlib"},
     "scripts.ehr.report": {"pandas", "sklearn", "torch", "monai", "matplotlib"},
     "scripts.ehr.encoding": {"pandas", "sklearn", "torch", "monai", "matplotlib"},
@@ -50,7 +53,10 @@ LIGHT = {
 WITHOUT_TESTS = {"arrays"}
 """A type and nothing else."""
 
-WHOLE = {"test_card", "test_configs", "test_deployment", "test_python_example", "evaluation/report/test_browser"}
+WHOLE = {
+    *("test_card", "test_configs", "test_deployment", "test_python_example", "test_recipes"),
+    *("conditioning/test_gemma", "evaluation/report/test_browser", "test_impossible_values"),
+}
 """Tests of several modules together, which therefore bear no module's name."""
 
 
@@ -146,6 +152,44 @@ def test_what_reads_a_table_does_not_wait_for_torch() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+def test_text_files_have_an_encoding() -> None:
+    """Else Python takes the locale's. JSON is read as bytes, whose encoding it knows."""
+    without = []
+    for folder in (SCRIPTS, ROOT / "data_prep"):
+        for path in sorted(folder.rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and opens_text(node) and "encoding" not in {k.arg for k in node.keywords}:
+                    without.append(f"{path.relative_to(ROOT)}:{node.lineno} opens text without encoding=")
+    assert not without, "\n".join(without)
+
+
+def opens_text(call: ast.Call) -> bool:
+    """Whether a call is ``open(path)``, ``path.open()``, ``path.read_text()`` or ``path.write_text(text)``."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if name in ("read_text", "write_text"):
+        return isinstance(call.func, ast.Attribute)
+    texts = [each.value for each in (*call.args, *(k.value for k in call.keywords)) if isinstance(each, ast.Constant)]
+    return name == "open" and not any("b" in str(mode) and len(str(mode)) < 4 for mode in texts)
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        *(
+            (text, True)
+            for text in ("open(path)", "open(path, 'w')", "path.open()", "path.read_text()", "a.write_text(b)")
+        ),
+        *(
+            (text, False)
+            for text in ("open(path, 'rb')", "open(path, mode='xb')", "write_text(a, b)", "path.read_bytes()")
+        ),
+    ],
+)
+def test_the_finder_of_text_files_sees_every_form(call: str, expected: bool) -> None:
+    node = ast.parse(call, mode="eval").body
+    assert isinstance(node, ast.Call) and opens_text(node) == expected
+
+
 # --- what is public
 
 
@@ -218,7 +262,7 @@ def test_tests_mirror_the_bundle() -> None:
 # --- the four stages' configurations
 
 OWN = {
-    *("stage", "imports", "network_def", "network", "classifier", "autoencoder", "conditioner", "prepare"),
+    *("stage", "imports", "record", "network_def", "network", "classifier", "autoencoder", "conditioner", "prepare"),
     *("batch_size", "max_epochs", "learning_rate", "warmup_steps", "decay_steps", "weight_decay", "loss_function"),
     *("ema/module", "optimizer/params", "optimizer/betas", "optimizer/weight_decay", "checkpoint/best"),
     *("train/dataset", "train/preprocessing", "train/inferer", "train/trainer/prepare_batch"),

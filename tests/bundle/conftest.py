@@ -194,12 +194,13 @@ class MakeWorkflow(Protocol):
 
 @pytest.fixture(scope="session")
 def tiny_settings(tiny_llm: Path) -> dict[str, Any]:
-    """What makes every configuration small."""
+    """What makes every configuration small; test_recipes.py holds that it changes nothing else of small.yaml."""
     return {
         "image_size": 32,
-        "conditioner_arguments": {"llm": str(tiny_llm)},
+        "conditioner_arguments": {"llm": str(tiny_llm), "components": 2, "components_by": "record"},
         "autoencoder_shape": {"channels": [8, 8, 16], "num_res_blocks": 1, "norm_num_groups": 4},
-        "unet_shape": {"channels": [8, 16], "num_res_blocks": 1, "norm_num_groups": 4, "num_heads": 2},
+        "unet_shape": {"channels": [8, 16], "num_res_blocks": 1, "norm_num_groups": 4, "num_heads": 2}
+        | {"prediction_type": "v_prediction"},
         "classifier_network": "ResNetClassifier",
         "classifier_shape": {"channels": [4, 4, 8, 8]},
         "max_epochs": 2,

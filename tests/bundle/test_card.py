@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ import torch
 import yaml
 
 import data_prep.cli
+from data_prep.version import VERSION
 from scripts.evaluation.evaluator import DEFINITIONS
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.networks.unet import StableDiffusionUNet
@@ -51,6 +53,7 @@ MADE = {
         "runs/mine/conditional/last.pt",
         *(f"runs/small/models/{name}.safetensors" for name in ("autoencoder", "unet_conditional", "classifier")),
         *(f"runs/sd15/models/{name}.safetensors" for name in ("autoencoder", "unet_unconditional")),
+        "runs/paper/models/autoencoder.safetensors",
     ],
     "bundle/docs/evaluation.md": [
         *(f"runs/mine/evaluation/{name}" for name in ("report.html", "steering.json")),
@@ -188,6 +191,8 @@ def test_every_command_runs(
     commands = commands_of((ROOT / document).read_text())
     assert commands
     for command in commands:
+        if command.startswith("torchrun"):  # of stages that were trained with each other
+            shutil.copytree(trained / "models", place / "runs" / "mine" / "models", dirs_exist_ok=True)
         run(command, monai)
     assert not [path for path in MADE[document] if not (place / path).is_file()]
     assert not (place / "bundle" / "models" / "model.ts").exists(), "MONAI Deploy would prefer it"
@@ -221,3 +226,5 @@ def test_every_version_has_a_line() -> None:
     metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
     assert next(iter(metadata["changelog"])) == metadata["version"]
     assert f"version='{metadata['version']}'" in CARD
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == metadata["version"] == VERSION
+    assert "version" in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"], "not another one"

@@ -27,6 +27,7 @@ from safetensors.torch import load_file
 
 from scripts.data.transforms import HU_WINDOW, preprocessing, to_hu
 from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
+from scripts.diffusion.settings import sampling_settings
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 from tests.bundle.deployed import deploy_network, deploy_parser
@@ -48,7 +49,8 @@ def expected(bundle: Path, tiny_llm: Path, tiny_dataset: Path) -> np.ndarray:
     model = load_progression_model(bundle / "models", llm=tiny_llm)
     model.load_state_dict(torch.load(bundle / "models" / "model.pt", weights_only=True))
     crop = preprocessing(["image"], 32)({"image": str(tiny_dataset / "4_t0.nii.gz")})["image"]
-    guidance = yaml.safe_load((BUNDLE / "configs" / "inference.yaml").read_text())["guidance_scale"]
+    guidance = sampling_settings(bundle / "models")["guidance_scale"]
+    assert guidance == 6.0, "small.yaml's"
     inferer = ProgressionInferer(num_steps=3, num_runs=2, guidance_scale=guidance)
     return to_hu(inferer(crop[None], model, [radiology_report(RECORD, 365)])[0]).numpy()
 
@@ -73,7 +75,7 @@ def test_network_data_format_is_what_the_network_does(bundle: Path, monai: Monai
     image, pred = (first(metadata["network_data_format"][side].values()) for side in ("inputs", "outputs"))
     parser = deploy_parser(bundle)
     whole_config = yaml.safe_load((BUNDLE / "configs" / "inference.yaml").read_text())
-    assert image["spatial_shape"] == pred["spatial_shape"] == [whole_config["image_size"]] * 2
+    assert image["spatial_shape"] == pred["spatial_shape"] == [sampling_settings(BUNDLE / "models")["image_size"]] * 2
     crop = parser.get_parsed_content("preprocessing")({"image": str(whole.meta["filename_or_obj"])})["image"]
     network = parser.get_parsed_content("network_def")
     output = network(crop[None])
