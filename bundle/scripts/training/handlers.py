@@ -223,7 +223,7 @@ def train_handlers(
     if ema is not None:
         handlers.append(ema)
     if idist.get_rank() == 0:
-        handlers += [Provenance(folder, seed=seed), Progress(_loss)]
+        handlers += [Provenance(folder, seed=seed, record=checkpoint.record), Progress(_loss)]
         handlers.append(TensorBoardStatsHandler(log_dir=str(folder), output_transform=_loss, tag_name="train_loss"))
         if hasattr(loss, "terms"):
             handlers.append(LossTerms(loss, folder))
