@@ -17,6 +17,9 @@ from scripts.options.values import misread_number, wrong_value
 RENAMED = {"guidance": "guidance_scale", "null_share": "condition_dropout"}
 """Former names of options, and their present names."""
 
+SWITCHES = {"restart"}
+"""Truth values that may be given as text, ``true`` or ``false``, since what reads them knows it."""
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -84,7 +87,7 @@ class Configuration:
 
         self.parser = ConfigParser(config={})
         self.reserved = set(reserved)
-        self.folders: list[Path] = []
+        self.files: list[Path] = []
         self.defaults: dict[str, Any] = {}
         """By name, the first plain value, whose kind later ones must have."""
         self.added: list[Entry] = []
@@ -98,7 +101,7 @@ class Configuration:
             _refuse_former(entry)
             if "::" in entry.id:
                 self._check_name(entry)
-            elif self.folders and entry.id not in self.parser.get() and is_plain(entry.value):
+            elif self.files and entry.id not in self.parser.get() and is_plain(entry.value):
                 self.added.append(entry)
             if number := misread_number(entry.numbers):
                 raise OptionError(
@@ -109,15 +112,17 @@ class Configuration:
             merge_kv(self.parser, entry.name.replace("#", "::"), entry.value)
             if is_plain(entry.value) and entry.value is not None:
                 self.defaults.setdefault(entry.id, entry.value)
-        self.folders.append(Path(path).parent)
+        self.files.append(Path(path))
 
     def check_used(self) -> None:
-        """Refuses what overlays added, where nothing refers to it and no configuration in their folders has it."""
+        """Refuses what overlays added, where nothing refers to it and no other configuration has it."""
         text = "\n".join(strings(self.parser.get()))
         unused = [entry for entry in self.added if not re.search(rf"[@%]{re.escape(entry.id)}\b", text)]
         if unused:
-            files = {path for folder in (CONFIGS, self.folders[0]) for path in folder.glob("*.yaml")}
-            known = {entry.id.split("::")[0] for path in files for entry in read_entries(path)}
+            files = {path for folder in (CONFIGS, self.files[0].parent) for path in folder.resolve().glob("*.yaml")}
+            files -= {path.resolve() for path in self.files[1:]}
+            texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
+            known = {name for text in texts for name in re.findall(r"^\+?(\w+)(?=:|#)", text, re.MULTILINE)}
             for entry in unused:
                 if entry.id not in known:
                     raise _unknown(entry, entry.id, known, "no configuration has it, and nothing refers to it")
@@ -162,6 +167,8 @@ class Configuration:
 
     def _check_value(self, entry: Entry) -> None:
         default = self.defaults.get(entry.id, lookup(self.parser.get(), entry.id))
+        if entry.id in SWITCHES and str(entry.value).lower() in ("true", "false"):
+            return
         if wrong := wrong_value(entry.value, default):
             raise OptionError(f"{entry.place}: found {wrong[0]!r}, expected {wrong[1]}.")
 

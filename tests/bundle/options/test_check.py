@@ -6,6 +6,7 @@ import importlib
 import importlib.machinery
 import json
 import shlex
+import shutil
 import sys
 import time
 import types
@@ -36,6 +37,14 @@ def overlay(folder: Path, text: str) -> list[str]:
     """The command of the conditional stage with an overlay of one's own."""
     (folder / "mine.yaml").write_text(text)
     return ["run", "training", "--config_file", f"['{TRAINING}','{folder / 'mine.yaml'}']"]
+
+
+@pytest.mark.parametrize("option", ["--restart", "--restart true", "--restart=True", "--restart false"])
+def test_restart_is_a_switch(option: str) -> None:
+    command = ["run", "training", "--config_file", str(TRAINING)]
+    check_options([*command, *option.split()])
+    with pytest.raises(OptionError, match="--restart: found 'yes', expected True or False"):
+        check_options([*command, "--restart", "yes"])
 
 
 # --- names
@@ -91,6 +100,13 @@ def test_a_name_that_no_configuration_has_is_refused_in_an_overlay_too(tmp_path:
     with pytest.raises(OptionError) as error:
         check_options(overlay(tmp_path, line))
     assert meant in str(error.value) and str(tmp_path / "mine.yaml") in str(error.value)
+
+
+def test_an_overlay_beside_the_stage_does_not_vouch_for_itself(tmp_path: Path) -> None:
+    shutil.copy(TRAINING, tmp_path)
+    files = [str(tmp_path / TRAINING.name), overlay(tmp_path, "max_epoch: 3")[-1].split("'")[3]]
+    with pytest.raises(OptionError, match=r"mine.yaml, line 1: max_epoch: .*Did you mean max_epochs\?"):
+        check_options(["run", "--config_file", str(files)])
 
 
 def test_a_name_that_is_nearly_one_of_a_mapping_is_refused(tmp_path: Path) -> None:
