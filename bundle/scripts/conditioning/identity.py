@@ -31,13 +31,12 @@ def language_model_identity(llm: LanguageModel) -> dict[str, str | None]:
         return {"name": Path(llm[0].config.name_or_path or type(llm[0]).__name__).name, "digest": None}
     if llm == "embedded":
         return {"name": EMBEDDED_NAME, "digest": EMBEDDED_NAME}  # the wheel has one model, whose file is its name
-    path = Path(llm) if Path(llm).is_file() else Path(_folder(str(llm)))
-    return {"name": Path(llm).name, "digest": _remembered_digest(path)}
+    return {"name": Path(llm).name.removesuffix(".gguf"), "digest": _remembered_digest(Path(_folder(str(llm))))}
 
 
 def _remembered_digest(path: Path) -> str:
-    """The digest of a file or folder; kept until one of its files is written, moved or replaced."""
-    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.suffix in WEIGHTS)
+    """The digest of a folder; kept until one of its files is written, moved or replaced."""
+    files = sorted(each for each in path.rglob("*") if each.suffix in WEIGHTS)
     states = [(str(file), file.stat()) for file in files]
     text = "\n".join(f"{name} {s.st_dev} {s.st_ino} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for name, s in states)
     kept = DIGESTS / hashlib.sha256(text.encode()).hexdigest()

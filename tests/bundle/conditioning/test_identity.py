@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from scripts.conditioning import identity
 from scripts.conditioning.identity import language_model_identity
-from scripts.conditioning.language_models import EMBEDDED_NAME, ConditionerError
+from scripts.conditioning.language_models import EMBEDDED_NAME, ConditionerError, load_language_model
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +30,15 @@ def copy(tiny_llm: Path, tmp_path: Path) -> Path:
 def test_a_copy_under_another_name_is_the_same_model(tiny_llm: Path, copy: Path) -> None:
     first, second = language_model_identity(str(tiny_llm)), language_model_identity(copy)
     assert first["digest"] == second["digest"] and (first["name"], second["name"]) == (tiny_llm.name, "renamed")
+
+
+def test_a_gguf_file_is_the_model_that_is_unpacked_of_it(tiny_gguf: tuple[Any, Path], tmp_path: Path) -> None:
+    model, tokenizer, name = load_language_model(tiny_gguf[1])
+    model.save_pretrained(tmp_path / name)
+    tokenizer.save_pretrained(tmp_path / name)
+    places = (tiny_gguf[1], tiny_gguf[1].parent, tmp_path / name)
+    assert len({language_model_identity(place)["digest"] for place in places}) == 1
+    assert language_model_identity(tiny_gguf[1])["name"] == name
 
 
 def test_other_weights_under_the_same_name_are_another_model(tiny_llm: Path, copy: Path) -> None:
