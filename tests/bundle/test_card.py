@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
@@ -26,6 +27,8 @@ from data_prep.version import VERSION
 from scripts.evaluation.evaluator import DEFINITIONS
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.networks.unet import StableDiffusionUNet
+from scripts.options.check import check_options
+from scripts.options.configuration import OptionError
 from scripts.weights.key_maps import COMPVIS, key_maps_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,6 +217,22 @@ def test_schedules_are_the_configurations() -> None:
         config = yaml.safe_load((BUNDLE / "configs" / f"train_{stage}.yaml").read_text())
         expected = [config["max_epochs"], config["batch_size"], config["learning_rate"]]
         assert [float(value) for value in values] == expected, stage
+
+
+def test_the_options_of_the_choices_are_options() -> None:
+    """Each is taken by the stage that has it, alone and with small.yaml."""
+    (table,) = re.findall(r"\| what \| ours \|.*?\n\n", CARD, flags=re.S)
+    options = [shlex.split(text) for text in re.findall(r"`(--[^`]+)`", table)]
+    assert len(options) == 16
+    configurations = [["train_autoencoder"], ["train_unconditional"], ["train_conditional"], ["train_classifier"]]
+    for option in options:
+        taken = 0
+        for files in [*configurations, *([*names, "small"] for names in configurations)]:
+            paths = [str(BUNDLE / "configs" / f"{name}.yaml") for name in files]
+            with contextlib.suppress(OptionError):
+                check_options(["run", "training", "--config_file", str(paths), *option])
+                taken += 1
+        assert taken >= 2, option
 
 
 def test_every_overlay_is_explained() -> None:
