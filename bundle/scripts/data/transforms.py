@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def preprocessing(
     Args:
         keys: entries of the items that hold paths of NIfTI crops.
         image_size: side in pixels of the central square that is kept; None keeps the whole crop.
-        rotations: degrees; of several, one is drawn for all keys of an item.
+        rotations: degrees; of several, one is drawn for all keys of an item. All are made first, which a
+            ``CacheDataset`` does once.
         augmentation: further transforms, applied to the cropped items.
 
     Returns:
@@ -82,7 +84,9 @@ def preprocessing(
         transform raises a DatalistError for a crop that is smaller, or has values that are not finite.
     """
     low, high = HU_WINDOW
-    turns = [rotation(keys, angle) for angle in rotations]
+    square = [] if image_size is None else [CentralSquared(keys, image_size)]
+    turned = [[rotation(keys, angle), *square] for angle in rotations]
+    several = [Viewsd(keys, turned), OneOf([TakeViewd(keys, index) for index in range(len(turned))])]
     return Compose(
         [
             LoadImaged(keys, reader="NibabelReader", image_only=True),
@@ -90,8 +94,7 @@ def preprocessing(
             EnsureChannelFirstd(keys, channel_dim="no_channel"),
             SqueezeDimd(keys, dim=-1),
             ScaleIntensityRanged(keys, a_min=low, a_max=high, b_min=-1.0, b_max=1.0, clip=True),
-            turns[0] if len(turns) == 1 else OneOf(turns),
-            Identityd(keys) if image_size is None else CentralSquared(keys, image_size),
+            *(turned[0] if len(turned) == 1 else several),
             *augmentation,
             EnsureTyped(keys, dtype=torch.float32),
         ]
@@ -129,6 +132,33 @@ class CentralSquared(CenterSpatialCropd):
                     f"is {self.image_size}. Give a smaller image_size, or cut larger crops."
                 )
         return super().__call__(data, lazy)
+
+
+class Viewsd(MapTransform):
+    """Replaces each key by a list of views of it.
+
+    Args:
+        chains: of transforms of items; each makes a view of all keys.
+    """
+
+    def __init__(self, keys: Sequence[str], chains: Sequence[Sequence[Callable[[Any], Any]]]) -> None:
+        super().__init__(keys)
+        self.chains = chains
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        made = [reduce(lambda item, transform: transform(item), chain, data) for chain in self.chains]
+        return {**data, **{key: [item[key] for item in made] for key in self.key_iterator(dict(data))}}
+
+
+class TakeViewd(MapTransform):
+    """Takes one of the views that :class:`Viewsd` made of each key, by its place."""
+
+    def __init__(self, keys: Sequence[str], index: int) -> None:
+        super().__init__(keys)
+        self.index = index
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return {**data, **{key: data[key][self.index] for key in self.key_iterator(dict(data))}}
 
 
 class MarkSyntheticd(MapTransform):

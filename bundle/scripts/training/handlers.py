@@ -19,7 +19,7 @@ from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 from monai.engines import Evaluator, IterationEvents
 from monai.handlers import TensorBoardStatsHandler, ValidationHandler
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
@@ -97,7 +97,8 @@ class ExponentialAverage:
         self.source = module
         self.averaged = AveragedModel(module, use_buffers=False) if decay else None
         # gathered once: AveragedModel.update_parameters gathers and groups them in every step
-        self._averages, self._weights = (list(each.parameters()) for each in (self.module, module))
+        self._averages: list[Tensor] = list(self.module.parameters())
+        self._weights: list[Tensor] = list(module.parameters())
         self._buffers = list(zip(self.module.buffers(), module.buffers(), strict=True))
 
     @property

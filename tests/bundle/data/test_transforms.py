@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from monai.data import MetaTensor
+from monai.data import CacheDataset, MetaTensor
+from monai.transforms import Rotated
 from scipy import ndimage
 
 from scripts.data.datalist import DatalistError
@@ -100,6 +101,20 @@ def test_baseline_and_follow_up_turn_together(tiny_dataset: Path) -> None:
         assert torch.equal(item["baseline"], item["follow_up"])
         drawn |= {angle for angle, image in zip(angles, fixed, strict=True) if torch.equal(image, item["baseline"])}
     assert drawn == set(angles)
+
+
+def test_a_cache_turns_each_crop_once(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turned: list[int] = []
+    turn = Rotated.__call__
+    monkeypatch.setattr(Rotated, "__call__", lambda *given, **named: turned.append(1) or turn(*given, **named))
+    transform = preprocessing(["image"], 64, (0, 45, 90))
+    transform.set_random_state(0)
+    items = [{"image": str(tiny_dataset / "3_t0.nii.gz")}]
+    cached = CacheDataset(items, transform, progress=False)
+    drawn = [cached[0]["image"] for _ in range(8)]
+    assert len(turned) == 2 and len({float(image.sum()) for image in drawn}) > 1
+    transform.set_random_state(0)
+    assert all(torch.equal(image, transform(items[0])["image"]) for image in drawn)
 
 
 @pytest.mark.parametrize("degrees", [45, 135])
