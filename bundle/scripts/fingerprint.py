@@ -6,22 +6,33 @@ and published weights, inference into predictions, evaluation into metrics.json;
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from huggingface_hub.constants import HF_HOME
+
 from scripts.errors import UserError
+from scripts.files import write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 UNCOMPARED = frozenset({"version", "commit"})
 """Entries of a record that say who made a thing and not how: they are written down and never compared."""
+
+LARGE = 1 << 28
+"""Bytes of weights from which on their digest is kept."""
+
+DIGESTS = Path(HF_HOME) / "namd" / "digests"
+"""Where digests are kept."""
 
 WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt")
 """Suffixes of files that hold weights."""
@@ -47,15 +58,33 @@ def digest_weights(path: str | Path) -> str:
     """The digest of a weights file, or of all weights in a folder; of safetensors that of :func:`digest_tensors`.
 
     Names in a folder begin with the subfolder, not with the file, so it does not matter into how many files weights are
-    divided. Of other formats the bytes are taken.
+    divided. Of other formats the bytes are taken. The digest of :data:`LARGE` weights is kept, since reading them takes
+    long, until one of their files is written, moved or replaced.
 
     Raises:
         UserError: a safetensors file is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.suffix in WEIGHTS)
+    states = [(str(file.absolute()), file.stat()) for file in files]
+    if sum(state.st_size for _, state in states) < LARGE:
+        return _read_weights(path, files)
+    text = "\n".join(f"{name} {s.st_dev} {s.st_ino} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for name, s in states)
+    kept = DIGESTS / hashlib.sha256(text.encode()).hexdigest()
+    if kept.is_file():
+        return kept.read_text(encoding="utf-8")
+    digest = _read_weights(path, files)
+    # A file that was written just now could be written again within the clock's resolution.
+    if all(time.time() - state.st_ctime > 2 for _, state in states):
+        with contextlib.suppress(OSError):  # a home that is read-only
+            write_text(kept, digest)
+    return digest
+
+
+def _read_weights(path: Path, files: Sequence[Path]) -> str:
+    """The digest of weights in ``files``, which ``path`` is or holds."""
+    from safetensors import SafetensorError, safe_open
+
     parts: list[tuple[str, Callable[[], Any]]] = []
     for file in files:
         place = "" if file == path else file.parent.relative_to(path).as_posix().removeprefix(".")

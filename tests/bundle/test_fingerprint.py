@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from scripts import fingerprint
 from scripts.errors import UserError
 from scripts.fingerprint import code_version, comparable, differences, digest_tensors, digest_weights, leaves
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
@@ -79,6 +82,31 @@ def test_other_formats_are_known_by_their_bytes(tmp_path: Path) -> None:
     (tmp_path / "half.safetensors").write_bytes(b"not whole")
     with pytest.raises(UserError, match=r"half.safetensors: not a readable safetensors file"):
         digest_weights(tmp_path / "half.safetensors")
+
+
+def test_what_was_read_once_is_not_read_again_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large weights alone; even where a file of the same size and time takes their place."""
+    read: list[Path] = []
+    read_weights, now = fingerprint._read_weights, time.time()
+    monkeypatch.setattr(
+        fingerprint, "_read_weights", lambda path, files: read.append(path) or read_weights(path, files)
+    )
+    monkeypatch.setattr(fingerprint, "DIGESTS", tmp_path / "digests")
+    monkeypatch.setattr(fingerprint.time, "time", lambda: now)
+    path = tmp_path / "models" / "unet.safetensors"
+    path.parent.mkdir()
+    save_file({"a": torch.zeros(8)}, path)
+    first = digest_weights(path)
+    assert digest_weights(path) == first and len(read) == 2, "small"
+    monkeypatch.setattr(fingerprint, "LARGE", path.stat().st_size)
+    assert digest_weights(path) == digest_weights(path) == first and len(read) == 4, "just written"
+    monkeypatch.setattr(fingerprint.time, "time", lambda: now + 60)
+    assert [digest_weights(path) for _ in range(3)] == [first] * 3 and len(read) == 5
+    state = path.stat()
+    save_file({"a": torch.ones(8)}, path)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # as cp -p and rsync leave it
+    assert path.stat().st_size == state.st_size and path.stat().st_mtime_ns == state.st_mtime_ns
+    assert digest_weights(path) != first
 
 
 def test_differences_name_what_was_and_what_is() -> None:

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import time
 from pathlib import Path
 
-from huggingface_hub.constants import HF_HOME
-
 from scripts.conditioning.language_models import EMBEDDED_NAME, LanguageModel, _folder
-from scripts.files import write_text
-from scripts.fingerprint import WEIGHTS, digest_weights
-
-DIGESTS = Path(HF_HOME) / "namd" / "digests"
-"""Where digests of language models are kept, since reading gigabytes takes long."""
+from scripts.fingerprint import digest_weights
 
 
 def language_model_identity(llm: LanguageModel) -> dict[str, str | None]:
@@ -31,20 +22,4 @@ def language_model_identity(llm: LanguageModel) -> dict[str, str | None]:
         return {"name": Path(llm[0].config.name_or_path or type(llm[0]).__name__).name, "digest": None}
     if llm == "embedded":
         return {"name": EMBEDDED_NAME, "digest": EMBEDDED_NAME}  # the wheel has one model, whose file is its name
-    return {"name": Path(llm).name.removesuffix(".gguf"), "digest": _remembered_digest(Path(_folder(str(llm))))}
-
-
-def _remembered_digest(path: Path) -> str:
-    """The digest of a folder; kept until one of its files is written, moved or replaced."""
-    files = sorted(each for each in path.rglob("*") if each.suffix in WEIGHTS)
-    states = [(str(file), file.stat()) for file in files]
-    text = "\n".join(f"{name} {s.st_dev} {s.st_ino} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for name, s in states)
-    kept = DIGESTS / hashlib.sha256(text.encode()).hexdigest()
-    if kept.is_file():
-        return kept.read_text(encoding="ascii")
-    digest = digest_weights(path)
-    # A file that was written just now could be written again within the clock's resolution.
-    if all(time.time() - state.st_ctime > 2 for _, state in states):
-        with contextlib.suppress(OSError):  # a home that is read-only
-            write_text(kept, digest)
-    return digest
+    return {"name": Path(llm).name.removesuffix(".gguf"), "digest": digest_weights(_folder(str(llm)))}

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from scripts.conditioning import identity
 from scripts.conditioning.identity import language_model_identity
 from scripts.conditioning.language_models import EMBEDDED_NAME, ConditionerError, load_language_model
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "DIGESTS", tmp_path / "digests")
 
 
 @pytest.fixture
@@ -49,24 +42,6 @@ def test_other_weights_under_the_same_name_are_another_model(tiny_llm: Path, cop
     folder = copy.rename(copy.with_name(tiny_llm.name))
     first, second = language_model_identity(tiny_llm), language_model_identity(folder)
     assert first["name"] == second["name"] and first["digest"] != second["digest"]
-
-
-def test_what_was_read_once_is_not_read_again_until_it_changes(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[Path] = []
-    digest_weights = identity.digest_weights
-    monkeypatch.setattr(identity, "digest_weights", lambda path: read.append(path) or digest_weights(path))
-    now = identity.time.time()
-    monkeypatch.setattr(identity.time, "time", lambda: now)
-    first = language_model_identity(copy)
-    assert language_model_identity(copy) == first and len(read) == 2, "just written: it may be written again"
-    monkeypatch.setattr(identity.time, "time", lambda: now + 3)
-    assert [language_model_identity(copy) for _ in range(3)] == [first] * 3 and len(read) == 3
-    path = copy / "model.safetensors"
-    state, weights = path.stat(), load_file(path)
-    save_file({name: torch.zeros_like(each) for name, each in weights.items()}, path, metadata={"format": "pt"})
-    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # as cp -p and rsync leave it
-    assert path.stat().st_size == state.st_size and path.stat().st_mtime_ns == state.st_mtime_ns
-    assert language_model_identity(copy)["digest"] != first["digest"]
 
 
 def test_embedded_and_open_models_need_no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
