@@ -220,6 +220,16 @@ def test_epochs_are_kept_to_be_published_in_its_place(tmp_path: Path) -> None:
         assert checkpoint.load_best() == {"epoch": 2, "val_loss": 2.0} and network.weight.item() == 2.0
 
 
+def test_a_finished_stage_publishes_a_kept_epoch(make_workflow: Callable[..., Any], tmp_path: Path) -> None:
+    path, epochs = tmp_path / "models" / "classifier.safetensors", []
+    for options in ({"keep_interval": 1}, {"publish_epoch": 1}, {"publish_epoch": 2}, {}):
+        make_workflow("train_classifier", tmp_path, "small", **options).run()
+        epochs.append(read_metadata(path)["extra"]["epoch"])
+        kept = load(tmp_path / "classifier" / f"epoch_{epochs[-1]}.pt")["network"]
+        assert all(torch.equal(tensor, kept[name]) for name, tensor in load_file(path).items())
+    assert epochs[1:3] == [1, 2] and epochs[0] == epochs[3], "the best, where no other is asked for"
+
+
 @pytest.mark.parametrize(("epoch", "interval"), [(3, 2), (4, 0)])
 def test_an_epoch_that_is_not_kept_is_refused_before_training(tmp_path: Path, epoch: int, interval: int) -> None:
     with training(tmp_path, [1.0, 2.0], keep_interval=2) as (trainer, _, _):
