@@ -23,8 +23,8 @@ SOLVERS = ("ddim", "dpmpp")
 FULL_NOISE = 981
 """The timestep at which DPM-Solver++ starts, whatever the number of its steps; DDIM's fifty start there too."""
 
-NEARLY_FULL_NOISE = 901
-"""The least timestep at which DDIM may start: that of ten steps. An initial latent is noise alone."""
+MAY_BE_LEFT_OUT = 99
+"""Timesteps at the noisy end that DDIM's stride of whole numbers may leave out; an initial latent is noise alone."""
 
 
 def training_scheduler(beta_schedule: str = "scaled_linear") -> DDPMScheduler:
@@ -43,8 +43,8 @@ def sampling_scheduler(
 
     Of DDIM (Song et al. 2021), MONAI's ``set_timesteps`` spreads the steps up to 999, but its ``step`` assumes a stride
     of 1000 // num_steps. Here the steps have that stride, as in diffusers with ``timestep_spacing="leading"`` and
-    ``steps_offset=1``. Of some numbers these would start far below full noise, such as 334 at timestep 667; those are
-    spread from :data:`FULL_NOISE` to 1 instead.
+    ``steps_offset=1``. Where the stride leaves out much, as that of 334 steps, which would start at timestep 667, they
+    are spread from :data:`FULL_NOISE` to 1 instead; so is a single step, which would start at 1.
 
     Args:
         num_steps: 1 to 999.
@@ -56,10 +56,10 @@ def sampling_scheduler(
         UserError: a number of steps or a solver that there is not.
 
     Example:
-        >>> sampling_scheduler(num_steps=10).timesteps
-        tensor([901, 801, 701, 601, 501, 401, 301, 201, 101,   1])
-        >>> sampling_scheduler(num_steps=5).timesteps
-        tensor([981., 736., 491., 246.,   1.])
+        >>> sampling_scheduler(num_steps=4).timesteps
+        tensor([751, 501, 251,   1])
+        >>> sampling_scheduler(num_steps=334).timesteps[:4]
+        tensor([981., 978., 975., 972.])
     """
     total = SCHEDULE["num_train_timesteps"]
     if solver not in SOLVERS:
@@ -68,8 +68,8 @@ def sampling_scheduler(
         raise UserError(f"num_steps is {num_steps}, expected 1 to {total - 1} steps.")
     if solver == "dpmpp":
         return DPMSolverPlusPlus(num_steps, prediction_type, beta_schedule)
-    stride = total // num_steps
-    if (num_steps - 1) * stride + 1 < NEARLY_FULL_NOISE:
+    stride, left_out = divmod(total, num_steps)
+    if left_out > MAY_BE_LEFT_OUT or num_steps == 1:
         return DPMSolverPlusPlus(num_steps, prediction_type, beta_schedule, order=1)
     noise: dict[str, Any] = {**SCHEDULE, "schedule": f"{beta_schedule}_beta", "clip_sample": False}
     scheduler = DDIMScheduler(**noise, set_alpha_to_one=False, prediction_type=prediction_type)
