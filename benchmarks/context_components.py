@@ -5,13 +5,16 @@ the record itself. They are cross-validated by patient on the training section, 
 small.yaml were chosen on, and read on validation.
 
     python benchmarks/context_components.py DATASET MODELS
+    python benchmarks/context_components.py DATASET --llm gemma-3-270m-q4_k_m.gguf
+
+The second, without trained prompts, compares language models at the initial ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -35,10 +38,11 @@ COMPONENTS: dict[Literal["variance", "record"], tuple[int, ...]] = {
 }
 
 
-def coordinates(dataset: Path, prompts: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Name and whitened components (N, count), by section, of the contexts under trained prompts."""
-    conditioner = ReportConditioner()
-    conditioner.load_pretrained(prompts)
+def coordinates(dataset: Path, llm: str, models: Path | None) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Name and whitened components (N, count), by section, of the contexts under trained or initial prompts."""
+    conditioner = ReportConditioner(llm)
+    if models is not None:
+        conditioner.load_pretrained(models / "conditioner")
     shape = (conditioner.num_prompt_sets, conditioner.context_dim)
     reports = {section: [item["report"] for item in pairs(dataset, section)] for section in ("training", "validation")}
     numbers = record_numbers(load_datalist(dataset)["training"])
@@ -58,7 +62,7 @@ READ_OUTS: tuple[tuple[Any, dict[str, Any], str], ...] = (
 """For growth and outcome: the model, candidates of its penalty, and the score of cross-validation that chooses."""
 
 
-def main(dataset: Path, models: Path) -> None:
+def main(dataset: Path, models: Annotated[Path | None, typer.Argument()] = None, llm: str = "embedded") -> None:
     """Prints the table."""
     entries = {name: load_datalist(dataset)[name] for name in ("training", "validation")}
     growth = {name: nodules(dataset, name) for name in entries}
@@ -66,7 +70,7 @@ def main(dataset: Path, models: Path) -> None:
     patients = np.array([case["patient_id"] for case in entries["training"]])
     encoder = record_encoder().fit(records(entries["training"]))
     inputs = {"the record itself": {name: encoder.transform(records(each)) for name, each in entries.items()}}
-    inputs |= dict(coordinates(dataset, models / "conditioner"))
+    inputs |= dict(coordinates(dataset, llm, models))
     searches = [GridSearchCV(model, grid, cv=GroupKFold(5), scoring=score) for model, grid, score in READ_OUTS]
     table = Table("read from", "growth: R² (cv)", "r (validation)", "outcome: AUROC (cv)", "AUROC (validation)")
     for title, each in inputs.items():
