@@ -88,14 +88,20 @@ def training(stage: str, dataset: str, folder: str, **settings: Any) -> None:
     clock: dict[str, float] = {}
 
     def start() -> None:  # only now are the handlers between epochs done, which must not run beside the other side
+        if trainer.state.epoch == 1:  # fills the caches
+            return
         if "end" in clock:
             answer(clock["end"] - clock["start"])
         if not wait_for_turn():
             os._exit(0)
         clock["start"] = time.perf_counter()
 
+    def end() -> None:
+        if "start" in clock:
+            clock["end"] = time.perf_counter()
+
     trainer.add_event_handler(Events.GET_BATCH_STARTED, start)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: clock.update(end=time.perf_counter()))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, end)
     trainer.run()
 
 
@@ -162,6 +168,7 @@ def inputs(dataset: Path, folder: Path) -> None:
     shutil.copy(ROOT / "bundle" / "models" / "autoencoder.safetensors", folder)
     shape: dict[str, Any] = {"channels": [32, 64, 96], "num_res_blocks": 1, "norm_num_groups": 8}
     unet = StableDiffusionUNet(context_dim=576, prediction_type="v_prediction", **shape)
+    unet.config.pop("beta_schedule")  # unknown before 0.7
     save_network(unet, folder / "unet_unconditional.safetensors")
     case = load_datalist(dataset)["test"][0]
     shutil.copy(dataset / case["baseline"], folder / "crop.nii.gz")
