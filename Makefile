@@ -1,5 +1,6 @@
 # make demo   sets everything up and runs the whole method on a simulated cohort, ending in runs/demo/report.html
-# make test   sets everything up, then lint, types and tests; make test-browser opens the evaluation page in Chromium,
+# make test   sets everything up, then lint, types and tests; make test-processes trains with several processes,
+#             make test-browser opens the evaluation page in Chromium,
 #             make test-gemma reads with a real Gemma 3 (downloads 240 MB under Gemma's terms)
 # make lidc   trains the weights in bundle/models (give COHORT=.../cohort.csv)
 # make comparisons, make lidc_comparisons   the same against ablations and compared methods, ending in comparisons/report.html
@@ -23,7 +24,7 @@ configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(if $(
 # MONAI says of every configuration that it runs code, which is true of ours too
 bundle = $(PY) -W "ignore:parsing config_file" -m monai.bundle run
 
-.PHONY: demo test test-browser test-gemma setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
+.PHONY: demo test test-processes test-browser test-gemma setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -39,6 +40,10 @@ $(READY): requirements.lock pyproject.toml
 # two processes of one thread each: two threads of one process slow each other down
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+
+# What starts many processes, each of which imports MONAI for ten seconds
+test-processes: $(READY)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m processes
 
 # Commands of their own: each installs what it needs from the system, and fails where it cannot.
 test-browser: $(READY)

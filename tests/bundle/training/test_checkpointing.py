@@ -78,6 +78,7 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(
     assert len(published[0]) == 4 + 3 and not differences(*published)
 
 
+@pytest.mark.processes
 def test_two_processes_go_on_to_the_very_same_weights(
     make_workflow: Callable[..., Any], tiny_dataset: Path, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ from tests.bundle.helpers import CONFIGS
 from tests.bundle.training.helpers import differences, load
 
 
+@pytest.mark.processes
 def test_two_processes_train_one_network(tiny_dataset: Path, tmp_path: Path) -> None:
     """With torchrun and gloo: equal weights on both ranks, averages too, and everything written once."""
     (tmp_path / "spy.yaml").write_text(

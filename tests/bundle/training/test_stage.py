@@ -215,6 +215,7 @@ def seconds(*command: str) -> tuple[float, str]:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, result.stdout + result.stderr
 
 
+@pytest.mark.processes
 def test_the_command_line_builds_nothing_of_a_finished_stage(
     make_workflow: Make, tiny_settings: dict[str, Any], tiny_dataset: Path, trained: Path, tmp_path: Path
 ) -> None:
