@@ -1,4 +1,4 @@
-"""Writing files and folders atomically: an interrupted program leaves the old one, or none, but never half of one."""
+"""Writing files and folders atomically, so that an interrupted program leaves no half of one; reading mappings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scripts.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def read_mapping(path: str | os.PathLike, error: type[UserError] = UserError) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        error: class of the errors below.
+
+    Raises:
+        UserError: the file is not there, damaged, or holds something else.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError) as reason:
+        raise error(f"{path}: not readable JSON ({reason}). Was it copied whole?") from reason
+    if not isinstance(content, dict):
+        raise error(f"{path}: holds {type(content).__name__}, expected a mapping. Was it copied whole?")
+    return content
 
 
 @contextmanager

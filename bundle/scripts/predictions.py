@@ -24,7 +24,7 @@ from scripts.data.digest import digest_case
 from scripts.data.transforms import HU_WINDOW, MARK, from_hu
 from scripts.ehr.report import interval_of
 from scripts.errors import UserError, listed
-from scripts.files import whole_folder, write_json
+from scripts.files import read_mapping, whole_folder, write_json
 from scripts.fingerprint import code_version, comparable
 from scripts.options import end_here, log_next
 from scripts.pictures import panel
@@ -121,7 +121,7 @@ def case_provenance(made_by: Mapping[str, Any], baseline: str | Path, report: st
 def read_provenance(predictions_dir: str | Path, case_id: str) -> dict[str, Any]:
     """What :func:`case_provenance` gave for a prediction; empty where there is none, as by other programs."""
     path = Path(predictions_dir) / case_id / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_mapping(path, PredictionError) if path.is_file() else {}
 
 
 def pending(

@@ -61,3 +61,31 @@ def rebuilt(network: Any, folder: Path) -> None:
     assert again.config == network.config
     save_file(network.state_dict(), folder / "weights.safetensors")
     again.load_state_dict(load_file(folder / "weights.safetensors"))
+
+
+def their_unet(in_channels: int = 4) -> Any:
+    """diffusers' U-Net of two levels and two heads."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        in_channels=in_channels,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        attention_head_dim=2,
+        cross_attention_dim=6,
+        norm_num_groups=4,
+    )
+
+
+def their_autoencoder() -> Any:
+    """diffusers' autoencoder of two levels."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+    )

@@ -13,7 +13,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from scripts.files import remove, whole_folder, write_atomically, write_bytes, write_json, write_tensors, write_text
+from scripts.errors import UserError
+from scripts.files import (
+    read_mapping,
+    remove,
+    whole_folder,
+    write_atomically,
+    write_bytes,
+    write_json,
+    write_tensors,
+    write_text,
+)
 from tests.bundle.helpers import BUNDLE
 
 
@@ -155,3 +165,22 @@ def test_tensors_open_for_others_too(tmp_path: Path) -> None:
     assert torch.equal(load_file(path)["a"], tensor) and path.stat().st_mode & 0o777 == 0o644
     with safe_open(path, "pt") as file:
         assert file.metadata() == {"kind": "test"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "not readable JSON"), (b"{", "not readable JSON"), (b"[1]", "holds list, expected a mapping")],
+)
+def test_what_is_no_mapping_is_named(tmp_path: Path, content: bytes | None, said: str) -> None:
+    path = tmp_path / "provenance.json"
+    if content is not None:
+        path.write_bytes(content)
+
+    class DamagedError(UserError):
+        pass
+
+    with pytest.raises(DamagedError, match=rf"provenance\.json: {said}.*Was it copied whole") as error:
+        read_mapping(path, DamagedError)
+    assert "\n" not in str(error.value)
+    path.write_text('\ufeff{"name": "K\u00f6ln"}', encoding="utf-8")
+    assert read_mapping(path) == {"name": "K\u00f6ln"}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from scripts.conditioning.language_models import ConditionerError
-from scripts.files import write_tensors
+from scripts.files import read_mapping, write_tensors
 
 DECISIVE = {
     "PROMPT_TUNING": ("num_virtual_tokens", "token_dim"),
@@ -101,10 +101,7 @@ def read_adapter(folder: Path, config: PeftConfig, *names: str) -> dict[str, Ten
         ConditionerError: the files are missing or damaged, or the adapter differs in one of :data:`DECISIVE`.
     """
     path = folder / "adapter_config.json"
-    try:
-        saved = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConditionerError(f"{path}: not readable ({error}). Copy or train it again.") from error
+    saved = read_mapping(path, ConditionerError)
     expected = json.loads(json.dumps(config.to_dict(), default=sorted))  # enumerations to text, sets to lists
     keys = ("peft_type", "base_model_name_or_path", *DECISIVE[expected["peft_type"]])
     pairs = {key: (_sorted(saved.get(key)), _sorted(expected[key])) for key in keys}

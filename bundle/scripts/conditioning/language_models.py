@@ -103,7 +103,7 @@ def hidden_size(llm: LanguageModel) -> int:
     if isinstance(llm, tuple):
         config = llm[0].config
     else:
-        folder = _folder(str(llm))
+        folder = model_folder(str(llm))
         with _explained(str(llm), folder):
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
     return config.get_text_config().hidden_size
@@ -156,7 +156,7 @@ def _load_local(source: str, dtype: torch.dtype | None, quantization: str | None
     options: dict[str, Any] = {"dtype": dtype or "auto"}
     if quantization is not None:
         options = _four_bit(quantization, dtype or torch.bfloat16)
-    folder = _folder(source)
+    folder = model_folder(source)
     with _explained(source, folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModel.from_pretrained(folder, local_files_only=True, **options)
@@ -202,7 +202,7 @@ def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
         model.save_pretrained(new)
 
 
-def _folder(source: str) -> str:
+def model_folder(source: str) -> str:
     """The folder of a language model, given as a folder, a GGUF file or an id in the local Hugging Face cache.
 
     Given the id itself, transformers would ask the hub for an ``adapter_config.json`` even with ``local_files_only``.

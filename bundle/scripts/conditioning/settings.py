@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
-from scripts.files import write_json
+from scripts.files import read_mapping, write_json
 
 FILE = "settings.json"
 """Its name in a conditioner's folder."""
@@ -36,15 +36,7 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
         UserError: the file is damaged.
     """
     path = folder / FILE
-    if not path.is_file():
-        return None
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not readable ({error}). Copy or train it again.") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: expected an object, found a {type(settings).__name__}. Copy it again.")
-    return settings
+    return read_mapping(path) if path.is_file() else None
 
 
 def arguments_of(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:

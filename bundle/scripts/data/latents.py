@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from monai.data import Dataset
-from monai.transforms import Compose
 from torch import Tensor
 
-from scripts.data.transforms import CentralSquared, preprocessing, rotation
+from scripts.data.transforms import Rotationsd, preprocessing
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +73,10 @@ class LatentDataset(Dataset):
         device = next(self.autoencoder.parameters()).device
         load = preprocessing([key])
         whole = [load({key: item[key]}) for item in self.data]
-        turns = [Compose([rotation([key], angle), CentralSquared([key], self.image_size)]) for angle in self.rotations]
-        crops = torch.stack([turn(item)[key].as_tensor() for item in whole for turn in turns])
+        turn = Rotationsd([key], self.rotations, self.image_size)
+        crops = torch.stack([view.as_tensor() for item in whole for view in turn(item)[key]])
         latents = [self._moments(part.to(device)).cpu() for part in crops.split(self.batch_size)]
-        return torch.cat(latents, dim=1).unflatten(1, (len(whole), len(turns)))
+        return torch.cat(latents, dim=1).unflatten(1, (len(whole), len(self.rotations)))
 
     def _moments(self, crops: Tensor) -> Tensor:
         """Scaled means of n crops' latents, (1, n, C, h, w); with ``sampled`` also the deviations, (2, n, C, h, w)."""

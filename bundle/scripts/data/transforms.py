@@ -84,9 +84,7 @@ def preprocessing(
         transform raises a DatalistError for a crop that is smaller, or has values that are not finite.
     """
     low, high = HU_WINDOW
-    square = [] if image_size is None else [CentralSquared(keys, image_size)]
-    turned = [[rotation(keys, angle), *square] for angle in rotations]
-    several = [Viewsd(keys, turned), OneOf([TakeViewd(keys, index) for index in range(len(turned))])]
+    takes = [TakeViewd(keys, index) for index in range(len(rotations))]
     return Compose(
         [
             LoadImaged(keys, reader="NibabelReader", image_only=True),
@@ -94,7 +92,8 @@ def preprocessing(
             EnsureChannelFirstd(keys, channel_dim="no_channel"),
             SqueezeDimd(keys, dim=-1),
             ScaleIntensityRanged(keys, a_min=low, a_max=high, b_min=-1.0, b_max=1.0, clip=True),
-            *(turned[0] if len(turned) == 1 else several),
+            Rotationsd(keys, rotations, image_size),
+            takes[0] if len(takes) == 1 else OneOf(takes),
             *augmentation,
             EnsureTyped(keys, dtype=torch.float32),
         ]
@@ -134,16 +133,18 @@ class CentralSquared(CenterSpatialCropd):
         return super().__call__(data, lazy)
 
 
-class Viewsd(MapTransform):
-    """Replaces each key by a list of views of it.
+class Rotationsd(MapTransform):
+    """Replaces each key by the list of its rotations, each cropped to the central square.
 
     Args:
-        chains: of transforms of items; each makes a view of all keys.
+        rotations: degrees.
+        image_size: the square's side in pixels; None keeps the whole crop.
     """
 
-    def __init__(self, keys: Sequence[str], chains: Sequence[Sequence[Callable[[Any], Any]]]) -> None:
+    def __init__(self, keys: Sequence[str], rotations: Sequence[int], image_size: int | None) -> None:
         super().__init__(keys)
-        self.chains = chains
+        square = [] if image_size is None else [CentralSquared(keys, image_size)]
+        self.chains = [[rotation(keys, angle), *square] for angle in rotations]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         made = [reduce(lambda item, transform: transform(item), chain, data) for chain in self.chains]
@@ -151,7 +152,7 @@ class Viewsd(MapTransform):
 
 
 class TakeViewd(MapTransform):
-    """Takes one of the views that :class:`Viewsd` made of each key, by its place."""
+    """Takes one of the views that :class:`Rotationsd` made of each key, by its place."""
 
     def __init__(self, keys: Sequence[str], index: int) -> None:
         super().__init__(keys)

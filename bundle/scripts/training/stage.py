@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from scripts.errors import UserError
-from scripts.files import remove, write_json
+from scripts.files import read_mapping, remove, write_json
 from scripts.fingerprint import comparable, digest_weights
 from scripts.options.command_line import end_here, log_next
 from scripts.training.record import refuse_another
@@ -111,7 +110,7 @@ def _is_finished(
     path = folder / PUBLISHED
     if not path.is_file() or not (progress["stopped"] or progress["epoch"] >= max_epochs):
         return False
-    published = json.loads(path.read_text(encoding="utf-8"))
+    published = read_mapping(path)
     return comparable(published["record"]) == comparable(record) and all(
         (models_dir / name).exists() and digest_weights(models_dir / name) == digest
         for name, digest in published["files"].items()

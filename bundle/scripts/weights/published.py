@@ -5,7 +5,6 @@ Tensors are memory-mapped where the format allows it, so only those that are use
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from scripts.files import read_mapping
 from scripts.weights.checkpoints import CheckpointError, load_tensors
 
 FOLDERS = {"autoencoder": "vae", "unet": "unet"}
@@ -80,7 +80,7 @@ def weights_file(path: str | Path, part: str) -> Path:
 def neighbouring_config(path: str | Path, part: str) -> dict[str, Any]:
     """The content of diffusers' ``config.json`` beside the weights; empty where there is none."""
     file = weights_file(path, part).with_name("config.json")
-    return read_json(file) if file.is_file() else {}
+    return read_mapping(file, CheckpointError) if file.is_file() else {}
 
 
 def _file_in(folder: Path) -> Path:
@@ -99,7 +99,7 @@ def _file_in(folder: Path) -> Path:
 
 def _index(path: Path) -> dict[str, str]:
     """The file of each tensor, by the index of weights in several files, which all lie beside it."""
-    places = read_json(path).get("weight_map")
+    places = read_mapping(path, CheckpointError).get("weight_map")
     if (
         not isinstance(places, dict)
         or not places
@@ -113,21 +113,6 @@ def _index(path: Path) -> dict[str, str]:
             "weights together. Copy the folder again, whole."
         )
     return places
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file.
-
-    Raises:
-        CheckpointError: the file is damaged, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not readable JSON ({error}). Was it copied whole?") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds {type(content).__name__}, expected a mapping. Was it copied whole?")
-    return content
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:

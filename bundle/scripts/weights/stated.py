@@ -12,9 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from scripts.files import read_mapping
 from scripts.networks.unet import BETA_SCHEDULES, PREDICTION_TYPES
 from scripts.weights.checkpoints import CheckpointError, read_metadata
-from scripts.weights.published import neighbouring_config, read_json, weights_file
+from scripts.weights.published import neighbouring_config, weights_file
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def _of_scheduler(file: Path) -> dict[str, str]:
     path = pipeline / "scheduler" / "scheduler_config.json"
     if not path.is_file():
         return {}
-    config = _DEFAULTS["scheduler"] | read_json(path)
+    config = _DEFAULTS["scheduler"] | read_mapping(path, CheckpointError)
     remedy = "The U-Net learnt from noise that is not added here: give other weights, or remove the file to train on."
     _refuse_others(path, config, SCHEDULE, remedy)
     for name, known in {"prediction_type": PREDICTION_TYPES, "beta_schedule": BETA_SCHEDULES}.items():

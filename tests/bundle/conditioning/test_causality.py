@@ -65,7 +65,7 @@ def test_models_that_look_ahead_are_refused_by_name(name: str) -> None:
 
 
 def test_the_embedded_model_is_taken(embedded_llm: tuple[Any, Any]) -> None:
-    causal_decoder(embedded_llm[0], "embedded")
+    assert causal_decoder(embedded_llm[0], "embedded") is embedded_llm[0].get_decoder()
 
 
 def test_it_is_refused_when_it_is_opened(tokenizer: Any, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
@@ -28,7 +28,7 @@ from scripts.weights.pretrained import (
     initial_unet,
     start_unet,
 )
-from tests.bundle.helpers import stirred
+from tests.bundle.helpers import stirred, their_autoencoder, their_unet
 
 AUTOENCODER: dict[str, Any] = {"channels": (8, 8), "num_res_blocks": 1, "norm_num_groups": 4}
 UNET: dict[str, Any] = {"channels": (8, 16), "num_res_blocks": 1, "num_heads": 2, "norm_num_groups": 4}
@@ -106,17 +106,7 @@ def test_another_context_brings_new_keys_and_values_only(
 
 
 def test_published_unet_keeps_all_but_keys_and_values(tmp_path: Path) -> None:
-    from diffusers import UNet2DConditionModel
-
-    theirs = UNet2DConditionModel(
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        attention_head_dim=2,
-        cross_attention_dim=6,
-        norm_num_groups=4,
-    )
+    theirs = their_unet()
     theirs.save_pretrained(tmp_path)
     same, wider = initial_unet(UNET, 6, tmp_path).state_dict(), initial_unet(UNET, 10, tmp_path).state_dict()
     new = {name for name in same if same[name].shape != wider[name].shape or not torch.equal(same[name], wider[name])}
@@ -140,28 +130,6 @@ def test_grey_is_folded_in_single_precision(vae: Path) -> None:
 
 
 # --- every layout gives the original's very function
-
-
-def their_autoencoder() -> Any:
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        norm_num_groups=4,
-    )
-
-
-def their_unet(in_channels: int = 4) -> Any:
-    return UNet2DConditionModel(
-        in_channels=in_channels,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        attention_head_dim=2,
-        cross_attention_dim=6,
-        norm_num_groups=4,
-    )
 
 
 class Callback:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, PNDMScheduler
 from safetensors.torch import save_file
 
 from scripts.diffusion import schedules
@@ -17,6 +17,7 @@ from scripts.networks.unet import StableDiffusionUNet
 from scripts.weights.checkpoints import CheckpointError, save_network
 from scripts.weights.pretrained import initial_autoencoder, initial_unet, start_unet
 from scripts.weights.stated import SCHEDULE, agreed, stated_arguments
+from tests.bundle.helpers import their_autoencoder, their_unet
 
 SHAPE: dict[str, Any] = {"channels": (8, 16), "num_res_blocks": 1, "norm_num_groups": 4}
 OURS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -26,21 +27,7 @@ OURS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linea
 def pipeline(tmp_path: Path) -> Path:
     """The folder of a tiny Stable Diffusion that predicts v, with two heads."""
     with torch.random.fork_rng():
-        unet = UNet2DConditionModel(
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            attention_head_dim=2,
-            cross_attention_dim=6,
-            norm_num_groups=4,
-        )
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(8, 8),
-            norm_num_groups=4,
-        )
+        unet, vae = their_unet(), their_autoencoder()
     unet.save_pretrained(tmp_path / "unet")
     vae.save_pretrained(tmp_path / "vae")
     DDIMScheduler(**OURS, prediction_type="v_prediction").save_pretrained(tmp_path / "scheduler")

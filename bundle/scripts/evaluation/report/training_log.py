@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from scripts.files import read_mapping
 from scripts.provenance import FILE
 from scripts.weights.checkpoints import read_metadata
 
@@ -89,4 +89,4 @@ def _holds(validation: Sequence[tuple[float, float]], best: dict[str, Any]) -> b
 
 def _json(path: Path) -> dict[str, Any]:
     """The content of a JSON file; empty where there is none."""
-    return json.loads(path.read_bytes()) if path.is_file() else {}
+    return read_mapping(path) if path.is_file() else {}
