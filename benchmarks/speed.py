@@ -130,22 +130,28 @@ def ask(question: Question, before: Path, dataset: Path, folder: Path, pairs: in
         )
 
 
+AFTER_IMPORT = """
+import runpy, sys, time
+import monai.bundle
+start = time.perf_counter()
+try:
+    runpy.run_module("monai.bundle", run_name="__main__")
+finally:
+    print(f"\\n{time.perf_counter() - start}")
+"""
+
+
 def beyond_import(question: Question, tree: Path, dataset: Path, folder: Path) -> float:
-    """Seconds of a command beyond those that its import of MONAI takes, both measured now."""
-    python = [sys.executable, "-W", "ignore"]
-    run = partial(subprocess.run, env=environment(tree), cwd=tree, capture_output=True, text=True)
-    imported = timed(lambda: run([*python, "-c", "import monai.bundle"], check=True))()
+    """Seconds of a command after its import of MONAI, by its own clock."""
     with TemporaryDirectory(dir=folder) as output:
-        command = [*python, "-m", "monai.bundle", "run", "--config_file", "bundle/configs/inference.yaml"]
-        command += ["--dataset_dir", str(dataset), "--output_dir", output, "--image", str(folder / "crop.nii.gz")]
-        command += ["--ehr", str(folder / "ehr.json")]
+        command = [sys.executable, "-W", "ignore", "-c", AFTER_IMPORT, "run"]
+        command += ["--config_file", "bundle/configs/inference.yaml", "--dataset_dir", str(dataset)]
+        command += ["--output_dir", output, "--image", str(folder / "crop.nii.gz"), "--ehr", str(folder / "ehr.json")]
         command += ["--guidence", "1"] if question == Question.wrong_option else []
-        start = time.perf_counter()
-        ended = run(command, check=False)
-        seconds = time.perf_counter() - start
+        ended = subprocess.run(command, env=environment(tree), cwd=tree, capture_output=True, text=True)
     if question == Question.inference and ended.returncode:
         raise SystemExit(ended.stdout + ended.stderr)
-    return seconds - imported
+    return float(ended.stdout.splitlines()[-1])
 
 
 def checkout(commit: str, folder: Path) -> Path:

@@ -152,6 +152,18 @@ def test_what_reads_a_table_does_not_wait_for_torch() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+def test_inference_does_not_wait_for_peft() -> None:
+    """peft takes seconds to import where bitsandbytes is installed, so that functions import it."""
+    at_once = []
+    for path in sorted(SCRIPTS.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            if {name.split(".")[0] for name in names} & {"peft", "bitsandbytes"}:
+                at_once.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not at_once
+
+
 def test_text_files_have_an_encoding() -> None:
     """Else Python takes the locale's. JSON is read as bytes, whose encoding it knows."""
     without = []

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, PromptTuningConfig, TaskType, get_peft_model
-from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -17,28 +15,37 @@ from torch import Tensor
 from scripts.conditioning.language_models import ConditionerError
 from scripts.files import read_mapping, write_tensors
 
-DECISIVE = {
-    "PROMPT_TUNING": ("num_virtual_tokens", "token_dim"),
-    "LORA": (
-        *("r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "rank_pattern"),
-        *("alpha_pattern", "use_rslora", "use_dora", "bias", "modules_to_save"),
-    ),
-}
-"""Settings that must be equal in training and use of an adapter, besides its kind and its language model."""
+if TYPE_CHECKING:  # peft takes seconds to import and is needed to train and to save, not to read prompts
+    from peft import PeftConfig, PeftModel
+
+LORA_SETTINGS = (
+    *("peft_type", "base_model_name_or_path"),
+    *("r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "rank_pattern"),
+    *("alpha_pattern", "use_rslora", "use_dora", "bias", "modules_to_save"),
+)
+"""peft's settings that must be equal in training and use of LoRA."""
 
 
-def prompt_config(decoder: Any, llm_name: str, prompt_length: int) -> PromptTuningConfig:
-    """peft's configuration of one prompt set."""
-    return PromptTuningConfig(
+def prompt_settings(decoder: Any, llm_name: str, prompt_length: int) -> dict[str, Any]:
+    """What decides whether a saved prompt set is of this language model and length."""
+    sizes = {"num_virtual_tokens": prompt_length, "token_dim": decoder.config.hidden_size}
+    return {"peft_type": "PROMPT_TUNING", "base_model_name_or_path": llm_name, **sizes}
+
+
+def save_prompts(folder: Path, decoder: Any, llm_name: str, prompts: Tensor) -> None:
+    """Writes one prompt set (prompt_length, hidden) to a folder that ``peft.PeftModel.from_pretrained`` opens."""
+    from peft import PromptTuningConfig, TaskType
+
+    settings = prompt_settings(decoder, llm_name, len(prompts))
+    config = PromptTuningConfig(
+        **{key: value for key, value in settings.items() if key != "peft_type"},
         task_type=TaskType.CAUSAL_LM,
-        base_model_name_or_path=llm_name,
-        num_virtual_tokens=prompt_length,
-        token_dim=decoder.config.hidden_size,
         num_transformer_submodules=1,
         num_attention_heads=decoder.config.num_attention_heads,
         num_layers=decoder.config.num_hidden_layers,
         inference_mode=True,
     )
+    _write_adapter(folder, config, {"prompt_embeddings": prompts})
 
 
 def add_lora(decoder: Any, settings: Mapping[str, Any], llm_name: str, seed: int) -> PeftModel:
@@ -52,6 +59,8 @@ def add_lora(decoder: Any, settings: Mapping[str, Any], llm_name: str, seed: int
     Raises:
         ConditionerError: settings that peft does not know or that do not fit the model.
     """
+    from peft import LoraConfig, get_peft_model
+
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -67,7 +76,7 @@ def add_lora(decoder: Any, settings: Mapping[str, Any], llm_name: str, seed: int
 
 def save_lora(adapted: PeftModel, folder: Path) -> None:
     """Writes LoRA's weights to a folder that ``peft.PeftModel.from_pretrained`` opens."""
-    write_adapter(folder, adapted.peft_config["default"], _lora_tensors(adapted))
+    _write_adapter(folder, adapted.peft_config["default"], _lora_tensors(adapted))
 
 
 @torch.no_grad()
@@ -78,33 +87,34 @@ def load_lora(adapted: PeftModel, folder: Path) -> None:
         ConditionerError: the files are missing or damaged, or of another language model or other settings.
     """
     ours = _lora_tensors(adapted)
-    saved = read_adapter(folder, adapted.peft_config["default"], *ours)
+    config = json.loads(json.dumps(adapted.peft_config["default"].to_dict(), default=sorted))  # sets become lists
+    saved = read_adapter(folder, {key: config[key] for key in LORA_SETTINGS}, *ours)
     for name, tensor in ours.items():
         tensor.copy_(saved[name])
 
 
 def _lora_tensors(adapted: PeftModel) -> dict[str, Tensor]:
     """LoRA's weights by peft's names; without embeddings, for whose size peft would ask the Hugging Face hub."""
+    from peft.utils import get_peft_model_state_dict
+
     return get_peft_model_state_dict(adapted, save_embedding_layers=False)
 
 
-def write_adapter(folder: Path, config: PeftConfig, tensors: Mapping[str, Tensor]) -> None:
+def _write_adapter(folder: Path, config: PeftConfig, tensors: Mapping[str, Tensor]) -> None:
     """Writes one adapter in peft's format: ``adapter_config.json`` and ``adapter_model.safetensors``."""
     config.save_pretrained(str(folder))
     write_tensors(folder / "adapter_model.safetensors", tensors)
 
 
-def read_adapter(folder: Path, config: PeftConfig, *names: str) -> dict[str, Tensor]:
-    """The named tensors of one adapter, on the CPU, after a check that it fits ``config``.
+def read_adapter(folder: Path, settings: Mapping[str, Any], *names: str) -> dict[str, Tensor]:
+    """The named tensors of one adapter, on the CPU, after a check that it was saved with these settings.
 
     Raises:
-        ConditionerError: the files are missing or damaged, or the adapter differs in one of :data:`DECISIVE`.
+        ConditionerError: the files are missing or damaged, or the adapter differs in one of the settings.
     """
     path = folder / "adapter_config.json"
     saved = read_mapping(path, ConditionerError)
-    expected = json.loads(json.dumps(config.to_dict(), default=sorted))  # enumerations to text, sets to lists
-    keys = ("peft_type", "base_model_name_or_path", *DECISIVE[expected["peft_type"]])
-    pairs = {key: (_sorted(saved.get(key)), _sorted(expected[key])) for key in keys}
+    pairs = {key: (_sorted(saved.get(key)), _sorted(value)) for key, value in settings.items()}
     if faults := [f"{key} is {is_!r}, expected {ought!r}" for key, (is_, ought) in pairs.items() if is_ != ought]:
         raise ConditionerError(
             f"{path}: {'; '.join(faults)}. Adapters work only with the language model and the settings they were "

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from scripts.conditioning.adapters import (
     add_lora,
     load_lora,
-    prompt_config,
+    prompt_settings,
     read_adapter,
     read_tensors,
     save_lora,
-    write_adapter,
+    save_prompts,
 )
 from scripts.conditioning.causality import causal_decoder
 from scripts.conditioning.context import ComponentsBy, ContextNormaliser
@@ -277,7 +277,7 @@ class ReportConditioner(nn.Module):
         """
         with whole_folder(folder) as new:
             for index, vectors in enumerate(self.prompts):
-                write_adapter(new / f"set_{index}", self._prompt_config, {"prompt_embeddings": vectors})
+                save_prompts(new / f"set_{index}", self.llm, self.llm_name, vectors)
             if self._adapted is not None:
                 save_lora(self._adapted, new / "lora")
             write_tensors(new / "context_statistics.safetensors", self._statistics())
@@ -306,7 +306,8 @@ class ReportConditioner(nn.Module):
                 "lora."
             )
         paths = [folder / f"set_{index}" for index in range(found)]
-        sets = [read_adapter(path, self._prompt_config, "prompt_embeddings") for path in paths]
+        settings = prompt_settings(self.llm, self.llm_name, self.prompt_length)
+        sets = [read_adapter(path, settings, "prompt_embeddings") for path in paths]
         statistics = read_tensors(folder / "context_statistics.safetensors", "mean", "std", "directions")
         standardised = bool(statistics["std"].any())
         if standardised != (self.normaliser is not None):
@@ -324,7 +325,3 @@ class ReportConditioner(nn.Module):
         shape = (self.num_prompt_sets, self.context_dim)
         normaliser = ContextNormaliser(shape) if self.normaliser is None else self.normaliser
         return dict(normaliser.named_buffers())
-
-    @property
-    def _prompt_config(self) -> Any:
-        return prompt_config(self.llm, self.llm_name, self.prompt_length)
