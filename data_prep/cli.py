@@ -172,6 +172,7 @@ def cohort(
 ) -> None:
     """Check a cohort table and cut its nodules into a dataset, without identifiers."""
     from data_prep.cohort import build
+    from data_prep.schema import OLDEST
 
     key = key or out.with_name(f"{out.name}.key.json")
     made = build(table, out, size, spacing, name, simulated, key, keep_ids, workers, dask)
@@ -182,6 +183,8 @@ def cohort(
     if made.faults:
         counts = ", ".join(f"{fault} {count}" for fault, count in made.faults.most_common())
         console.print(f"[yellow]Cannot be used[/yellow]: {counts}. Which: {out / 'failures.csv'}", soft_wrap=True)
+    if made.aged:
+        console.print(f"Ages above {OLDEST} stand as {OLDEST}: {made.aged} timepoints.")
     if not keep_ids:
         console.print(f"Whose cases these are: {key}. Keep it apart from {out}.", soft_wrap=True)
     console.print(f"Next: python -m data_prep check {out}", soft_wrap=True)

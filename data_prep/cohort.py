@@ -17,10 +17,10 @@ import pandas as pd
 from rich.progress import track
 
 from data_prep.cutting import Centre, Recipe, Result, Scan, cut_scan, failed
-from data_prep.errors import DataError
+from data_prep.errors import MAX_FAULTS, DataError
 from data_prep.identity import Names, open_key, write_key
-from data_prep.schema import KEY, SECTIONS, times
-from data_prep.tables import MAX_FAULTS, write_csv
+from data_prep.schema import KEY, OLDEST, SECTIONS, times
+from data_prep.tables import write_csv
 from data_prep.workers import spread
 from scripts.ehr.features import EHR_FEATURES, NODULE_ATTRIBUTES
 from scripts.files import write_atomically, write_json
@@ -41,6 +41,7 @@ class Summary:
         written, reused: crops that were cut, and that were taken from an earlier run.
         left_out: single timepoints of validation and test patients.
         faults: timepoints whose image cannot be used, by fault.
+        aged: timepoints whose age was above :data:`data_prep.schema.OLDEST`, and is that now.
     """
 
     entries: dict[str, int]
@@ -48,6 +49,7 @@ class Summary:
     reused: int
     left_out: int
     faults: Counter[str]
+    aged: int
 
 
 def build(
@@ -122,10 +124,8 @@ def _complete(cohort: pd.DataFrame, results: list[Result], recipe: Recipe, name:
     taken = cohort[cohort["crop"].isin(set(_crops_of(sections)))]
     left_out = len(cohort) - len(bad) - len(taken)
     faults = Counter(result.fault for result in bad.values())
-    keep_ids = not recipe.names.secret
-    datasheet.write(
-        folder, datasheet.Facts(datalist, _measured(taken, results), recipe.spacing, faults, left_out, keep_ids)
-    )
+    keep_ids, measured = not recipe.names.secret, _measured(taken, results)
+    datasheet.write(folder, datasheet.Facts(datalist, measured, recipe.spacing, faults, left_out, keep_ids))
     _remove_strays(folder, set(taken["crop"]))
     reused = sum(result.reused for result in results)
     return Summary(
@@ -134,16 +134,19 @@ def _complete(cohort: pd.DataFrame, results: list[Result], recipe: Recipe, name:
         reused=reused,
         left_out=left_out,
         faults=faults,
+        aged=int(taken["aged"].sum()),
     )
 
 
 def _prepared(cohort: pd.DataFrame, names: Names) -> pd.DataFrame:
     """Sorted, with ``time``, ``timepoint``, ``crop``, the section (``split``) in every row, and patients by new names.
 
-    Whose they are stands in the columns ``patient`` and ``nodule``.
+    Whose they are stands in the columns ``patient`` and ``nodule``; ``aged`` tells whose age stands as
+    :data:`data_prep.schema.OLDEST`.
     """
     cohort = cohort.assign(split=assigned_sections(cohort), time=times(cohort))
     cohort = cohort.assign(patient=cohort["patient_id"], nodule=cohort["nodule_id"])
+    cohort = cohort.assign(aged=cohort["age"] > OLDEST, age=cohort["age"].clip(upper=OLDEST))
     cohort["nodule_id"] = [names.nodule(row.patient, row.nodule) for row in cohort.itertuples()]
     cohort["patient_id"] = cohort["patient"].map(names.patient)
     cohort = cohort.sort_values([*KEY, "time"], kind="stable").reset_index(drop=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, listing
 from data_prep.images import VOLUMES
-from data_prep.schema import IDENTIFIER, KEY, POSITION, SECTIONS, TIMES, read_table, times
-from data_prep.tables import listing
+from data_prep.schema import COLUMNS, IDENTIFIER, KEY, POSITION, SECTIONS, TIMES, YES, canonical, read_table, times
+from data_prep.tables import NUMBER, alike, misnamed, numbers, shown
 from scripts.ehr.features import FEATURES, EHRError, Feature
 
 
@@ -32,13 +33,14 @@ def read_cohort(path: Path) -> pd.DataFrame:
     table = read_table(path)
     if table.empty:
         raise DataError(f"{path}: no rows; expected one a nodule and timepoint.")
-    folder = path.parent
+    faults = _misnamed(table) + _written_in_two_ways(table)
     try:
-        cohort_schema(folder, frozenset(table.columns)).validate(table, lazy=True)
+        cohort_schema(path.parent, frozenset(table.columns)).validate(table, lazy=True)
     except SchemaErrors as error:
-        faults = _faults(error.failure_cases, table)
-        raise DataError(listing(path, faults)) from None
-    return _typed(table)
+        faults += _faults(error.failure_cases, table)
+    if faults:
+        raise DataError(listing(path, list(dict.fromkeys(line for _, line in sorted(faults)))))
+    return _typed(table).reset_index(drop=True)
 
 
 def cohort_schema(folder: Path, columns: frozenset[str]) -> pa.DataFrameSchema:
@@ -49,9 +51,11 @@ def cohort_schema(folder: Path, columns: frozenset[str]) -> pa.DataFrameSchema:
         columns: the table's columns; of ``study_yr`` and ``days_from_baseline`` one must be among them.
     """
     identifier = pa.Check.str_matches(IDENTIFIER, error="expected letters, digits, '.', '_' and '-'")
-    exists = _check(lambda value: (folder / value).exists(), f"no such file or folder; expected a path from {folder}")
+    exists = _check(
+        lambda value: _there(folder / value, Path.exists), f"no such file or folder; expected a path from {folder}"
+    )
     image = _check(
-        lambda value: (folder / value).is_dir() or value.endswith(VOLUMES),
+        lambda value: _there(folder / value, Path.is_dir) or value.endswith(VOLUMES),
         "expected NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd) or a folder with one DICOM series",
     )
     section = pa.Check.isin(SECTIONS, error=f"expected {', '.join(SECTIONS)}")
@@ -82,18 +86,24 @@ def _timing(columns: frozenset[str], year: pa.Check, days: pa.Check) -> dict[str
     return present or {"study_yr": year}
 
 
+def _there(path: Path, test: Callable[[Path], bool]) -> bool:
+    """Whether there is such a file or folder; no where the system cannot even look, as for a name that is too long."""
+    try:
+        return test(path)
+    except OSError:
+        return False
+
+
 def _check(test: Callable[[str], bool], expected: str) -> pa.Check:
     return pa.Check(test, element_wise=True, error=expected)
 
 
 def _number_check(expected: str, allowed: Callable[[float], bool]) -> pa.Check:
-    def test(value: str) -> bool:
-        try:
-            return allowed(float(value))
-        except ValueError:
-            return False
+    return _check(lambda value: _is_number(value) and allowed(float(value)), f"expected {expected}")
 
-    return _check(test, f"expected {expected}")
+
+def _is_number(value: str) -> bool:
+    return re.fullmatch(NUMBER, value.lower()) is not None and math.isfinite(float(value))
 
 
 def _feature_check(feature: Feature) -> pa.Check:
@@ -102,7 +112,7 @@ def _feature_check(feature: Feature) -> pa.Check:
             feature.read(value)
         except EHRError:
             return False
-        return True
+        return _is_number(value)
 
     return _check(test, f"expected {feature.expected}, or nothing where it is not known")
 
@@ -125,7 +135,7 @@ def _relations(folder: Path) -> dict[str, RowTest]:
 
     def one_each(column: str, *by: str) -> RowTest:
         def single(table: pd.DataFrame) -> pd.Series:
-            values = table[column] if column == "split" else pd.to_numeric(table[column], errors="coerce")
+            values = table[column] if column == "split" else numbers(table[column])[0]
             return ~(table[[*by]].assign(value=values).groupby([*by])["value"].transform("nunique") > 1)
 
         return single
@@ -138,14 +148,14 @@ def _relations(folder: Path) -> dict[str, RowTest]:
         return ~moments.duplicated() | moments.isna().any(axis=1)
 
     def rising(table: pd.DataFrame) -> pd.Series:
-        days = pd.to_numeric(table["days_from_baseline"], errors="coerce")
+        days = numbers(table["days_from_baseline"])[0]
         timed = table[list(KEY)].assign(time=times(table), days=days).sort_values("time")
         steps = timed.groupby(list(KEY))["days"].diff()
         return ~(steps <= 0).reindex(table.index)
 
     def positioned(table: pd.DataFrame) -> pd.Series:
         given = table.reindex(columns=list(POSITION)).notna().sum(axis=1)
-        dicom = table["image"].map(lambda value: value is not None and (folder / value).is_dir())
+        dicom = table["image"].map(lambda value: isinstance(value, str) and _there(folder / value, Path.is_dir))
         return given.eq(3) | (given.eq(0) & ~dicom)
 
     return {
@@ -158,22 +168,56 @@ def _relations(folder: Path) -> dict[str, RowTest]:
     }
 
 
-def _faults(cases: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    """One line a fault, in the order of the table's rows."""
-    lines: list[tuple[float, str]] = []
+Fault = tuple[float, str]
+"""A row's index, or -1, and what is wrong with it."""
+
+
+def _misnamed(table: pd.DataFrame) -> list[Fault]:
+    """Columns that nearly bear the name of one that is missing."""
+    near = alike(table.columns, COLUMNS)
+    return [(-1, misnamed(theirs, ours, COLUMNS[ours].needed != YES)) for ours, theirs in near.items()]
+
+
+def _written_in_two_ways(table: pd.DataFrame) -> list[Fault]:
+    """Identifiers that differ in form alone: one patient, or one nodule of a patient, would be taken for two."""
+    faults: list[Fault] = []
+    for columns in (KEY[:1], KEY):
+        if not set(columns) <= set(table):
+            continue
+        named = table[[*columns]].dropna().drop_duplicates()
+        column = columns[-1]
+        first = named.groupby([*columns[:-1], named[column].map(canonical)])[column].transform("first")
+        faults += [
+            (
+                row,
+                f"row {row + 2}, column {column}: {named[column][row]!r} and {first[row]!r} differ in form alone; "
+                f"expected one spelling of one {column}. Write it one way, or name two apart.",
+            )
+            for row in named.index[named[column] != first]
+        ]
+    return faults
+
+
+def _faults(cases: pd.DataFrame, table: pd.DataFrame) -> list[Fault]:
+    """What pandera found."""
+    lines: list[Fault] = []
+    near = alike(table.columns, COLUMNS)
     for case in cases.drop_duplicates(["column", "check", "index", "failure_case"]).itertuples():
         if case.check == "column_in_dataframe":
-            lines.append((-1, f"column {case.failure_case}: missing. Add it, with empty cells where it is not known."))
+            if case.failure_case not in near:
+                lines.append(
+                    (-1, f"column {case.failure_case}: missing. Add it, with empty cells where it is not known.")
+                )
         elif case.check == "not_nullable":
             lines.append((case.index, f"row {case.index + 2}, column {case.column}: empty; expected a value."))
         elif case.schema_context == "Column":
-            text = f"row {case.index + 2}, column {case.column}: {case.failure_case!r}: {case.check}."
+            text = f"row {case.index + 2}, column {case.column}: {shown(case.failure_case)}: {case.check}."
             lines.append((case.index, text))
         else:
             patient = table.get("patient_id", pd.Series(dtype=object)).get(case.index)
             text = case.check if case.check.startswith("column") else f"columns {', '.join(KEY)}: {case.check}"
             lines.append((case.index, f"row {case.index + 2}, {text}.".replace("{patient}", str(patient))))
-    return list(dict.fromkeys(line for _, line in sorted(lines)))
+    return lines
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
@@ -182,7 +226,7 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     for name, feature in FEATURES.items():
         typed[name] = pd.Series([feature.read(value) for value in table[name]], index=table.index, dtype=float)
     for name in (*TIMES, "malignant", *POSITION):
-        typed[name] = pd.to_numeric(table[name]) if name in table else math.nan
+        typed[name] = numbers(table[name])[0] if name in table else math.nan
     for name in ("split", "simulated", "source", "licence"):
         if name not in table:
             typed[name] = None

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_prep.schema import SECTIONS
+from data_prep.schema import OLDEST, SECTIONS
 from scripts.ehr.features import FEATURES, Feature
 from scripts.files import write_text
 
@@ -64,6 +64,7 @@ def write(folder: Path, facts: Facts) -> None:
         left_out=facts.left_out,
         distributions=[*_record(facts.timepoints), *_measured(facts.timepoints), *_changes(pairs)],
         keep_ids=facts.keep_ids,
+        oldest=OLDEST,
     )
     write_text(folder / "datasheet.md", text)
     _draw(facts.timepoints, pairs, str(datalist["simulated"])).savefig(

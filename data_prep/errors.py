@@ -26,3 +26,13 @@ class ImageError(DataError):
         """``detail`` is for the message alone, as others' words may hold identifiers."""
         self.fault, self.reason = fault, f"{fault}: {explanation}"
         super().__init__(f"{path}: {self.reason}{f' ({detail})' if detail else ''}")
+
+
+MAX_FAULTS = 50
+
+
+def listing(path: Path | str, faults: list[str]) -> str:
+    """The message of a table's faults: how many, the first of them, one a line."""
+    more = [f"  ... and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
+    title = f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)} (the header is row 1)"
+    return "\n".join([title, *(f"  {fault}" for fault in faults[:MAX_FAULTS]), *more])

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from data_prep.tables import read_columns
+from data_prep.tables import numbers, read_columns
 from scripts.ehr.features import FEATURES, MISSING
 
 
@@ -51,15 +51,17 @@ POSITION = ("x", "y", "z")
 KEY = ("patient_id", "nodule_id")
 TIMES = ("study_yr", "days_from_baseline")
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+OLDEST = 90
+"""Years; a greater age stands as this one in a dataset, since it identifies (HIPAA, 45 CFR 164.514(b)(2)(i)(C))."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table as text, column names in lower case; missing values of any spelling become None.
+    """A table as text, column names in lower case; missing values of any spelling become None. Rows: index + 2.
 
     Raises:
         DataError: see :func:`data_prep.tables.read_columns`.
     """
-    return read_columns(path).reset_index(drop=True).astype(object).map(clean)
+    return read_columns(path).astype(object).map(clean)
 
 
 def clean(value: Any) -> str | None:
@@ -70,5 +72,15 @@ def clean(value: Any) -> str | None:
 
 def times(table: pd.DataFrame) -> pd.Series:
     """What orders the timepoints of a nodule: ``study_yr`` where the table has it, else ``days_from_baseline``."""
-    years, days = (pd.to_numeric(table[name], errors="coerce") for name in TIMES)
+    years, days = (numbers(table[name])[0] for name in TIMES)
     return years if years.notna().any() else days
+
+
+def canonical(identifier: str) -> str:
+    """What two spellings of one identifier have in common: neither case, nor leading zeros, nor which signs there are.
+
+    >>> canonical("P-0025") == canonical("p_25"), canonical("1-23") == canonical("12-3")
+    (True, False)
+    """
+    parts = re.findall("[a-z]+|[0-9]+|[^a-z0-9]+", identifier.strip().lower())
+    return "".join("-" if not part.isalnum() else part.lstrip("0") or "0" for part in parts)

@@ -137,10 +137,13 @@ def _cancer(table: pd.DataFrame, trial: Trial) -> pd.Series:
 
 
 def _after_diagnosis(table: pd.DataFrame, trial: Trial) -> pd.Series:
-    """Scans on or after the day of the first diagnosis: what they show may have been treated."""
+    """Scans on or after the day of the first diagnosis: what they show may have been treated.
+
+    Where a scan's day is not known, a year stands for 365 days.
+    """
     canc = trial["canc"].reindex(columns=["pid", "candx_days"])
     day = table["pid"].map(canc.groupby("pid")["candx_days"].min()).fillna(table.get("candx_days", np.nan))
-    return table["late"] | table["days"].ge(day)
+    return table["late"] | table["days"].fillna(365.0 * table["study_yr"]).ge(day)
 
 
 def _described(table: pd.DataFrame, flow: Flow, attributes: Attributes) -> pd.DataFrame:

@@ -1,8 +1,9 @@
 """The trial's tables, as CDAS delivers them or as they are open: CSV, SAS7BDAT, XPORT or parquet.
 
 Column names are matched without regard to case. SAS's special missing values (``.M``, ``.N``, ``.S`` and the rest)
-become missing. Of the 13 features, those that a release does not have, or whose value is no code of the trial's, stay
-empty and are told of by name (:func:`gaps`); nothing is filled in.
+become missing; ``.E`` of a screen's day, which comes after a diagnosis, is kept beside it. Of the 13 features, those
+that a release does not have, or whose value is no code of the trial's, stay empty and are told of by name
+(:func:`gaps`); nothing is filled in.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.errors import DataError
-from data_prep.tables import SUFFIXES, listing, numbers, read_columns
+from data_prep.errors import DataError, listing
+from data_prep.tables import SUFFIXES, numbers, read_columns, shown, whole
 from scripts.ehr.features import EHR_FEATURES, FEATURES, NODULE_ATTRIBUTES, Feature
 
 CANCER_SITES = {1: "locrup", 2: "locrmid", 3: "locrlow", 4: "loclup", 5: "loclin", 6: "locllow"}
@@ -23,6 +24,7 @@ CANCER_SITES = {1: "locrup", 2: "locrmid", 3: "locrlow", 4: "loclup", 5: "loclin
 
 PERSON = tuple(name for name in EHR_FEATURES if name not in NODULE_ATTRIBUTES)
 YEARS = (0, 1, 2)
+KEYS = ("pid", "study_yr", "sct_ab_num")
 
 
 @dataclass(frozen=True)
@@ -139,18 +141,23 @@ def check(tables: Mapping[str, pd.DataFrame], names: Mapping[str, str] | None = 
     faults: list[str] = []
     refused: dict[str, int] = {}
     made: dict[str, pd.DataFrame] = {}
-    for name, table in tables.items():
+    for name, given in tables.items():
+        table = given if given.index.is_unique else given.reset_index(drop=True)
         spec, title = SPECS[name], (names or {}).get(name, name)
         found = [f"column {column}: missing." for column in (*spec.key, *spec.needed) if column not in table]
         columns = [column for column in (*spec.key, *spec.needed, *spec.taken, *spec.text) if column in table]
-        made[name] = typed = table[columns].reset_index(drop=True)
+        typed = table[columns].copy()
         for column in (column for column in columns if column not in spec.text):
             if column in DAYS:
                 typed[f"{column}_late"] = (
                     typed[column].astype("string").str.strip().str.upper().eq(".E").fillna(False).astype(bool)
                 )
             typed[column], bad = numbers(typed[column])
-            found += _cells(table[column], bad, column, "no number")
+            found += _cells(table[column], bad, "expected a number")
+            if column in KEYS:
+                found += _cells(table[column], ~whole(typed[column]), "expected a whole number")
+            if column == "study_yr":
+                found += _cells(table[column], ~typed[column].isin(YEARS) & typed[column].notna(), "expected 0, 1 or 2")
             if column in FEATURES:
                 typed[column], bad = feature_values(typed[column], FEATURES[column])
                 refused[column] = int(bad.sum())
@@ -163,7 +170,7 @@ def check(tables: Mapping[str, pd.DataFrame], names: Mapping[str, str] | None = 
         if found:
             faults.append(listing(title, found))
             continue
-        made[name] = typed.astype(dict.fromkeys(key, int))
+        made[name] = typed.astype(dict.fromkeys(key, int)).reset_index(drop=True)
     if faults:
         raise DataError("\n".join(faults))
     return Trial(made, {name: count for name, count in refused.items() if count})
@@ -191,6 +198,5 @@ def gaps(trial: Trial, cohort: pd.DataFrame) -> dict[str, str]:
     return told
 
 
-def _cells(cells: pd.Series, bad: pd.Series, column: str, why: str) -> list[str]:
-    wrong = cells.reset_index(drop=True)[bad]
-    return [f"row {row + 2}, column {column}: {value!r}: {why}." for row, value in wrong.items()]
+def _cells(cells: pd.Series, bad: pd.Series, why: str) -> list[str]:
+    return [f"row {row + 2}, column {cells.name}: {shown(cells[row])}: {why}." for row in cells.index[bad]]

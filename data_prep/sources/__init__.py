@@ -18,14 +18,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, listing
 from data_prep.images import VOLUMES
 from data_prep.images.index import folder_index
 from data_prep.schema import POSITION, TIMES
-from data_prep.tables import listing, numbers, write_csv
+from data_prep.tables import numbers, shown, write_csv
 from scripts.ehr.features import EHR_FEATURES
 
 KINDS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+NUMBERS = (*POSITION, *TIMES, *EHR_FEATURES, "malignant")
 
 
 def convert(
@@ -78,15 +79,17 @@ def write(table: pd.DataFrame, out: Path, images: Path | None) -> Counter[str]:
 
 
 def _placed(table: pd.DataFrame, annotations: Path, system: str) -> pd.DataFrame:
-    """x, y, z as numbers and LPS."""
+    """x, y, z as LPS, all that are numbers as such."""
+    if table.empty:
+        raise DataError(f"{annotations}: no rows; expected one a nodule and scan.")
     faults = []
-    for name in POSITION:
+    for name in (name for name in NUMBERS if name in table):
         values, bad = numbers(table[name])
-        wrong = bad | values.isna()
+        wrong, expected = (bad | values.isna(), "millimetres") if name in POSITION else (bad, "a number")
         faults += [
-            f"row {row + 2}: {name} is {table[name][row]!r}; expected millimetres." for row in table.index[wrong]
+            f"row {row + 2}: {name} is {shown(table[name][row])}; expected {expected}." for row in table.index[wrong]
         ]
-        table[name] = -values if system == "RAS" and name != "z" else values
+        table[name] = -values if system == "RAS" and name in ("x", "y") else values
     if faults:
         raise DataError(listing(annotations, faults))
     return table

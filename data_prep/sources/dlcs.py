@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.tables import read_columns
+from data_prep.tables import read_columns, typed
 
 NEEDED = ("patient-id", "nodule_id", "ct_nifti_file", "coordx", "coordy", "coordz", "malignant_lbl")
 TAKEN = ("w", "h", "benchmark_split")
@@ -27,8 +27,11 @@ SECTIONS = {"train": "training", "val": "validation", "test": "test"}
 def read(path: Path) -> pd.DataFrame:
     """One row per nodule; the longer side of the box in plane stands for the longest diameter."""
     table = read_columns(path, NEEDED, TAKEN)
-    sides = table.reindex(columns=["w", "h"]).apply(pd.to_numeric, errors="coerce")
-    section = table.get("benchmark_split", pd.Series("", table.index)).astype(str).str.lower()
+    if "benchmark_split" in table:
+        words = table["benchmark_split"].astype("string").str.strip().str.lower()
+        table["benchmark_split"] = words.str.replace(r"^(train|val|test).*", r"\1", regex=True)
+    table = typed(table, path, ("w", "h"), {"benchmark_split": SECTIONS}).reindex(columns=[*NEEDED, *TAKEN])
+    sides = table[["w", "h"]].astype(float)
     return pd.DataFrame(
         {
             "patient_id": table["patient-id"],
@@ -40,6 +43,6 @@ def read(path: Path) -> pd.DataFrame:
             "sct_long_dia": sides.max(axis=1),
             "sct_perp_dia": sides.min(axis=1),
             "malignant": table["malignant_lbl"],
-            "split": section.str.extract(r"^(train|val|test)")[0].map(SECTIONS),
+            "split": table["benchmark_split"],
         }
     )

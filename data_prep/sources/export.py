@@ -25,9 +25,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, listing
 from data_prep.schema import POSITION, TIMES, clean
-from data_prep.tables import listing, read_columns
+from data_prep.tables import read_columns, shown
 from scripts.ehr.features import EHR_FEATURES
 
 SYSTEM = "LPS"
@@ -35,6 +35,8 @@ SOURCE = "a site's own export"
 LICENCE = None
 NEEDED = ("patient_id", "nodule_id", "series", *POSITION)
 KNOWN = (*NEEDED, *TIMES, *EHR_FEATURES, "malignant", "split", "mask")
+TEXTS = ("table", "date", "source", "licence")
+DATE = r"^([0-9]{4})-?([0-9]{2})-?([0-9]{2})(?:[T ].*)?$"
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -44,45 +46,56 @@ def read(path: Path) -> pd.DataFrame:
         DataError: every fault of the YAML file, or every word without a code.
     """
     plan = _plan(path)
-    theirs = {ours: str(name).lower() for ours, name in plan["columns"].items()}
+    theirs = {ours: name.strip().lower() for ours, name in plan["columns"].items()}
     source = path.parent / plan["table"]
-    dated = [str(plan["date"]).lower()] if "date" in plan else []
+    dated = [plan["date"].strip().lower()] if "date" in plan else []
     table = read_columns(source, (*theirs.values(), *dated), ())
     made = pd.DataFrame({ours: table[name] for ours, name in theirs.items()}).astype(object).map(clean)
     faults = []
     for ours, codes in plan.get("codes", {}).items():
-        words = {str(word).lower(): code for word, code in codes.items()}
+        words = {word.strip().lower(): code for word, code in codes.items()}
         coded = made[ours].str.lower().map(words)
         faults += [
-            f"row {row + 2}, column {theirs[ours]}: {made[ours][row]!r} has no code of {ours}."
+            f"row {row + 2}, column {theirs[ours]}: {shown(made[ours][row])} has no code of {ours}."
             for row in made.index[coded.isna() & made[ours].notna()]
         ]
         made[ours] = coded
     for name in dated:
-        day = pd.to_datetime(table[name].astype(str), errors="coerce", format="ISO8601")
+        text = table[name].astype("string").str.strip().str.extract(DATE)
+        day = pd.to_datetime(text[0] + text[1] + text[2], format="%Y%m%d", errors="coerce")
         faults += [f"row {row + 2}, column {name}: no date; expected YYYY-MM-DD." for row in table.index[day.isna()]]
         made["days_from_baseline"] = (day - day.groupby(made["patient_id"]).transform("min")).dt.days
     if faults:
         raise DataError(listing(source, faults))
-    return made.assign(**{name: str(plan[name]) for name in ("source", "licence") if name in plan})
+    return made.assign(**{name: plan[name] for name in ("source", "licence") if name in plan})
 
 
 def _plan(path: Path) -> dict[str, Any]:
+    """The YAML file. All that it says is text, so that ``yes`` and ``no`` are words as they stand in a table."""
     try:
-        plan = yaml.safe_load(path.read_text(encoding="utf-8"))
+        plan = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"{path}: cannot be read as YAML ({error}).") from error
-    if not isinstance(plan, dict) or not isinstance(plan.get("columns"), dict) or "table" not in plan:
+    if not isinstance(plan, dict) or not _is_texts(plan.get("columns")) or "table" not in plan:
         raise DataError(f"{path}: expected `table` and `columns`; see data_prep/README.md.")
-    faults = [f"columns: {name} is missing." for name in NEEDED if name not in plan["columns"]]
+    codes = plan.get("codes", {})
+    if not isinstance(codes, dict) or not all(map(_is_texts, codes.values())):
+        raise DataError(f"{path}: codes: expected for each column its words and their codes; see data_prep/README.md.")
+    allowed = (*TEXTS, "columns", "codes")
+    faults = [f"{name}: unknown; expected {', '.join(allowed)}." for name in plan if name not in allowed]
+    faults += [f"{name}: expected text." for name in TEXTS if not isinstance(plan.get(name, ""), str)]
+    faults += [f"columns: {name} is missing." for name in NEEDED if name not in plan["columns"]]
     faults += [
         f"columns: {name} is no column of ours; there are {', '.join(KNOWN)}."
         for name in plan["columns"]
         if name not in KNOWN
     ]
-    faults += [
-        f"codes: {name} is not among the columns." for name in plan.get("codes", {}) if name not in plan["columns"]
-    ]
+    faults += [f"codes: {name} is not among the columns." for name in codes if name not in plan["columns"]]
     if faults:
         raise DataError(f"{path}:\n  " + "\n  ".join(faults))
     return plan
+
+
+def _is_texts(content: object) -> bool:
+    """Whether it is a mapping of words to words."""
+    return isinstance(content, dict) and all(isinstance(value, str) for value in content.values())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep.sources import banded
-from data_prep.tables import numbers, read_columns
+from data_prep.tables import read_columns, typed
 
 KEY = ("patient_id", "series_instance_uid", "nodule_id")
 NEEDED = (*KEY, "x", "y", "z", "diameter")
@@ -26,11 +26,9 @@ TEXTURE = {2: (1, 2.4), 3: (2.5, 3.5), 1: (3.6, 5)}
 
 def read(path: Path) -> pd.DataFrame:
     """One row per nodule. Spiculated: median of 4 or more; poorly defined: margin of 2 or less; else smooth."""
-    table = read_columns(path, NEEDED, TAKEN)
     values = ["x", "y", "z", "diameter", *TAKEN]
-    table = table.reindex(columns=[*KEY, *values])
-    nodules = table[values].apply(lambda cells: numbers(cells)[0]).groupby([table[name] for name in KEY]).median()
-    nodules = nodules.reset_index()
+    table = typed(read_columns(path, NEEDED, TAKEN), path, values, filled=(*KEY, "x", "y", "z"))
+    nodules = table.reindex(columns=[*KEY, *values]).groupby([*KEY])[values].median().reset_index()
     margins = nodules["margin"].le(2).map({True: 3, False: 2}).where(nodules["margin"].notna())
     return pd.DataFrame(
         {

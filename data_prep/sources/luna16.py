@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from data_prep.errors import DataError, listing
 from data_prep.sources import numbered
-from data_prep.tables import read_columns
+from data_prep.tables import read_columns, shown
 
 NEEDED = ("seriesuid", "coordx", "coordy", "coordz", "diameter_mm")
 TAKEN = ("mal_details",)
 SYSTEM = "LPS"
 SOURCE = "LUNA16, of LIDC-IDRI"
 LICENCE = "CC BY 4.0"
+RATINGS = r"(?:\[[1-5](?:,\s*[1-5])*\])?"
+"""The readers', from 1 to 5; nothing where none of them rated."""
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -35,7 +38,12 @@ def read(path: Path) -> pd.DataFrame:
             "sct_long_dia": table["diameter_mm"],
         }
     )
-    if "mal_details" in table:  # "[4, 2, 4, 2]"
-        ratings = table["mal_details"].str.findall(r"\d+").explode().astype(float)
+    if "mal_details" in table:
+        cells = table["mal_details"].astype(str)
+        odd = table.index[~cells.str.fullmatch(RATINGS)]
+        if len(odd):
+            told = [f"row {row + 2}, column mal_details: {shown(cells[row])}; expected as [4, 2, 4, 2]." for row in odd]
+            raise DataError(listing(path, told))
+        ratings = cells.str.findall(r"[0-9]").explode().astype(float)
         made["malignancy_rating"] = ratings.groupby(level=0).mean().round(2)
     return made

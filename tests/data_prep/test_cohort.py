@@ -169,3 +169,22 @@ def test_real_table(shared_data, tmp_path):
     assert len(cohort) == 1348
     counts = cohort[cohort.study_yr == 0].split.value_counts().to_dict()
     assert counts == {"training": 427, "test": 167, "validation": 80}
+
+
+def test_ages_above_90_stand_as_90(source, call):
+    """A site's oldest patients would be known by their ages; nothing that is shared tells them."""
+    ages = {"a": 89, "b": 90, "c": 91, "d": 97.5, "e": 60, "f": 61}
+    table = [
+        rows(patient_id=f"P{number // 2}", study_yr=number % 2, image=f"{name}.nii.gz", age=age, split="training")
+        for number, (name, age) in enumerate(ages.items())
+    ]
+    code, shown = call("cohort", write_table(source, table), "--out", source / "out", "--size", "32")
+    assert code == 0 and "Ages above 90 stand as 90: 2 timepoints." in shown.out
+    datalist = json.loads((source / "out" / "datalist.json").read_text())
+    assert sorted(case["ehr"]["age"] for case in datalist["training"]) == [60, 89, 90]
+    sheet = (source / "out" / "datasheet.md").read_text()
+    assert "Ages above 90 stand as 90" in sheet
+    ages_told = next(line for line in sheet.splitlines() if line.startswith("| age, years"))
+    assert "to 90" in ages_told and "91" not in ages_told and "97" not in ages_told
+    for path in (source / "out").iterdir():
+        assert path.is_dir() or b"97.5" not in path.read_bytes()

@@ -112,3 +112,111 @@ def test_many_faults_are_counted_and_cut_short(folder):
     message = faults(write_table(folder, [rows(patient_id=f"P{number}", age=500) for number in range(80)]))
     assert "80 faults" in message and "and 30 more" in message
     assert set(EHR) <= set(rows())
+
+
+def as_people_write_it(folder, table, change):
+    """A cohort table, its text changed."""
+    path = write_table(folder, table)
+    path.write_text(change(path.read_text()))
+    return path
+
+
+@pytest.mark.parametrize("column", ["image", "patient_id", "nodule_id", "gender", "study_yr"])
+def test_each_needed_column_may_be_missing(folder, call, column):
+    table = [{name: value for name, value in rows().items() if name != column}]
+    code, shown = call("cohort", write_table(folder, table), "--out", folder / "out")
+    assert code == 2 and f"column {column}: missing" in shown.err and "Traceback" not in shown.err
+
+
+def test_rows_of_excels(folder, call):
+    """Blank ones count and are no fault; an empty image cell is one."""
+    table = [
+        rows(),
+        rows(patient_id="P2", image=""),
+        rows(patient_id="P3", age=-1),
+        rows(patient_id="P4", image="n" * 999 + ".nii"),
+    ]
+
+    def blank(text):
+        header, *lines = text.splitlines()
+        empty = "," * header.count(",")
+        return "\n".join([header, lines[0], empty, "", *lines[1:], empty, empty])
+
+    code, shown = call("cohort", as_people_write_it(folder, table, blank), "--out", folder / "out")
+    assert code == 2 and "3 faults" in shown.err
+    assert "row 5, column image: empty; expected a value." in shown.err
+    assert "row 6, column age: '-1'" in shown.err and "no such file or folder" in shown.err.splitlines()[-1]
+    assert read_cohort(as_people_write_it(folder, table[:1], blank)).index.tolist() == [0]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("first", ["", "sep={}\n"])
+def test_semicolons_and_tabs_read_as_commas_do(folder, separator, first):
+    table = [rows(sct_long_dia=9.5, x=-1.25, y=2, z=0.125), rows(study_yr=1, x=1, y=1, z=1, image="dicom")]
+    expected = read_cohort(write_table(folder, table))
+    for decimal in (".", ","):
+        path = as_people_write_it(
+            folder,
+            [{**row, "image": row["image"].replace(".", "!")} for row in table],
+            lambda text, decimal=decimal: (
+                first.format(separator) + text.replace(",", separator).replace(".", decimal).replace("!", ".")
+            ),
+        )
+        pd.testing.assert_frame_equal(read_cohort(path), expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        *(("9,5", "'9,5' has a comma where numbers have a point"), ("9_5", "'9_5'"), ("infinity", "'infinity'")),
+        *(("٩", "'٩'"), ("1e999", "'1e999'"), ("#VALUE!", "'#VALUE!'")),
+    ],
+)
+@pytest.mark.parametrize("column", ["sct_long_dia", "x", "days_from_baseline", "malignant"])
+def test_a_value_that_cannot_be_read_is_a_fault(folder, column, value, told):
+    table = rows(**{"x": 1, "y": 2, "z": 3, column: value})
+    assert f"row 2, column {column}: {told}" in faults(write_table(folder, [table]))
+
+
+@pytest.mark.parametrize(
+    ("column", "first", "second"),
+    [
+        *(("patient_id", "0025", "25"), ("patient_id", "P1", "p1"), ("patient_id", "S1-007", "S1_7")),
+        *(("nodule_id", "01", "1"), ("nodule_id", "A", "a"), ("nodule_id", "n.1", "n-1")),
+    ],
+)
+def test_identifiers_that_differ_in_form_alone(folder, column, first, second):
+    table = [rows(**{column: first}), rows(**{column: first}, study_yr=1), rows(**{column: second}, study_yr=2)]
+    message = faults(write_table(folder, table))
+    assert f"row 4, column {column}: {second!r} and {first!r} differ in form alone" in message
+    assert "1 fault" in message
+
+
+def test_identifiers_that_are_different(folder):
+    names = ("1-23", "12-3", "123", "P1", "P10", "1.3.6.1", "1.3.6.10", "0", "P0", "1a", "a1")
+    table = [rows(patient_id=name, nodule_id=nodule) for name in names for nodule in ("1", "2", "10")]
+    assert read_cohort(write_table(folder, table))["patient_id"].nunique() == len(names)
+
+
+def test_spaces_around_an_identifier_are_none(folder):
+    table = [rows(patient_id=" P1"), rows(patient_id="P1 ", study_yr=1), rows(patient_id="\u00a0P1", study_yr=2)]
+    assert set(read_cohort(write_table(folder, table))["patient_id"]) == {"P1"}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        *((("coordX", "coordY", "coordZ"), "xyz"), (("X (mm)", "Y (mm)", "Z (mm)"), "xyz")),
+        *((("PatientID",), ("patient_id",)), (("license",), ("licence",)), (("malignancy",), ("malignant",))),
+    ],
+)
+def test_columns_under_nearly_our_names(folder, call, theirs, ours):
+    """Without a word, the middle of the scan would be cut, an outcome or a licence lost."""
+    table = {**rows(), **dict.fromkeys(theirs, 1)}
+    table.pop(ours[0], None)
+    code, shown = call("cohort", write_table(folder, [table]), "--out", folder / "out")
+    assert code == 2
+    for one, other in zip(theirs, ours, strict=True):
+        assert f"column {other}: missing, but there is {one.lower()}. Rename that" in shown.err
+    if ours[0] != "patient_id":
+        read_cohort(write_table(folder, [table | dict.fromkeys(ours, "")]))

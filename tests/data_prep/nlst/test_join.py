@@ -205,3 +205,40 @@ def test_two_files_for_one_table(tmp_path):
         (tmp_path / name).touch()
     with pytest.raises(DataError, match="--prsn"):
         tables.find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("pid,age,scr_days0\n\n1,60,3\n,,\n2,6O,4\n", "row 5, column age: '6O'"),
+        ("pid,age,scr_days0\n1,60,3\n2,61,4,5\n", "row 3: 4 cells, the header has 3"),
+        ('pid;age;scr_days0\n1;60;"1,000"\n', "row 2, column scr_days0: '1,000' has a comma"),
+        ("pid,age,scr_days0\n1.5,60,3\n", "row 2, column pid: '1.5': expected a whole number"),
+        (
+            "pid,age,scr_days0\n90071992547409931,60,3\n",
+            "row 2, column pid: '90071992547409931': expected",
+        ),
+        ("pid,age,scr_days_0\n1,60,3\n", "column scr_days0: missing, but there is scr_days_0"),
+        ("pid,age,scr_days0\n1,60,3\n\n01,60,3\n", "row 4: pid comes again"),
+    ],
+)
+def test_rows_that_cannot_be_right(tmp_path, text, told):
+    (tmp_path / "prsn.csv").write_text(text)
+    with pytest.raises(DataError) as caught:
+        tables.read({"prsn": tmp_path / "prsn.csv"})
+    assert told in str(caught.value)
+
+
+def test_a_round_that_the_trial_does_not_have(tmp_path):
+    given, _ = case()
+    given["ctab"]["study_yr"] = given["ctab"]["study_yr"] + 2
+    with pytest.raises(DataError, match="row 3, column study_yr: .*3.*: expected 0, 1 or 2"):
+        tables.check(given)
+
+
+def test_a_scan_of_unknown_day_is_held_against_the_diagnosis_by_its_year():
+    given, places = case(scr_days1=[".N", ".N", 370])
+    given["canc"]["candx_days"] = [200, 500]
+    table, flow = joined(given, places)
+    assert reasons(flow) == {"scan after the diagnosis of a lung cancer": 1}
+    assert table[table["pid"] == 1]["study_yr"].tolist() == [0]

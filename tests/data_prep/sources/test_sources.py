@@ -127,10 +127,121 @@ def test_what_cannot_be_converted(tmp_path, images):
 
 
 def test_real_luna16(shared_data, tmp_path):
+    """Of the second table a copy is at hand that ends in row 1182, in the middle of a number."""
     counts = {}
-    for name in ("luna16_annotations", "luna16_annotations_with_malignancy"):
-        sources.convert("luna16", shared_data / "luna16" / f"{name}.csv", tmp_path / "cohort.csv")
+    whole, cut = (shared_data / "luna16" / f"luna16_annotations{end}.csv" for end in ("", "_with_malignancy"))
+    with pytest.raises(DataError, match="row 1182: the file ends within it"):
+        sources.convert("luna16", cut, tmp_path / "cohort.csv")
+    mended = tmp_path / cut.name
+    mended.write_text(cut.read_text().rpartition("\n")[0])
+    for path in (whole, mended):
+        sources.convert("luna16", path, tmp_path / "cohort.csv")
         table = pd.read_csv(tmp_path / "cohort.csv")
-        counts[name] = (len(table), table["patient_id"].nunique())
+        counts[path.stem] = (len(table), table["patient_id"].nunique())
         assert table["sct_long_dia"].between(3, 35).all()
     assert counts["luna16_annotations"] == (1186, 601)
+    assert counts["luna16_annotations_with_malignancy"][0] == 1180
+
+
+SETS = {
+    "luna16": ("seriesuid,coordX,coordY,coordZ,diameter_mm,mal_details\n", '1.2.3,12,-20,6,9.5,"[5, 4]"\n', {}),
+    "dlcs": (
+        "patient-id,nodule_id,ct_nifti_file,coordX,coordY,coordZ,w,h,Malignant_lbl,benchmark_split\n",
+        "D1,1,DLCS_0001.nii.gz,12,-20,6,9.5,6.5,0,train\n",
+        {"system": "LPS"},
+    ),
+    "lidc": (
+        "patient_id,series_instance_uid,nodule_id,x,y,z,diameter,texture,margin,spiculation,malignancy\n",
+        "L1,1.2.3,1,12,-20,6,9.5,5,4,1,4\n",
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_semicolons_with_decimal_commas_give_the_same_cohort(tmp_path, images, kind):
+    header, row, options = SETS[kind]
+    plain, _ = converted(tmp_path, images, kind, header + row, **options)
+    text = (header + row).replace('"[5, 4]"', "[5! 4]").replace(",", ";").replace("9.5", "9,5").replace("6.5", "6,5")
+    other, _ = converted(tmp_path, images, kind, text.replace("!", ","), **options)
+    assert plain["sct_long_dia"].tolist() == [9.5]
+    pd.testing.assert_frame_equal(plain, other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "told"),
+    [
+        ("luna16", "9.5", '"9,5"', "row 3: sct_long_dia is '9,5' has a comma where numbers have a point"),
+        ("luna16", "[5, 4]", "[5, 4.5]", "row 3, column mal_details: '[5, 4.5]'"),
+        ("luna16", "[5, 4]", "mostly 4", "row 3, column mal_details: 'mostly 4'"),
+        ("dlcs", "9.5", '"9,5"', "row 3, column w: '9,5' has a comma"),
+        ("dlcs", "train", "hold-out", "row 3, column benchmark_split: 'hold-out'; expected one of train, val, test"),
+        ("dlcs", ",0,", ",benign,", "row 3: malignant is 'benign'; expected a number"),
+        ("dlcs", "12,-20", ",-20", "row 3: x is ''; expected millimetres"),
+        ("lidc", "9.5", '"9,5"', "row 3, column diameter: '9,5' has a comma"),
+        ("lidc", ",5,4,1,4", ",5,4,1,high", "row 3, column malignancy: 'high'; expected a number"),
+        ("lidc", "L1,", ",", "row 3, column patient_id: ''; expected a value"),
+    ],
+)
+def test_a_value_that_is_there_and_cannot_be_read_is_no_gap(tmp_path, images, kind, old, new, told):
+    """In the row of the file, a blank one before it."""
+    header, row, options = SETS[kind]
+    assert old in row
+    with pytest.raises(DataError) as caught:
+        converted(tmp_path, images, kind, header + "\n" + row.replace(old, new), **options)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_a_set_without_rows(tmp_path, images, kind):
+    header, _, options = SETS[kind]
+    with pytest.raises(DataError, match="no rows"):
+        converted(tmp_path, images, kind, header, **options)
+
+
+def test_a_reader_without_an_opinion_is_no_fault(tmp_path, images):
+    header, row, _ = SETS["lidc"]
+    table, _ = converted(tmp_path, images, "lidc", header + row + row.replace("9.5,5,4,1,4", "11.5,,,,NA"))
+    assert (table["sct_long_dia"][0], table["sct_pre_att"][0]) == (10.5, 1)
+
+
+@pytest.mark.parametrize("day", ["2021", "2021-02", "43862", "01/02/2021", "2021-02-30", ""])
+def test_a_sites_dates_that_are_none(tmp_path, images, day):
+    (tmp_path / "export.csv").write_text(EXPORT.format(f"{day},y"))
+    with pytest.raises(DataError, match="row 3, column day: no date; expected YYYY-MM-DD"):
+        converted(tmp_path, images, "export", PLAN, "plan.yaml")
+
+
+@pytest.mark.parametrize("day", ["20210201", "2021-02-01T23:30:00", "2021-02-01 00:00:00"])
+def test_a_sites_dates(tmp_path, images, day):
+    (tmp_path / "export.csv").write_text(EXPORT.format(f"{day},y"))
+    table, _ = converted(tmp_path, images, "export", PLAN, "plan.yaml")
+    assert table["days_from_baseline"].tolist() == [0, 367]
+
+
+def test_yes_and_no_are_words_of_a_plan(tmp_path, images):
+    """YAML takes them for true and false."""
+    plan = PLAN.replace("sct_margins: Margin", "diagemph: Margin").replace("sct_margins: {spiculated", "diagemph: {'n'")
+    plan = plan.replace("{'n': 1, smooth: 2}", "{Yes: 1, no: 0}")
+    (tmp_path / "export.csv").write_text(
+        EXPORT.format("2021-02-01,y").replace("Smooth", "No").replace("6,,61", "6,yes,61")
+    )
+    table, _ = converted(tmp_path, images, "export", plan, "plan.yaml")
+    assert table["diagemph"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("codes:", "code:", "code: unknown; expected table"),
+        ("source:", "sources:", "sources: unknown"),
+        ("codes: {sct_margins: {spiculated: 1, smooth: 2}}", "codes: [sct_margins]", "codes: expected for each column"),
+        ("date: Day", "date: [Day]", "date: expected text"),
+        ("x: X", "x: [X]", "expected `table` and `columns`"),
+    ],
+)
+def test_plans_with_faults(tmp_path, images, old, new, told):
+    (tmp_path / "export.csv").write_text(EXPORT.format("2021-02-01,y"))
+    with pytest.raises(DataError) as caught:
+        converted(tmp_path, images, "export", PLAN.replace(old, new), "plan.yaml")
+    assert told in str(caught.value)
