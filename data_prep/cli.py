@@ -53,12 +53,19 @@ def phantom(
 
 
 TABLES = "The trial's tables"
+BESIDE = (
+    "Another table of the same scans, as the tracking table, STMixer's, GM-AE's or LUNA25's; can be repeated. It adds "
+    "what it knows, and nodules that it contradicts are not paired."
+)
 
 
 @app.command()
 def nlst(
     coordinates: Annotated[
-        Path, typer.Argument(help="Where the nodules are: nodule_tracking.parquet, NLSTx's CSV, or your own.")
+        Path,
+        typer.Argument(
+            help="Where the nodules are: nodule_tracking.parquet, NLSTx's, STMixer's or LUNA25's CSV, or yours."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write: cohort.csv, manifest, flow diagram, what was left out.")],
     tables: Annotated[
@@ -69,6 +76,7 @@ def nlst(
     canc: Annotated[Path | None, typer.Option(help="Lung cancers.", rich_help_panel=TABLES)] = None,
     screen: Annotated[Path | None, typer.Option(help="Screens; optional.", rich_help_panel=TABLES)] = None,
     ctabc: Annotated[Path | None, typer.Option(help="Comparison reads; optional.", rich_help_panel=TABLES)] = None,
+    beside: Annotated[list[Path] | None, typer.Option(help=BESIDE)] = None,
     dicom: Annotated[
         Path | None, typer.Option(help="Folder with a folder for each series; left out: a dry run, without pixels.")
     ] = None,
@@ -80,8 +88,13 @@ def nlst(
     ] = None,
     pairs: Annotated[Pairs, typer.Option(help="Of consecutive study years, or of any interval.")] = Pairs.CONSECUTIVE,
     attributes: Annotated[
-        Attributes, typer.Option(help="Which scans of a pair need the readers' attributes of the nodule.")
-    ] = Attributes.BASELINE,
+        Attributes | None,
+        typer.Option(
+            help="Which scans of a pair need the readers' attributes of the nodule; left out: the baseline, but of "
+            "STMixer's and LUNA25's none.",
+            show_default=False,
+        ),
+    ] = None,
     preset: Annotated[Preset | None, typer.Option(help="paper: as many as the paper has, by a rule of ours.")] = None,
     stand_in: Annotated[
         bool, typer.Option("--stand-in", help="Simulate prsn and ctab where they are missing; for a dry run.")
@@ -101,6 +114,7 @@ def nlst(
     options = study.Options(
         coordinates=coordinates,
         tables=paths,
+        beside=beside or (),
         dicom=dicom,
         fetch=fetch,
         index=idc_index,
@@ -128,12 +142,17 @@ def convert(
     system: Annotated[
         System | None, typer.Option(help="Of the coordinates; left out: the set's own.", case_sensitive=False)
     ] = None,
+    tables: Annotated[Path | None, typer.Option(help="luna25: folder with the trial's tables, as of nlst.")] = None,
+    beside: Annotated[list[Path] | None, typer.Option(help=f"luna25: {BESIDE[0].lower()}{BESIDE[1:]}")] = None,
 ) -> None:
     """Other nodule sets, or a site's own export, to a cohort table."""
     from data_prep import sources
 
-    rows = sources.convert(kind, annotations, out, images, system)
-    console.print(f"{out}: {rows['taken']:,} nodules; left out, as their image is not there: {rows['no image']:,}.")
+    rows = sources.convert(kind, annotations, out, images, system, tables, beside or ())
+    taken, absent = rows.pop("taken"), rows.pop("no image")
+    console.print(f"{out}: {taken:,} nodules; left out, as their image is not there: {absent:,}.", soft_wrap=True)
+    for reason, count in rows.items():
+        console.print(f"{count:,}: {reason}.", soft_wrap=True, highlight=False)
     console.print(f"Next: python -m data_prep cohort {out} --out DATASET", soft_wrap=True)
 
 

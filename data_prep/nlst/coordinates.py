@@ -1,4 +1,4 @@
-"""Where the nodules are: a tracking table, NLSTx, or a site's own CSV, all to one table of findings.
+"""Where the nodules are: one of several sources (:data:`KINDS`), all to one table of findings.
 
 A finding is a nodule in one scan. The columns of :data:`FINDINGS` are always there, empty where a source does not tell.
 Centres come in mm (``x``, ``y``, ``z``, LPS) or in voxels: ``column`` and ``row`` of the DICOM pixels, from 0, and one
@@ -9,18 +9,28 @@ InstanceNumber, from 1, as NLSTx counts; in some scanners it rises towards the h
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from data_prep.errors import DataError
+from data_prep.nlst import luna25, stmixer
 from data_prep.schema import POSITION
 from data_prep.tables import listing, numbers, read_columns
 
 KEY = ("pid", "study_yr", "nodule_id")
 VOXEL = ("column", "row", "slice", "instance")
-FINDINGS = (*KEY, "sct_ab_num", "candidates", "size", "series_uid", "exam", "image", *POSITION, *VOXEL)
-"""``candidates``: how many abnormalities of the trial's readers match; ``size``: the larger, the larger."""
+NOTED = ("noted_day", "noted_age", "noted_gender", "noted_malignant")
+"""What a source itself notes: days since randomisation, age then, gender, and whether the nodule is malignant."""
+GEOMETRY = ("pixel_mm", "left", "front")
+"""Of a scan: its pixels' spacing, and x and y of its first pixel, mm."""
+FINDINGS = (
+    *(*KEY, "kind", "sct_ab_num", "candidates", "size", "series_uid", "exam", "image"),
+    *(*POSITION, *VOXEL, *NOTED, *GEOMETRY, "doubt"),
+)
+"""``candidates``: how many abnormalities of the trial's readers match, -1 where none was looked for; ``size``: the
+larger, the larger; ``doubt``: why a source's row is not believed."""
 
 TRACKING = ("pid", "nodule_group", "exam_idx", "exam", "abnid_in_nlst", "volume", "center_i", "center_j", "center_k")
 BOX = {axis: f"bounding box {axis} (pixels)" for axis in ("x", "y", "width", "height")}
@@ -30,8 +40,37 @@ OWN_BOX = ("instance", "box_x", "box_y", "box_width", "box_height")
 OWN_TAKEN = ("sct_ab_num", "image", "series_uid", *POSITION, *OWN_BOX)
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of source.
+
+    Attributes:
+        title: what it is called.
+        licence: of its table.
+        needed, taken: its columns, in lower case; by those that are needed it is known.
+        findings: makes findings of its table.
+        faults: rows of its table that cannot be right, each with what is wrong.
+        without: tables of the trial that it can do without.
+        linked: whether its nodules over the years were put together by someone else, and are held against positions.
+    """
+
+    title: str
+    licence: str
+    needed: tuple[str, ...]
+    taken: tuple[str, ...]
+    findings: Callable[[pd.DataFrame], pd.DataFrame]
+    faults: Callable[[pd.DataFrame], list[tuple[int, str]]] = lambda _: []
+    without: tuple[str, ...] = ()
+    linked: bool = False
+
+    @property
+    def source(self) -> str:
+        """Where images and nodules come from, for the cohort table."""
+        return f"NLST, doi 10.7937/TCIA.HMQ8-J677; where the nodules are: {self.title}, licence: {self.licence}"
+
+
 def read(path: Path) -> pd.DataFrame:
-    """Reads a source of coordinates; which of the three kinds it is, its columns tell.
+    """Reads a source of coordinates; which kind it is, its columns tell.
 
     Returns:
         One row per finding, columns :data:`FINDINGS`.
@@ -39,23 +78,21 @@ def read(path: Path) -> pd.DataFrame:
     Raises:
         DataError: none of the kinds, or every fault of its rows.
     """
-    table = read_columns(path, (), (*TRACKING, *NLSTX, *OWN, *OWN_TAKEN))
-    kinds: tuple[tuple[tuple[str, ...], Callable[[pd.DataFrame], pd.DataFrame]], ...] = (
-        (TRACKING, _tracking),
-        (NLSTX, _nlstx),
-        (OWN, _own),
+    table = read_columns(path, (), tuple(name for kind in KINDS.values() for name in (*kind.needed, *kind.taken)))
+    for name, kind in KINDS.items():
+        if len(table) and set(kind.needed) <= set(table):
+            if faults := [f"row {row + 2}, {text}." for row, text in sorted(kind.faults(table))]:
+                raise DataError(listing(path, faults))
+            return checked(kind.findings(table).reindex(columns=list(FINDINGS)).assign(kind=name), path)
+    raise DataError(
+        f"{path}: no source of coordinates that is known, or no rows. Expected the columns of one of these: {_known()}."
     )
-    for columns, convert in kinds:
-        if set(columns) <= set(table):
-            findings = convert(table).reindex(columns=list(FINDINGS))
-            break
-    else:
-        raise DataError(
-            f"{path}: no source of coordinates that is known. Expected the columns of the tracking table "
-            f"({', '.join(TRACKING)}), of NLSTx ({', '.join(NLSTX)}), or of your own: {', '.join(OWN)}, series_uid or "
-            f"image, and x, y, z (mm, LPS) or {', '.join(OWN_BOX)}."
-        )
-    return checked(findings, path)
+
+
+def _known() -> str:
+    """The kinds of sources with their columns."""
+    kinds = "; ".join(f"{kind.title}: {', '.join(kind.needed)}" for kind in KINDS.values())
+    return f"{kinds}, series_uid or image, and x, y, z (mm, LPS) or {', '.join(OWN_BOX)}"
 
 
 def checked(findings: pd.DataFrame, path: Path | str) -> pd.DataFrame:
@@ -70,7 +107,7 @@ def checked(findings: pd.DataFrame, path: Path | str) -> pd.DataFrame:
     def fault(rows: pd.Series, text: str) -> None:
         faults.extend((row, f"row {row + 2}, {text}.") for row in findings.index[rows])
 
-    for name in ("pid", "study_yr", "sct_ab_num", "candidates", "size", *POSITION, *VOXEL):
+    for name in ("pid", "study_yr", "sct_ab_num", "candidates", "size", *POSITION, *VOXEL, *NOTED, *GEOMETRY):
         findings[name], bad = numbers(findings[name])
         fault(bad, f"column {name}: no number")
     fault(findings[list(KEY)].isna().any(axis=1), f"columns {', '.join(KEY)}: expected a value in each")
@@ -81,6 +118,7 @@ def checked(findings: pd.DataFrame, path: Path | str) -> pd.DataFrame:
     if faults:
         raise DataError(listing(path, [text for _, text in sorted(faults)]))
     findings["candidates"] = findings["candidates"].fillna(findings["sct_ab_num"].notna().astype(float))
+    findings["doubt"] = findings["doubt"].fillna("").astype(str)
     return findings.astype({"pid": int, "study_yr": int, "nodule_id": str})
 
 
@@ -133,3 +171,19 @@ def _boxed(table: pd.DataFrame) -> pd.DataFrame:
     """The middle of pixel boxes given by their first pixel and their size in pixels."""
     box = {axis: numbers(table[f"box_{axis}"])[0] for axis in BOX}
     return table.assign(column=box["x"] + (box["width"] - 1) / 2, row=box["y"] + (box["height"] - 1) / 2)
+
+
+KINDS = {
+    "tracking": Kind("the tracking table", "MIT", TRACKING, (), _tracking),
+    "nlstx": Kind("NLSTx", "MIT", NLSTX, (), _nlstx),
+    "stmixer": Kind(
+        stmixer.TITLE, stmixer.LICENCE, stmixer.NEEDED, (), stmixer.findings, without=("prsn", "ctab"), linked=True
+    ),
+    "luna25": Kind(
+        *(luna25.TITLE, luna25.LICENCE, luna25.NEEDED, luna25.TAKEN, luna25.findings, luna25.faults),
+        without=("prsn", "ctab", "canc"),
+        linked=True,
+    ),
+    "own": Kind("a table of your own", "yours", OWN, OWN_TAKEN, _own),
+}
+"""The sources that are known; the first whose columns are all there is taken."""

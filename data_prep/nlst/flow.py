@@ -49,16 +49,15 @@ class Flow:
     ends: list[tuple[str, Counts]] = field(default_factory=list)
 
     def counts(self, table: pd.DataFrame) -> Counts:
-        """Participants, nodules (malignant ones, once outcomes are known), findings and pairs of a table."""
-        nodules = table.drop_duplicates(NODULE)
-        malignant = {"malignant": int((nodules["malignant"] == 1).sum())} if "malignant" in table else {}
-        return {
-            "participants": int(table["pid"].nunique()),
-            "nodules": len(nodules),
-            **malignant,
-            "findings": len(table),
-            "pairs": int(neighbours(table, self.any_interval).sum()),
-        }
+        """Participants, nodules, findings and pairs of a table; once outcomes are known, the malignant ones too."""
+        nodules, paired = table.drop_duplicates(NODULE), neighbours(table, self.any_interval)
+        counts = {"participants": int(table["pid"].nunique()), "nodules": len(nodules)}
+        if "malignant" in table:
+            counts["malignant"] = int((nodules["malignant"] == 1).sum())
+        counts |= {"findings": len(table), "pairs": int(paired.sum())}
+        if "malignant" in table:
+            counts["malignant_pairs"] = int((paired & (table["malignant"] == 1)).sum())
+        return counts
 
     def box(self, label: str, table: pd.DataFrame) -> None:
         """Notes what there is at a stage."""
@@ -75,6 +74,17 @@ class Flow:
         left = table[[*NODULE, "study_yr", "series_uid"]].assign(reason=reason, detail=detail)
         self.left_out.append(left[bad])
         return kept
+
+    def sever(self, table: pd.DataFrame, severed: pd.Series, reasons: pd.Series) -> None:
+        """Notes findings that begin a nodule of their own, as they are not the one that their source takes them for."""
+        pairs = neighbours(table, self.any_interval)
+        for reason in sorted(set(reasons[severed])):
+            here = severed & (reasons == reason)
+            lost = dict.fromkeys(self.counts(table), 0) | {
+                "nodules": -int(here.sum()),
+                "pairs": int((here & pairs).sum()),
+            }
+            self.exclusions[-1].append((f"not paired: {reason}", lost))
 
     def end(self, label: str, table: pd.DataFrame) -> None:
         """Notes a part of what the last box holds."""
@@ -139,17 +149,20 @@ def draw(flow: Flow, target: Path, title: str, note: str = "") -> None:
 def _lines(label: str, counts: Counts) -> list[str]:
     malignant = f" ({counts['malignant']:,} malignant)" if "malignant" in counts else ""
     people, nodules = f"{counts['participants']:,} participants", f"{counts['nodules']:,} nodules{malignant}"
-    scans = f"{counts['findings']:,} findings, {counts['pairs']:,} pairs"
+    pairs = f" ({counts['malignant_pairs']:,} malignant)" if "malignant_pairs" in counts else ""
+    scans = f"{counts['findings']:,} findings, {counts['pairs']:,} pairs{pairs}"
     return [*textwrap.wrap(label, 60), f"{people}, {nodules}", scans]
 
 
 def _end_lines(label: str, counts: Counts) -> list[str]:
-    units = {unit: count for unit, count in counts.items() if count or unit != "pairs"}
+    units = {unit.replace("_", " "): count for unit, count in counts.items() if count or "pairs" not in unit}
     return [*textwrap.wrap(label, 22), *(f"{count:,} {unit}" for unit, count in units.items())]
 
 
 def _reason(reason: str, lost: Counts) -> list[str]:
     pairs = f" (pairs: {lost['pairs']:,})" if lost["pairs"] else ""
+    if not lost["findings"]:
+        return textwrap.wrap(f"Pairs: {lost['pairs']:,}: {reason}", 68, subsequent_indent="    ")
     return textwrap.wrap(f"{lost['findings']:,}{pairs}: {reason}", 68, subsequent_indent="    ")
 
 

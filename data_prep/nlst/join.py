@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data_prep.nlst import coordinates, tables
+from data_prep.nlst import agreement, coordinates, tables
 from data_prep.nlst.choices import Attributes
 from data_prep.nlst.coordinates import VOXEL
 from data_prep.nlst.flow import NODULE, Flow, neighbours
@@ -50,6 +50,7 @@ def join(
     table = _with_screens(table, trial)
     table = _with_abnormalities(table, trial)
     flow.box("In the source of coordinates", table)
+    table = agreement.applied(table, flow)
     table = flow.exclude(table, table["participant"] == "left_only", "participant is not in prsn")
     if trial.has("prsn", "rndgroup"):
         table = flow.exclude(table, table["rndgroup"] != CT_ARM, "participant of the X-ray arm (rndgroup)")
@@ -61,7 +62,7 @@ def join(
     table = flow.exclude(table, _after_diagnosis(table, trial), "scan after the diagnosis of a lung cancer")
     flow.box("On scans that can be used", table)
     table = _described(table, flow, attributes)
-    table["malignant"] = outcomes(table, trial)
+    table = _with_outcomes(table, trial, flow)
     table["age"] = table.get("age", np.nan) + table["study_yr"]
     return table
 
@@ -154,6 +155,7 @@ def _described(table: pd.DataFrame, flow: Flow, attributes: Attributes) -> pd.Da
     """
     largest = table.groupby(["pid", "study_yr", "sct_ab_num"])["size"].rank(ascending=False, method="first")
     reasons = {
+        "which abnormality of the trial's readers it is is not known": table["candidates"] < 0,
         "the trial's readers noted no abnormality there": table["candidates"] == 0,
         "several abnormalities fit: which one is not known": table["candidates"] > 1,
         "a larger finding fits the same abnormality": largest > 1,
@@ -179,6 +181,19 @@ def _described(table: pd.DataFrame, flow: Flow, attributes: Attributes) -> pd.Da
     return kept
 
 
+def _with_outcomes(table: pd.DataFrame, trial: Trial, flow: Flow) -> pd.DataFrame:
+    """Adds ``malignant``: what the source itself notes of the nodule, else what the trial's tables tell.
+
+    Nodules of which they say different things are left out.
+    """
+    told = outcomes(table, trial)
+    noted = table.get("noted_malignant", pd.Series(np.nan, table.index))
+    noted = noted.groupby([table[name] for name in NODULE]).transform("first")
+    table["malignant"] = noted.where(noted.notna(), told)
+    contradict = noted.notna() & told.notna() & (noted != told)
+    return flow.exclude(table, contradict, "its outcome is another in the trial's tables than in the source")
+
+
 def outcomes(table: pd.DataFrame, trial: Trial) -> pd.Series:
     """Whether a nodule is malignant: 1, 0, or NaN where the tables do not tell.
 
@@ -202,7 +217,7 @@ def outcomes(table: pd.DataFrame, trial: Trial) -> pd.Series:
     vague = table["pid"].isin(canc.loc[~topography.isin(list(TOPOGRAPHY)), "pid"]) | lobe.isna() | lobe.eq(8)
     unlisted = ~table["pid"].isin(canc["pid"])
     read = trial["ctab"][trial["ctab"]["sct_ab_desc"] == NODULE_CODE].groupby(["pid", "study_yr"]).size()
-    most = table["pid"].map(read.groupby("pid").max()).fillna(0)
+    most = table["pid"].map(read.groupby("pid").max()).fillna(0 if len(trial["ctab"]) else np.inf)
     only = most.le(1) & table.groupby("pid")["nodule_id"].transform("nunique").eq(1)
     by_level = pd.Series(np.select([~(possible | vague | unlisted), only], [0.0, 1.0], np.nan), table.index)
 

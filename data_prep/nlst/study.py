@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,17 @@ from rich.table import Table
 from data_prep.cohort import assigned_sections
 from data_prep.errors import DataError
 from data_prep.images.index import folder_index
-from data_prep.nlst import coordinates, idc, places, preset, tables
+from data_prep.nlst import coordinates, idc, noted, places, preset, tables
+from data_prep.nlst.agreement import Agreement
 from data_prep.nlst.choices import Attributes, Preset
+from data_prep.nlst.coordinates import KINDS, Kind
 from data_prep.nlst.flow import NODULE, Flow, draw, neighbours
 from data_prep.nlst.join import cohort_table, join
 from data_prep.nlst.series import EXTRA, SERIES, attach, idc_index, installed_index
-from data_prep.schema import SECTIONS
+from data_prep.schema import POSITION, SECTIONS
 from data_prep.tables import write_csv
+from scripts.ehr.features import EHR_FEATURES
 from scripts.files import write_atomically, write_json
-
-SOURCE = "NLST, doi 10.7937/TCIA.HMQ8-J677"
 
 StandIn = Callable[[Collection[str], pd.DataFrame, tables.Trial, int], dict[str, pd.DataFrame]]
 """From names of tables, findings, the trial and a seed: the tables, as :func:`data_prep.phantom.stand_in.simulate`."""
@@ -39,12 +41,14 @@ class Options:
 
     Attributes:
         coordinates: see :mod:`data_prep.nlst.coordinates`.
+        beside: other sources of coordinates, held against this one, and tables of days: :mod:`data_prep.nlst.noted`.
         tables: the trial's, by the names of :data:`data_prep.nlst.tables.SPECS`.
         dicom: folder with a folder for each series; None: a dry run, without pixels.
         fetch: fetch series that ``dicom`` lacks from the Imaging Data Commons.
         index: the index of the Imaging Data Commons; None: the installed one.
         any_interval: pairs of any interval, not only of consecutive years.
-        attributes: which findings need the readers' attributes.
+        attributes: which findings need the readers' attributes; None: none of a source that does not know the readers'
+            abnormalities, of others those at baseline.
         preset: one of :data:`RULES`, or None.
         stand_in: what simulates ``prsn`` and ``ctab`` where they are missing; None: they are asked for.
         seed: of the preset and of what is simulated.
@@ -53,11 +57,12 @@ class Options:
 
     coordinates: Path
     tables: Mapping[str, Path]
+    beside: Sequence[Path] = ()
     dicom: Path | None = None
     fetch: bool = False
     index: Path | None = None
     any_interval: bool = False
-    attributes: Attributes = Attributes.BASELINE
+    attributes: Attributes | None = None
     preset: Preset | None = None
     stand_in: StandIn | None = None
     seed: int = 0
@@ -66,13 +71,27 @@ class Options:
 
 @dataclass(frozen=True)
 class Summary:
-    """What :func:`make` did: the flow, features with gaps, series and their size, and what is simulated."""
+    """What :func:`make` did.
+
+    Attributes:
+        flow: who was taken, and who not.
+        attributes: which findings needed the readers' attributes.
+        known: in how many rows of the cohort each feature is known.
+        gaps: features with gaps, and why.
+        series: how many there are.
+        size_mb: of all of them; NaN where it is not known.
+        simulated: what is simulated.
+        agreements: how other sources agree with this one.
+    """
 
     flow: Flow
+    attributes: Attributes
+    known: dict[str, int]
     gaps: dict[str, str]
     series: int
     size_mb: float
     simulated: str
+    agreements: list[Agreement]
 
 
 def make(out: Path, options: Options) -> Summary:
@@ -84,9 +103,14 @@ def make(out: Path, options: Options) -> Summary:
     if options.any_interval and options.preset:
         raise DataError("--preset and --pairs any: the preset's pairs are of consecutive years. Leave one out.")
     findings = coordinates.read(options.coordinates)
-    trial = _trial(options, findings)
+    kind = KINDS[findings["kind"].iloc[0]]
+    sources, people = noted.read(options.beside)
+    trial = _trial(options, kind)
+    findings, agreements = _held(findings, sources, people, options)
+    trial = _completed(trial, findings, options)
     flow = Flow(any_interval=options.any_interval)
-    table = join(trial, _with_series(findings, options), flow, options.attributes)
+    attributes = options.attributes or (Attributes.NONE if "ctab" in kind.without else Attributes.BASELINE)
+    table = join(trial, findings, flow, attributes)
     if options.preset:
         table = preset.select(table, flow, options.seed)
     if options.dicom is not None:
@@ -95,15 +119,20 @@ def make(out: Path, options: Options) -> Summary:
         raise DataError(f"{options.coordinates}: no finding is left. Left out: {_reasons(flow)}.")
     cohort = cohort_table(table, options.any_interval, trial.simulated)
     cohort["split"] = assigned_sections(cohort.assign(patient_id=cohort["patient_id"].astype(str)))
-    cohort["source"] = SOURCE
+    cohort["source"] = kind.source
     cohort["licence"] = table["licence"].to_numpy() if "licence" in table else None
+    if "canc" not in options.tables:
+        cohort = cohort.drop(columns="cancer")
     _end(flow, table.assign(split=cohort["split"].to_numpy()))
     if options.dicom is not None:
         cohort["image"] = [os.path.relpath(folder, out.absolute()) for folder in table["folder"]]
         cohort = cohort.drop(columns=[name for name in coordinates.VOXEL if name in cohort])
     manifest = _manifest(table)
-    size = float(manifest["size_mb"].sum())
-    summary = Summary(flow, tables.gaps(trial, cohort), len(manifest), size, trial.simulated)
+    known = {name: int(cohort[name].notna().sum()) for name in EHR_FEATURES}
+    size = float(manifest["size_mb"].sum(skipna=False))
+    absent = () if trial.simulated else [name for name in tables.NEEDED if name not in options.tables]
+    gaps = tables.gaps(trial, cohort, absent)
+    summary = Summary(flow, attributes, known, gaps, len(manifest), size, trial.simulated, agreements)
     _write(out, cohort, manifest, summary, options)
     return summary
 
@@ -112,9 +141,9 @@ def print_summary(summary: Summary, console: Console) -> None:
     """The stages, the exclusions and the cohort as a table; then gaps, download and what is simulated."""
     table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
     table.add_column("")
-    units = ("participants", "nodules", "malignant", "findings", "pairs")
+    units = ("participants", "nodules", "malignant", "findings", "pairs", "malignant_pairs")
     for unit in units:
-        table.add_column(unit, justify="right")
+        table.add_column(unit.replace("_", " "), justify="right")
 
     def add(label: str, counts: dict[str, int], sign: int = 1, style: str | None = None) -> None:
         table.add_row(label, *(f"{sign * counts[unit]:,}" if counts.get(unit) else "" for unit in units), style=style)
@@ -126,44 +155,90 @@ def print_summary(summary: Summary, console: Console) -> None:
     for label, counts in summary.flow.ends:
         add(label, counts, style="green")
     console.print(table)
+    for agreement in summary.agreements:
+        console.print(f"{agreement}.", soft_wrap=True, highlight=False)
+    whole = sum(count == summary.flow.boxes[-1][1]["findings"] for count in summary.known.values())
+    some = sum(count > 0 for count in summary.known.values()) - whole
+    console.print(
+        f"Of {len(summary.known)} features {whole} are known of every finding, {some} of some.", highlight=False
+    )
     for name, gap in summary.gaps.items():
         console.print(f"gap: {name}: {gap}.", soft_wrap=True, highlight=False)
     if summary.series:
-        console.print(f"{summary.series:,} series, {summary.size_mb / 1024:,.1f} GB: manifest.csv.")
+        size = "size not known" if math.isnan(summary.size_mb) else f"{summary.size_mb / 1024:,.1f} GB"
+        console.print(f"{summary.series:,} series, {size}: manifest.csv.", highlight=False)
     else:
         console.print(f"manifest.csv is empty: series are found with --dicom, or the index that {EXTRA} brings.")
     if summary.simulated:
         console.print(f"[red]{summary.simulated}.[/red]", soft_wrap=True)
 
 
-def _trial(options: Options, findings: pd.DataFrame) -> tables.Trial:
-    """The trial's tables, stand-ins among them where they are asked for."""
-    missing = [name for name in tables.NEEDED if name not in options.tables]
-    replaced = [name for name in missing if options.stand_in and name != "canc"]
-    if set(missing) - set(replaced):
-        lines = [f"{name}: no table of {tables.SPECS[name].title}. Name one: --{name}." for name in missing]
+def _trial(options: Options, kind: Kind) -> tables.Trial:
+    """The trial's tables that there are.
+
+    Raises:
+        DataError: one is missing that this kind of source needs and that is not simulated, or see :func:`tables.read`.
+    """
+    missing = [name for name in tables.NEEDED if name not in options.tables and name not in kind.without]
+    lines = [
+        f"{name}: no table of {tables.SPECS[name].title}. Name one: --{name}."
+        for name in missing
+        if options.stand_in is None or name == "canc"
+    ]
+    if lines:
         raise DataError("\n".join([*lines, "For a dry run, --stand-in simulates prsn and ctab."]))
-    trial = tables.read(options.tables)
-    if options.stand_in is None or not replaced:
-        return trial
-    checked = tables.check(options.stand_in(replaced, findings, trial, options.seed))
-    simulated = f"SIMULATED: {' and '.join(replaced)} were missing; stand-ins with drawn values take their place"
-    return tables.Trial({**trial.tables, **checked.tables}, {**trial.refused, **checked.refused}, simulated)
+    return tables.read(options.tables)
 
 
-def _with_series(findings: pd.DataFrame, options: Options) -> pd.DataFrame:
-    """Findings with the facts of their series, from the folder or the Imaging Data Commons.
+def _completed(trial: tables.Trial, findings: pd.DataFrame, options: Options) -> tables.Trial:
+    """The trial's tables, stand-ins among them where they are asked for, with what other tables note."""
+    replaced = [name for name in tables.NEEDED if name not in trial.tables and name != "canc"]
+    if options.stand_in is not None and replaced:
+        whole = noted.completed(trial, findings)
+        checked = tables.check(options.stand_in(replaced, findings, whole, options.seed))
+        simulated = f"SIMULATED: {' and '.join(replaced)} were missing; stand-ins with drawn values take their place"
+        trial = tables.Trial({**trial.tables, **checked.tables}, {**trial.refused, **checked.refused}, simulated)
+    return noted.completed(trial, findings)
 
-    A dry run without the index goes on without these facts.
+
+def _held(
+    findings: pd.DataFrame, sources: dict[str, pd.DataFrame], people: pd.DataFrame | None, options: Options
+) -> tuple[pd.DataFrame, list[Agreement]]:
+    """Findings with the facts of their series and what tables beside their source note; see :func:`noted.beside`.
+
+    Where the series are there, places in voxels become mm, so that all sources can be compared.
+    """
+    series = _series(findings, options)
+    if series is not None:
+        findings = attach(findings, series)
+        sources = {title: attach(other, series) for title, other in sources.items()}
+    if sources and options.dicom is not None and not options.fetch:
+        shared = set(findings["series_uid"].dropna())
+        findings = _in_mm(findings, shared.intersection(*(other["series_uid"] for other in sources.values())), options)
+        sources = {title: _in_mm(other, shared, options) for title, other in sources.items()}
+    return noted.beside(findings, sources, people)
+
+
+def _in_mm(findings: pd.DataFrame, wanted: Collection[str], options: Options) -> pd.DataFrame:
+    """The findings, those of the wanted series with their places in mm where their headers tell."""
+    here = findings["series_uid"].isin(wanted)
+    placed, _ = places.place(findings[here], options.workers)
+    return findings.assign(**{axis: findings[axis].where(~here, placed[axis]) for axis in POSITION})
+
+
+def _series(findings: pd.DataFrame, options: Options) -> pd.DataFrame | None:
+    """The series that there are, in the folder or the Imaging Data Commons.
+
+    None where findings name images, and in a dry run without the index, which goes on without facts of series.
     """
     if findings["image"].notna().all():
         if options.fetch:
             raise DataError(f"{options.coordinates}: has no series_uid; with --fetch it needs one. Leave --fetch out.")
-        return findings
+        return None
     if options.dicom is not None and not options.fetch:
-        return attach(findings, folder_index(options.dicom))
+        return folder_index(options.dicom)
     index = options.index or installed_index(needed=options.fetch)
-    return findings if index is None else attach(findings, idc_index(index))
+    return None if index is None else idc_index(index)
 
 
 def _with_pixels(table: pd.DataFrame, flow: Flow, options: Options) -> pd.DataFrame:
@@ -186,6 +261,7 @@ def _with_pixels(table: pd.DataFrame, flow: Flow, options: Options) -> pd.DataFr
 
 def _end(flow: Flow, table: pd.DataFrame) -> None:
     """What the cohort falls into: pairs by section, and findings that have no partner."""
+    flow.box("The cohort", table)
     paired = neighbours(table, flow.any_interval)
     partner = paired | paired.shift(-1, fill_value=False)
     parts = {name.capitalize(): partner & (table["split"] == name) for name in SECTIONS}
@@ -221,15 +297,18 @@ def _write(out: Path, cohort: pd.DataFrame, manifest: pd.DataFrame, summary: Sum
     facts: dict[str, Any] = {
         "simulated": summary.simulated,
         "pairs": "neighbours in time" if options.any_interval else "consecutive study years",
-        "attributes": str(options.attributes),
+        "attributes": summary.attributes,
         "preset": options.preset,
         "rule": RULES[options.preset] if options.preset else "",
         "seed": options.seed,
+        "beside": [path.name for path in options.beside],
         "sources": {name: path.name for name, path in {**options.tables, "coordinates": options.coordinates}.items()},
         **flow.as_json(),
+        "features_known": summary.known,
         "features_with_gaps": summary.gaps,
+        "agreement": [asdict(agreement) for agreement in summary.agreements],
         "series": summary.series,
-        "size_gb": round(summary.size_mb / 1024, 1),
+        "size_gb": None if math.isnan(summary.size_mb) else round(summary.size_mb / 1024, 1),
     }
     write_json(out / "flow.json", facts)
     title = (

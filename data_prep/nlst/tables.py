@@ -183,14 +183,14 @@ def feature_values(values: pd.Series, feature: Feature) -> tuple[pd.Series, pd.S
     return known.where(allowed), known.notna() & ~allowed
 
 
-def gaps(trial: Trial, cohort: pd.DataFrame) -> dict[str, str]:
-    """Which features have gaps, and why, by name."""
+def gaps(trial: Trial, cohort: pd.DataFrame, absent: Collection[str] = ()) -> dict[str, str]:
+    """Which features have gaps, and why, by name; ``absent`` are tables that were not given."""
     told = {}
     for name in EHR_FEATURES:
         table = "ctab" if name in NODULE_ATTRIBUTES else "prsn"
         missing = int(cohort[name].isna().sum())
         if not trial.has(table, name):
-            told[name] = f"not in this release of {table}"
+            told[name] = f"no table {table} was given" if table in absent else f"not in this release of {table}"
         elif missing:
             told[name] = f"missing in {missing:,} of {len(cohort):,} rows"
         if trial.refused.get(name):

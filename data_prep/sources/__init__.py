@@ -4,7 +4,8 @@ A module of this package has ``read``, which makes of the set's annotation table
 ``series`` (what the image is called: a series UID or a file name), ``x``, ``y``, ``z`` (mm), and whatever the set tells
 of time, of the 13 features, ``malignant`` and ``split``; further columns are kept. ``SYSTEM`` is that of x, y, z:
 ``LPS``, ``RAS``, or None where it has to be asked, in the words of ``ASK``. ``SOURCE`` and ``LICENCE`` (None where it
-is not known) go with every row.
+is not known) go with every row. A set of the trial has ``joined`` instead of ``read``:
+it also takes the trial's tables and other sources of the same nodules, and counts what it left out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib
 import os
 import pkgutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,13 @@ NUMBERS = (*POSITION, *TIMES, *EHR_FEATURES, "malignant")
 
 
 def convert(
-    kind: str, annotations: Path, out: Path, images: Path | None = None, system: str | None = None
+    kind: str,
+    annotations: Path,
+    out: Path,
+    images: Path | None = None,
+    system: str | None = None,
+    tables: Path | None = None,
+    beside: Sequence[Path] = (),
 ) -> Counter[str]:
     """Writes the cohort table of a set's annotations.
 
@@ -41,9 +49,11 @@ def convert(
         images: folder with NIfTI or MetaImage files, or DICOM series, at any depth; None: ``image`` is what the set
             calls it.
         system: of x, y, z: ``LPS`` or ``RAS``; None: the set's.
+        tables, beside: of a set of the trial, see :func:`data_prep.sources.luna25.joined`.
 
     Returns:
-        Rows that were taken (``taken``), and those left out because their image is not there (``no image``).
+        Rows that were taken (``taken``), those left out because their image is not there (``no image``), and what else
+        the set counts.
 
     Raises:
         DataError: every fault of the table; no image is there; or a system that has to be named.
@@ -54,9 +64,19 @@ def convert(
     system = system or module.SYSTEM
     if system is None:
         raise DataError(f"{kind}: {module.ASK}")
-    table = _placed(module.read(annotations), annotations, system)
+    if hasattr(module, "joined"):
+        if system != module.SYSTEM:
+            raise DataError(f"{kind}: its coordinates are {module.SYSTEM}. Leave --system out.")
+        table, counts = module.joined(annotations, tables, beside)
+    elif tables or beside:
+        raise DataError(f"{kind}: is not of the trial. Leave --tables and --beside out.")
+    else:
+        table, counts = module.read(annotations), Counter[str]()
+    table = _placed(table, annotations, system)
     facts = {"source": module.SOURCE, "licence": module.LICENCE}
-    return write(table.assign(**{name: fact for name, fact in facts.items() if name not in table}), out, images)
+    found = write(table.assign(**{name: fact for name, fact in facts.items() if name not in table}), out, images)
+    found.update(counts)
+    return found
 
 
 def write(table: pd.DataFrame, out: Path, images: Path | None) -> Counter[str]:

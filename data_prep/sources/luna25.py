@@ -1,43 +1,49 @@
-"""LUNA25: lesions of NLST scans with their outcome.
+"""LUNA25: lesions of NLST scans with their outcome, paired over the years; see :mod:`data_prep.nlst.luna25`.
 
-Every lesion stands for itself, also where a patient was scanned several times. Images: the DICOM series of the same
-UIDs, from the Imaging Data Commons, or files of the same names: LUNA25's own MetaImage (extra ``itk``), or NIfTI.
+Images: the DICOM series of the same UIDs, from the Imaging Data Commons, or files of the same names: LUNA25's own
+MetaImage (extra ``itk``), or NIfTI.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from data_prep.sources import coded
-from data_prep.tables import read_columns
+from data_prep.errors import DataError
+from data_prep.nlst import coordinates, noted, tables
+from data_prep.nlst.choices import Attributes
+from data_prep.nlst.flow import Flow
+from data_prep.nlst.join import cohort_table, join
+from data_prep.nlst.luna25 import NEEDED, TITLE
 
-NEEDED = ("patientid", "seriesinstanceuid", "coordx", "coordy", "coordz", "lesionid", "label")
-TAKEN = ("studydate", "age_at_studydate", "gender")
 SYSTEM = "LPS"
-SOURCE = "LUNA25, of NLST"
+SOURCE = coordinates.KINDS["luna25"].source
 LICENCE = None
-FIRST_YEAR = 1999
-"""NLST's dates are shifted: T0 is 1999-01-02, T1 and T2 a year and two years later."""
 
 
-def read(path: Path) -> pd.DataFrame:
-    """One row per lesion and scan; ``nodule_id`` is made of the scan's year and the lesion, so that none are paired."""
-    table = read_columns(path, NEEDED, TAKEN)
-    year = table.get("studydate", pd.Series("", table.index)).astype(str).str[:4]
-    empty = pd.Series(None, table.index, dtype=object)
-    return pd.DataFrame(
-        {
-            "patient_id": table["patientid"],
-            "nodule_id": "Y" + year + "-" + table["lesionid"].astype(str),
-            "study_yr": (pd.to_numeric(year, errors="coerce") - FIRST_YEAR).clip(lower=0).fillna(0).astype(int),
-            "series": table["seriesinstanceuid"],
-            "x": table["coordx"],
-            "y": table["coordy"],
-            "z": table["coordz"],
-            "age": table.get("age_at_studydate", empty),
-            "gender": coded(table.get("gender", empty), {"m": 1, "male": 1, "f": 2, "female": 2}),
-            "malignant": table["label"],
-        }
-    )
+def joined(path: Path, trial: Path | None = None, beside: Sequence[Path] = ()) -> tuple[pd.DataFrame, Counter[str]]:
+    """One row per lesion and scan; a lesion has one ``nodule_id`` over the years where nothing speaks against it.
+
+    Args:
+        path: LUNA25's table.
+        trial: folder with the trial's tables, whose features are joined through the tracking table.
+        beside: see :func:`data_prep.nlst.noted.read`.
+
+    Returns:
+        The table, and how many pairs there are, how many were not believed and how many rows were left out, with why.
+    """
+    findings = coordinates.read(path)
+    if findings["kind"].iloc[0] != "luna25":
+        raise DataError(f"{path}: has not the columns of {TITLE}: {', '.join(NEEDED)}.")
+    findings, _ = noted.beside(findings, *noted.read(beside))
+    paths = tables.find(trial) if trial else {}
+    flow = Flow()
+    table = join(noted.completed(tables.read(paths), findings), findings, flow, Attributes.NONE)
+    counts = Counter({"pairs of a lesion in consecutive rounds": flow.counts(table)["pairs"]})
+    for reason, lost in (reason for taken in flow.exclusions for reason in taken):
+        counts[reason if lost["findings"] else f"pairs {reason}"] += lost["findings"] or lost["pairs"]
+    cohort = cohort_table(table, any_interval=False).rename(columns={"image": "series"})
+    return cohort.drop(columns=[] if "canc" in paths else ["cancer"]), counts

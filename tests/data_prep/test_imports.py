@@ -11,7 +11,7 @@ ROOT = Path(data_prep.__file__).parent
 NOT_BY = {
     "images": ("data_prep.nlst", "data_prep.phantom", "data_prep.sources"),
     "nlst": ("data_prep.phantom", "data_prep.sources"),
-    "sources": ("data_prep.nlst", "data_prep.phantom"),
+    "sources": ("data_prep.phantom",),
     "phantom": ("data_prep.sources",),
 }
 SLOW = ("jinja2", "matplotlib", "nibabel", "pandera", "pydicom", "scipy", "sklearn", "torch")

@@ -16,6 +16,7 @@ from data_prep.nlst import idc, study
 from data_prep.phantom import cohort as phantoms
 from data_prep.template import COLUMN_HEADINGS, FEATURE_HEADINGS, columns, features, markdown
 from tests.data_prep.helpers import Bucket
+from tests.data_prep.nlst import routes
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "data_prep" / "README.md").read_text()
@@ -26,7 +27,7 @@ SCAN, PLACE = "1.2.3", (12.0, -20.0, 6.0)
 ANNOTATIONS = {
     "lidc.csv": {"patient_id": 1, "series_instance_uid": SCAN, "nodule_id": 1, "diameter": 8},
     "annotations.csv": {"seriesuid": SCAN, "diameter_mm": 8},
-    "luna25.csv": {"patientid": 1, "seriesinstanceuid": SCAN, "lesionid": 1, "label": 0},
+    "luna25.csv": {"patientid": 1, "seriesinstanceuid": SCAN, "studydate": 19990102, "lesionid": 1, "label": 0},
     "dlcs.csv": {"patient-id": 1, "nodule_id": 1, "ct_nifti_file": SCAN, "malignant_lbl": 0},
     "ward.csv": {"MRN": 1, "Nodule": 1, "SeriesInstanceUID": SCAN, "Margin": "smooth", "ScanDate": "2020-02-03"},
 }
@@ -44,6 +45,7 @@ def place(phantom, trial, tmp_path, monkeypatch):
         axes = {"lidc.csv": "{}", "ward.csv": "Centre{}"}.get(name, "coord{}")
         centre = {axes.format(axis): value for axis, value in zip("xyz", PLACE, strict=True)}
         pd.DataFrame([{**row, **centre}]).to_csv(tmp_path / name, index=False)
+    routes.write(phantom, tmp_path, {"luna25": pd.read_csv(tmp_path / "luna25.csv")})
     (tmp_path / "ward.yaml").write_text(BLOCKS["yaml"])
     monkeypatch.setattr(phantoms, "make", lambda out, *_: shutil.copytree(phantom, out))
     monkeypatch.setattr(idc, "client", lambda: Bucket(trial / "dicom", lost=None))

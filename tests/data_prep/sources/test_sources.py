@@ -57,7 +57,7 @@ def test_luna25(tmp_path, images):
     )
     table, _ = converted(tmp_path, images, "luna25", text)
     row = table.iloc[0]
-    assert (row.patient_id, row.nodule_id, row.study_yr) == ("100012", "Y2000-3", 1)
+    assert (row.patient_id, row.nodule_id, row.study_yr) == ("100012", "3", 1)
     assert (row.age, row.gender, row.malignant) == (61, 2, 1)
 
 
