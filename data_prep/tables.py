@@ -191,13 +191,6 @@ def shown(cell: object) -> str:
     return f"{str(cell)!r}{' has a comma where numbers have a point' if number else ''}"
 
 
-def listing(path: Path | str, faults: list[str]) -> str:
-    """The message of a table's faults: how many, the first of them, one a line."""
-    more = [f"  ... and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
-    title = f"{path}: {len(faults)} fault{'s' * (len(faults) > 1)} (the header is row 1)"
-    return "\n".join([title, *(f"  {fault}" for fault in faults[:MAX_FAULTS]), *more])
-
-
 def spread(values: pd.Series, by: pd.Series) -> pd.Series:
     """How far apart the values of a group lie, for each row."""
     groups = values.groupby(by)

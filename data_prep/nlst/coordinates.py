@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, listing
 from data_prep.nlst import luna25, stmixer
 from data_prep.schema import POSITION
-from data_prep.tables import listing, numbers, read_columns
+from data_prep.tables import numbers, read_columns
 
 KEY = ("pid", "study_yr", "nodule_id")
 VOXEL = ("column", "row", "slice", "instance")
