@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
@@ -50,19 +51,20 @@ def read(path: Path, choose: Choose) -> pd.DataFrame:
     lines = io.StringIO(text, newline="")
     header, separator = _start(path, lines)
     reader = csv.reader(chain([header], lines), delimiter=separator, skipinitialspace=True, strict=True)
-    rows: dict[int, list[str]] = {}
+    rows: dict[int, Sequence[str]] = {}
     odd: dict[int, int] = {}
     try:
         names = next(reader)
         columns = choose(names)
+        taken = itemgetter(*columns, 0)  # with another, so that it gives a tuple for one column too
         least = max((place + 1 for place, name in enumerate(names) if name.strip()), default=0)
         for number, cells in enumerate(reader):
-            if not any(map(str.strip, cells)):
+            if not (cells and cells[0].strip()) and not any(map(str.strip, cells)):
                 continue
-            if len(cells) < least or any(map(str.strip, cells[len(names) :])):
+            if len(cells) != len(names) and (len(cells) < least or any(map(str.strip, cells[len(names) :]))):
                 odd[number] = len(cells)
-                continue
-            rows[number] = [cells[column].strip() for column in columns]
+            else:
+                rows[number] = taken(cells)
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num}: {error}. Quote whole cells, or none of them.") from error
     if odd:
@@ -71,7 +73,9 @@ def read(path: Path, choose: Choose) -> pd.DataFrame:
         if number in odd and not text.endswith(("\n", "\r")):
             faults[-1] = f"row {number + 2}: the file ends within it. It was cut off; get it anew."
         raise DataError(listing(path, faults))
-    table = pd.DataFrame(rows.values(), rows, [names[column] for column in columns], dtype=str)
+    chosen = [*(names[column] for column in columns), ""]
+    table = pd.DataFrame(rows.values(), list(rows), chosen, dtype=str).iloc[:, :-1]
+    table = table.apply(lambda cells: cells.str.strip())
     return table if separator == "," else _told(path, table, SEPARATORS[separator])
 
 

@@ -62,6 +62,13 @@ def test_what_leaves_no_doubt_is_read_and_said(tmp_path, capsys, kind):
     assert said == ([f"{path}: read as a table with {told}."] if told else [])
 
 
+@pytest.mark.parametrize("needed", [(), ("pid",)])
+@pytest.mark.parametrize("rows", [[HEADER], [HEADER, *ROWS]])
+def test_few_columns_and_no_rows(tmp_path, needed, rows):
+    table = read_columns(written(tmp_path, joined(",", rows)), needed, ())
+    assert table.shape == (len(rows) - 1, len(needed)) and list(table) == list(needed)
+
+
 def test_a_packed_table(tmp_path):
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(joined(",").encode()))
     assert read_columns(tmp_path / "t.csv.gz", ("pid",), ())["pid"].tolist() == ["1", "2"]
