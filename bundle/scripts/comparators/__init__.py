@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "contract": ["INPUTS", "Comparator", "Condition", "ImageMethod", "ProbabilityMethod"],
-        "tables": ["COLUMNS", "HELD_OUT", "ComparatorError", "read_table", "write_table"],
+        "tables": ["COLUMNS", "HELD_OUT", "ComparatorError", "read_table", "table_record", "write_table"],
         "apply": ["write_probabilities"],
         "copy": ["CopyBaseline"],
         "record": ["RecordOnly", "record_regression"],

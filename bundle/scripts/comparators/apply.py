@@ -10,8 +10,10 @@ import torch
 from scripts.comparators.contract import Condition, ProbabilityMethod
 from scripts.comparators.tables import HELD_OUT, write_table
 from scripts.data.datalist import cases_of
+from scripts.data.digest import digest_dataset
 from scripts.data.transforms import baseline_crops
 from scripts.diffusion.noise import CaseNoise
+from scripts.fingerprint import code_version
 
 
 def write_probabilities(
@@ -41,4 +43,5 @@ def write_probabilities(
         baseline = torch.from_numpy(images[start : start + batch_size]).to(device)
         condition = [Condition.of(case) for case in cases[start : start + batch_size]]
         probabilities += method.probability(baseline, condition, CaseNoise(baseline, seed=run)).tolist()
-    write_table(table, run, [case["case_id"] for case in cases], probabilities)
+    record = {"dataset": digest_dataset(dataset_dir), "method": type(method).__name__, **code_version()}
+    write_table(table, run, [case["case_id"] for case in cases], probabilities, record)

@@ -1,21 +1,23 @@
 """Tables of probabilities, by which methods that generate no image take part in the evaluation.
 
 CSV with the columns ``case_id``, ``run`` and ``probability`` (of malignancy), one row per case and run, for every case
-of the validation and the test section.
+of the validation and the test section. How a table was made stands beside it, under its name with ``.json``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from scripts.arrays import Array
 from scripts.data.datalist import SECTIONS
 from scripts.errors import UserError, listed
-from scripts.files import write_atomically
+from scripts.files import read_mapping, write_atomically, write_json
+from scripts.fingerprint import differences
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +32,20 @@ class ComparatorError(UserError):
     """A comparison that cannot be made, or a table that cannot be read; the message names the file or section."""
 
 
-def write_table(path: str | Path, run: int, case_ids: Sequence[str], probabilities: Sequence[float] | Array) -> None:
+def write_table(
+    path: str | Path,
+    run: int,
+    case_ids: Sequence[str],
+    probabilities: Sequence[float] | Array,
+    record: Mapping[str, Any] | None = None,
+) -> None:
     """Adds one run to a table, or replaces it there; the file is written atomically.
+
+    Args:
+        record: how it was made, such as ``dataset``, its digest.
+
+    Raises:
+        ComparatorError: the table has runs that were made from other things.
 
     Example:
         >>> import tempfile
@@ -43,11 +57,33 @@ def write_table(path: str | Path, run: int, case_ids: Sequence[str], probabiliti
     path = Path(path)
     new = pd.DataFrame({"case_id": case_ids, "run": run, "probability": probabilities})
     if path.is_file():
+        refuse_other_table(path, record or {})
         old = _table(path)
         new = pd.concat([old[old["run"] != run], new]).sort_values("run", kind="stable")
     with write_atomically(path) as partial:
         new.to_csv(partial, index=False, float_format="%.6g")
+    if record:
+        write_json(path.with_suffix(".json"), record, indent=2)
     logger.info(f"Wrote run {run} of {path}: {len(case_ids)} cases")
+
+
+def table_record(path: str | Path) -> dict[str, Any]:
+    """How a table was made; empty where it does not say, as tables by other programs."""
+    path = Path(path).with_suffix(".json")
+    return read_mapping(path, ComparatorError) if path.is_file() else {}
+
+
+def refuse_other_table(path: str | Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a table, after a check that what it says agrees with ``record``.
+
+    Raises:
+        ComparatorError: the table was made from another dataset, or otherwise.
+    """
+    made = table_record(path)
+    shared = {key: value for key, value in record.items() if key in made}
+    if found := differences({key: made[key] for key in shared}, shared):
+        raise ComparatorError(f"{path}: not made from these: {'; '.join(found)}. Remove the table and make it again.")
+    return made
 
 
 def read_table(path: str | Path, case_ids: Sequence[str]) -> Array:

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "evaluator": ["evaluate"],
         "handler": ["Evaluation"],
-        "record": ["evaluation_record"],
+        "record": ["evaluation_record", "judged_by"],
         "judge": ["Judge", "Method"],
         "study": ["Study"],
         "steering": ["steer"],

@@ -132,6 +132,7 @@ def steer(
     device: str | torch.device = "cpu",
     limit: int | None = None,
     report_interval: bool = True,
+    record: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Generates follow-ups under every intervention, and writes steering.json and figures/steering.png.
 
@@ -143,6 +144,7 @@ def steer(
         resamples, seed: of the bootstrap over patients; the seed also shuffles records.
         limit: uses only this many cases, the first ones.
         report_interval: whether reports state the interval.
+        record: of :func:`scripts.evaluation.record.judged_by`, and how was sampled.
 
     Returns:
         The content of steering.json; see :func:`summarise`.
@@ -171,6 +173,7 @@ def steer(
         "n_runs": inferer.num_runs,
         "bootstrap": {"unit": "patient", "resamples": resamples, "seed": seed},
         **summarise(results, known, resamples, seed),
+        "record": record,
     }
     folder = Path(output_dir)
     write_bytes(folder / "figures" / "steering.png", png(figure(result, results, baseline.numpy())))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +15,11 @@ from torch import Tensor
 
 from scripts.comparators.apply import write_probabilities
 from scripts.comparators.contract import Condition
-from scripts.comparators.tables import read_table
+from scripts.comparators.tables import read_table, table_record
+from scripts.data.digest import digest_dataset
 from scripts.data.transforms import baseline_crops
 from scripts.diffusion.noise import Draw
+from tests.bundle.helpers import refusal
 
 
 class Method:
@@ -53,12 +57,27 @@ def test_each_case_gets_its_own(tiny_dataset: Path, tmp_path: Path, kind: str) -
 
 
 def test_crops_are_read_only_where_the_method_reads_them(tiny_dataset: Path, tmp_path: Path) -> None:
-    (tmp_path / "datalist.json").write_text((tiny_dataset / "datalist.json").read_text())  # without its crops
+    for path in tiny_dataset.iterdir():
+        (tmp_path / path.name).touch()  # crops that cannot be read
+    (tmp_path / "datalist.json").write_text((tiny_dataset / "datalist.json").read_text())
     write_probabilities(Method("record"), tmp_path, tmp_path / "table.csv")
     assert read_table(tmp_path / "table.csv", IDS).shape == (1, 6)
     with pytest.raises(RuntimeError, match="LoadImaged"):
         write_probabilities(Method("image"), tmp_path, tmp_path / "images.csv")
     assert not (tmp_path / "images.csv").exists()
+
+
+def test_a_table_says_what_it_was_made_from_and_takes_no_runs_of_another_dataset(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    write_probabilities(Method("record"), tiny_dataset, tmp_path / "table.csv")
+    assert table_record(tmp_path / "table.csv").items() >= {"dataset": digest_dataset(tiny_dataset)}.items()
+    other = shutil.copytree(tiny_dataset, tmp_path / "other")
+    shutil.copy(other / "9_t0.nii.gz", other / "10_t0.nii.gz")
+    before = (tmp_path / "table.csv").read_bytes()
+    said = refusal(lambda: write_probabilities(Method("record"), other, tmp_path / "table.csv", run=1))
+    assert re.search("table.csv: not made from these: dataset was [0-9a-f]{12}, is [0-9a-f]{12}. Remove the", said)
+    assert (tmp_path / "table.csv").read_bytes() == before
 
 
 def test_runs_draw_their_own_noise(tiny_dataset: Path, tmp_path: Path) -> None:

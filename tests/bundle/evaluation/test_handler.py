@@ -28,6 +28,7 @@ def make(tiny_dataset: Path, tmp_path: Path) -> Any:
     """An evaluation of the tiny dataset's test section by small networks."""
 
     def make(**options: Any) -> Evaluation:
+        torch.manual_seed(23)
         datalist = json.loads((tiny_dataset / "datalist.json").read_text())
         autoencoder = StableDiffusionAutoencoder((8, 8), num_res_blocks=1, norm_num_groups=4)
         classifier = ResNetClassifier(32, (4, 4, 8, 8))
@@ -65,7 +66,7 @@ def test_what_is_judged_is_the_section(make: Any, tiny_dataset: Path, monkeypatc
     with torch.no_grad():
         latents = evaluation.autoencoder.encode_stage_2_inputs(torch.from_numpy(study.follow_up))
         expected = evaluation.autoencoder.decode_stage_2_outputs(latents).clamp(-1, 1)
-    np.testing.assert_allclose(given["reconstruction"], expected, atol=1e-5)
+    np.testing.assert_allclose(given["reconstruction"], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from scripts.comparators.tables import table_record, write_table
 from scripts.data.digest import digest_dataset
 from scripts.evaluation.record import evaluation_record
 from scripts.fingerprint import digest_weights
@@ -131,6 +133,19 @@ def test_other_weights_are_refused_for_the_method_itself_alone(run: Path) -> Non
             )
         )
     evaluation_record(run / "dataset", "test", run / "models", mine, {"other": run / "predictions"})
+
+
+def test_tables_of_another_dataset_are_refused(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, rows = run / "alone.csv", (["patient-9_n1"], [0.5])
+    judged = partial(evaluation_record, run / "dataset", "test", run / "models", run / "predictions")
+    write_table(path, 0, *rows, {"dataset": digest_dataset(run / "dataset")})
+    assert judged(tables={"record": path})["tables"] == {"record": table_record(path)}
+    assert "does not say" not in caplog.text
+    change_datalist(run, lambda case: case.update(malignant=1 - case["malignant"]))
+    assert refusal(lambda: judged(tables={"record": path})).startswith(f"{path}: not made from these: dataset was ")
+    path.with_suffix(".json").unlink()
+    assert judged(tables={"record": path})["tables"] == {"record": {}}
+    assert "does not say which dataset it was made from" in caplog.text
 
 
 def test_predictions_that_do_not_say_are_judged_with_a_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -125,6 +125,7 @@ def test_the_study_on_a_dataset(tiny_dataset: Path, tmp_path: Path) -> None:
         image_size=32,
         batch_size=4,
         resamples=50,
+        record={"dataset": "its digest"},
     )
     rows = result["interventions"]
     ages = np.array([55.0 + index for index in range(6)])
@@ -133,4 +134,4 @@ def test_the_study_on_a_dataset(tiny_dataset: Path, tmp_path: Path) -> None:
     assert rows[SHUFFLED]["image_change_hu"]["mean"] > 0 and result["seed_change_hu"] == 0
     assert json.loads((tmp_path / "steering.json").read_text()) == result
     assert (tmp_path / "figures" / "steering.png").read_bytes().startswith(b"\x89PNG")
-    assert result["simulated"] and result["n_cases"] == 6
+    assert result["simulated"] and result["n_cases"] == 6 and result["record"] == {"dataset": "its digest"}

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from scripts.errors import listed
 from scripts.evaluation.report.case_page import pdf
 from scripts.evaluation.report.case_view import CaseStudy, spread_limit
 from scripts.evaluation.report.html import render
 from scripts.files import write_bytes, write_json, write_text
+from scripts.fingerprint import differences
 from scripts.pictures import png
+
+logger = logging.getLogger(__name__)
 
 
 def write(
@@ -26,7 +31,7 @@ def write(
 ) -> None:
     """Writes figures, pages of cases, tables, metrics.json and, last, the evaluation page.
 
-    The page includes the study of steering if its files are in the folder.
+    The page includes the study of steering if its files are in the folder, and of the same dataset and weights.
 
     Args:
         folder: to write to.
@@ -44,7 +49,21 @@ def write(
         write_bytes(folder / "cases" / f"{study.case_id}.pdf", pdf(study, result, limit))
     write_text(folder / "predictions.csv", table)
     write_json(folder / "metrics.json", result, indent=2)
-    steering, figure = folder / "steering.json", folder / "figures" / "steering.png"
-    known = json.loads(steering.read_bytes()) if steering.is_file() and figure.is_file() else None
-    pictures |= {"steering": figure.read_bytes()} if known else {}
-    write_text(folder / "report.html", render(result, pictures, known, studies))
+    steering, figure = _steering(folder, result.get("record")), folder / "figures" / "steering.png"
+    pictures |= {"steering": figure.read_bytes()} if steering else {}
+    write_text(folder / "report.html", render(result, pictures, steering, studies))
+
+
+def _steering(folder: Path, record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The content of steering.json; None without the study, or where it is another dataset's or other weights'."""
+    path = folder / "steering.json"
+    if not (path.is_file() and (folder / "figures" / "steering.png").is_file()):
+        return None
+    study = json.loads(path.read_bytes())
+    made, now = (
+        {key: (each or {}).get(key) for key in ("dataset", "weights")} for each in (study.get("record"), record)
+    )
+    if found := differences(made, now) if record else []:
+        logger.warning(f"{path} is left out of the page, since {listed(found)}. Run steering.yaml again.")
+        return None
+    return study

@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from matplotlib.image import imread
 from sklearn.metrics import roc_auc_score
 
+from scripts.evaluation.report.output import _steering
 from tests.bundle.evaluation.page import Page
 
 
@@ -40,3 +44,18 @@ def test_figures_are_drawn_and_embedded(outcome):
         pixels = imread(io.BytesIO(content))
         assert min(pixels.shape[:2]) > 200 and pixels[..., :3].std() > 0.05
         assert len(content) < 600_000
+
+
+@pytest.mark.parametrize("other", ["dataset", "weights", None])
+def test_a_steering_of_another_dataset_or_weights_is_left_out(
+    tmp_path: Path, other: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = {"dataset": "a", "weights": {"autoencoder": "b"}, "commit": "one"}
+    study = {"record": {**record, "commit": "another", "seed": 23}, "interventions": {}}
+    study["record"] |= {other: "c"} if other else {}
+    assert _steering(tmp_path, record) is None, "not made"
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "steering.png").touch()
+    (tmp_path / "steering.json").write_text(json.dumps(study))
+    assert _steering(tmp_path, record) == (None if other else study)
+    assert ("is left out of the page" in caplog.text) == bool(other)
