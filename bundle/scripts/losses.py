@@ -1,7 +1,11 @@
-"""Losses of the autoencoder (stage 1: reconstruction, alignment, prediction; Eq. 2 to 6) and of the classifier."""
+"""Losses of the autoencoder (stage 1: reconstruction, alignment, prediction; Eq. 2 to 6), diffusion and classifier.
+
+Targets are NaN where crops are padded, see :mod:`scripts.data.padding`; that part is left out.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -111,15 +115,17 @@ class AutoencoderLoss(nn.Module):
         Args:
             prediction: of :class:`scripts.networks.AlignedAutoencoder`: ``reconstruction`` (B, 1, H, W), ``mean``,
                 ``std`` and ``latent`` (B, C, h, w), ``logit`` (B, 1).
-            target: ``image`` (B, 1, H, W) in [-1, 1], ``attributes`` (B, F), ``malignant`` (B,), NaN where unknown.
+            target: ``image`` (B, 1, H, W) in [-1, 1], NaN where it is padded, ``attributes`` (B, F), ``malignant``
+                (B,), NaN where unknown.
         """
         terms = {
-            "reconstruction": F.l1_loss(prediction["reconstruction"], target["image"]),
+            "reconstruction": over_known(F.l1_loss, prediction["reconstruction"], target["image"]),
             "kl": gaussian_kl(prediction["mean"], prediction["std"]),
         }
         if self.perceptual is not None:
             some = slice(self.perceptual_samples)
-            terms["perceptual"] = self.perceptual(prediction["reconstruction"][some], target["image"][some]).mean()
+            pair = prediction["reconstruction"][some], target["image"][some]
+            terms["perceptual"] = over_known(lambda *images: self.perceptual(*images).mean(), *pair)
         if self.weights["alignment"]:
             terms["alignment"] = self.alignment(prediction["latent"], target["attributes"])
         if self.weights["prediction"]:
@@ -128,12 +134,34 @@ class AutoencoderLoss(nn.Module):
         return sum((self.weights[name] * term for name, term in terms.items()), torch.zeros(()).to(terms["kl"]))
 
 
+class DenoisingLoss(nn.Module):
+    """The mean squared error of what a diffusion model predicts (Eq. 9 and 10)."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """A scalar, of tensors (B, C, h, w)."""
+        return over_known(F.mse_loss, prediction, target)
+
+
 class OutcomeLoss(nn.Module):
     """The classifier's binary cross-entropy over the crops whose outcome is known."""
 
     def forward(self, logits: Tensor, target: dict[str, Any]) -> Tensor:
         """A scalar, of logits (B, 1) and ``target["malignant"]`` (B,), NaN where unknown."""
         return known_cross_entropy(logits, target["malignant"])
+
+
+def over_known(mean_loss: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor) -> Tensor:
+    """A loss that averages over pixels, over those alone whose target is known, which is not NaN.
+
+    Elsewhere the prediction is its own target, so that nothing is lost there, and the mean is taken over the others.
+    Where all is known, this is ``mean_loss(prediction, target)`` to the bit.
+
+    >>> over_known(F.l1_loss, torch.tensor([1.0, 2.0, 9.0]), torch.tensor([0.0, 0.0, torch.nan])).item()
+    1.5
+    """
+    known = ~target.isnan()
+    share = (known.count_nonzero() / known.numel()).to(prediction.dtype)
+    return mean_loss(prediction, torch.where(known, target, prediction.detach())) / share
 
 
 def gaussian_kl(mean: Tensor, std: Tensor) -> Tensor:

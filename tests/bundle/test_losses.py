@@ -13,7 +13,15 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from scripts.losses import AutoencoderLoss, LatentAlignmentLoss, OutcomeLoss, gaussian_kl, known_cross_entropy
+from scripts.losses import (
+    AutoencoderLoss,
+    DenoisingLoss,
+    LatentAlignmentLoss,
+    OutcomeLoss,
+    gaussian_kl,
+    known_cross_entropy,
+    over_known,
+)
 
 HUGE = st.floats(-(2.0**100), 2.0**100, width=32)
 
@@ -206,3 +214,51 @@ def test_perceptual_distance_of_some_samples() -> None:
     loss(prediction, target)
     expected = loss.perceptual(prediction["reconstruction"][:2], target["image"][:2]).mean()
     torch.testing.assert_close(loss.terms["perceptual"], expected)
+
+
+def padded(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A prediction that learns, a target that is NaN in its first columns, and where it is not."""
+    generator = torch.Generator().manual_seed(0)
+    prediction = torch.randn(shape, generator=generator).requires_grad_()
+    target = torch.randn(shape, generator=generator)
+    known = torch.arange(shape[-1]).expand(shape) >= 5
+    return prediction, target.masked_fill(~known, torch.nan), known
+
+
+@pytest.mark.parametrize("plain", [torch.nn.functional.mse_loss, torch.nn.functional.l1_loss])
+def test_what_is_not_known_is_left_out_of_means_and_gradients(plain: Any) -> None:
+    prediction, target, known = padded((2, 3, 8, 16))
+    loss = over_known(plain, prediction, target)
+    assert loss.item() == pytest.approx(plain(prediction[known], target[known]).item(), rel=1e-6)
+    loss.backward()
+    assert prediction.grad.isfinite().all() and not prediction.grad[~known].any() and prediction.grad[known].all()
+
+
+def test_where_all_is_known_every_loss_is_what_it_was_to_the_bit() -> None:
+    prediction, target = torch.randn(4, 2, 9, 7, requires_grad=True), torch.randn(4, 2, 9, 7)
+    for loss in (over_known(torch.nn.functional.mse_loss, prediction, target), DenoisingLoss()(prediction, target)):
+        reference = torch.nn.MSELoss()(prediction, target)
+        assert torch.equal(loss, reference)
+        ours, theirs = (torch.autograd.grad(each, prediction, retain_graph=True)[0] for each in (loss, reference))
+        assert torch.equal(ours, theirs)
+
+
+def test_an_infinite_target_is_no_padding() -> None:
+    assert over_known(torch.nn.functional.l1_loss, torch.zeros(2), torch.tensor([torch.inf, 0.0])).isinf()
+
+
+def test_the_autoencoder_learns_nothing_from_padding() -> None:
+    """Whatever it makes there, reconstruction and perceptual loss stay the same; elsewhere they do not."""
+    _, target, known = padded((2, 1, 64, 64))
+    loss, parts = AutoencoderLoss(perceptual="alex"), {"mean": torch.zeros(2, 1), "std": torch.ones(2, 1)}
+    parts |= {"latent": torch.zeros(2, 4), "logit": torch.zeros(2, 1)}
+    truth = {"image": target.clamp(-1, 1), "attributes": torch.full((2, 3), torch.nan), "malignant": torch.ones(2)}
+    image = torch.where(known, truth["image"], 0.3)
+
+    def terms(reconstruction: torch.Tensor) -> dict[str, float]:
+        loss({"reconstruction": reconstruction, **parts}, truth)
+        return {name: loss.terms[name].item() for name in ("reconstruction", "perceptual")}
+
+    assert terms(image) == terms(torch.where(known, image, -0.9)) == {"reconstruction": 0.0, "perceptual": 0.0}
+    off = terms(torch.where(known, image + 0.1, image))
+    assert off["reconstruction"] == pytest.approx(0.1, rel=1e-5) and off["perceptual"] > 0

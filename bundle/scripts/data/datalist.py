@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.data.padding import boxes
 from scripts.ehr.encoding import attributes
 from scripts.ehr.features import EHR_FEATURES, validate
 from scripts.ehr.report import radiology_report
@@ -68,10 +69,12 @@ def cases_of(dataset_dir: str | Path, sections: Sequence[str]) -> list[dict[str,
 def pairs(dataset_dir: str | Path, section: str, report_interval: bool = True) -> list[dict[str, Any]]:
     """The cases of a section as MONAI items: paths of ``baseline`` and ``follow_up``, ``report``, ``malignant``.
 
+    Where crops of the set are padded, also what of both is not, see :mod:`scripts.data.padding`.
+
     ``malignant`` is NaN where the outcome is unknown. The report holds baseline features alone and, unless
     ``report_interval`` is False, the interval.
     """
-    folder = Path(dataset_dir)
+    folder, datalist = Path(dataset_dir), load_datalist(dataset_dir)
     return [
         {
             "case_id": case["case_id"],
@@ -79,8 +82,9 @@ def pairs(dataset_dir: str | Path, section: str, report_interval: bool = True) -
             "follow_up": str(folder / case["follow_up"]),
             "report": radiology_report(case["ehr"], case.get("interval_days") if report_interval else None),
             "malignant": outcome(case),
+            **boxes(datalist, {key: case[key] for key in ("baseline", "follow_up")}),
         }
-        for case in load_datalist(dataset_dir)[section]
+        for case in datalist[section]
     ]
 
 
@@ -186,13 +190,15 @@ def crops(dataset_dir: str | Path, section: str, metric: str = "standardised") -
         metric: how nodule attributes become numbers, ``raw`` or ``standardised`` (see :func:`scripts.ehr.attributes`).
 
     Returns:
-        Items ``image`` (path), ``attributes`` (F,) float32 with NaN where unknown, ``malignant``.
+        Items ``image`` (path), ``attributes`` (F,) float32 with NaN where unknown, ``malignant``, and what of the image
+        is not padded, see :mod:`scripts.data.padding`.
     """
     folder, datalist = Path(dataset_dir), load_datalist(dataset_dir)
 
     def item(crop: str, ehr: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
         vector = np.asarray(attributes(ehr, metric), dtype=np.float32)
-        return {"image": str(folder / crop), "attributes": vector, "malignant": outcome(case)}
+        parts = boxes(datalist, {"image": crop})
+        return {"image": str(folder / crop), "attributes": vector, "malignant": outcome(case), **parts}
 
     items = []
     for case in datalist[section]:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from monai.data import Dataset
 from torch import Tensor
 
+from scripts.data.padding import box_key, real_key
 from scripts.data.transforms import Rotationsd, preprocessing
 
 logger = logging.getLogger(__name__)
@@ -52,16 +54,19 @@ class LatentDataset(Dataset):
         self.batch_size = batch_size
         self.sampled = sampled
         self._latents: dict[str, Tensor] = {}
+        self._real: dict[str, Tensor] = {}
 
     def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
-        """The item with each key as a latent (C, h, w), all in the same rotation."""
+        """The item with each key as a latent (C, h, w), all in the same rotation, and masks (1, h, w) of padding."""
         if not self._latents:
             crops = len(self.data) * len(self.keys)
             turned = f", each in {len(self.rotations)} rotations" if len(self.rotations) > 1 else ""
             logger.info(f"Encoding {crops} crops into latents{turned}")
             self._latents = {key: self._encode(key) for key in self.keys}
         turn = int(torch.randint(len(self.rotations), ())) if len(self.rotations) > 1 else 0
-        return self.data[index] | {key: self._drawn(*self._latents[key][:, index, turn]) for key in self.keys}
+        item = {name: value for name, value in self.data[index].items() if name not in map(box_key, self.keys)}
+        masks = {real_key(key): real[index, turn] for key, real in self._real.items()}
+        return item | {key: self._drawn(*self._latents[key][:, index, turn]) for key in self.keys} | masks
 
     def _drawn(self, mean: Tensor, std: Tensor | None = None) -> Tensor:
         """A latent (C, h, w) of the distribution that :meth:`_encode` keeps."""
@@ -72,10 +77,14 @@ class LatentDataset(Dataset):
         """The latents of all items on the CPU, (1 or 2, items, rotations, C, h, w), see :meth:`_moments`."""
         device = next(self.autoencoder.parameters()).device
         load = preprocessing([key])
-        whole = [load({key: item[key]}) for item in self.data]
+        whole = [load({name: item[name] for name in (key, box_key(key)) if name in item}) for item in self.data]
         turn = Rotationsd([key], self.rotations, self.image_size)
-        crops = torch.stack([view.as_tensor() for item in whole for view in turn(item)[key]])
+        views = [turn(item) for item in whole]
+        crops = torch.stack([view.as_tensor() for item in views for view in item[key]])
         latents = [self._moments(part.to(device)).cpu() for part in crops.split(self.batch_size)]
+        if all(real_key(key) in item for item in views):
+            real = torch.stack([view for item in views for view in item[real_key(key)]])
+            self._real[key] = _mostly(real, latents[0].shape[-2:]).unflatten(0, (len(whole), len(self.rotations)))
         return torch.cat(latents, dim=1).unflatten(1, (len(whole), len(self.rotations)))
 
     def _moments(self, crops: Tensor) -> Tensor:
@@ -83,3 +92,8 @@ class LatentDataset(Dataset):
         if self.sampled:
             return torch.stack(self.autoencoder.encode(crops)) * self.autoencoder.latent_scale
         return self.autoencoder.encode_stage_2_inputs(crops)[None]
+
+
+def _mostly(real: Tensor, size: Sequence[int]) -> Tensor:
+    """Masks (n, 1, H, W) at the latents' size: whether at least half of what a latent stands for is not padded."""
+    return F.adaptive_avg_pool2d(real.float(), tuple(size)) >= 0.5

@@ -27,6 +27,7 @@ from monai.transforms import (
 from numpy.typing import NDArray
 
 from scripts.data.datalist import DatalistError, pairs, refuse_unfinite
+from scripts.data.padding import box_key, joined, mask, real_key, separated
 from scripts.errors import UserError
 
 HU_WINDOW = (-1000.0, 400.0)
@@ -80,8 +81,9 @@ def preprocessing(
         augmentation: further transforms, applied to the cropped items.
 
     Returns:
-        Items with each key as (1, image_size, image_size) float32 in [-1, 1], its geometry in the meta data. The
-        transform raises a DatalistError for a crop that is smaller, or has values that are not finite.
+        Items with each key as (1, image_size, image_size) float32 in [-1, 1], its geometry in the meta data, and its
+        mask where the item says what of it is padded (see :mod:`scripts.data.padding`). The transform raises a
+        DatalistError for a crop that is smaller, or has values that are not finite.
     """
     low, high = HU_WINDOW
     takes = [TakeViewd(keys, index) for index in range(len(rotations))]
@@ -92,6 +94,7 @@ def preprocessing(
             EnsureChannelFirstd(keys, channel_dim="no_channel"),
             SqueezeDimd(keys, dim=-1),
             ScaleIntensityRanged(keys, a_min=low, a_max=high, b_min=-1.0, b_max=1.0, clip=True),
+            MaskPaddingd(keys),
             Rotationsd(keys, rotations, image_size),
             takes[0] if len(takes) == 1 else OneOf(takes),
             *augmentation,
@@ -107,6 +110,17 @@ class RefuseUnfinited(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             refuse_unfinite(item[key].meta["filename_or_obj"], np.asarray(item[key]))
+        return item
+
+
+class MaskPaddingd(MapTransform):
+    """Makes the mask of each key of which the item says what is padded."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            if box_key(key) in item:
+                item[real_key(key)] = mask(item.pop(box_key(key)), item[key])
         return item
 
 
@@ -134,7 +148,7 @@ class CentralSquared(CenterSpatialCropd):
 
 
 class Rotationsd(MapTransform):
-    """Replaces each key by the list of its rotations, each cropped to the central square.
+    """Replaces each key, and its mask, by the list of its rotations, each cropped to the central square.
 
     Args:
         rotations: degrees.
@@ -147,19 +161,23 @@ class Rotationsd(MapTransform):
         self.chains = [[rotation(keys, angle), *square] for angle in rotations]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        made = [reduce(lambda item, transform: transform(item), chain, data) for chain in self.chains]
-        return {**data, **{key: [item[key] for item in made] for key in self.key_iterator(dict(data))}}
+        both = joined(data, self.keys)
+        turned = [reduce(lambda item, transform: transform(item), chain, both) for chain in self.chains]
+        made = [separated(item, self.keys) for item in turned]
+        names = [name for key in self.keys for name in (key, real_key(key)) if name in made[0]]
+        return {**data, **{name: [item[name] for item in made] for name in names}}
 
 
 class TakeViewd(MapTransform):
-    """Takes one of the views that :class:`Rotationsd` made of each key, by its place."""
+    """Takes one of the views that :class:`Rotationsd` made of each key and its mask, by its place."""
 
     def __init__(self, keys: Sequence[str], index: int) -> None:
         super().__init__(keys)
         self.index = index
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return {**data, **{key: data[key][self.index] for key in self.key_iterator(dict(data))}}
+        names = [name for key in self.keys for name in (key, real_key(key)) if name in data]
+        return {**data, **{name: data[name][self.index] for name in names}}
 
 
 class MarkSyntheticd(MapTransform):

@@ -110,7 +110,7 @@ def evaluate(
         **score_methods(rows, judge, main),
         "growth": None if growth is None else growth.score(),
         "latents": {title: latent_scores(*pair, judge.weights) for title, pair in spaces.items()},
-        "reconstruction_mae_hu": _error_hu(reconstruction, study.follow_up),
+        "reconstruction_mae_hu": _error_hu(reconstruction, study),
         **_origin(record),
     }
     maps = {title: averaged(unseen.latents) for title, (unseen, _) in spaces.items()}
@@ -180,9 +180,12 @@ def _nodules(judge: Judge, encoder: Callable[[Tensor], Tensor]) -> tuple[Nodules
     )
 
 
-def _error_hu(images: Array | None, real: Array) -> float | None:
-    """Mean absolute error in HU, inside the HU window."""
-    return None if images is None else float(np.abs(to_hu(images) - to_hu(real)).mean())
+def _error_hu(images: Array | None, study: Study) -> float | None:
+    """Mean absolute error in HU, inside the HU window and without padding."""
+    if images is None:
+        return None
+    error = np.abs(to_hu(study.compared(images)) - to_hu(study.follow_up)).mean()
+    return float(error / study.compared_share.mean())
 
 
 def _table(methods: Mapping[str, Method], cases: Cases, growth: Growth | None) -> str:

@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from scripts.comparators.tables import read_table
+from scripts.data.padding import real_key
 from scripts.errors import UserError
 from scripts.evaluation.evaluator import evaluate
 from scripts.evaluation.judge import Bootstrap, Judge
@@ -82,17 +83,20 @@ class Evaluation:
         self.judging = {"bootstrap": Bootstrap(resamples, stratified), **judging}
         self.real: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
         self.spacing: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
+        self.unpadded: list[np.ndarray] = []
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.gather)
         engine.add_event_handler(Events.COMPLETED, self.judge)
 
     def gather(self, engine: Engine) -> None:
-        """Keeps the real crops of a batch, and their pixel spacing."""
+        """Keeps the real crops of a batch, their pixel spacing, and where the follow-ups are not padded."""
         batch: Any = engine.state.batch
         for key, parts in self.real.items():
             parts.append(np.asarray(batch[key].as_tensor()))
             self.spacing[key].append(np.linalg.norm(batch[key].meta["original_affine"], axis=-2)[:, :2])  # (n, 4, 4)
+        if real_key("follow_up") in batch:
+            self.unpadded.append(np.asarray(batch[real_key("follow_up")]))
 
     def judge(self, engine: Engine) -> None:
         """Evaluates all cases; the result is ``engine.state.metrics["evaluation"]``."""
@@ -124,6 +128,7 @@ class Evaluation:
             simulated=self.datalist.get("simulated", ""),
             training=None if baselines is None else (Cases.of(self.datalist["training"]), baselines),
             cohort=describe(self.datalist, self.section),
+            unpadded=np.concatenate(self.unpadded) if self.unpadded else None,
         )
 
     @torch.no_grad()

@@ -93,14 +93,15 @@ class Judge:
         return np.concatenate([encoder(batch).double().cpu().numpy() for batch in self.batches(images)])
 
     def distances(self, images: Array) -> Array:
-        """Perceptual distances (R, N) of images (R, N, 1, H, W) to the real follow-ups."""
+        """Perceptual distances (R, N) of images (R, N, 1, H, W) to the real follow-ups, over what is not padded."""
         parts = []
-        for real, *runs in zip(self.batches(self.study.follow_up), *(self.batches(run) for run in images), strict=True):
+        compared = (self.batches(self.study.compared(run)) for run in images)
+        for real, *runs in zip(self.batches(self.study.follow_up), *compared, strict=True):
             features = self.perceptual.features(real)
             parts.append(
                 torch.stack([self.perceptual.compare(self.perceptual.features(run), features) for run in runs])
             )
-        return torch.cat(parts, dim=1).double().cpu().numpy()
+        return torch.cat(parts, dim=1).double().cpu().numpy() / self.study.compared_share
 
     def classify(self, images: Array, name: str) -> Array:
         """Probabilities (R, N) of images (R, N, 1, H, W).

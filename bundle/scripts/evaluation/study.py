@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scripts.arrays import Array
 from scripts.ehr.encoding import attributes
@@ -90,6 +91,8 @@ class Study:
         training: the cases of the training section and their baselines (M, 1, H, W), on which the regression of
             diameters on latents is fitted.
         cohort: counts and quartiles of the dataset, of :func:`scripts.evaluation.report.cohort.describe`.
+        unpadded: (N, 1, H, W), where ``follow_up`` is not padded (see :mod:`scripts.data.padding`); None:
+            nowhere. Images are compared with it there alone, but for FID and KID, which see whole crops.
     """
 
     cases: Cases
@@ -100,11 +103,21 @@ class Study:
     simulated: bool | str = ""
     training: tuple[Cases, Array] | None = None
     cohort: Mapping[str, Any] | None = None
+    unpadded: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         count, shape = len(self.cases.ids), self.follow_up.shape
         if count == 0 or len(shape) != 4 or shape[:2] != (count, 1):
             raise ValueError(f"follow_up must be (cases, 1, H, W) of {count} cases, at least one; it is {shape}")
+
+    def compared(self, images: Array) -> Array:
+        """Images (.., N, 1, H, W), with the real follow-up where that is padded, so that nothing differs there."""
+        return images if self.unpadded is None else np.where(self.unpadded, images, self.follow_up)
+
+    @property
+    def compared_share(self) -> Array:
+        """The share (N,) of each follow-up's pixels that is not padded."""
+        return np.ones(len(self.cases.ids)) if self.unpadded is None else self.unpadded.mean(axis=(1, 2, 3))
 
     @property
     def field_mm(self) -> Array:

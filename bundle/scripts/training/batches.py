@@ -11,6 +11,7 @@ import torch
 from monai.engines import DiffusionPrepareBatch
 from torch import Tensor
 
+from scripts.data.padding import without_padding
 from scripts.diffusion.schedules import training_scheduler
 
 
@@ -20,8 +21,8 @@ def prepare_crop_batch(
     """The batch of autoencoder and classifier.
 
     Returns:
-        The crops (B, 1, H, W), and as target a dictionary with ``image`` and, where the batch has them, ``attributes``
-        (B, F) and ``malignant`` (B,).
+        The crops (B, 1, H, W), and as target a dictionary with ``image``, NaN where it is padded, and, where the batch
+        has them, ``attributes`` (B, F) and ``malignant`` (B,).
     """
     moved = {
         name: torch.as_tensor(value).to(device=device, non_blocking=non_blocking, **kwargs)
@@ -29,7 +30,7 @@ def prepare_crop_batch(
         if name in ("image", "attributes", "malignant")
     }
     image = moved["image"].as_tensor() if hasattr(moved["image"], "as_tensor") else moved["image"]
-    return image, moved | {"image": image}
+    return image, moved | {"image": without_padding(image, batch, "image")}
 
 
 def prepare_baseline_batch(
@@ -100,7 +101,7 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor, tuple, dict]:
-        """Latents, target, no positional arguments, and the inferer's keyword arguments."""
+        """Latents, target (NaN where it is padded), no positional arguments, and the inferer's keyword arguments."""
         move: dict[str, Any] = {"device": device, "non_blocking": non_blocking, **kwargs}
         latents = batchdata[self.image_key].to(**move)
         noise, timesteps = self.get_noise(latents), self.get_timesteps(latents)
@@ -110,4 +111,5 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
             "concat": None if self.concat_key is None else batchdata[self.concat_key].to(**move),
             "condition": None if self.condition_key is None else batchdata[self.condition_key],
         }
-        return latents, self.get_target(latents, noise, timesteps), (), inferer_arguments
+        target = without_padding(self.get_target(latents, noise, timesteps), batchdata, self.image_key)
+        return latents, target, (), inferer_arguments

@@ -19,6 +19,7 @@ from torch.utils.data import DistributedSampler
 
 from scripts.data.transforms import to_hu
 from scripts.errors import UserError
+from scripts.losses import over_known
 
 
 def epoch_sampler(dataset: Any, seed: int) -> DistributedSampler:
@@ -52,8 +53,12 @@ def validation_loss(loss: Callable[[Any, Any], Tensor]) -> Metric:
 
 
 def hu_error() -> Metric:
-    """Mean absolute error of the reconstruction in HU (inside the window), over the validation section."""
-    return validation_loss(lambda pred, label: (to_hu(pred["reconstruction"]) - to_hu(label["image"])).abs().mean())
+    """Mean absolute error of the reconstruction in HU (inside the window and without padding), over validation."""
+
+    def error(prediction: Tensor, target: Tensor) -> Tensor:
+        return (to_hu(prediction) - to_hu(target)).abs().mean()
+
+    return validation_loss(lambda pred, label: over_known(error, pred["reconstruction"], label["image"]))
 
 
 def start_process_group() -> None:

@@ -62,7 +62,7 @@ def study_of(arguments: dict[str, Any]) -> Study:
         training=training and (Cases.of(training[1]), training[0]),
         **{
             key: arguments[key]
-            for key in ("baseline", "follow_up", "spacing", "dataset", "simulated")
+            for key in ("baseline", "follow_up", "spacing", "dataset", "simulated", "unpadded")
             if key in arguments
         },
     )

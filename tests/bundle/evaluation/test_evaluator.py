@@ -160,3 +160,12 @@ def test_evaluation_measures_growth(tmp_path, distance):
     assert (tmp_path / "figures" / "growth.png").is_file()
     html = (tmp_path / "report.html").read_text()
     assert "Against the real follow-up" in html and "median size over runs" in html
+
+
+def test_the_error_in_hu_is_of_what_is_not_padded(study, distance, tmp_path):
+    unpadded = np.ones_like(study["follow_up"], dtype=bool)
+    unpadded[:3, :, :20] = False
+    reconstruction = np.where(unpadded, np.clip(study["follow_up"] + 0.1, -1, 1), 1.0)
+    result = run(study, tmp_path, perceptual=distance, reconstruction=reconstruction, unpadded=unpadded)
+    by_hand = 700 * np.abs(reconstruction - study["follow_up"])[unpadded].mean()
+    assert result["reconstruction_mae_hu"] == pytest.approx(by_hand, rel=1e-5)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 
 from scripts.data.datalist import pairs
@@ -80,3 +80,18 @@ def test_what_is_judged_is_the_section(make: Any, tiny_dataset: Path, monkeypatc
 def test_two_rows_of_one_name_are_refused(make: Any, options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         make(**options)
+
+
+def test_what_of_the_follow_ups_is_padded_is_known(make: Any, tiny_dataset: Path) -> None:
+    items = [
+        item | {"baseline_unpadded": None, "follow_up_unpadded": [0, 20 + number, 0, 99]}
+        for number, item in enumerate(pairs(tiny_dataset, "test"))
+    ]
+    evaluation, dataset = make(), Dataset(items, preprocessing(["baseline", "follow_up"], 32))
+    engine = Engine(lambda engine, batch: None)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, evaluation.gather)
+    engine.run(DataLoader(dataset, batch_size=2))
+    unpadded = evaluation._study().unpadded
+    assert unpadded.dtype == bool and unpadded.shape == (3, 1, 32, 32)
+    rows = unpadded[:, 0, :, 0].sum(axis=1)
+    assert np.diff(rows).tolist() == [1, 1] and 0 < rows[0] < 30 and (unpadded == unpadded[..., :1]).all()

@@ -78,3 +78,17 @@ def test_rows_hold_what_can_be_said_of_them(study, judges):
             assert rows[name]["auroc_difference"][other]["mean"] == pytest.approx(areas[0] - areas[1])
     assert result["gap_closed"] == rows["main"]["gap_closed"] and "gap_closed" not in rows["real_baseline"]
     assert score_methods(methods, judges[0], None)["gap_closed"] == {"auroc": None, "auprc": None}
+
+
+def test_padding_of_the_follow_up_is_no_distance(study, distance):
+    """Whatever a method makes there; and the mean is taken over the rest, a half of the first case."""
+    unpadded = np.ones_like(study["follow_up"], dtype=bool)
+    unpadded[0, :, :, 32:] = False
+    judge = Judge(study_of({**study, "unpadded": unpadded}), study["classifier"], distance, bootstrap=Bootstrap(20))
+    plain = Judge(study_of(study), study["classifier"], distance, bootstrap=Bootstrap(20))
+    runs = study["generated"]["NAMD"][:2]
+    spoilt = np.where(unpadded, runs, -runs)
+    np.testing.assert_array_equal(judge.distances(runs), judge.distances(spoilt))
+    np.testing.assert_array_equal(judge.distances(runs)[:, 1:], plain.distances(runs)[:, 1:])
+    half = np.where(unpadded, runs, study["follow_up"])
+    np.testing.assert_allclose(judge.distances(runs)[:, 0], 2 * plain.distances(half)[:, 0], rtol=1e-6)
