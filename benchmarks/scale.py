@@ -26,9 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from data_prep.cohort import build
-from data_prep.cutting import Recipe, Scan, cut_scan
+from data_prep.cutting import Recipe, Scan, Wanted, cut_scan
 from data_prep.identity import Names
 from data_prep.images import crops
+from data_prep.images.dicom import open_series
 from data_prep.workers import spread
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -61,7 +62,7 @@ def crop(dicom: Annotated[Path | None, typer.Option(help="A series; left out: on
         if dicom is None:
             hu = np.random.default_rng(0).integers(-1000, 400, (SLICES, SIZE, SIZE), dtype=np.int16)
             write_series(folder, hu, stack(SLICES), edit=lambda n, item: setattr(item, "InstanceNumber", n + 1))
-        whole = crops._cached_series(folder)
+        whole = open_series(folder)
         centre = whole.origins[len(whole.paths) // 2] + whole.axes @ (np.array([200, 200, 0]) * whole.spacing)
         pixels = 2 * len(whole.paths) * whole.shape[0] * whole.shape[1]
 
@@ -120,7 +121,7 @@ def workers(count: int = 80, nodules: int = 8, times: int = 3, syntax: str = "JP
         for path in paths:
             compress(path, syntax)
         names = [[f"crops/{n}_{k}.nii.gz" for k in range(nodules)] for n in range(count)]
-        scans = [Scan(folder / "scan", tuple((name, (0.0, 0.0, 106.0)) for name in each)) for each in names]
+        scans = [Scan(folder / "scan", tuple(Wanted(name, (0.0, 0.0, 106.0)) for name in each)) for each in names]
         (folder / "out" / "crops").mkdir(parents=True)
         for _ in range(times):
             for number, taken in seconds.items():

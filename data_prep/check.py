@@ -18,16 +18,28 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from data_prep.cutting import read_made
 from data_prep.errors import DataError
-from data_prep.images.crops import HU_RANGE, reading
+from data_prep.images.content import not_hu
+from data_prep.images.nifti import reading
+from data_prep.padding import Padding, crops_of, padding, possible
 from data_prep.schema import SECTIONS
 from scripts.ehr.features import EHR_FEATURES, EHRError, validate
+from scripts.errors import listed
 
 LISTS = (*SECTIONS, "unpaired")
 """Of a datalist."""
 SPACING_MM = (0.2, 2.0)
-LUNG_HU = -400
-"""Every crop about a lung nodule has pixels darker than this, since there is air in the lung."""
+POINTS = {
+    "RAS": (
+        0.01,
+        ", but would if x and y counted to the other side (RAS): change their signs, or convert --system RAS",
+    ),
+    "voxels": (0.01, ", but would if x, y, z were voxels: give mm, by the image's spacing and origin"),
+    "nothing": (0.2, ": look at them"),
+}
+"""What a crop shows at its point instead of a nodule, see :data:`data_prep.images.crops.POINTS`: up to which share of
+crops that happens by chance, and what is said of it."""
 
 
 @dataclass
@@ -44,12 +56,14 @@ class Section:
 
 @dataclass
 class Overview:
-    """What :func:`examine` found: what is in each section, and all that is wrong, one line each."""
+    """What :func:`examine` found: what is in each section, all that is wrong, and what is worth a look, a line each."""
 
     name: str
     simulated: str
     sections: dict[str, Section]
     findings: list[str]
+    padding: dict[str, Padding] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def load(dataset: Path) -> dict[str, Any]:
@@ -99,10 +113,14 @@ def examine(dataset: Path) -> Overview:
             if not isinstance(name, str):
                 findings.append(f"{section}, {_label(case)}: no {key}.")
             elif name not in seen:
-                seen[name] = _examine_crop(dataset, name, datalist.get("crop_size"), sections[section], section, places)
+                seen[name] = _examine_crop(dataset, name, datalist, sections[section], section, places)
                 findings += seen[name]
-    findings += _leaking_patients(sections) + _equal_pixels(places) + _equal_names(datalist)
-    return Overview(str(datalist.get("name", "")), str(datalist.get("simulated", "")), sections, findings)
+    impossible = _impossible_parts(datalist)
+    findings += _leaking_patients(sections) + _equal_pixels(places) + _equal_names(datalist) + impossible
+    padded = {} if impossible else {name: padding(datalist, name) for name in LISTS}
+    wrong, notes = _points(dataset, datalist)
+    name, simulated = (str(datalist.get(key, "")) for key in ("name", "simulated"))
+    return Overview(name, simulated, sections, findings + wrong, padded, notes)
 
 
 def _cases(datalist: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -141,7 +159,7 @@ def _examine_case(case: dict[str, Any], name: str, section: Section) -> list[str
 
 
 def _examine_crop(
-    dataset: Path, file: str, size: int | None, section: Section, name: str, places: dict[str, dict[str, str]]
+    dataset: Path, file: str, datalist: dict[str, Any], section: Section, name: str, places: dict[str, dict[str, str]]
 ) -> list[str]:
     """Reads a crop, notes its pixels' hash and values, and returns what is wrong with it."""
     path = dataset / file
@@ -158,16 +176,13 @@ def _examine_crop(
     places[hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()][file] = name
     if wrong := pixels.size - np.count_nonzero(np.isfinite(pixels)):
         return [f"{name}: {file}: {wrong} of {pixels.size} pixels are NaN or infinite; expected HU."]
-    faults = []
+    faults, size = [], datalist.get("crop_size")
+    spacing = np.linalg.norm(image.affine[:3, :2], axis=0)
     if pixels.shape != (size, size, 1):
         faults.append(f"shape {pixels.shape}; expected ({size}, {size}, 1)")
-    low, high = float(pixels.min()), float(pixels.max())
-    section.hu.append((low, high))
-    if low < HU_RANGE[0] or high > HU_RANGE[1]:
-        faults.append(f"values {low:g} to {high:g}; expected HU from {HU_RANGE[0]} to {HU_RANGE[1]}")
-    if low > LUNG_HU or low == high:
-        faults.append(f"values {low:g} to {high:g}: no lung in it, or not HU")
-    spacing = np.linalg.norm(image.affine[:3, :2], axis=0)
+    section.hu.append((float(pixels.min()), float(pixels.max())))
+    box = datalist.get("unpadded", {}).get(file)
+    faults += not_hu(pixels[slice(*box[:2]), slice(*box[2:])] if possible(box, size) else pixels, spacing)
     section.spacing.append(float(spacing[0]))
     if not np.all((spacing >= SPACING_MM[0]) & (spacing <= SPACING_MM[1])):
         faults.append(f"pixel spacing {spacing.round(3).tolist()} mm; expected {SPACING_MM[0]} to {SPACING_MM[1]}")
@@ -205,6 +220,35 @@ def _equal_names(datalist: dict[str, Any]) -> list[str]:
     return [f"duplicates: case_id {name} stands {count} times." for name, count in names.items() if count > 1]
 
 
+def _impossible_parts(datalist: dict[str, Any]) -> list[str]:
+    """Entries of ``unpadded`` that are no part of a crop of the set about its middle."""
+    known, size = set(crops_of(case for _, case in _cases(datalist))), datalist.get("crop_size")
+    unpadded = datalist.get("unpadded", {})
+    findings = [f"unpadded: {crop} is no crop of this dataset." for crop in unpadded if crop not in known]
+    expected = "expected first and end along both axes, about the middle of the crop"
+    return findings + [
+        f"unpadded: {crop}: {box}; {expected}." for crop, box in unpadded.items() if not possible(box, size)
+    ]
+
+
+def _points(dataset: Path, datalist: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What is wrong with where crops were cut, by what they show there, and which crops are worth a look."""
+    made, wrong, notes = read_made(dataset), [], []
+    judged = [
+        made[crop] for crop in crops_of(case for _, case in _cases(datalist)) if crop in made and made[crop].point
+    ]
+    for placed, where in ((True, "at their x, y, z"), (False, "in the middle of their image")):
+        crops = [each for each in judged if each.placed is placed]
+        for point, (by_chance, words) in POINTS.items():
+            odd = [each.crop for each in crops if each.point == point]
+            text = f"{len(odd)} of {len(crops)} crops show nothing nodule-like {where}{words} ({listed(odd)})."
+            if len(odd) > by_chance * len(crops):
+                wrong.append(text)
+            elif odd and placed:
+                notes.append(text)
+    return wrong, notes
+
+
 def print_overview(overview: Overview, console: Console) -> None:
     """The sections and missing features as tables, then all findings."""
     title = f"{overview.name}{'  SIMULATED: ' + overview.simulated if overview.simulated else ''}"
@@ -224,8 +268,14 @@ def print_overview(overview: Overview, console: Console) -> None:
         if any(counts):
             missing.add_row(feature, *map(str, counts))
     console.print(missing if missing.row_count else "No feature is missing in any case.")
+    padded = [f"{name} {counts}" for name, counts in overview.padding.items() if counts.padded]
+    if padded:
+        text = "Padded (no image there: mirrored, or air beyond a scan) and left out of losses and errors"
+        console.print(f"{text}: {'; '.join(padded)}.", soft_wrap=True, highlight=False)
     for finding in overview.findings:
         console.print(f"[red]wrong:[/red] {finding}", soft_wrap=True, highlight=False)
+    for note in overview.notes:
+        console.print(f"[yellow]look:[/yellow] {note}", soft_wrap=True, highlight=False)
     console.print(f"{len(overview.findings)} findings." if overview.findings else "Nothing is wrong.")
 
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from data_prep.errors import DataError
+from data_prep.images import Transform
 from data_prep.nlst.choices import Attributes, Pairs, Preset, System
 
 app = typer.Typer(
@@ -188,13 +189,18 @@ def cohort(
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine (Dask).")] = 1,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, as tcp://HOST:8786.")] = None,
+    transform: Annotated[
+        Transform | None, typer.Option(help="Of NIfTI whose qform and sform differ, the one that is right.")
+    ] = None,
 ) -> None:
     """Check a cohort table and cut its nodules into a dataset, without identifiers."""
     from data_prep.cohort import build
     from data_prep.schema import OLDEST
 
     key = key or out.with_name(f"{out.name}.key.json")
-    made = build(table, out, size, spacing, name, simulated, key, keep_ids, workers, dask)
+    made = build(
+        table, out, size, spacing, name, simulated, key, keep_ids, workers, dask, transform and transform.value
+    )
     counts = ", ".join(f"{section} {count}" for section, count in made.entries.items())
     console.print(f"{out}: {counts}. Crops: {made.written} cut, {made.reused} reused.", soft_wrap=True)
     if made.left_out:

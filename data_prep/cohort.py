@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from typing import Any
 import pandas as pd
 from rich.progress import track
 
-from data_prep.cutting import Centre, Recipe, Result, Scan, cut_scan, failed
+from data_prep.cutting import MADE, Recipe, Result, Scan, Wanted, cut_scan, failed, made_line, read_made, write_made
 from data_prep.errors import MAX_FAULTS, DataError
 from data_prep.identity import Names, open_key, write_key
+from data_prep.padding import crops_of
 from data_prep.schema import KEY, OLDEST, SECTIONS, times
 from data_prep.tables import write_csv
 from data_prep.workers import spread
@@ -63,6 +64,7 @@ def build(
     keep_ids: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
+    transform: str | None = None,
 ) -> Summary:
     """Makes a dataset folder of a cohort table.
 
@@ -80,6 +82,7 @@ def build(
         key: the file that maps cases to patients; None: beside ``out``.
         keep_ids: keep the table's identifiers and write no key; for public and simulated data.
         workers, scheduler: see :func:`data_prep.workers.spread`.
+        transform: see :func:`data_prep.images.crops.cut`.
 
     Raises:
         DataError: every fault of the table at once; no image can be used; or ``out`` is something else than a dataset.
@@ -92,7 +95,7 @@ def build(
         >>> list(made.entries), made.faults
         (['training', 'validation', 'test', 'unpaired'], Counter())
         >>> sorted(path.name for path in Path("dataset").iterdir())
-        ['crops', 'datalist.json', 'datasheet.md', 'datasheet.png', 'failures.csv']
+        ['crops', 'crops.jsonl', 'datalist.json', 'datasheet.md', 'datasheet.png', 'failures.csv']
     """
     from data_prep.contract import read_cohort
 
@@ -105,9 +108,9 @@ def build(
         write_key(key, names, _cases_by_name(cohort))
     if simulated is None:
         simulated = "; ".join(sorted(set(cohort["simulated"].dropna())))
-    used = cohort[cohort["crop"].isin(set(_crops_of(sectioned(cohort))))]
+    used = cohort[cohort["crop"].isin(crops_of(chain(*sectioned(cohort).values())))]
     with write_atomically(out, keep_unfinished=True) as folder:
-        recipe = Recipe(folder, out.absolute(), size, spacing, names)
+        recipe = Recipe(folder, out.absolute(), size, spacing, names, transform)
         results = _cut_all(used, table.parent, recipe, workers, scheduler)
         return _complete(cohort, results, recipe, name or out.name, simulated)
 
@@ -118,15 +121,18 @@ def _complete(cohort: pd.DataFrame, results: list[Result], recipe: Recipe, name:
 
     folder, bad = recipe.folder, {result.crop: result for result in results if result.fault}
     sections = sectioned(cohort[~cohort["crop"].isin(bad)])
+    taken = cohort[cohort["crop"].isin(crops_of(chain(*sections.values())))]
     datalist = {"name": name, "simulated": simulated, "crop_size": recipe.size, **sections}
+    datalist |= _unpadded(taken, results, recipe.size)
     write_json(folder / "datalist.json", datalist)
     write_csv(_failures(bad.values()), folder / "failures.csv")
-    taken = cohort[cohort["crop"].isin(set(_crops_of(sections)))]
+    made = {each.crop: each.made for each in results if each.made}
     left_out = len(cohort) - len(bad) - len(taken)
     faults = Counter(result.fault for result in bad.values())
     keep_ids, measured = not recipe.names.secret, _measured(taken, results)
     datasheet.write(folder, datasheet.Facts(datalist, measured, recipe.spacing, faults, left_out, keep_ids))
     _remove_strays(folder, set(taken["crop"]))
+    write_made(folder, [made[crop] for crop in taken["crop"]])
     reused = sum(result.reused for result in results)
     return Summary(
         entries={section: len(cases) for section, cases in sections.items()},
@@ -259,13 +265,6 @@ def _outcome(*rows: Row) -> dict[str, int]:
     return {"malignant": known[0]} if known else {}
 
 
-def _crops_of(sections: dict[str, list[dict[str, Any]]]) -> Iterable[str]:
-    """Every crop that a datalist names."""
-    for cases in sections.values():
-        for case in cases:
-            yield from (case[key] for key in ("baseline", "follow_up", "image") if key in case)
-
-
 def _cut_all(used: pd.DataFrame, source: Path, recipe: Recipe, workers: int, scheduler: str | None) -> list[Result]:
     """Cuts the crops, scan by scan, or takes them from an earlier run.
 
@@ -273,12 +272,21 @@ def _cut_all(used: pd.DataFrame, source: Path, recipe: Recipe, workers: int, sch
         DataError: there is none that could be cut; the first reasons.
     """
     (recipe.folder / "crops").mkdir(parents=True, exist_ok=True)
-    wanted: dict[str, list[tuple[str, Centre | None]]] = defaultdict(list)
+    earlier = [read_made(folder) for folder in (recipe.folder, recipe.last)]
+    wanted: dict[str, list[Wanted]] = defaultdict(list)
     for row in used.itertuples():
-        wanted[row.image].append((row.crop, None if math.isnan(row.x) else (row.x, row.y, row.z)))
+        centre = None if math.isnan(row.x) else (row.x, row.y, row.z)
+        known = tuple(made[row.crop] for made in earlier if row.crop in made)
+        wanted[row.image].append(Wanted(row.crop, centre, known))
     scans = [Scan((source / image).absolute(), tuple(crops)) for image, crops in sorted(wanted.items())]
     done = spread(partial(cut_scan, recipe=recipe), scans, _lost, workers, scheduler)
-    results = [_seen(result, recipe) for some in track(done, "Cutting crops", len(scans)) for result in some]
+    results = []
+    with open(recipe.folder / MADE, "a", encoding="utf-8") as record:  # goes along, so that a stopped run goes on
+        record.write("\n")
+        for some in track(done, "Cutting crops", len(scans)):
+            results += [_seen(result, recipe) for result in some]
+            record.writelines(made_line(result.made) for result in some if result.made)
+            record.flush()
     if all(result.fault for result in results):
         reasons = list(dict.fromkeys(result.message for result in results))
         title = f"None of {len(scans)} images can be used; nothing was written:"
@@ -288,7 +296,7 @@ def _cut_all(used: pd.DataFrame, source: Path, recipe: Recipe, workers: int, sch
 
 def _lost(scan: Scan, error: BaseException) -> list[Result]:
     """The results of a scan at which workers were lost."""
-    return [failed(crop, scan.image, error) for crop, _ in scan.wanted]
+    return [failed(wanted.crop, scan.image, error) for wanted in scan.wanted]
 
 
 def _seen(result: Result, recipe: Recipe) -> Result:
@@ -310,6 +318,14 @@ def _measured(taken: pd.DataFrame, results: Iterable[Result]) -> pd.DataFrame:
     sizes = {result.crop: result.spacing for result in results if result.spacing}
     x, _, z = zip(*(sizes[crop] for crop in taken["crop"]), strict=True)
     return taken.assign(x_mm=x, z_mm=z)
+
+
+def _unpadded(taken: pd.DataFrame, results: Iterable[Result], size: int) -> dict[str, dict[str, list[int]]]:
+    """What of the padded crops is not padded, as the datalist has it; nothing where none is."""
+    whole = [0, size, 0, size]
+    parts = {each.crop: each.made.unpadded for each in results if each.made and each.made.unpadded != whole}
+    found = {crop: parts[crop] for crop in taken["crop"] if crop in parts}
+    return {"unpadded": found} if found else {}
 
 
 def _remove_strays(folder: Path, wanted: set[str]) -> None:

@@ -1,18 +1,30 @@
-"""All crops of one scan, which is the task of a worker. Faults are results, so that one scan cannot stop a run."""
+"""All crops of one scan, which is the task of a worker. Faults are results, so that one scan cannot stop a run.
+
+What an earlier run cut is taken where the image's files are untouched, as their size, inode and times say. Where those
+differ, as of a copy, the crop is cut again and the content decides: a crop that comes out as it was counts as reused.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_prep.errors import ImageError
 from data_prep.identity import Names
-from scripts.files import write_atomically
+from scripts.files import write_atomically, write_text
 
-CROPS_VERSION = 2
-"""Part of every crop's fingerprint; raise it when crops come out differently, so that none is reused."""
+if TYPE_CHECKING:
+    from data_prep.images.files import Stamp
+
+CROPS_VERSION = 3
+"""Raise it when crops come out differently, so that none is reused unseen."""
+
+MADE = "crops.jsonl"
+"""The file of a dataset that says how each crop was made, one a line: :class:`Made`."""
 
 Centre = tuple[float, float, float]
 
@@ -24,8 +36,8 @@ class Recipe:
     Attributes:
         folder: of the dataset that is being made.
         last: of the last run's, where crops may be taken from.
-        size, spacing: see :func:`data_prep.images.crops.cut`.
-        names: key the fingerprints.
+        size, spacing, transform: see :func:`data_prep.images.crops.cut`.
+        names: key the digests.
     """
 
     folder: Path
@@ -33,14 +45,42 @@ class Recipe:
     size: int
     spacing: float | None
     names: Names
+    transform: str | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a crop was made.
+
+    Attributes:
+        crop: relative path.
+        seen: keyed digest of what was asked for, of what the file system said of the image, and of what came out.
+        unpadded, point: see :func:`data_prep.images.crops.cut`.
+        placed: whether a point was given.
+    """
+
+    crop: str
+    seen: str
+    unpadded: list[int]
+    point: str | None
+    placed: bool
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A crop that is wanted: its relative path, the nodule's centre (mm, LPS), and how earlier runs made it."""
+
+    crop: str
+    centre: Centre | None = None
+    earlier: tuple[Made, ...] = ()
 
 
 @dataclass(frozen=True)
 class Scan:
-    """One image, and the crops that are wanted of it: relative path and the nodule's centre (mm, LPS)."""
+    """One image, and the crops that are wanted of it."""
 
     image: Path
-    wanted: tuple[tuple[str, Centre | None], ...]
+    wanted: tuple[Wanted, ...]
 
 
 @dataclass(frozen=True)
@@ -49,13 +89,15 @@ class Result:
 
     Attributes:
         crop: relative path.
-        reused: taken from an earlier run.
+        made: how it was made; None where there is none.
+        reused: it is as an earlier run left it.
         spacing: mm along its axes.
         fault, reason: why there is none, see :class:`data_prep.errors.ImageError`.
         message: the same, with the file's name.
     """
 
     crop: str
+    made: Made | None = None
     reused: bool = False
     spacing: tuple[float, float, float] | None = None
     fault: str = ""
@@ -68,14 +110,17 @@ def cut_scan(scan: Scan, recipe: Recipe) -> list[Result]:
 
     Memory stays that of one scan's headers and one slice.
     """
+    from data_prep.images.files import stamp
+
     results = []
-    for crop, centre in scan.wanted:
+    found = stamp(scan.image)
+    for wanted in scan.wanted:
         try:
-            results.append(_cut_one(scan.image, crop, centre, recipe))
+            results.append(_cut_one(scan.image, found, wanted, recipe))
         except ImageError as error:
-            results.append(Result(crop, fault=error.fault, reason=error.reason, message=str(error)))
+            results.append(Result(wanted.crop, fault=error.fault, reason=error.reason, message=str(error)))
         except Exception as error:  # whatever is wrong with this scan, the others are to be cut
-            results.append(failed(crop, scan.image, error))
+            results.append(failed(wanted.crop, scan.image, error))
     return results
 
 
@@ -85,36 +130,47 @@ def failed(crop: str, image: Path, error: BaseException) -> Result:
     return Result(crop, fault=unforeseen.fault, reason=unforeseen.reason, message=str(unforeseen))
 
 
-def _cut_one(image: Path, crop: str, centre: Centre | None, recipe: Recipe) -> Result:
+def _cut_one(image: Path, found: Stamp, wanted: Wanted, recipe: Recipe) -> Result:
     from data_prep.images import crops
 
-    target = recipe.folder / crop
-    files = _files(image)
-    facts = (CROPS_VERSION, str(image), [size for size, _ in files], centre, recipe.size, recipe.spacing)
-    fingerprint = recipe.names.digest(*facts)
-    newest = max(modified for _, modified in files)
-    if _reuse((target, recipe.last / crop), target, fingerprint, newest):
-        return Result(crop, reused=True, spacing=crops.spacing(target))
-    made = crops.cut(image, centre, recipe.size, recipe.spacing)
-    crops.save(made, target, fingerprint)
-    return Result(crop, spacing=crops.spacing(made))
+    target = recipe.folder / wanted.crop
+    places = [place for place in (target, recipe.last / wanted.crop) if place.is_file()]
+    there = {crops.description(place): place for place in reversed(places)}
+    asked = (CROPS_VERSION, wanted.centre, recipe.size, recipe.spacing, recipe.transform, found)
+    seen = {recipe.names.digest(*asked, description): description for description in there}
+    for made in wanted.earlier:
+        if made.seen in seen:
+            _put(there[seen[made.seen]], target)
+            return Result(made.crop, made, reused=True, spacing=crops.spacing(target))
+    crop = crops.cut(image, wanted.centre, recipe.size, recipe.spacing, recipe.transform)
+    description = crops.save(crop, target)
+    made = Made(wanted.crop, recipe.names.digest(*asked, description), placed=wanted.centre is not None, **crop.extra)
+    return Result(wanted.crop, made, reused=description in there, spacing=crops.spacing(crop))
 
 
-def _files(image: Path) -> list[tuple[int, int]]:
-    """Size and time of change of an image's file, or of the files of its folder and of the folder itself."""
-    paths = [image, *sorted(path for path in image.iterdir() if path.is_file())] if image.is_dir() else [image]
-    found = [path.stat() for path in paths]
-    return [(0 if path.is_dir() else stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, found, strict=True)]
+def _put(crop: Path, target: Path) -> None:
+    if crop != target:
+        with write_atomically(target) as path:
+            shutil.copy2(crop, path)
 
 
-def _reuse(candidates: Iterable[Path], target: Path, fingerprint: str, newest: int) -> bool:
-    """Whether an earlier run's crop was put in place: one of the same fingerprint that is newer than its source."""
-    from data_prep.images.crops import description
+def read_made(folder: Path) -> dict[str, Made]:
+    """How the crops in a dataset's folder were made, by crop; what cannot be read is passed over, and cut again."""
+    path, found = folder / MADE, {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            made = Made(**json.loads(line))
+        except (ValueError, TypeError):  # a run was stopped while it wrote
+            continue
+        found[made.crop] = made
+    return found
 
-    for candidate in candidates:
-        if candidate.is_file() and candidate.stat().st_mtime_ns > newest and description(candidate) == fingerprint:
-            if candidate != target:
-                with write_atomically(target) as path:
-                    shutil.copy2(candidate, path)
-            return True
-    return False
+
+def made_line(made: Made) -> str:
+    """The line of the file."""
+    return json.dumps(asdict(made)) + "\n"
+
+
+def write_made(folder: Path, made: Iterable[Made]) -> None:
+    """Writes the file, sorted by crop."""
+    write_text(folder / MADE, "".join(made_line(each) for each in sorted(made, key=lambda each: each.crop)))

@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from data_prep.padding import padding
 from data_prep.schema import OLDEST, SECTIONS
 from scripts.ehr.features import FEATURES, Feature
 from scripts.files import write_text
@@ -62,6 +63,8 @@ def write(folder: Path, facts: Facts) -> None:
         patients=", ".join(f"{name} {len({case['patient_id'] for case in datalist[name]})}" for name in SECTIONS),
         faults=sorted(facts.faults.items(), key=lambda item: (-item[1], item[0])),
         left_out=facts.left_out,
+        padding=padding(datalist, *SECTIONS, "unpaired"),
+        air=int(facts.timepoints["crop"].isin(datalist.get("unpadded", {})).mul(facts.timepoints["x"].notna()).sum()),
         distributions=[*_record(facts.timepoints), *_measured(facts.timepoints), *_changes(pairs)],
         keep_ids=facts.keep_ids,
         oldest=OLDEST,

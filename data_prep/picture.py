@@ -9,9 +9,11 @@ import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from data_prep.check import load
 from data_prep.errors import DataError
+from data_prep.padding import Box
 from data_prep.schema import SECTIONS
 from scripts.files import write_atomically
 
@@ -50,20 +52,26 @@ def draw_sample(dataset: Path, target: Path, seed: int = 0, count: int = 12) -> 
     for axes in grid.flat:
         axes.axis("off")
     for axes, index in zip(grid.flat, sorted(chosen), strict=False):
-        _draw_case(axes, dataset, *cases[index])
+        _draw_case(axes, dataset, *cases[index], datalist.get("unpadded", {}))
+    if datalist.get("unpadded"):
+        figure.supxlabel("Dashed: beyond it there is no image; mirrored, or air", fontsize=8)
     if datalist.get("simulated"):
         figure.suptitle(f"SIMULATED: {datalist['simulated']}", color="crimson")
     with write_atomically(target) as path:
         figure.savefig(path, format="png", metadata={"Software": None})
 
 
-def _draw_case(axes: Axes, dataset: Path, section: str, case: dict[str, Any]) -> None:
-    """One pair, baseline on the left, above it who, and what became of the nodule."""
+def _draw_case(axes: Axes, dataset: Path, section: str, case: dict[str, Any], unpadded: dict[str, Box]) -> None:
+    """One pair, baseline on the left, above it who, and what became of the nodule; a frame about what is not padded."""
     for number, key in enumerate(("baseline", "follow_up")):
         pixels = np.asanyarray(nib.Nifti1Image.from_filename(dataset / case[key]).dataobj)[..., 0]
         # Array axes run to the patient's left and back; pictures have rows first. A gap of 5 % stands between.
         extent = (1.05 * number, 1.05 * number + 1.0, 1.0, 0.0)
         axes.imshow(pixels.T, cmap="gray", vmin=LUNG_WINDOW[0], vmax=LUNG_WINDOW[1], extent=extent)
+        if case[key] in unpadded:
+            (low, high), (left, right) = np.array(unpadded[case[key]]).reshape(2, 2) / len(pixels)
+            place = (extent[0] + low, left), high - low, right - left
+            axes.add_patch(Rectangle(*place, fill=False, edgecolor="gold", linestyle="--", linewidth=0.8))
     axes.set_xlim(0.0, 2.05)
     sizes = f"{_size(case.get('ehr', {}))} | {_size(case.get('follow_up_attributes', {}))}"
     outcome = OUTCOMES.get(case.get("malignant"), "")

@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_prep.errors import ImageError
 from data_prep.images import METAIMAGE
+from data_prep.images.content import HU_RANGE, Spot, spot
 from data_prep.images.dicom import AXIS_TOLERANCE, Series, open_series
+from data_prep.images.files import Stamp, stamp
 from data_prep.images.metaimage import open_metaimage
+from data_prep.images.nifti import in_one_place, reading
 from scripts.files import write_atomically
 
-HU_RANGE = (-1024, 3071)
-"""What 12 bits hold with the usual intercept; scanners write other numbers outside their field of view."""
-
 AIR = HU_RANGE[0]
+
+CHECKSUM = "sha256:"
+"""How the field `descrip` of a crop's header begins, see :func:`checksum`."""
+
+WIDEST_CROP_MM = 200
+"""A chest is wider, and so is the field of view of its scan."""
+
+ROUNDING = 1e-6
+"""Of a pixel: what lies so far beyond the last one is on it."""
+
+POINTS = ("seen", "nothing", "RAS", "voxels")
+"""Something nodule-like lies at a point; nothing does; nothing does, but would if it were in mm RAS, or in voxels."""
 
 Border = Literal["constant", "mirror"]
 
 
-def cut(image: Path, centre: Sequence[float] | None, size: int, spacing: float | None = None) -> nib.Nifti1Image:
+def cut(
+    image: Path,
+    centre: Sequence[float] | None,
+    size: int,
+    spacing: float | None = None,
+    transform: str | None = None,
+) -> nib.Nifti1Image:
     """Cuts a crop of the axial slice through a nodule.
 
     Array axis 0 of the crop runs from the patient's right to left, axis 1 from anterior to posterior, axis 2 towards
@@ -45,9 +60,12 @@ def cut(image: Path, centre: Sequence[float] | None, size: int, spacing: float |
         centre: the nodule's x, y, z in mm, LPS as in DICOM; None: the image's own middle (files only).
         size: pixels along both axes.
         spacing: mm between pixels in plane, linear interpolation; None keeps the scanner's.
+        transform: `qform` or `sform`, of NIfTI in which both are set and differ; None refuses those.
 
     Returns:
-        HU, (size, size, 1) int16, with its RAS+ affine, diag(-sx, -sy, sz) but for the offset.
+        HU, (size, size, 1) int16, with its RAS+ affine, diag(-sx, -sy, sz) but for the offset. Its ``extra`` has
+        ``unpadded``, the part that shows the image: first and end along axis 0, first and end along axis 1; and
+        ``point``, one of :data:`POINTS`, or None where the image is too small to tell.
 
     Raises:
         ImageError: the image cannot be read or placed, the nodule lies outside it, or values about it are not finite.
@@ -59,27 +77,81 @@ def cut(image: Path, centre: Sequence[float] | None, size: int, spacing: float |
         >>> crop.shape, spacing(crop)
         ((32, 32, 1), (0.7, 0.7, 2.5))
     """
+    plane, voxel = _plane(image, centre, transform)
+    crop = _crop(image, plane, voxel, size, spacing, "mirror" if centre is None else "constant")
+    crop.extra["point"] = _point(image, centre, transform, _spot(plane, voxel))
+    return crop
+
+
+def _plane(
+    image: Path, centre: Sequence[float] | None, transform: str | None
+) -> tuple[nib.Nifti1Image, NDArray[np.float64]]:
+    """The axial slice that holds a point, its axes towards the patient's left, back and head, and the point's pixel."""
     if image.is_dir():
         if centre is None:
             raise ImageError(image, "no x, y, z", "expected the nodule's centre (mm, LPS) with a DICOM folder.")
-        series = _cached_series(image)
+        series = _cached_series(image, stamp(image))
         plane = series.read_slice(series.nearest_slice(centre))
     else:
-        plane = _file_plane(image, centre)
+        plane = _file_plane(image, centre, transform)
     plane = _to_lps(plane)
-    voxel = np.array(plane.shape[:2]) // 2 if centre is None else _voxel(plane, centre)[:2]
-    return _crop(image, plane, voxel, size, spacing, "mirror" if centre is None else "constant")
+    return plane, np.array(plane.shape[:2]) // 2 if centre is None else _voxel(plane, centre)[:2]
 
 
-def save(crop: nib.Nifti1Image, target: Path, description: str) -> None:
-    """Writes a crop as NIfTI, whole or not at all; ``description`` (79 bytes at most) goes into its header."""
-    crop.header["descrip"] = description.encode()
+def _spot(plane: nib.Nifti1Image, voxel: NDArray[np.float64]) -> Spot | None:
+    return spot(np.asarray(plane.dataobj)[..., 0], voxel, np.linalg.norm(plane.affine[:3, :2], axis=0))
+
+
+def _point(image: Path, centre: Sequence[float] | None, transform: str | None, found: Spot | None) -> str | None:
+    """Whether something nodule-like lies at a point: see :data:`POINTS`; None where the image does not tell.
+
+    Other readings of the point are tried only where nothing does, so that one slice is all that is read of a good scan.
+    """
+    if found is None or found.seen:
+        return found and "seen"
+    for reading_of, other in (("RAS", _from_ras), ("voxels", _from_voxels)):
+        try:
+            there = None if centre is None else _spot(*_plane(image, other(image, centre, transform), transform))
+        except ImageError:  # it lies outside
+            continue
+        if there is not None and there.clear:
+            return reading_of
+    return "nothing"
+
+
+def _from_ras(image: Path, point: Sequence[float], transform: str | None) -> tuple[float, float, float]:
+    """A point in mm, RAS, as LPS."""
+    return -point[0], -point[1], point[2]
+
+
+def _from_voxels(image: Path, point: Sequence[float], transform: str | None) -> NDArray[np.float64]:
+    """A point in voxels, along the axes of a file's array or column, row and slice from the feet, in mm, LPS."""
+    if image.is_dir():
+        series = _cached_series(image, stamp(image))
+        index = int(np.clip(round(point[2]), 0, len(series.paths) - 1))
+        return series.origins[index] + series.axes @ (np.array([point[0], point[1], 0.0]) * series.spacing)
+    affine = _volume(image, transform, centred=False).affine
+    return (affine @ [*point, 1.0])[:3] * [-1.0, -1.0, 1.0]
+
+
+def save(crop: nib.Nifti1Image, target: Path) -> str:
+    """Writes a crop as NIfTI, whole or not at all, and gives what :func:`description` will."""
+    text = checksum(crop)
+    crop.header["descrip"] = text.encode()
     with write_atomically(target) as path:
         nib.save(crop, path)
+    return text
+
+
+def checksum(crop: nib.Nifti1Image) -> str:
+    """By which a crop is known: SHA-256 of its pixels and of where they are."""
+    places = np.concatenate([crop.header[f"srow_{axis}"] for axis in "xyz"]).astype("<f4")
+    pixels = np.asanyarray(crop.dataobj).astype("<i2")
+    return CHECKSUM + hashlib.sha256(places.tobytes() + pixels.tobytes()).hexdigest()
 
 
 def description(path: Path) -> str:
-    """What :func:`save` put into the header; empty where the file cannot be read."""
+    """What :func:`save` put into the header, the crop's checksum; empty where the file cannot be read."""
     try:
         with reading(path):
             return bytes(nib.Nifti1Image.from_filename(path).header["descrip"].item()).decode()
@@ -96,33 +168,35 @@ def spacing(crop: nib.Nifti1Image | Path) -> tuple[float, float, float]:
     return x, y, z
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turns what reading a broken NIfTI raises into a :class:`ImageError`."""
-    try:
-        yield
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise ImageError(path, "unreadable NIfTI", "fetch or convert it again.", error) from error
-
-
 @lru_cache(maxsize=4)
-def _cached_series(folder: Path) -> Series:
-    """The series of a folder; the last ones are kept, since nodules of one scan follow each other in a table."""
+def _cached_series(folder: Path, found: Stamp) -> Series:
+    """The series of a folder; the last ones are kept while their files do, since nodules of one scan come together."""
     return open_series(folder)
 
 
-def _file_plane(path: Path, centre: Sequence[float] | None) -> nib.Nifti1Image:
+def _volume(path: Path, transform: str | None, centred: bool) -> nib.Nifti1Image:
+    """A file's image of three axes, its values not read yet."""
+    meta = path.name.endswith(METAIMAGE)
+    image = open_metaimage(path) if meta else nib.Nifti1Image.from_filename(path)
+    if len(image.shape) < 2 or any(count > 1 for count in image.shape[3:]):
+        raise ImageError(
+            path, "not three dimensions", f"shape {image.shape}; expected two or three. Give one CT image."
+        )
+    if image.get_data_dtype().kind not in "biuf":
+        raise ImageError(path, "no grey values", f"{image.get_data_dtype()}; expected one number a voxel, HU.")
+    if len(image.shape) != 3:
+        shape = (*image.shape, 1)[:3]
+        image = nib.Nifti1Image(np.asanyarray(image.dataobj).reshape(shape), image.affine, image.header)
+    return image if meta else in_one_place(path, image, transform, centred)
+
+
+def _file_plane(path: Path, centre: Sequence[float] | None, transform: str | None) -> nib.Nifti1Image:
     """The axial slice of a file that holds ``centre``, or its middle one, in the file's own orientation."""
     with reading(path):
-        image = open_metaimage(path) if path.name.endswith(METAIMAGE) else nib.Nifti1Image.from_filename(path)
-        if len(image.shape) < 2 or any(count > 1 for count in image.shape[3:]):
-            raise ImageError(
-                path, "not three dimensions", f"shape {image.shape}; expected two or three. Give one CT image."
-            )
-        if len(image.shape) != 3:
-            shape = (*image.shape, 1)[:3]
-            image = nib.Nifti1Image(np.asanyarray(image.dataobj).reshape(shape), image.affine, image.header)
+        image = _volume(path, transform, centred=centre is None)
         axis = _axial_axis(path, image)
+        if centre is None:
+            _refuse_whole(path, image, axis)
         index = image.shape[axis] // 2 if centre is None else _containing(path, image, centre)[axis]
         plane = image.slicer[tuple(slice(index, index + 1) if n == axis else slice(None) for n in range(3))]
         return nib.Nifti1Image(np.asanyarray(plane.dataobj).astype(np.float32), plane.affine)
@@ -141,10 +215,27 @@ def _containing(path: Path, image: nib.Nifti1Image, centre: Sequence[float]) -> 
     return [int(index) for index in np.rint(voxel).clip(0, np.array(image.shape) - 1)]
 
 
+def _refuse_whole(path: Path, image: nib.Nifti1Image, axis: int) -> None:
+    """Refuses an image in the middle of which no nodule can be meant, as it shows the whole chest."""
+    extent = np.delete(np.array(image.shape) * np.linalg.norm(image.affine[:3, :3], axis=0), axis)
+    if extent.max() > WIDEST_CROP_MM:
+        raise ImageError(
+            path,
+            "no x, y, z",
+            f"and {extent.max():.0f} mm wide, as a whole scan is; expected the nodule's centre (mm, LPS) in the "
+            f"columns x, y, z or, without them, a crop about the nodule of {WIDEST_CROP_MM} mm at most.",
+        )
+
+
+def _unpadded(start: NDArray[np.float64], zoom: NDArray[np.float64], shape: Sequence[int], size: int) -> list[int]:
+    """First and end, along both axes, of the pixels of a grid that lie between the first and last ones of an image."""
+    first = np.ceil(-start / zoom - ROUNDING)
+    end = np.floor((np.array(shape) - 1 - start) / zoom + ROUNDING) + 1
+    return [int(each) for each in np.stack([first, end], axis=1).clip(0, size).ravel()]
+
+
 def _axial_axis(path: Path, image: nib.Nifti1Image) -> int:
     """The array axis along the patient's long axis; refused unless all axes are patient axes."""
-    if not image.header["sform_code"] and not image.header["qform_code"]:
-        raise ImageError(path, "no orientation", "sform_code and qform_code are 0; expected one. Convert it again.")
     cosines = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
     if np.abs(cosines).max(axis=0).min() < np.sqrt(1 - AXIS_TOLERANCE**2):
         raise ImageError(path, "oblique", "expected array axes along the patient's axes. Resample it to axial slices.")
@@ -185,4 +276,5 @@ def _crop(
     crop.header.set_xyzt_units("mm")
     crop.set_sform(crop.affine, code="scanner")
     crop.set_qform(crop.affine, code="scanner")
+    crop.extra["unpadded"] = _unpadded(start, zoom, hu.shape, size)
     return crop

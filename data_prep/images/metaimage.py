@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import glob
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,10 @@ import nibabel as nib
 import numpy as np
 
 from data_prep.errors import ImageError
+from data_prep.images import METAIMAGE
+
+LONGEST_LINE = 4096
+"""Bytes of a header's line that are read at once; values that follow a header have no lines."""
 
 
 def open_metaimage(path: Path) -> nib.Nifti1Image:
@@ -25,6 +32,31 @@ def open_metaimage(path: Path) -> nib.Nifti1Image:
     lps[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * reader.GetSpacing()
     lps[:3, 3] = reader.GetOrigin()
     return nib.Nifti1Image(values, np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps, dtype=values.dtype)
+
+
+def data_files(path: Path) -> list[Path]:
+    """The files that hold a MetaImage's values, by its header; none where they follow the header, or of other images.
+
+    The header may name one file, a pattern with numbers (``slice%03d.raw 1 20 1``) or, after ``LIST``, one file a line.
+    """
+    if not path.name.endswith(METAIMAGE) or not path.is_file():
+        return []
+    with open(path, "rb") as file:
+        for line in iter(partial(file.readline, LONGEST_LINE), b""):
+            key, _, value = line.decode("latin-1").partition("=")
+            if key.strip() == "ElementDataFile":
+                break
+        else:
+            return []
+        name = value.strip()
+        if name.upper() == "LOCAL":
+            return []
+        if name.startswith("LIST"):
+            return [path.parent / line.decode("latin-1").strip() for line in file if line.strip()]
+    first = name.split(maxsplit=1)[0] if name else ""
+    if "%" in first:
+        return sorted(path.parent.glob(re.sub(r"%\d*d", "*", glob.escape(first))))
+    return [path.parent / name] if name else []
 
 
 class _Values:

@@ -13,14 +13,14 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from data_prep.errors import DataError, listing
+from data_prep.errors import MAX_FAULTS, DataError, listing
 from data_prep.images import VOLUMES
 from data_prep.images.index import folder_index
 from data_prep.schema import POSITION, TIMES
@@ -84,11 +84,10 @@ def write(table: pd.DataFrame, out: Path, images: Path | None) -> Counter[str]:
     if not set(TIMES) & set(table):
         table = table.assign(study_yr=0)
     table = table.reindex(columns=list(dict.fromkeys([*table, *EHR_FEATURES])))
-    if images is None:
-        found = table["series"]
-    else:
-        places = {name: os.path.relpath(path, out.absolute().parent) for name, path in _images(images).items()}
-        found = table["series"].astype(str).map(places)
+    found = table["series"]
+    if images is not None:
+        base = out.absolute().parent
+        found = _found(found, images).map(lambda path: os.path.relpath(path, base), na_action="ignore")
     if found.isna().all():
         raise DataError(f"{images}: none of the {len(table)} images is there, such as {table['series'].iloc[0]}.")
     table = table.assign(image=found).drop(columns="series")
@@ -115,15 +114,51 @@ def _placed(table: pd.DataFrame, annotations: Path, system: str) -> pd.DataFrame
     return table
 
 
-def _images(root: Path) -> dict[str, Path]:
-    """Files by their name with and without its ending, DICOM folders by their series UID."""
+def _found(names: pd.Series, root: Path) -> pd.Series:
+    """The image of each row, missing where there is none: a file by its name or by more of its path, a series by UID.
+
+    Raises:
+        DataError: a name is that of several images, and none of them has it as its path from the folder.
+    """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected one with NIfTI or MetaImage files, or DICOM series.")
+    names = names.astype(str).map(lambda name: PurePosixPath(name.strip().replace("\\", "/")).as_posix())
+    places: dict[str, list[Path]] = defaultdict(list)
     files = [path for path in sorted(root.rglob("*")) if path.name.endswith(VOLUMES)]
-    if files:
-        return {name: path for path in files for name in (path.name, Path(path.name.removesuffix(".gz")).stem)}
-    series = folder_index(root)
-    return {uid: Path(folder) for uid, folder in zip(series["series_uid"], series["folder"], strict=True)}
+    for path in files:
+        for name in _names(path, root):
+            places[name].append(path)
+    if not set(names) <= places.keys() and (series := _series(root, alone=not files)) is not None:
+        for uid, folder in zip(series["series_uid"], series["folder"], strict=True):
+            places[str(uid)].append(Path(folder))
+    chosen = {}
+    for name in dict.fromkeys(names):
+        exact = [path for path in places[name] if name in _names(path, root, whole=True)]
+        chosen[name] = {path.resolve(): path for path in exact or places[name]}
+    several = [f"{name}: {', '.join(map(str, paths.values()))}" for name, paths in chosen.items() if len(paths) > 1]
+    if several:
+        raise DataError(
+            "\n  ".join([f"{root}: {len(several)} names are each that of several images:", *several[:MAX_FAULTS]])
+            + f"\nGive paths from {root}, or with --images a folder without masks and copies."
+        )
+    return names.map({name: next(iter(paths.values())) for name, paths in chosen.items() if paths})
+
+
+def _names(path: Path, root: Path, whole: bool = False) -> set[str]:
+    """What a file may be called: its path from the folder or an end of it, with and without the ending."""
+    parts = Path(os.path.relpath(path, root)).parts
+    ends = ["/".join(parts[first:]) for first in range(1 if whole else len(parts))]
+    return {name for end in ends for name in (end, end.removesuffix(".gz").rsplit(".", 1)[0])}
+
+
+def _series(root: Path, alone: bool) -> pd.DataFrame | None:
+    """The DICOM series in a folder; None where there is none, which is a fault unless there are other images."""
+    try:
+        return folder_index(root)
+    except DataError:
+        if alone:
+            raise
+        return None
 
 
 def numbered(table: pd.DataFrame, by: str) -> pd.Series:

@@ -1,14 +1,18 @@
 """Other nodule sets to the cohort table: each gives one that the schema takes, and that is cut where the set says."""
 
+import shutil
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 
 from data_prep import sources
 from data_prep.contract import read_cohort
 from data_prep.errors import DataError
 from data_prep.images import crops
+from tests.data_prep.helpers import stack, write_series
 
 SPOT = (12.0, -20.0, 6.0)
 """Where the image has its bright voxel: mm, LPS."""
@@ -245,3 +249,76 @@ def test_plans_with_faults(tmp_path, images, old, new, told):
     with pytest.raises(DataError) as caught:
         converted(tmp_path, images, "export", PLAN.replace(old, new), "plan.yaml")
     assert told in str(caught.value)
+
+
+def scan(path, hu):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(np.full((40, 40, 8), hu, np.int16), np.diag([-1.0, -1.0, 2.0, 1.0])), path)
+
+
+def site(tmp_path, names, *files):
+    """A site's table of these images and its folder of these files; gives the image that each row got."""
+    for number, name in enumerate(files):
+        scan(tmp_path / "images" / name, -900 + number)
+    text = "".join(f"P{number},1,{name},10,10,6\n" for number, name in enumerate(names))
+    (tmp_path / "t.csv").write_text(f"pid,nodule,file,x,y,z\n{text}")
+    columns = "{patient_id: pid, nodule_id: nodule, series: file, x: x, y: y, z: z}"
+    (tmp_path / "plan.yaml").write_text(f"table: t.csv\ncolumns: {columns}\n")
+    sources.convert("export", tmp_path / "plan.yaml", tmp_path / "cohort.csv", tmp_path / "images")
+    table = pd.read_csv(tmp_path / "cohort.csv")
+    return dict(zip(table["patient_id"], table["image"], strict=True))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("P1/ct.nii.gz", "P2/ct.nii.gz"),
+        ("scans/ct.nii.gz", "masks/ct.nii.gz"),
+        ("ct.nii.gz.d/ct.nii", "other/ct.nii.gz"),
+        ("a/b/ct.nii.gz", "a/c/ct.nii.gz", "d/ct.nii.gz"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ct", "{}"])
+def test_names_of_several_images_are_refused(tmp_path, files, name):
+    last = files[-1].rsplit("/", 1)[1]
+    if len({file.rsplit("/", 1)[1] for file in files}) > 1 and name != "ct":
+        pytest.skip("whole names differ")
+    with pytest.raises(DataError, match="1 names are each that of several images") as caught:
+        site(tmp_path, [name.format(last)] * 2, *files)
+    assert all(file in str(caught.value) for file in files) and not (tmp_path / "cohort.csv").exists()
+
+
+@pytest.mark.parametrize("form", ["{}.nii.gz", "{}", "./{}.nii.gz", "deep/{}"])
+def test_paths_from_the_folder_tell_images_apart(tmp_path, form):
+    names = [f"P{number}/ct" for number in range(3)]
+    found = site(tmp_path, [form.format(name) for name in names], *(f"deep/{name}.nii.gz" for name in names))
+    assert found == {f"P{number}": f"images/deep/P{number}/ct.nii.gz" for number in range(3)}
+
+
+def test_windows_paths_and_the_shortest_path_wins(tmp_path):
+    found = site(tmp_path, ["P0\\ct", "ct.nii.gz"], "P0/ct.nii.gz", "ct.nii.gz")
+    assert found == {"P0": "images/P0/ct.nii.gz", "P1": "images/ct.nii.gz"}
+
+
+def test_names_that_nobody_asks_for_may_be_alike(tmp_path):
+    assert site(tmp_path, ["scan1", "scan2"], "scan1.nii.gz", "scan2.nii.gz", "a/mask.nii.gz", "b/mask.nii.gz") == {
+        "P0": "images/scan1.nii.gz",
+        "P1": "images/scan2.nii.gz",
+    }
+
+
+def test_a_link_is_no_second_image(tmp_path):
+    scan(tmp_path / "images" / "one" / "ct.nii.gz", -800)
+    (tmp_path / "images" / "two").mkdir()
+    (tmp_path / "images" / "two" / "ct.nii.gz").symlink_to(tmp_path / "images" / "one" / "ct.nii.gz")
+    assert site(tmp_path, ["ct"])["P0"] in ("images/one/ct.nii.gz", "images/two/ct.nii.gz")
+
+
+def test_series_beside_a_mask_are_found_and_copies_refused(tmp_path):
+    hu = np.full((3, 20, 20), -800)
+    write_series(tmp_path / "images" / "P0", hu, stack(3))
+    uid = pydicom.dcmread(next((tmp_path / "images" / "P0").iterdir())).SeriesInstanceUID
+    assert site(tmp_path, [uid], "masks/lung.nii.gz")["P0"] == "images/P0"
+    shutil.copytree(tmp_path / "images" / "P0", tmp_path / "images" / "copy")
+    with pytest.raises(DataError, match="several images"):
+        site(tmp_path, [uid])
