@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from scripts.evaluation.judge import REAL, Bootstrap, Judge, Method, ensembles, one_probability_per_case, score_methods
-from tests.bundle.evaluation.studies import study_of
+from tests.bundle.evaluation.studies import make_study, study_of
 
 
 @pytest.fixture
@@ -80,13 +80,14 @@ def test_rows_hold_what_can_be_said_of_them(study, judges):
     assert score_methods(methods, judges[0], None)["gap_closed"] == {"auroc": None, "auprc": None}
 
 
-def test_padding_of_the_follow_up_is_no_distance(study, distance):
+def test_padding_of_the_follow_up_is_no_distance(distance):
     """Whatever a method makes there; and the mean is taken over the rest, a half of the first case."""
+    study = make_study(count=4, runs=1)
     unpadded = np.ones_like(study["follow_up"], dtype=bool)
     unpadded[0, :, :, 32:] = False
     judge = Judge(study_of({**study, "unpadded": unpadded}), study["classifier"], distance, bootstrap=Bootstrap(20))
     plain = Judge(study_of(study), study["classifier"], distance, bootstrap=Bootstrap(20))
-    runs = study["generated"]["NAMD"][:2]
+    runs = study["generated"]["NAMD"]
     spoilt = np.where(unpadded, runs, -runs)
     np.testing.assert_array_equal(judge.distances(runs), judge.distances(spoilt))
     np.testing.assert_array_equal(judge.distances(runs)[:, 1:], plain.distances(runs)[:, 1:])

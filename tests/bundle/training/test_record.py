@@ -48,7 +48,7 @@ REFUSED = {
     "another loss": (
         "unconditional",
         {"loss_function": {"_target_": "torch.nn.L1Loss"}},
-        "loss_function::_target_ was 'torch.nn.MSELoss', is 'torch.nn.L1Loss'",
+        "loss_function::_target_ was 'scripts.losses.DenoisingLoss', is 'torch.nn.L1Loss'",
     ),
     "metric of attributes": ("autoencoder", {"attribute_metric": "raw"}, "was 'standardised', is 'raw'"),
     "metric of the best epoch": (
