@@ -16,8 +16,10 @@ import pandas as pd
 
 from data_prep.errors import DataError, listing
 from data_prep.nlst import luna25, stmixer
+from data_prep.nlst.tables import YEARS
 from data_prep.schema import POSITION
-from data_prep.tables import numbers, read_columns
+from data_prep.tables import numbers, read_columns, typed, whole
+from scripts.ehr.features import MISSING
 
 KEY = ("pid", "study_yr", "nodule_id")
 VOXEL = ("column", "row", "slice", "instance")
@@ -37,6 +39,7 @@ BOX = {axis: f"bounding box {axis} (pixels)" for axis in ("x", "y", "width", "he
 NLSTX = ("pid", "study_yr", "seriesinstanceuids", "abnormality uid", "slice number", *BOX.values())
 OWN = ("pid", "study_yr", "nodule_id")
 OWN_BOX = ("instance", "box_x", "box_y", "box_width", "box_height")
+ABNORMALITY = r"([0-9]+)(?:\.0?)?"
 OWN_TAKEN = ("sct_ab_num", "image", "series_uid", *POSITION, *OWN_BOX)
 
 
@@ -48,6 +51,7 @@ class Kind:
         title: what it is called.
         licence: of its table.
         needed, taken: its columns, in lower case; by those that are needed it is known.
+        numeric: those of them that findings are computed from.
         findings: makes findings of its table.
         faults: rows of its table that cannot be right, each with what is wrong.
         without: tables of the trial that it can do without.
@@ -58,6 +62,7 @@ class Kind:
     licence: str
     needed: tuple[str, ...]
     taken: tuple[str, ...]
+    numeric: tuple[str, ...]
     findings: Callable[[pd.DataFrame], pd.DataFrame]
     faults: Callable[[pd.DataFrame], list[tuple[int, str]]] = lambda _: []
     without: tuple[str, ...] = ()
@@ -81,6 +86,7 @@ def read(path: Path) -> pd.DataFrame:
     table = read_columns(path, (), tuple(name for kind in KINDS.values() for name in (*kind.needed, *kind.taken)))
     for name, kind in KINDS.items():
         if len(table) and set(kind.needed) <= set(table):
+            table = typed(table, path, kind.numeric)
             if faults := [f"row {row + 2}, {text}." for row, text in sorted(kind.faults(table))]:
                 raise DataError(listing(path, faults))
             return checked(kind.findings(table).reindex(columns=list(FINDINGS)).assign(kind=name), path)
@@ -110,6 +116,9 @@ def checked(findings: pd.DataFrame, path: Path | str) -> pd.DataFrame:
     for name in ("pid", "study_yr", "sct_ab_num", "candidates", "size", *POSITION, *VOXEL, *NOTED, *GEOMETRY):
         findings[name], bad = numbers(findings[name])
         fault(bad, f"column {name}: no number")
+    for name in ("pid", "study_yr", "sct_ab_num"):
+        fault(~whole(findings[name]), f"column {name}: no whole number")
+    fault(findings["study_yr"].notna() & ~findings["study_yr"].isin(YEARS), "column study_yr: expected 0, 1 or 2")
     fault(findings[list(KEY)].isna().any(axis=1), f"columns {', '.join(KEY)}: expected a value in each")
     fault(findings.duplicated(list(KEY)), f"columns {', '.join(KEY)}: this nodule comes again in the same year")
     fault(findings[["series_uid", "exam", "image"]].isna().all(axis=1), "expected series_uid or image")
@@ -131,7 +140,7 @@ def _tracking(table: pd.DataFrame) -> pd.DataFrame:
     """
     matches = table["abnid_in_nlst"]
     if isinstance(matches.dtype, pd.StringDtype):  # written out as CSV: "[2 3]"
-        matches = matches.str.findall(r"\d+")
+        matches = matches.str.findall(ABNORMALITY)
     count = matches.str.len().fillna(0)
     return pd.DataFrame(
         {
@@ -147,6 +156,16 @@ def _tracking(table: pd.DataFrame) -> pd.DataFrame:
             "slice": table["center_k"],
         }
     )
+
+
+def _unmatched(table: pd.DataFrame) -> list[tuple[int, str]]:
+    """Rows whose abnormalities cannot be read."""
+    cells = table["abnid_in_nlst"]
+    if not isinstance(cells.dtype, pd.StringDtype):
+        return []
+    listed = rf"\[?\s*(?:{ABNORMALITY}(?:[\s,]+{ABNORMALITY})*)?\s*\]?"
+    odd = ~cells.fillna("").str.fullmatch(listed) & ~cells.str.lower().isin(MISSING)
+    return [(row, "column abnid_in_nlst: expected numbers, as [2 3]") for row in table.index[odd]]
 
 
 def _nlstx(table: pd.DataFrame) -> pd.DataFrame:
@@ -174,16 +193,18 @@ def _boxed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 KINDS = {
-    "tracking": Kind("the tracking table", "MIT", TRACKING, (), _tracking),
-    "nlstx": Kind("NLSTx", "MIT", NLSTX, (), _nlstx),
+    "tracking": Kind("the tracking table", "MIT", TRACKING, (), TRACKING[-3:], _tracking, _unmatched),
+    "nlstx": Kind("NLSTx", "MIT", NLSTX, (), NLSTX[-5:], _nlstx),
     "stmixer": Kind(
-        stmixer.TITLE, stmixer.LICENCE, stmixer.NEEDED, (), stmixer.findings, without=("prsn", "ctab"), linked=True
+        *(stmixer.TITLE, stmixer.LICENCE, stmixer.NEEDED, (), stmixer.NUMERIC, stmixer.findings),
+        without=("prsn", "ctab"),
+        linked=True,
     ),
     "luna25": Kind(
-        *(luna25.TITLE, luna25.LICENCE, luna25.NEEDED, luna25.TAKEN, luna25.findings, luna25.faults),
+        *(luna25.TITLE, luna25.LICENCE, luna25.NEEDED, luna25.TAKEN, (), luna25.findings, luna25.faults),
         without=("prsn", "ctab", "canc"),
         linked=True,
     ),
-    "own": Kind("a table of your own", "yours", OWN, OWN_TAKEN, _own),
+    "own": Kind("a table of your own", "yours", OWN, OWN_TAKEN, OWN_BOX, _own),
 }
 """The sources that are known; the first whose columns are all there is taken."""

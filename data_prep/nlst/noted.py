@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data_prep.errors import DataError, listing
 from data_prep.nlst import coordinates, stmixer
 from data_prep.nlst.agreement import Agreement, hold
 from data_prep.nlst.coordinates import KINDS
 from data_prep.nlst.tables import DAYS, SPECS, YEARS, Trial
-from data_prep.tables import read_columns
+from data_prep.tables import read_columns, typed
 
 
 def read(paths: Sequence[Path]) -> tuple[dict[str, pd.DataFrame], pd.DataFrame | None]:
@@ -26,6 +27,11 @@ def read(paths: Sequence[Path]) -> tuple[dict[str, pd.DataFrame], pd.DataFrame |
     for path in paths:
         table = read_columns(path, (), (*stmixer.PEOPLE, *stmixer.PEOPLE_TAKEN))
         if set(stmixer.PEOPLE) <= set(table):
+            table = typed(table, path, (*stmixer.DAYS, *stmixer.PEOPLE_TAKEN))
+            odd = table.index[~table["id"].astype(str).str.match(stmixer.PERSON)]
+            if len(odd):
+                told = [f"row {row + 2}, column id: expected a participant's number, _ and a nodule's." for row in odd]
+                raise DataError(listing(path, told))
             people.append(table)
         else:
             findings = coordinates.read(path)

@@ -15,7 +15,8 @@ from data_prep.tables import numbers, spread
 
 VOXELS, MM = ("cx_voxel", "cy_voxel", "cz_voxel"), ("cx_world", "cy_world", "cz_world")
 SIDES = tuple(f"d{axis}_{unit}" for axis in "xyz" for unit in ("voxel", "world"))
-NEEDED = ("pid", "seriesid", "study_year", "nodid", *VOXELS, *MM, *SIDES)
+NUMERIC = (*VOXELS, *MM, *SIDES)
+NEEDED = ("pid", "seriesid", "study_year", "nodid", *NUMERIC)
 TITLE, LICENCE = "STMixer's boxes", "Apache-2.0"
 SLICE_MM = 4.0
 """By how much places of one scan, in slices and in mm, may differ: a slice."""
@@ -23,12 +24,14 @@ SLICE_MM = 4.0
 DAYS = ("days0", "days1", "days2")
 PEOPLE = ("id", *DAYS)
 PEOPLE_TAKEN = ("age", "gender")
+PERSON = r"^([0-9]+)_"
+"""The participant in the name of a nodule."""
 NOMINAL = 365
 
 
 def findings(table: pd.DataFrame) -> pd.DataFrame:
     """One row per nodule and scan; ``doubt`` where voxels and mm contradict each other."""
-    number = {name: numbers(table[name])[0] for name in (*VOXELS, *MM, *SIDES)}
+    number = {name: numbers(table[name])[0] for name in NUMERIC}
     pixel = number["dx_world"] / number["dx_voxel"]
     outside = pd.Series(np.min([number[name] for name in VOXELS], axis=0) < 0, table.index)
     step = (number["dz_world"] / number["dz_voxel"]).where(~outside)
@@ -64,7 +67,7 @@ def people(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """
     rounds = []
     for table in tables:
-        pid = pd.to_numeric(table["id"].astype(str).str.split("_").str[0], errors="coerce")
+        pid = table["id"].str.extract(PERSON)[0].astype(float)
         facts = {f"noted_{name}": numbers(table[name])[0] for name in PEOPLE_TAKEN if name in table}
         for year, name in enumerate(DAYS):
             day = numbers(table[name])[0]

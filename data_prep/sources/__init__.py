@@ -166,11 +166,6 @@ def numbered(table: pd.DataFrame, by: str) -> pd.Series:
     return table.groupby(by).cumcount() + 1
 
 
-def coded(cells: pd.Series, codes: dict[str, int]) -> pd.Series:
-    """Words as the trial's codes, missing where they are none of these; upper or lower case."""
-    return cells.astype("string").str.strip().str.lower().map(codes).astype(float)
-
-
 def banded(ratings: pd.Series, bands: dict[int, tuple[float, float]]) -> pd.Series:
     """Ratings as codes, by the band (inclusive) that they lie in."""
     return pd.Series(np.select([ratings.between(*band) for band in bands.values()], list(bands), np.nan), ratings.index)
