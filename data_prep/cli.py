@@ -54,20 +54,32 @@ def phantom(
 
 
 TABLES = "The trial's tables"
-BESIDE = (
-    "Another table of the same scans, as the tracking table, STMixer's, GM-AE's or LUNA25's; can be repeated. It adds "
-    "what it knows, and nodules that it contradicts are not paired."
-)
+Coordinates = Annotated[
+    Path,
+    typer.Argument(
+        help="Where the nodules are: nodule_tracking.parquet, NLSTx's, STMixer's or LUNA25's CSV, or yours."
+    ),
+]
+Beside = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Another table of NLST's scans: the tracking table, STMixer's, GM-AE's or LUNA25's; can be repeated. It "
+        "adds what it knows, and nodules that it contradicts are not paired."
+    ),
+]
+Needed = Annotated[
+    Attributes | None,
+    typer.Option(
+        help="Which scans of a pair need the readers' attributes of the nodule; left out: the baseline, but of "
+        "STMixer's and LUNA25's none.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
 def nlst(
-    coordinates: Annotated[
-        Path,
-        typer.Argument(
-            help="Where the nodules are: nodule_tracking.parquet, NLSTx's, STMixer's or LUNA25's CSV, or yours."
-        ),
-    ],
+    coordinates: Coordinates,
     out: Annotated[Path, typer.Option(help="Folder to write: cohort.csv, manifest, flow diagram, what was left out.")],
     tables: Annotated[
         Path | None, typer.Option(help="Folder in which files are named by prsn, ctab, canc, screen, ctabc.")
@@ -77,7 +89,7 @@ def nlst(
     canc: Annotated[Path | None, typer.Option(help="Lung cancers.", rich_help_panel=TABLES)] = None,
     screen: Annotated[Path | None, typer.Option(help="Screens; optional.", rich_help_panel=TABLES)] = None,
     ctabc: Annotated[Path | None, typer.Option(help="Comparison reads; optional.", rich_help_panel=TABLES)] = None,
-    beside: Annotated[list[Path] | None, typer.Option(help=BESIDE)] = None,
+    beside: Beside = None,
     dicom: Annotated[
         Path | None, typer.Option(help="Folder with a folder for each series; left out: a dry run, without pixels.")
     ] = None,
@@ -88,14 +100,7 @@ def nlst(
         Path | None, typer.Option(help="Index of the Imaging Data Commons; left out: the installed one.")
     ] = None,
     pairs: Annotated[Pairs, typer.Option(help="Of consecutive study years, or of any interval.")] = Pairs.CONSECUTIVE,
-    attributes: Annotated[
-        Attributes | None,
-        typer.Option(
-            help="Which scans of a pair need the readers' attributes of the nodule; left out: the baseline, but of "
-            "STMixer's and LUNA25's none.",
-            show_default=False,
-        ),
-    ] = None,
+    attributes: Needed = None,
     preset: Annotated[Preset | None, typer.Option(help="paper: as many as the paper has, by a rule of ours.")] = None,
     stand_in: Annotated[
         bool, typer.Option("--stand-in", help="Simulate prsn and ctab where they are missing; for a dry run.")
@@ -144,7 +149,7 @@ def convert(
         System | None, typer.Option(help="Of the coordinates; left out: the set's own.", case_sensitive=False)
     ] = None,
     tables: Annotated[Path | None, typer.Option(help="luna25: folder with the trial's tables, as of nlst.")] = None,
-    beside: Annotated[list[Path] | None, typer.Option(help=f"luna25: {BESIDE[0].lower()}{BESIDE[1:]}")] = None,
+    beside: Beside = None,
 ) -> None:
     """Other nodule sets, or a site's own export, to a cohort table."""
     from data_prep import sources
