@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from data_prep.errors import ImageError
@@ -29,7 +30,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turns what reading a broken NIfTI raises into a :class:`ImageError`."""
     try:
         yield
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
+    except (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, ValueError, zlib.error) as error:
         raise ImageError(path, "unreadable NIfTI", "fetch or convert it again.", error) from error
 
 

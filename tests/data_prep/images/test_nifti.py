@@ -1,5 +1,7 @@
 """Where a NIfTI's header puts its voxels. References: SimpleITK, which has code of its own, and hand."""
 
+import gzip
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -143,3 +145,14 @@ def test_a_whole_scan_without_a_point_is_no_crop(tmp_path, shape, mm):
 def test_a_crop_may_be_large(tmp_path, shape, mm):
     nib.save(nib.Nifti1Image(np.full(shape, -800, np.int16), np.diag([-mm, -mm, 2.0, 1.0])), tmp_path / "a.nii.gz")
     assert crops.cut(tmp_path / "a.nii.gz", None, 16).shape == (16, 16, 1)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("length", [0, 3, 100, 347, 350, 400])
+def test_a_file_that_ends_early_is_named(tmp_path, suffix, length):
+    """Within the header too; packed, the file itself is whole."""
+    content = written(tmp_path / "whole.nii", None, STRAIGHT, (0, 1)).read_bytes()[:length]
+    path = tmp_path / f"cut{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+    with pytest.raises(ImageError, match="unreadable NIfTI"):
+        crops.cut(path, (0.0, 0.0, 0.0), 16)
