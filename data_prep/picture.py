@@ -52,7 +52,8 @@ def draw_sample(dataset: Path, target: Path, seed: int = 0, count: int = 12) -> 
     for axes in grid.flat:
         axes.axis("off")
     for axes, index in zip(grid.flat, sorted(chosen), strict=False):
-        _draw_case(axes, dataset, *cases[index], datalist.get("unpadded", {}))
+        section, case = cases[index]
+        _draw_case(axes, dataset, section, case, datalist.get("unpadded", {}))
     if datalist.get("unpadded"):
         figure.supxlabel("Dashed: beyond it there is no image; mirrored, or air", fontsize=8)
     if datalist.get("simulated"):

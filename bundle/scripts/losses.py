@@ -124,8 +124,8 @@ class AutoencoderLoss(nn.Module):
         }
         if self.perceptual is not None:
             some = slice(self.perceptual_samples)
-            pair = prediction["reconstruction"][some], target["image"][some]
-            terms["perceptual"] = over_known(lambda *images: self.perceptual(*images).mean(), *pair)
+            perceptual, pair = self.perceptual, (prediction["reconstruction"][some], target["image"][some])
+            terms["perceptual"] = over_known(lambda *images: perceptual(*images).mean(), *pair)
         if self.weights["alignment"]:
             terms["alignment"] = self.alignment(prediction["latent"], target["attributes"])
         if self.weights["prediction"]:

@@ -54,7 +54,7 @@ class Spot:
         return self.contrast >= 300 and self.free >= 0.9
 
 
-def spot(hu: Plane, at: Sequence[float], spacing: Sequence[float]) -> Spot | None:
+def spot(hu: Plane, at: Sequence[float] | Plane, spacing: Sequence[float] | Plane) -> Spot | None:
     """What lies at a point of a plane (x, y), in pixels; None where the plane ends too near to it to tell.
 
     As the outline of evaluation does, it holds the density about the point (the upper quartile, since ground glass is
@@ -80,7 +80,7 @@ def spot(hu: Plane, at: Sequence[float], spacing: Sequence[float]) -> Spot | Non
     return Spot(float(level - lung), float((values < (level + lung) / 2).any(axis=1).mean()))
 
 
-def not_hu(hu: Plane, spacing: Sequence[float]) -> list[str]:
+def not_hu(hu: Plane, spacing: Sequence[float] | Plane) -> list[str]:
     """Why the values of a crop cannot be HU of a nodule in lung; empty where they can.
 
     Rescaled twice, nothing is as dense as tissue and lung is cut off; not rescaled, there is no lung; padding of

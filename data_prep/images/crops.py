@@ -107,8 +107,10 @@ def _point(image: Path, centre: Sequence[float] | None, transform: str | None, f
 
     Other readings of the point are tried only where nothing does, so that one slice is all that is read of a good scan.
     """
-    if found is None or found.seen:
-        return found and "seen"
+    if found is None:
+        return None
+    if found.seen:
+        return "seen"
     for reading_of, other in (("RAS", _from_ras), ("voxels", _from_voxels)):
         try:
             there = None if centre is None else _spot(*_plane(image, other(image, centre, transform), transform))
@@ -119,19 +121,21 @@ def _point(image: Path, centre: Sequence[float] | None, transform: str | None, f
     return "nothing"
 
 
-def _from_ras(image: Path, point: Sequence[float], transform: str | None) -> tuple[float, float, float]:
+def _from_ras(image: Path, point: Sequence[float], transform: str | None) -> list[float]:
     """A point in mm, RAS, as LPS."""
-    return -point[0], -point[1], point[2]
+    return [-point[0], -point[1], point[2]]
 
 
-def _from_voxels(image: Path, point: Sequence[float], transform: str | None) -> NDArray[np.float64]:
+def _from_voxels(image: Path, point: Sequence[float], transform: str | None) -> list[float]:
     """A point in voxels, along the axes of a file's array or column, row and slice from the feet, in mm, LPS."""
     if image.is_dir():
         series = _cached_series(image, stamp(image))
         index = int(np.clip(round(point[2]), 0, len(series.paths) - 1))
-        return series.origins[index] + series.axes @ (np.array([point[0], point[1], 0.0]) * series.spacing)
+        offset = series.axes @ (np.array([point[0], point[1], 0.0]) * series.spacing)
+        return [float(each) for each in series.origins[index] + offset]
     affine = _volume(image, transform, centred=False).affine
-    return (affine @ [*point, 1.0])[:3] * [-1.0, -1.0, 1.0]
+    x, y, z = (float(each) for each in (affine @ [*point, 1.0])[:3])
+    return [-x, -y, z]
 
 
 def save(crop: nib.Nifti1Image, target: Path) -> str:

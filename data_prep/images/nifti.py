@@ -63,8 +63,8 @@ def in_one_place(path: Path, image: nib.Nifti1Image, transform: str | None, cent
 def _transforms(path: Path, header: nib.Nifti1Header) -> dict[str, NDArray[np.float64]]:
     """The affines (voxel to mm, RAS+) that are set; refused where there is none, or one that places nothing."""
     unit = UNITS_MM.get(int(header["xyzt_units"]) % 8, 1.0)
-    set_ones = {name: getattr(header, f"get_{name}")(coded=True)[0] for name in Transform}
-    found = {name: np.diag([unit, unit, unit, 1.0]) @ affine for name, affine in set_ones.items() if affine is not None}
+    stored = {str(name): getattr(header, f"get_{name}")(coded=True)[0] for name in Transform}
+    found = {name: np.diag([unit, unit, unit, 1.0]) @ affine for name, affine in stored.items() if affine is not None}
     if not found:
         raise ImageError(path, "no orientation", "sform_code and qform_code are 0; expected one. Convert it again.")
     for name, affine in found.items():

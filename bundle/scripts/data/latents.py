@@ -84,7 +84,9 @@ class LatentDataset(Dataset):
         latents = [self._moments(part.to(device)).cpu() for part in crops.split(self.batch_size)]
         if all(real_key(key) in item for item in views):
             real = torch.stack([view for item in views for view in item[real_key(key)]])
-            self._real[key] = _mostly(real, latents[0].shape[-2:]).unflatten(0, (len(whole), len(self.rotations)))
+            self._real[key] = _mostly(real, (latents[0].shape[-2], latents[0].shape[-1])).unflatten(
+                0, (len(whole), len(self.rotations))
+            )
         return torch.cat(latents, dim=1).unflatten(1, (len(whole), len(self.rotations)))
 
     def _moments(self, crops: Tensor) -> Tensor:
@@ -94,6 +96,6 @@ class LatentDataset(Dataset):
         return self.autoencoder.encode_stage_2_inputs(crops)[None]
 
 
-def _mostly(real: Tensor, size: Sequence[int]) -> Tensor:
+def _mostly(real: Tensor, size: tuple[int, int]) -> Tensor:
     """Masks (n, 1, H, W) at the latents' size: whether at least half of what a latent stands for is not padded."""
-    return F.adaptive_avg_pool2d(real.float(), tuple(size)) >= 0.5
+    return F.adaptive_avg_pool2d(real.float(), size) >= 0.5
