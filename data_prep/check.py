@@ -23,7 +23,7 @@ from data_prep.errors import DataError
 from data_prep.images.content import not_hu
 from data_prep.images.nifti import reading
 from data_prep.padding import Padding, crops_of, padding, possible
-from data_prep.schema import SECTIONS
+from data_prep.schema import OLDEST, SECTIONS
 from scripts.ehr.features import EHR_FEATURES, EHRError, validate
 from scripts.errors import listed
 
@@ -147,6 +147,9 @@ def _examine_case(case: dict[str, Any], name: str, section: Section) -> list[str
     if outcome not in (None, 0, 1):
         findings.append(f"{name}, {_label(case)}: malignant is {outcome!r}; expected 0, 1 or nothing.")
     ehr = case.get("ehr", {})
+    age = ehr.get("age")
+    if isinstance(age, int | float) and age > OLDEST:
+        findings.append(f"{name}, {_label(case)}: age above {OLDEST}, which identifies. Make the dataset again.")
     section.missing.update(feature for feature in EHR_FEATURES if feature not in ehr)
     for key in ("ehr", "follow_up_attributes"):
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -61,13 +60,21 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         DataError: see :func:`data_prep.tables.read_columns`.
     """
-    return read_columns(path).astype(object).map(clean)
+    table = read_columns(path)
+    return pd.DataFrame({name: cleaned(table[name]) for name in table})
 
 
-def clean(value: Any) -> str | None:
-    """A cell as text, None where it says that there is no value (SAS's .M, .N and .S among them)."""
-    text = re.sub(r"^(-?\d+)\.0$", r"\1", str(value).strip())  # whole numbers beside empty cells come as floats
-    return None if text.lower() in MISSING else text
+def cleaned(cells: pd.Series) -> pd.Series:
+    """A column as text, None where a cell says that there is no value (SAS's .M, .N and .S among them).
+
+    A column of whole numbers that all have a point and a zero, as beside empty cells, loses these.
+    """
+    texts = [str(cell).strip() for cell in cells.astype(object)]
+    known = [text.lower() not in MISSING for text in texts]
+    if all(re.fullmatch(r"-?[0-9]+\.0", text) for text, is_known in zip(texts, known, strict=True) if is_known):
+        texts = [text.removesuffix(".0") for text in texts]
+    made = [text if is_known else None for text, is_known in zip(texts, known, strict=True)]
+    return pd.Series(made, cells.index, dtype=object)
 
 
 def times(table: pd.DataFrame) -> pd.Series:
@@ -77,10 +84,10 @@ def times(table: pd.DataFrame) -> pd.Series:
 
 
 def canonical(identifier: str) -> str:
-    """What two spellings of one identifier have in common: neither case, nor leading zeros, nor which signs there are.
+    """What two spellings of one identifier have in common: neither case, zeros before or after a point, nor the signs.
 
-    >>> canonical("P-0025") == canonical("p_25"), canonical("1-23") == canonical("12-3")
+    >>> canonical("P-0025") == canonical("p_25") == canonical("P.25.0"), canonical("1-23") == canonical("12-3")
     (True, False)
     """
-    parts = re.findall("[a-z]+|[0-9]+|[^a-z0-9]+", identifier.strip().lower())
+    parts = re.findall("[a-z]+|[0-9]+|[^a-z0-9]+", re.sub(r"\.0$", "", identifier.strip().lower()))
     return "".join("-" if not part.isalnum() else part.lstrip("0") or "0" for part in parts)

@@ -26,7 +26,7 @@ import pandas as pd
 import yaml
 
 from data_prep.errors import DataError, listing
-from data_prep.schema import POSITION, TIMES, clean
+from data_prep.schema import POSITION, TIMES, cleaned
 from data_prep.tables import read_columns, shown
 from scripts.ehr.features import EHR_FEATURES
 
@@ -50,7 +50,7 @@ def read(path: Path) -> pd.DataFrame:
     source = path.parent / plan["table"]
     dated = [plan["date"].strip().lower()] if "date" in plan else []
     table = read_columns(source, (*theirs.values(), *dated), ())
-    made = pd.DataFrame({ours: table[name] for ours, name in theirs.items()}).astype(object).map(clean)
+    made = pd.DataFrame({ours: cleaned(table[name]) for ours, name in theirs.items()})
     faults = []
     for ours, codes in plan.get("codes", {}).items():
         words = {word.strip().lower(): code for word, code in codes.items()}

@@ -53,6 +53,15 @@ def test_a_good_dataset(dataset):
     assert "SIMULATED" in text and "Nothing is wrong" in text
 
 
+def test_an_age_that_identifies(dataset):
+    def grow_old(datalist):
+        datalist["training"][0]["ehr"]["age"] = 93
+        datalist["training"][1]["ehr"]["age"] = 90
+
+    (finding,) = edit(dataset, grow_old)
+    assert "age above 90, which identifies" in finding and "93" not in finding
+
+
 def test_leaking_patient(dataset):
     def leak(datalist):
         datalist["test"].append({**datalist["training"][0], "case_id": "again"})

@@ -182,6 +182,7 @@ def test_a_value_that_cannot_be_read_is_a_fault(folder, column, value, told):
     ("column", "first", "second"),
     [
         *(("patient_id", "0025", "25"), ("patient_id", "P1", "p1"), ("patient_id", "S1-007", "S1_7")),
+        *(("patient_id", "7", "7.0"), ("nodule_id", "3.0", "03")),
         *(("nodule_id", "01", "1"), ("nodule_id", "A", "a"), ("nodule_id", "n.1", "n-1")),
     ],
 )
@@ -196,6 +197,15 @@ def test_identifiers_that_are_different(folder):
     names = ("1-23", "12-3", "123", "P1", "P10", "1.3.6.1", "1.3.6.10", "0", "P0", "1a", "a1")
     table = [rows(patient_id=name, nodule_id=nodule) for name in names for nodule in ("1", "2", "10")]
     assert read_cohort(write_table(folder, table))["patient_id"].nunique() == len(names)
+
+
+def test_whole_numbers_beside_empty_cells(folder):
+    """As pandas writes and reads them: all with a point."""
+    table = pd.DataFrame([rows(patient_id=7.0, nodule_id=1.0, gender=None), rows(patient_id=8.0, nodule_id=2.0)])
+    for name in ("t.csv", "t.parquet"):
+        getattr(table, f"to_{name[2:]}")(folder / name, index=False)
+        read = read_cohort(folder / name)
+        assert read["patient_id"].tolist() == ["7", "8"] and read["nodule_id"].tolist() == ["1", "2"]
 
 
 def test_spaces_around_an_identifier_are_none(folder):
