@@ -12,7 +12,7 @@ from typing import Any
 from scripts.errors import listed
 from scripts.options.command_line import parse_options
 from scripts.options.configuration import Entry, OptionError, is_plain, keys, lookup, read_entries, strings
-from scripts.options.values import misread_number, wrong_value
+from scripts.options.values import IN_PLACE_OF_NULL, misread_number, wrong_value
 
 RENAMED = {"guidance": "guidance_scale", "null_share": "condition_dropout"}
 """Former names of options, and their present names."""
@@ -169,6 +169,8 @@ class Configuration:
         default = self.defaults.get(entry.id, lookup(self.parser.get(), entry.id))
         if entry.id in SWITCHES and str(entry.value).lower() in ("true", "false"):
             return
+        if default is None and entry.value is not None:
+            default = IN_PLACE_OF_NULL.get(entry.id)
         if wrong := wrong_value(entry.value, default):
             raise OptionError(f"{entry.place}: found {wrong[0]!r}, expected {wrong[1]}.")
 

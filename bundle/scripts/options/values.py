@@ -26,6 +26,14 @@ KINDS: dict[type, tuple[str, tuple[type, ...]]] = {
 }
 """Of a default: what is expected in its place, in words and as types."""
 
+IN_PLACE_OF_NULL: dict[str, Any] = {
+    **{"image_size": 64, "guidance_scale": 3.0, "limit": 8, "publish_epoch": 100, "deterministic": True},
+    **{"image": "crop.nii.gz", "ehr": "ehr.json", "source": "sd15", "pretrained": "sd15.safetensors"},
+    **{"unaligned": "no_alignment.safetensors", "lpips_weights": "alexnet.pth", "fid_weights": "inception.pth"},
+    "compile_mode": "default",
+}
+"""Of options that are null by default, an example of what they may be."""
+
 REREAD = re.compile(r"[-+]?0[0-9_]+|.*:.*")
 """Numbers that YAML 1.1 reads as others: ``010`` is 8, and ``1:30`` is 90."""
 

@@ -18,6 +18,7 @@ import yaml
 import scripts
 from scripts.options.check import check_options
 from scripts.options.configuration import OptionError
+from scripts.options.values import IN_PLACE_OF_NULL
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIGS = ROOT / "bundle" / "configs"
@@ -199,6 +200,28 @@ def test_a_file_of_arguments_is_read(tmp_path: Path) -> None:
 )
 def test_a_value_that_the_command_line_bends_is_refused_by_name(option: list[str], expected: str) -> None:
     assert expected in refusal(*option)
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--guidance_scale 1e-4x", "found '1e-4x', expected a number such as 3.0."),
+        ("--guidance_scale 3,5", "found (3, 5), expected a number such as 3.0."),
+        ("--guidance_scale True", "found True, expected a number such as 3.0."),
+        ("--image_size 64px", "found '64px', expected a whole number such as 64."),
+        ("--image_size 64.5", "found 64.5, expected a whole number such as 64."),
+        ("--image 5", "found 5, expected text such as 'crop.nii.gz'."),
+    ],
+)
+def test_an_option_that_is_null_by_default_has_a_kind_too(option: str, expected: str) -> None:
+    assert refusal(*option.split()).endswith(expected)
+
+
+def test_every_option_that_is_null_by_default_has_an_example() -> None:
+    nulls = set()
+    for path in CONFIGS.glob("*.yaml"):
+        nulls |= {name for name, value in yaml.safe_load(path.read_text()).items() if value is None}
+    assert nulls - {"prepare"} == IN_PLACE_OF_NULL.keys()
 
 
 @pytest.mark.parametrize(
