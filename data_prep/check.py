@@ -30,16 +30,15 @@ from scripts.errors import listed
 LISTS = (*SECTIONS, "unpaired")
 """Of a datalist."""
 SPACING_MM = (0.2, 2.0)
-POINTS = {
-    "RAS": (
-        0.01,
-        ", but would if x and y counted to the other side (RAS): change their signs, or convert --system RAS",
-    ),
-    "voxels": (0.01, ", but would if x, y, z were voxels: give mm, by the image's spacing and origin"),
-    "nothing": (0.2, ": look at them"),
-}
-"""What a crop shows at its point instead of a nodule, see :data:`data_prep.images.crops.POINTS`: up to which share of
-crops that happens by chance, and what is said of it."""
+OTHER_SIDE = "x and y counted to the other side (RAS): change their signs, or convert --system RAS"
+POINTS = (
+    (("RAS",), 0.01, f"show nothing nodule-like {{where}}, but would if {OTHER_SIDE}"),
+    (("RAS", "rather RAS"), 0.1, f"would show something more nodule-like if {OTHER_SIDE}"),
+    (("voxels",), 0.01, "show nothing nodule-like {where}, but would if x, y, z were voxels: give mm, LPS"),
+    (("nothing",), 0.2, "show nothing nodule-like {where}: look at them"),
+)
+"""What crops show at their points instead of nodules (see :data:`data_prep.images.crops.POINTS`), up to which share of
+crops that happens by chance, and what is said of more."""
 
 
 @dataclass
@@ -241,13 +240,14 @@ def _points(dataset: Path, datalist: dict[str, Any]) -> tuple[list[str], list[st
         made[crop] for crop in crops_of(case for _, case in _cases(datalist)) if crop in made and made[crop].point
     ]
     for placed, where in ((True, "at their x, y, z"), (False, "in the middle of their image")):
-        crops = [each for each in judged if each.placed is placed]
-        for point, (by_chance, words) in POINTS.items():
-            odd = [each.crop for each in crops if each.point == point]
-            text = f"{len(odd)} of {len(crops)} crops show nothing nodule-like {where}{words} ({listed(odd)})."
+        crops, told = [each for each in judged if each.placed is placed], set()
+        for points, by_chance, words in POINTS:
+            odd = [each.crop for each in crops if each.point in points and each.crop not in told]
+            text = f"{len(odd)} of {len(crops)} crops {words.format(where=where)} ({listed(odd)})."
             if len(odd) > by_chance * len(crops):
                 wrong.append(text)
-            elif odd and placed:
+                told.update(odd)
+            elif odd and placed and len(points) == 1:
                 notes.append(text)
     return wrong, notes
 

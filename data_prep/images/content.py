@@ -38,10 +38,12 @@ class Spot:
     Attributes:
         contrast: HU by which it is denser than lung.
         free: share of the directions in which it ends, half-way in density to lung, within 15 mm.
+        length: how far it reaches in its longest tenth of directions, in medians of all: 1 of a disc, 4 of a vessel.
     """
 
     contrast: float
     free: float
+    length: float
 
     @property
     def seen(self) -> bool:
@@ -51,7 +53,7 @@ class Spot:
     @property
     def clear(self) -> bool:
         """And nothing else is likely."""
-        return self.contrast >= 300 and self.free >= 0.9
+        return self.contrast >= 300 and self.free >= 0.9 and self.length <= 2.5
 
 
 def spot(hu: Plane, at: Sequence[float] | Plane, spacing: Sequence[float] | Plane) -> Spot | None:
@@ -77,7 +79,10 @@ def spot(hu: Plane, at: Sequence[float] | Plane, spacing: Sequence[float] | Plan
     radii = np.arange(STEP_MM, NEAR_MM + STEP_MM / 2, STEP_MM)
     where = middle[:, None, None] + (radii[:, None] * RAYS[:, None]).transpose(2, 0, 1) / mm[:, None, None]
     values = ndimage.map_coordinates(part, where, order=1, mode="nearest")
-    return Spot(float(level - lung), float((values < (level + lung) / 2).any(axis=1).mean()))
+    lighter = values < (level + lung) / 2
+    ends = lighter.any(axis=1)
+    reached = np.where(ends, radii[lighter.argmax(axis=1)], NEAR_MM)
+    return Spot(float(level - lung), float(ends.mean()), float(np.percentile(reached, 90) / np.median(reached)))
 
 
 def not_hu(hu: Plane, spacing: Sequence[float] | Plane) -> list[str]:

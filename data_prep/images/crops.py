@@ -33,8 +33,9 @@ WIDEST_CROP_MM = 200
 ROUNDING = 1e-6
 """Of a pixel: what lies so far beyond the last one is on it."""
 
-POINTS = ("seen", "nothing", "RAS", "voxels")
-"""Something nodule-like lies at a point; nothing does; nothing does, but would if it were in mm RAS, or in voxels."""
+POINTS = ("seen", "nothing", "RAS", "rather RAS", "voxels")
+"""Something nodule-like lies at a point; nothing does; nothing does, but would if the point were in mm RAS; something
+does, but what would lie there in RAS looks more like it; nothing does, but would if the point were in voxels."""
 
 Border = Literal["constant", "mirror"]
 
@@ -79,7 +80,7 @@ def cut(
     """
     plane, voxel = _plane(image, centre, transform)
     crop = _crop(image, plane, voxel, size, spacing, "mirror" if centre is None else "constant")
-    crop.extra["point"] = _point(image, centre, transform, _spot(plane, voxel))
+    crop.extra["point"] = _point(image, centre, transform, plane, _spot(plane, voxel))
     return crop
 
 
@@ -102,28 +103,27 @@ def _spot(plane: nib.Nifti1Image, voxel: NDArray[np.float64]) -> Spot | None:
     return spot(np.asarray(plane.dataobj)[..., 0], voxel, np.linalg.norm(plane.affine[:3, :2], axis=0))
 
 
-def _point(image: Path, centre: Sequence[float] | None, transform: str | None, found: Spot | None) -> str | None:
+def _point(
+    image: Path, centre: Sequence[float] | None, transform: str | None, plane: nib.Nifti1Image, found: Spot | None
+) -> str | None:
     """Whether something nodule-like lies at a point: see :data:`POINTS`; None where the image does not tell.
 
-    Other readings of the point are tried only where nothing does, so that one slice is all that is read of a good scan.
+    The same point in RAS lies in the same slice. Another slice is read only where nothing lies in this one, so that one
+    is all that is read of a good scan.
     """
     if found is None:
         return None
-    if found.seen:
-        return "seen"
-    for reading_of, other in (("RAS", _from_ras), ("voxels", _from_voxels)):
-        try:
-            there = None if centre is None else _spot(*_plane(image, other(image, centre, transform), transform))
-        except ImageError:  # it lies outside
-            continue
+    if centre is not None and not found.clear:
+        there = _spot(plane, _voxel(plane, [-centre[0], -centre[1], centre[2]])[:2])
         if there is not None and there.clear:
-            return reading_of
-    return "nothing"
-
-
-def _from_ras(image: Path, point: Sequence[float], transform: str | None) -> list[float]:
-    """A point in mm, RAS, as LPS."""
-    return [-point[0], -point[1], point[2]]
+            return "rather RAS" if found.seen else "RAS"
+    if found.seen or centre is None:
+        return "seen" if found.seen else "nothing"
+    try:
+        there = _spot(*_plane(image, _from_voxels(image, centre, transform), transform))
+    except ImageError:  # it lies outside
+        there = None
+    return "voxels" if there is not None and there.clear else "nothing"
 
 
 def _from_voxels(image: Path, point: Sequence[float], transform: str | None) -> list[float]:

@@ -92,6 +92,17 @@ def test_the_convention_that_would_fit_is_named(tmp_path, kind):
         assert crops.cut(tmp_path / kind, (-x, -y, z), 64).extra["point"] == "RAS"
 
 
+def test_a_septum_is_rather_not_meant_where_a_nodule_lies_at_the_same_numbers_in_ras(tmp_path):
+    """As in the real scan of NLST participant 101287, whose nodule lies near the middle."""
+    plane = chest(LEFT)
+    x, y = (round(each) for each in at([-each for each in LEFT]))
+    plane[x - 1 : x + 2, y - 40 : y + 40] = 30
+    origin = (-MM * PIXELS / 2, -MM * PIXELS / 2, 100.0)
+    write_series(tmp_path / "a", np.repeat(plane.T[None], 3, axis=0).astype(int), stack(3, origin), spacing=(MM, MM))
+    assert crops.cut(tmp_path / "a", (*LEFT, 102.0), 64).extra["point"] == "seen"
+    assert crops.cut(tmp_path / "a", (-LEFT[0], -LEFT[1], 102.0), 64).extra["point"] == "rather RAS"
+
+
 def test_voxels_of_a_series_are_column_row_and_slice(tmp_path):
     hu = np.full((9, PIXELS, PIXELS), -850)
     hu[6] = chest(RIGHT).T
