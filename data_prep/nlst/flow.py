@@ -50,10 +50,10 @@ class Flow:
 
     def counts(self, table: pd.DataFrame) -> Counts:
         """Participants, nodules, findings and pairs of a table; once outcomes are known, the malignant ones too."""
-        nodules, paired = table.drop_duplicates(NODULE), neighbours(table, self.any_interval)
-        counts = {"participants": int(table["pid"].nunique()), "nodules": len(nodules)}
+        first, paired = ~table.duplicated(NODULE), neighbours(table, self.any_interval)
+        counts = {"participants": int(table["pid"].nunique()), "nodules": int(first.sum())}
         if "malignant" in table:
-            counts["malignant"] = int((nodules["malignant"] == 1).sum())
+            counts["malignant"] = int((first & (table["malignant"] == 1)).sum())
         counts |= {"findings": len(table), "pairs": int(paired.sum())}
         if "malignant" in table:
             counts["malignant_pairs"] = int((paired & (table["malignant"] == 1)).sum())

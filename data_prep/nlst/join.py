@@ -184,13 +184,15 @@ def _described(table: pd.DataFrame, flow: Flow, attributes: Attributes) -> pd.Da
 def _with_outcomes(table: pd.DataFrame, trial: Trial, flow: Flow) -> pd.DataFrame:
     """Adds ``malignant``: what the source itself notes of the nodule, else what the trial's tables tell.
 
-    Nodules of which they say different things are left out.
+    Nodules of which they say different things are left out, unless the tables are simulated.
     """
     told = outcomes(table, trial)
     noted = table.get("noted_malignant", pd.Series(np.nan, table.index))
     noted = noted.groupby([table[name] for name in NODULE]).transform("first")
     table["malignant"] = noted.where(noted.notna(), told)
     contradict = noted.notna() & told.notna() & (noted != told)
+    if trial.simulated:
+        return table
     return flow.exclude(table, contradict, "its outcome is another in the trial's tables than in the source")
 
 

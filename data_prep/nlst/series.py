@@ -68,13 +68,15 @@ def exam_key(pid: pd.Series, series_uid: pd.Series) -> pd.Series:
 def attach(findings: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
     """Findings with the columns of their series: :data:`SERIES` and ``folder``.
 
-    ``folder`` and ``series_uid`` are empty where the series is not there.
+    ``folder`` and ``series_uid`` are empty where the series is not there. A series that is another participant's in the
+    Imaging Data Commons is a ``doubt``.
 
     Raises:
         DataError: an exam of the tracking table fits several series.
     """
     facts = [name for name in (*SERIES, "folder") if name != "pid"]
     known = series.reindex(columns=["pid", *facts]).drop_duplicates("series_uid")
+    known = known[known["pid"].isin(findings["pid"]) | known["series_uid"].isin(findings["series_uid"])]
     known = known.assign(key=exam_key(known["pid"], known["series_uid"]))
     by_uid = findings["series_uid"].isin(known["series_uid"])
     exam = findings["exam"].astype("string")
@@ -85,6 +87,10 @@ def attach(findings: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
         raise DataError(f"exam: {len(several)} fit several series, such as {several[0]}. Name the series: series_uid.")
     uids = known.set_index("key")["series_uid"]
     named = findings["series_uid"].where(by_uid, key.map(uids[~uids.index.duplicated()]))
+    owner = named.map(known[known["folder"].isna()].set_index("series_uid")["pid"])
+    stranger = owner.notna() & owner.ne(findings["pid"])
+    if stranger.any():
+        findings = findings.assign(doubt=findings["doubt"].mask(stranger, "its series is another participant's"))
     return (
         findings.assign(series_uid=named)
         .drop(columns=[*facts[1:]], errors="ignore")

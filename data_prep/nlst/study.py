@@ -108,6 +108,7 @@ def make(out: Path, options: Options) -> Summary:
     trial = _trial(options, kind)
     findings, agreements = _held(findings, sources, people, options)
     trial = _completed(trial, findings, options)
+    findings = findings.drop(columns=[*coordinates.GEOMETRY, *coordinates.NOTED[:-1]])  # used up
     flow = Flow(any_interval=options.any_interval)
     attributes = options.attributes or (Attributes.NONE if "ctab" in kind.without else Attributes.BASELINE)
     table = join(trial, findings, flow, attributes)

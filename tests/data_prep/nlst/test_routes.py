@@ -93,6 +93,20 @@ def test_luna25_alone_has_neither_days_nor_attributes_and_says_so(phantom, trial
         assert cohort["days_from_baseline"].fillna(-1).tolist() == (expected.tolist() if beside else [-1] * len(cohort))
 
 
+def test_a_series_of_another_participant_is_left_out(phantom, trial, paths, tmp_path):
+    table = pd.read_csv(paths["luna25"])
+    first = table["PatientID"] == table["PatientID"].min()
+    stranger = table[~first & table["StudyDate"].isin(table.loc[first, "StudyDate"])].iloc[0]
+    changed = table.index[first][0]
+    table.loc[changed, "SeriesInstanceUID"] = stranger["SeriesInstanceUID"]
+    table.to_csv(tmp_path / "luna25.csv", index=False)
+    only = {"luna25": tmp_path / "luna25.csv"}
+    summary = made(phantom, only, "luna25", tmp_path / "out", index=trial / "index.parquet")
+    lost = dict(entry for taken in summary.flow.exclusions for entry in taken)
+    assert lost["its series is another participant's"]["findings"] == 1
+    assert summary.flow.boxes[-1][1]["findings"] == len(table) - 1
+
+
 def test_a_source_whose_outcome_the_trial_contradicts(phantom, paths, tmp_path):
     table = pd.read_csv(paths["luna25"])
     healthy = sorted(set(table["PatientID"]) - set(pd.read_csv(phantom / "tables" / "canc.csv")["pid"]))[0]
