@@ -12,6 +12,7 @@ from rich.console import Console
 from data_prep.errors import DataError
 from data_prep.images import Transform
 from data_prep.nlst.choices import Attributes, Pairs, Preset, System
+from data_prep.unforeseen import NO_PERMISSION, NO_ROOM
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -131,10 +132,13 @@ def nlst(
         seed=seed,
         workers=workers,
     )
-    study.print_summary(study.make(out, options), console)
+    summary = study.make(out, options)
+    study.print_summary(summary, console)
     after = f"cohort {out / 'cohort.csv'} --out DATASET" if dicom else "nlst ..., with --dicom FOLDER or --fetch"
-    console.print(f"{out}: cohort.csv, manifest.csv, left_out.csv, flow.svg.", soft_wrap=True)
-    console.print(f"Next: python -m data_prep {after}", soft_wrap=True)
+    console.print(
+        f"{out}: cohort.csv, manifest.csv, left_out.csv, flow.svg.\nNext: python -m data_prep {after}", soft_wrap=True
+    )
+    _end(summary.unforeseen)
 
 
 @app.command()
@@ -215,9 +219,12 @@ def cohort(
         console.print(f"[yellow]Cannot be used[/yellow]: {counts}. Which: {out / 'failures.csv'}", soft_wrap=True)
     if made.aged:
         console.print(f"Ages above {OLDEST} stand as {OLDEST}: {made.aged} timepoints.")
+    if made.lossy:
+        console.print(f"Compressed with loss (LossyImageCompression): {made.lossy} of the crops.")
     if not keep_ids:
         console.print(f"Whose cases these are: {key}. Keep it apart from {out}.", soft_wrap=True)
     console.print(f"Next: python -m data_prep check {out}", soft_wrap=True)
+    _end(made.unforeseen)
 
 
 @app.command()
@@ -239,10 +246,22 @@ def check(
         raise typer.Exit(1)
 
 
+def _end(unforeseen: int) -> None:
+    """The exit status tells of errors that nobody thought of, though the others are done."""
+    if unforeseen:
+        console.print(f"[red]{unforeseen} met an unforeseen error[/red]: please report it; the exit status is 1.")
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Runs the command line; faults of the data go to stderr in words, and the exit status is 2."""
     try:
         app(prog_name="python -m data_prep")
     except DataError as error:
         print(error, file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (*NO_ROOM, *NO_PERMISSION):
+            raise
+        print(f"{error.filename or 'output'}: cannot be written or read ({error.strerror}).", file=sys.stderr)
         sys.exit(2)

@@ -22,6 +22,7 @@ from data_prep.identity import Names, open_key, write_key
 from data_prep.padding import crops_of
 from data_prep.schema import KEY, OLDEST, SECTIONS, times
 from data_prep.tables import write_csv
+from data_prep.unforeseen import Streak
 from data_prep.workers import spread
 from scripts.ehr.features import EHR_FEATURES, NODULE_ATTRIBUTES
 from scripts.files import write_atomically, write_json
@@ -43,6 +44,8 @@ class Summary:
         left_out: single timepoints of validation and test patients.
         faults: timepoints whose image cannot be used, by fault.
         aged: timepoints whose age was above :data:`data_prep.schema.OLDEST`, and is that now.
+        unforeseen: of these, those that met an error nobody thought of.
+        lossy: crops of pixels that were compressed with loss.
     """
 
     entries: dict[str, int]
@@ -51,6 +54,8 @@ class Summary:
     left_out: int
     faults: Counter[str]
     aged: int
+    unforeseen: int = 0
+    lossy: int = 0
 
 
 def build(
@@ -141,6 +146,8 @@ def _complete(cohort: pd.DataFrame, results: list[Result], recipe: Recipe, name:
         left_out=left_out,
         faults=faults,
         aged=int(taken["aged"].sum()),
+        unforeseen=sum(bool(result.cause) for result in results),
+        lossy=sum(result.lossy for result in results),
     )
 
 
@@ -269,21 +276,29 @@ def _cut_all(used: pd.DataFrame, source: Path, recipe: Recipe, workers: int, sch
     """Cuts the crops, scan by scan, or takes them from an earlier run.
 
     Raises:
-        DataError: there is none that could be cut; the first reasons.
+        DataError: there is none that could be cut; the first reasons. Or the run cannot go on: nothing can be written,
+            or images in a row meet the same unforeseen error.
     """
     (recipe.folder / "crops").mkdir(parents=True, exist_ok=True)
     earlier = [read_made(folder) for folder in (recipe.folder, recipe.last)]
-    wanted: dict[str, list[Wanted]] = defaultdict(list)
+    wanted: dict[tuple[str, str], list[Wanted]] = defaultdict(list)
     for row in used.itertuples():
         centre = None if math.isnan(row.x) else (row.x, row.y, row.z)
         known = tuple(made[row.crop] for made in earlier if row.crop in made)
-        wanted[row.image].append(Wanted(row.crop, centre, known))
-    scans = [Scan((source / image).absolute(), tuple(crops)) for image, crops in sorted(wanted.items())]
+        wanted[row.image, row.series_uid or ""].append(Wanted(row.crop, centre, known))
+    scans = [
+        Scan((source / image).absolute(), tuple(crops), series or None)
+        for (image, series), crops in sorted(wanted.items())
+    ]
     done = spread(partial(cut_scan, recipe=recipe), scans, _lost, workers, scheduler)
-    results = []
+    results: list[Result] = []
+    streak = Streak()
     with open(recipe.folder / MADE, "a", encoding="utf-8") as record:  # goes along, so that a stopped run goes on
         record.write("\n")
         for some in track(done, "Cutting crops", len(scans)):
+            if stop := next((result.stop for result in some if result.stop), ""):
+                raise DataError(stop)
+            streak.see(some[-1].cause, some[-1].message)
             results += [_seen(result, recipe) for result in some]
             record.writelines(made_line(result.made) for result in some if result.made)
             record.flush()

@@ -73,6 +73,7 @@ def cohort_schema(folder: Path, columns: frozenset[str]) -> pa.DataFrameSchema:
             **{name: pa.Column(checks=_feature_check(feature), nullable=True) for name, feature in FEATURES.items()},
             **{name: pa.Column(checks=millimetres, **optional) for name in POSITION},
             "mask": pa.Column(checks=exists, **optional),
+            "series_uid": pa.Column(**optional),
             "split": pa.Column(checks=section, **optional),
             "malignant": pa.Column(checks=outcome, **optional),
         },
@@ -227,7 +228,7 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
         typed[name] = pd.Series([feature.read(value) for value in table[name]], index=table.index, dtype=float)
     for name in (*TIMES, "malignant", *POSITION):
         typed[name] = numbers(table[name])[0] if name in table else math.nan
-    for name in ("split", "simulated", "source", "licence"):
+    for name in ("split", "simulated", "source", "licence", "series_uid"):
         if name not in table:
             typed[name] = None
     return typed

@@ -11,14 +11,11 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from data_prep.errors import ImageError
 from data_prep.identity import Names
+from data_prep.unforeseen import UnforeseenError, ends_run
 from scripts.files import write_atomically, write_text
-
-if TYPE_CHECKING:
-    from data_prep.images.files import Stamp
 
 CROPS_VERSION = 3
 """Raise it when crops come out differently, so that none is reused unseen."""
@@ -77,10 +74,11 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Scan:
-    """One image, and the crops that are wanted of it."""
+    """One image, and the crops that are wanted of it; ``series_uid`` names the series of a folder with several."""
 
     image: Path
     wanted: tuple[Wanted, ...]
+    series_uid: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,17 +90,23 @@ class Result:
         made: how it was made; None where there is none.
         reused: it is as an earlier run left it.
         spacing: mm along its axes.
+        lossy: of pixels that were compressed with loss.
         fault, reason: why there is none, see :class:`data_prep.errors.ImageError`.
         message: the same, with the file's name.
+        cause: of an unforeseen error, see :class:`data_prep.unforeseen.UnforeseenError`.
+        stop: why no further crop can be written.
     """
 
     crop: str
     made: Made | None = None
     reused: bool = False
     spacing: tuple[float, float, float] | None = None
+    lossy: bool = False
     fault: str = ""
     reason: str = ""
     message: str = ""
+    cause: str = ""
+    stop: str = ""
 
 
 def cut_scan(scan: Scan, recipe: Recipe) -> list[Result]:
@@ -110,42 +114,44 @@ def cut_scan(scan: Scan, recipe: Recipe) -> list[Result]:
 
     Memory stays that of one scan's headers and one slice.
     """
-    from data_prep.images.files import stamp
-
     results = []
-    found = stamp(scan.image)
     for wanted in scan.wanted:
         try:
-            results.append(_cut_one(scan.image, found, wanted, recipe))
+            results.append(_cut_one(scan, wanted, recipe))
         except ImageError as error:
             results.append(Result(wanted.crop, fault=error.fault, reason=error.reason, message=str(error)))
         except Exception as error:  # whatever is wrong with this scan, the others are to be cut
-            results.append(failed(wanted.crop, scan.image, error))
+            stop = ends_run(error, recipe.folder)
+            results.append(Result(wanted.crop, stop=stop) if stop else failed(wanted.crop, scan.image, error))
     return results
 
 
 def failed(crop: str, image: Path, error: BaseException) -> Result:
     """The result for an unforeseen exception; its message stays out of the dataset, as it may hold identifiers."""
-    unforeseen = ImageError(image, "unforeseen error", f"{type(error).__name__}. See the image.", error)
-    return Result(crop, fault=unforeseen.fault, reason=unforeseen.reason, message=str(unforeseen))
+    unforeseen = UnforeseenError(image, error)
+    return Result(
+        crop, fault=unforeseen.fault, reason=unforeseen.reason, message=str(unforeseen), cause=unforeseen.cause
+    )
 
 
-def _cut_one(image: Path, found: Stamp, wanted: Wanted, recipe: Recipe) -> Result:
+def _cut_one(scan: Scan, wanted: Wanted, recipe: Recipe) -> Result:
     from data_prep.images import crops
+    from data_prep.images.files import stamp
 
     target = recipe.folder / wanted.crop
     places = [place for place in (target, recipe.last / wanted.crop) if place.is_file()]
     there = {crops.description(place): place for place in reversed(places)}
-    asked = (CROPS_VERSION, wanted.centre, recipe.size, recipe.spacing, recipe.transform, found)
+    chosen = (recipe.size, recipe.spacing, recipe.transform, scan.series_uid)
+    asked = (CROPS_VERSION, wanted.centre, *chosen, stamp(scan.image))
     seen = {recipe.names.digest(*asked, description): description for description in there}
     for made in wanted.earlier:
         if made.seen in seen:
             _put(there[seen[made.seen]], target)
-            return Result(made.crop, made, reused=True, spacing=crops.spacing(target))
-    crop = crops.cut(image, wanted.centre, recipe.size, recipe.spacing, recipe.transform)
+            return Result(made.crop, made, True, crops.spacing(target), crops.is_lossy(target))
+    crop = crops.cut(scan.image, wanted.centre, *chosen)
     description = crops.save(crop, target)
     made = Made(wanted.crop, recipe.names.digest(*asked, description), placed=wanted.centre is not None, **crop.extra)
-    return Result(wanted.crop, made, reused=description in there, spacing=crops.spacing(crop))
+    return Result(wanted.crop, made, description in there, crops.spacing(crop), crops.is_lossy(crop))
 
 
 def _put(crop: Path, target: Path) -> None:

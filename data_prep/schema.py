@@ -33,6 +33,7 @@ COLUMNS = {
     "days_from_baseline": Column(ONE, "days, 0 or more; without `study_yr` any two neighbouring times make a pair"),
     "image": Column(YES, "NIfTI or MetaImage file, or folder with one DICOM series; relative to the table"),
     **{name: Column(YES, feature.description) for name, feature in FEATURES.items()},
+    "series_uid": Column(NO, "SeriesInstanceUID; needed where the folder of `image` holds several series"),
     "x": Column(NO, "centre of the nodule, mm, LPS as in DICOM; needed with DICOM"),
     "y": Column(NO, "likewise; without x, y, z the image is a crop already, the nodule in its middle"),
     "z": Column(NO, "likewise"),

@@ -16,13 +16,13 @@ from scipy import ndimage
 from data_prep.errors import ImageError
 from data_prep.images import METAIMAGE
 from data_prep.images.content import HU_RANGE, Spot, spot
-from data_prep.images.dicom import AXIS_TOLERANCE, Series, open_series
+from data_prep.images.dicom import Series, open_series
 from data_prep.images.files import Stamp, stamp
+from data_prep.images.hu import AIR, LOSSY, within_the_field_of_view
 from data_prep.images.metaimage import open_metaimage
 from data_prep.images.nifti import in_one_place, reading
+from data_prep.images.stack import AXIS_TOLERANCE
 from scripts.files import write_atomically
-
-AIR = HU_RANGE[0]
 
 CHECKSUM = "sha256:"
 """How the field `descrip` of a crop's header begins, see :func:`checksum`."""
@@ -46,6 +46,7 @@ def cut(
     size: int,
     spacing: float | None = None,
     transform: str | None = None,
+    series_uid: str | None = None,
 ) -> nib.Nifti1Image:
     """Cuts a crop of the axial slice through a nodule.
 
@@ -62,11 +63,12 @@ def cut(
         size: pixels along both axes.
         spacing: mm between pixels in plane, linear interpolation; None keeps the scanner's.
         transform: `qform` or `sform`, of NIfTI in which both are set and differ; None refuses those.
+        series_uid: which series of a folder that holds several.
 
     Returns:
         HU, (size, size, 1) int16, with its RAS+ affine, diag(-sx, -sy, sz) but for the offset. Its ``extra`` has
         ``unpadded``, the part that shows the image: first and end along axis 0, first and end along axis 1; and
-        ``point``, one of :data:`POINTS`, or None where the image is too small to tell.
+        ``point``, one of :data:`POINTS`, or None where the image is too small to tell. See also :func:`is_lossy`.
 
     Raises:
         ImageError: the image cannot be read or placed, the nodule lies outside it, or values about it are not finite.
@@ -78,25 +80,31 @@ def cut(
         >>> crop.shape, spacing(crop)
         ((32, 32, 1), (0.7, 0.7, 2.5))
     """
-    plane, voxel = _plane(image, centre, transform)
+    which = series_uid if image.is_dir() else transform
+    plane, voxel = _plane(image, centre, which)
     crop = _crop(image, plane, voxel, size, spacing, "mirror" if centre is None else "constant")
-    crop.extra["point"] = _point(image, centre, transform, plane, _spot(plane, voxel))
+    crop.extra["point"] = _point(image, centre, which, plane, _spot(plane, voxel))
     return crop
 
 
 def _plane(
-    image: Path, centre: Sequence[float] | None, transform: str | None
+    image: Path, centre: Sequence[float] | None, which: str | None
 ) -> tuple[nib.Nifti1Image, NDArray[np.float64]]:
-    """The axial slice that holds a point, its axes towards the patient's left, back and head, and the point's pixel."""
+    """The axial slice that holds a point, its axes towards the patient's left, back and head, and the point's pixel.
+
+    ``which`` is the series of a folder, or the transform of a file. What lies outside the field of view is air.
+    """
     if image.is_dir():
         if centre is None:
             raise ImageError(image, "no x, y, z", "expected the nodule's centre (mm, LPS) with a DICOM folder.")
-        series = _cached_series(image, stamp(image))
+        series = _cached_series(image, which, stamp(image))
         plane = series.read_slice(series.nearest_slice(centre))
     else:
-        plane = _file_plane(image, centre, transform)
+        plane = _file_plane(image, centre, which)
     plane = _to_lps(plane)
-    return plane, np.array(plane.shape[:2]) // 2 if centre is None else _voxel(plane, centre)[:2]
+    voxel = np.array(plane.shape[:2]) // 2 if centre is None else _voxel(plane, centre)[:2]
+    hu = within_the_field_of_view(image, np.asarray(plane.dataobj, dtype=np.float32)[..., 0], voxel)
+    return nib.Nifti1Image(hu[..., None], plane.affine, plane.header), voxel
 
 
 def _spot(plane: nib.Nifti1Image, voxel: NDArray[np.float64]) -> Spot | None:
@@ -104,7 +112,7 @@ def _spot(plane: nib.Nifti1Image, voxel: NDArray[np.float64]) -> Spot | None:
 
 
 def _point(
-    image: Path, centre: Sequence[float] | None, transform: str | None, plane: nib.Nifti1Image, found: Spot | None
+    image: Path, centre: Sequence[float] | None, which: str | None, plane: nib.Nifti1Image, found: Spot | None
 ) -> str | None:
     """Whether something nodule-like lies at a point: see :data:`POINTS`; None where the image does not tell.
 
@@ -120,20 +128,20 @@ def _point(
     if found.seen or centre is None:
         return "seen" if found.seen else "nothing"
     try:
-        there = _spot(*_plane(image, _from_voxels(image, centre, transform), transform))
+        there = _spot(*_plane(image, _from_voxels(image, centre, which), which))
     except ImageError:  # it lies outside
         there = None
     return "voxels" if there is not None and there.clear else "nothing"
 
 
-def _from_voxels(image: Path, point: Sequence[float], transform: str | None) -> list[float]:
+def _from_voxels(image: Path, point: Sequence[float], which: str | None) -> list[float]:
     """A point in voxels, along the axes of a file's array or column, row and slice from the feet, in mm, LPS."""
     if image.is_dir():
-        series = _cached_series(image, stamp(image))
+        series = _cached_series(image, which, stamp(image))
         index = int(np.clip(round(point[2]), 0, len(series.paths) - 1))
         offset = series.axes @ (np.array([point[0], point[1], 0.0]) * series.spacing)
         return [float(each) for each in series.origins[index] + offset]
-    affine = _volume(image, transform, centred=False).affine
+    affine = _volume(image, which, centred=False).affine
     x, y, z = (float(each) for each in (affine @ [*point, 1.0])[:3])
     return [-x, -y, z]
 
@@ -172,13 +180,21 @@ def spacing(crop: nib.Nifti1Image | Path) -> tuple[float, float, float]:
     return x, y, z
 
 
+def is_lossy(crop: nib.Nifti1Image | Path) -> bool:
+    """Whether a crop, or the one in a file, is of pixels that were compressed with loss."""
+    if isinstance(crop, Path):
+        with reading(crop):
+            crop = nib.Nifti1Image.from_filename(crop)
+    return bool(crop.header["intent_name"] == LOSSY.encode())
+
+
 @lru_cache(maxsize=4)
-def _cached_series(folder: Path, found: Stamp) -> Series:
-    """The series of a folder; the last ones are kept while their files do, since nodules of one scan come together."""
-    return open_series(folder)
+def _cached_series(folder: Path, uid: str | None, found: Stamp) -> Series:
+    """A series of a folder; the last ones are kept while their files do, since nodules of one scan come together."""
+    return open_series(folder, uid)
 
 
-def _volume(path: Path, transform: str | None, centred: bool) -> nib.Nifti1Image:
+def _volume(path: Path, which: str | None, centred: bool) -> nib.Nifti1Image:
     """A file's image of three axes, its values not read yet."""
     meta = path.name.endswith(METAIMAGE)
     image = open_metaimage(path) if meta else nib.Nifti1Image.from_filename(path)
@@ -191,13 +207,13 @@ def _volume(path: Path, transform: str | None, centred: bool) -> nib.Nifti1Image
     if len(image.shape) != 3:
         shape = (*image.shape, 1)[:3]
         image = nib.Nifti1Image(np.asanyarray(image.dataobj).reshape(shape), image.affine, image.header)
-    return image if meta else in_one_place(path, image, transform, centred)
+    return image if meta else in_one_place(path, image, which, centred)
 
 
-def _file_plane(path: Path, centre: Sequence[float] | None, transform: str | None) -> nib.Nifti1Image:
+def _file_plane(path: Path, centre: Sequence[float] | None, which: str | None) -> nib.Nifti1Image:
     """The axial slice of a file that holds ``centre``, or its middle one, in the file's own orientation."""
     with reading(path):
-        image = _volume(path, transform, centred=centre is None)
+        image = _volume(path, which, centred=centre is None)
         axis = _axial_axis(path, image)
         if centre is None:
             _refuse_whole(path, image, axis)
@@ -277,6 +293,7 @@ def _crop(
     grid[:2, :2] = np.diag(zoom)
     grid[:2, 3] = start
     crop = nib.Nifti1Image(np.rint(values.clip(*HU_RANGE)).astype(np.int16)[..., None], plane.affine @ grid)
+    crop.header["intent_name"] = plane.header["intent_name"]
     crop.header.set_xyzt_units("mm")
     crop.set_sform(crop.affine, code="scanner")
     crop.set_qform(crop.affine, code="scanner")

@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from data_prep.errors import ImageError
-from data_prep.images.headers import Header, read_header
+from data_prep.images import hu, stack
+from data_prep.images.decoders import can_decode
+from data_prep.images.headers import Header, Malformed, read_header, read_whole
+from data_prep.images.index import files_in
+from data_prep.images.stack import Tags, number
 
-GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+NUMBERS = {
+    "ImagePositionPatient": 3,
+    "ImageOrientationPatient": 6,
+    "PixelSpacing": 2,
+    "Rows": 1,
+    "Columns": 1,
+    "RescaleSlope": 1,
+    "RescaleIntercept": 1,
+}
+"""Tags that every slice needs, and how many numbers each has."""
 
-RESCALE = ("RescaleSlope", "RescaleIntercept")
+POSITIVE = ("PixelSpacing", "Rows", "Columns", "RescaleSlope")
 
-KIND = ("SeriesInstanceUID", "Modality", "ImageType", "NumberOfFrames", "GantryDetectorTilt", "SliceThickness")
+KIND = ("SOPClassUID", "Modality", "ImageType", "NumberOfFrames", "GantryDetectorTilt", "BurnedInAnnotation")
 
-PRIVACY = ("BurnedInAnnotation",)
+IDENTITY = ("SeriesInstanceUID", "FrameOfReferenceUID")
 
-WANTED = (*KIND, *PRIVACY, *GEOMETRY, *RESCALE)
+WANTED = (*IDENTITY, *KIND, *NUMBERS, *stack.PASSES, *stack.COUNTERS, "ImagesInAcquisition")
 
-Tags = Mapping[str, Any]
-"""Tags of one file, by keyword."""
-
-AXIS_TOLERANCE = 1e-3
-"""Greatest sine between an image axis and a patient axis: 0.05 mm over the width of a crop."""
-
-POSITION_TOLERANCE_MM = 0.05
+MULTI_FRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -50,6 +55,8 @@ class Series:
         axes: (3, 3) columns: direction of array axis 0 (column index), of array axis 1 (row index), normal; LPS.
         spacing: mm along those axes.
         shape: (columns, rows) of a slice.
+        instances: InstanceNumber of each slice, NaN where it has none.
+        acquired: how many images the headers say that the acquisition has, NaN where they do not tell.
     """
 
     folder: Path
@@ -58,6 +65,8 @@ class Series:
     axes: NDArray[np.float64]
     spacing: tuple[float, float, float]
     shape: tuple[int, int]
+    instances: tuple[float, ...] = ()
+    acquired: float = float("nan")
 
     def nearest_slice(self, centre: Sequence[float]) -> int:
         """Index of the slice nearest to a point (mm, LPS).
@@ -69,7 +78,7 @@ class Series:
         index = int(np.argmin(np.abs(distance[:, 2])))
         voxel = distance[index] / self.spacing
         # The voxels' outer faces bound the scan, half a voxel beyond the centres.
-        if np.any(voxel < -0.5) or np.any(voxel > [self.shape[0] - 0.5, self.shape[1] - 0.5, 0.5]):
+        if not (np.all(voxel >= -0.5) and np.all(voxel <= [self.shape[0] - 0.5, self.shape[1] - 0.5, 0.5])):
             raise ImageError(
                 self.folder,
                 "nodule outside the scan",
@@ -82,193 +91,182 @@ class Series:
         """Decodes one slice.
 
         Returns:
-            HU, (columns, rows, 1) float32, with its RAS+ affine.
+            HU, (columns, rows, 1) float32, NaN where the scanner padded, with its RAS+ affine. ``intent_name`` in its
+            header is ``lossy`` where the pixels were compressed with loss.
 
         Raises:
-            ImageError: the pixels cannot be decoded.
+            ImageError: the pixels cannot be decoded, or are no HU.
         """
         path = self.paths[index]
         try:
-            dataset = pydicom.dcmread(path)
+            dataset = read_whole(path)
             syntax = dataset.file_meta.TransferSyntaxUID
-            if syntax.is_compressed and not _can_decode(syntax):
+            if not can_decode(syntax):
                 raise ImageError(path, f"no decoder for {syntax.name}", "install one, as by pip install python-gdcm.")
-            stored = dataset.pixel_array
+            values = hu.decoded(path, dataset)
         except ImageError:
             raise
         except Exception as error:  # pydicom and its decoders raise what they like
             explanation = "the file may be truncated or damaged. Fetch it again."
             raise ImageError(path, "unreadable pixels", explanation, error) from error
-        hu = stored.astype(np.float32).T[..., None] * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
         affine = np.eye(4)
         affine[:3, :3] = self.axes * self.spacing
         affine[:3, 3] = self.origins[index]
-        return nib.Nifti1Image(hu, LPS_TO_RAS @ affine)
+        image = nib.Nifti1Image(values.T[..., None], LPS_TO_RAS @ affine)
+        image.header["intent_name"] = hu.LOSSY if hu.is_lossy(dataset) else ""
+        return image
 
 
-def open_series(folder: Path) -> Series:
-    """Reads the headers of a folder with one axial CT series.
+def open_series(folder: Path, uid: str | None = None) -> Series:
+    """Reads the headers of one axial CT series.
+
+    Args:
+        folder: holds the series, directly or in folders below it.
+        uid: the series among others there; None: the only one.
 
     Raises:
         ImageError: what is wrong, by name: no DICOM, a truncated file, several series, a localizer, not CT,
-            multi-frame, text burnt into the pixels, a missing tag (RescaleSlope and RescaleIntercept among them), mixed
-            matrix or orientation or pixel spacing, non-axial, gantry tilt, duplicate or missing slices, mixed slice
-            spacing.
+            multi-frame, text burnt into the pixels, a missing or malformed tag (RescaleSlope and RescaleIntercept among
+            them), mixed matrix or orientation or pixel spacing, non-axial, gantry tilt, several acquisitions, duplicate
+            or missing slices, mixed slice spacing.
     """
-    files = _read_headers(folder)
+    if not folder.is_dir():
+        raise ImageError(folder, "no such folder", "expected one with one CT series. Check the column image.")
+    files = _of_series(folder, uid)
     paths, headers = [*files], [header.tags for header in files.values()]
-    _check_kind(folder, headers)
+    _check_kind(folder, files)
     for path, header in files.items():
-        if header.whole is False:
-            raise ImageError(path, "truncated file", "it ends before its pixels do. Fetch it again.")
-    _check_tags(paths, headers)
+        _check_whole(path, header)
+        _check_numbers(path, header.tags)
     for tag in ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing"):
         values = np.array([np.atleast_1d(header[tag]) for header in headers], dtype=float)
         if np.ptp(values, axis=0).max() > 1e-4:
             raise ImageError(folder, f"mixed {tag}", "expected one value. Keep one reconstruction a folder.")
-    axes = _axes(folder, headers)
+    axes = stack.axes(folder, headers)
     origins = np.array([header["ImagePositionPatient"] for header in headers], dtype=float)
-    order = np.argsort(origins @ axes[:, 2], kind="stable")
-    origins = origins[order]
-    step = _slice_step(folder, origins, axes, float(headers[0].get("SliceThickness") or 1.0))
+    kept = stack.order(folder, paths, origins, axes[:, 2])
+    headers, origins = [headers[index] for index in kept], origins[kept]
+    stack.one_acquisition(folder, headers)
+    thickness = number(headers[0].get("SliceThickness"))
+    step = stack.step(folder, origins, axes, thickness if thickness > 0 else 1.0)
     rows_mm, columns_mm = (float(value) for value in headers[0]["PixelSpacing"])
+    acquired = {number(header.get("ImagesInAcquisition")) for header in headers}
     return Series(
         folder=folder,
-        paths=tuple(paths[index] for index in order),
+        paths=tuple(paths[index] for index in kept),
         origins=origins,
         axes=axes,
         # PixelSpacing is (between rows, between columns); array axis 0 runs along a row, so from column to column.
         spacing=(columns_mm, rows_mm, step),
         shape=(int(headers[0]["Columns"]), int(headers[0]["Rows"])),
+        instances=tuple(number(header.get("InstanceNumber")) for header in headers),
+        acquired=acquired.pop() if len(acquired) == 1 else float("nan"),
     )
 
 
-def _can_decode(syntax: UID) -> bool:
-    """Whether pydicom, or a plugin that is installed, decodes it."""
-    try:
-        return bool(get_decoder(syntax).is_available)
-    except NotImplementedError:
-        return False
+def _of_series(folder: Path, uid: str | None) -> dict[Path, Header]:
+    """Headers of all files of one series.
+
+    Files directly in the folder are looked at first; those below it where there are none, or a series is named.
+    """
+    headers = _read_headers(files_in(folder, deep=uid is not None))
+    if not headers and uid is None:
+        headers = _read_headers(files_in(folder, deep=True))
+    if not headers:
+        raise ImageError(folder, "no DICOM files", "expected one CT series, its files in this folder.")
+    for path, header in headers.items():
+        if not header.tags.get("SeriesInstanceUID"):
+            _check_whole(path, header)
+            raise ImageError(path, "missing SeriesInstanceUID", "it may be of any series. Export the series again.")
+    found = {header.tags["SeriesInstanceUID"] for header in headers.values()}
+    if uid is None and len(found) > 1:
+        fault = f"{len(found)}; expected one. Name it in the column series_uid, or give each a folder of its own."
+        raise ImageError(folder, "several series", fault)
+    if uid is not None and uid not in found:
+        raise ImageError(folder, "another series", "expected the one that series_uid names. Check both columns.")
+    return {path: header for path, header in headers.items() if uid in (None, header.tags["SeriesInstanceUID"])}
 
 
-def _read_headers(folder: Path) -> dict[Path, Header]:
-    """Headers of all DICOM files of a folder, without their pixels; other files are passed over."""
+def _read_headers(files: Iterable[Path]) -> dict[Path, Header]:
+    """Headers of DICOM files, without their pixels; other files are passed over, unless they are named like them."""
     headers: dict[Path, Header] = {}
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
-            continue
+    unreadable: dict[Path, Exception] = {}
+    for path in files:
         try:
             headers[path] = read_header(path, WANTED)
         except Exception as error:  # pydicom raises what it likes
-            if isinstance(error, InvalidDicomError) and path.suffix.lower() != ".dcm":
-                continue
-            raise ImageError(path, "unreadable header", "it may be truncated. Fetch it again.", error) from error
-    if not headers:
-        raise ImageError(folder, "no DICOM files", "expected one CT series, its files directly in this folder.")
+            unreadable[path] = error
+    names = {_pattern(path) for path in headers}
+    for path, reason in unreadable.items():
+        expected = ".dcm" in path.name.lower() or _pattern(path) in names
+        if expected or not isinstance(reason, InvalidDicomError):
+            raise ImageError(path, "unreadable header", "it may be truncated. Fetch it again.", reason) from reason
     return headers
 
 
-def _check_kind(folder: Path, headers: Sequence[Tags]) -> None:
+def _pattern(path: Path) -> str:
+    """A file's name without its numbers."""
+    return re.sub(r"\d+", "0", path.name)
+
+
+def _check_kind(folder: Path, files: dict[Path, Header]) -> None:
     """Refuses what is not one CT series of single axial frames, or is marked as having text in its pixels."""
-    series = {header["SeriesInstanceUID"] for header in headers if header.get("SeriesInstanceUID")}
-    if len(series) > 1:
-        raise ImageError(folder, "several series", f"{len(series)}; expected one. Give each a folder of its own.")
 
     def refuse(test: Callable[[Tags], bool], fault: str, explanation: str) -> None:
-        if any(test(header) for header in headers):
-            raise ImageError(folder, fault, explanation)
+        bad = [path.name for path, header in files.items() if test(header.tags)]
+        if bad:
+            count = f"{len(bad)} of {len(files)} files, " if len(files) > 1 else ""
+            raise ImageError(folder, fault, f"{count}{explanation}", ", ".join(bad[:5]))
 
     refuse(
-        lambda header: header.get("Modality", "CT") != "CT",
+        lambda tags: tags.get("Modality", "CT") != "CT",
         "not CT",
-        "by its Modality; expected CT. Name the CT series in the column image.",
+        "by Modality; expected CT. Name the CT series in the column image.",
     )
     refuse(
-        lambda header: "LOCALIZER" in (header.get("ImageType") or []),
+        lambda tags: "LOCALIZER" in (tags.get("ImageType") or []),
         "localizer",
-        "by its ImageType; expected axial slices. Name another series.",
+        "by ImageType; expected axial slices. Name another series.",
     )
     refuse(
-        lambda header: int(header.get("NumberOfFrames") or 1) > 1,
+        lambda tags: not number(tags.get("NumberOfFrames") or 1) <= 1 or tags.get("SOPClassUID") in MULTI_FRAME,
         "multi-frame",
-        "by its NumberOfFrames; expected one file a slice. Export it as classic CT images.",
+        "by NumberOfFrames or SOPClassUID; expected one file a slice. Export it as classic CT images.",
     )
     refuse(
-        lambda header: abs(float(header.get("GantryDetectorTilt") or 0.0)) > 0.1,
+        lambda tags: abs(number(tags.get("GantryDetectorTilt") or 0.0)) > 0.1,
         "gantry tilt",
-        "by its GantryDetectorTilt; expected 0. Take an untilted series.",
+        "by GantryDetectorTilt; expected 0. Take an untilted series.",
     )
     refuse(
-        lambda header: header.get("BurnedInAnnotation") == "YES",
+        lambda tags: tags.get("BurnedInAnnotation") == "YES",
         "burned-in annotation",
-        "by its BurnedInAnnotation; the pixels may name the patient. Export the series without.",
+        "by BurnedInAnnotation; the pixels may name the patient. Export the series without.",
     )
+    frames = {str(header.tags.get("FrameOfReferenceUID") or "") for header in files.values()} - {""}
+    if len(frames) > 1:
+        explanation = f"{len(frames)}; positions in one say nothing about those in another. Take one of them."
+        raise ImageError(folder, "several FrameOfReferenceUID", explanation)
 
 
-def _check_tags(paths: Sequence[Path], headers: Sequence[Tags]) -> None:
-    """All tags that are needed are there, and numbers."""
-    for path, header in zip(paths, headers, strict=True):
-        for tag in ("SeriesInstanceUID", *GEOMETRY, *RESCALE):
-            value = header.get(tag)
-            if value is None or value == "":
-                raise ImageError(
-                    path,
-                    f"missing {tag}",
-                    "without it there is no place or no HU. Export the series again.",
-                )
+def _check_whole(path: Path, header: Header) -> None:
+    if header.whole is False:
+        raise ImageError(path, "truncated file", "it ends before its pixels do. Fetch it again.")
 
 
-def _axes(folder: Path, headers: Sequence[Tags]) -> NDArray[np.float64]:
-    """Columns: along a row, along a column, their normal towards the head; refused unless they are patient axes."""
-    cosines = np.array(headers[0]["ImageOrientationPatient"], dtype=float)
-    row, column = cosines[:3], cosines[3:]
-    normal = np.cross(row, column)
-    if abs(normal[2]) < np.cos(np.pi / 4):
-        raise ImageError(folder, "non-axial", "by its ImageOrientationPatient; expected axial slices.")
-    if abs(normal[2]) < np.sqrt(1 - AXIS_TOLERANCE**2):
-        raise ImageError(
-            folder,
-            "gantry tilt",
-            "or oblique slices, by ImageOrientationPatient; expected slices at right angles to the patient's long "
-            "axis. Take or reconstruct an axial series.",
-        )
-    if np.abs(row).max() < np.sqrt(1 - AXIS_TOLERANCE**2):
-        raise ImageError(folder, "rotated", "by ImageOrientationPatient; expected rows along a patient axis.")
-    # Sorting towards the head serves prone and supine scans alike; (row, column, normal) may be left-handed.
-    return np.stack([row, column, normal * np.sign(normal[2])], axis=1)
-
-
-def _slice_step(folder: Path, origins: NDArray[np.float64], axes: NDArray[np.float64], thickness: float) -> float:
-    """Distance between neighbouring slices, mm; a single slice has its thickness."""
-    if len(origins) == 1:
-        return thickness
-    offsets = (origins - origins[0]) @ axes
-    # Each slice keeps its own origin, so a drift of up to 1 % (0.6 degrees) does no harm.
-    if np.abs(offsets[:, :2]).max() > POSITION_TOLERANCE_MM + 0.01 * np.ptp(offsets[:, 2]):
-        raise ImageError(
-            folder,
-            "gantry tilt",
-            "ImagePositionPatient moves sideways from slice to slice; expected a straight stack. Take an untilted "
-            "series.",
-        )
-    steps = np.diff(offsets[:, 2])
-    if steps.min() < POSITION_TOLERANCE_MM:
-        raise ImageError(folder, "duplicate slices", "by ImagePositionPatient; expected each once. Remove the copies.")
-    step = float(np.median(steps))
-    odd = np.abs(steps - step) > max(0.05 * step, POSITION_TOLERANCE_MM)
-    if odd.any():
-        at = offsets[:-1][odd][0, 2] + origins[0, 2]
-        multiples = steps[odd] / step
-        if np.allclose(multiples, np.rint(multiples), atol=0.1) and multiples.min() > 1:
-            missing = int(np.rint(multiples - 1).sum())
+def _check_numbers(path: Path, tags: Tags) -> None:
+    """All tags that are needed are there, and as many numbers as they should be."""
+    for tag, count in NUMBERS.items():
+        value = tags.get(tag)
+        if value is None or (value == "" and not isinstance(value, Malformed)):
             raise ImageError(
-                folder,
-                "missing slices",
-                f"{missing}, the first after z = {at:g} mm; expected one every {step:g} mm. Fetch the series again.",
+                path,
+                f"missing {tag}",
+                "without it there is no place or no HU. Export the series again.",
             )
-        raise ImageError(
-            folder,
-            "mixed slice spacing",
-            f"{steps.min():g} to {steps.max():g} mm; expected one. Keep one reconstruction a folder.",
-        )
-    return step
+        parts = [value] if isinstance(value, str) or not isinstance(value, Iterable) else [*value]
+        numbers = np.array([number(part) for part in parts])
+        positive = tag in POSITIVE
+        if len(numbers) != count or not np.isfinite(numbers).all() or (positive and not (numbers > 0).all()):
+            expected = f"{count} number{'s' * (count > 1)}{' above 0' * positive}"
+            raise ImageError(path, f"malformed {tag}", f"expected {expected}. Export the series again.", value)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from data_prep.images.index import files_in
 from data_prep.images.metaimage import data_files
 
 Stamp = tuple[tuple[str, int, int, int, int], ...]
@@ -12,11 +12,10 @@ Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
 def files_of(image: Path) -> list[Path]:
-    """The files of a series' folder, or an image's own file and those that its header names."""
+    """The files of a series' folder and of those below it, or an image's own file and those that its header names."""
     if not image.is_dir():
         return [image, *data_files(image)]
-    with os.scandir(image) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_file())
+    return [*files_in(image, deep=True)]
 
 
 def stamp(image: Path) -> Stamp:

@@ -1,7 +1,9 @@
 """A fast reader of DICOM headers: a crop needs a few tags of each file of a series, and the pixels of one.
 
 pydicom spends most of its time on nested sequences, which this reader steps over. What is not plain little-endian
-DICOM, or is unusual in any way, is left to pydicom; the tests hold this reader against it.
+DICOM, or is unusual in any way, is left to pydicom; the tests hold this reader against it. Two faults of writers are
+read through: files without a preamble or without meta information, and data that are explicit where the meta
+information says implicit, or the other way round.
 """
 
 from __future__ import annotations
@@ -18,8 +20,15 @@ from typing import Any
 import pydicom
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
+from pydicom.errors import InvalidDicomError
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 CHUNK = 8192
 """Bytes read at a time; most headers fit into one."""
@@ -33,9 +42,16 @@ LONGEST_VALUE = 65536
 
 META_GROUP, ITEM_GROUP, SEQUENCE_END = 0x0002, 0xFFFE, 0xFFFEE0DD
 
+FIRST_GROUPS = (META_GROUP, 0x0008)
+"""What a file without preamble begins with: meta information, or the data at once."""
+
 TRANSFER_SYNTAX, PIXELS = 0x00020010, 0x7FE00010
 
 EXPLICIT, IMPLICIT, LENGTH = struct.Struct("<HH2sH"), struct.Struct("<HHI"), struct.Struct("<I")
+
+
+class Malformed(str):
+    """Why a value cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +59,10 @@ class Header:
     """Some tags of one file.
 
     Attributes:
-        tags: those asked for that are there, by keyword, values as pydicom has them.
+        tags: those asked for that are there, by keyword, values as pydicom has them; :class:`Malformed` where it has
+            none.
         syntax: how the pixels are stored.
-        whole: whether the file is as long as its pixels say; None where only decoding can tell.
+        whole: whether the file is as long as its pixels say; None where only decoding can tell, or nobody asked.
     """
 
     tags: dict[str, Any]
@@ -53,19 +70,55 @@ class Header:
     whole: bool | None
 
 
-def read_header(path: Path, keywords: Sequence[str]) -> Header:
+def read_header(path: Path, keywords: Sequence[str], to_pixels: bool = True) -> Header:
     """Reads some tags of a DICOM file, none of them within a sequence, and no pixels.
 
+    Args:
+        path: the file.
+        keywords: of the tags.
+        to_pixels: go on to the pixels, to see whether the file is whole; else only to the last tag that is asked for.
+
     Raises:
-        Exception: whatever pydicom raises at a file that is broken or no DICOM.
+        InvalidDicomError: no DICOM, or its beginning is damaged.
+        Exception: whatever pydicom raises at a file that is broken.
     """
+    wanted = _tags(tuple(keywords))
     try:
         with open(path, "rb", buffering=0) as file:
-            return _walk(_Window(file), {int(tag_for_keyword(keyword) or 0): keyword for keyword in keywords})
+            return _walk(_Window(file), wanted, PIXELS if to_pixels else max(wanted))
     except _Odd as odd:
-        item = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*keywords])
-        tags = {keyword: item[keyword].value for keyword in keywords if keyword in item}
-        return Header(tags, UID(item.file_meta.get("TransferSyntaxUID", "")), False if isinstance(odd, _End) else None)
+        item = read_whole(path, stop_before_pixels=True, specific_tags=[*keywords])
+        tags = {keyword: _asked(item, keyword) for keyword in keywords if keyword in item}
+        return Header(tags, item.file_meta.TransferSyntaxUID, False if isinstance(odd, _End) else None)
+
+
+def read_whole(path: Path, **options: Any) -> pydicom.FileDataset:
+    """What pydicom reads of a DICOM file; where it has no meta information, with the syntax that its data are in.
+
+    Raises:
+        InvalidDicomError: no DICOM.
+    """
+    with open(path, "rb", buffering=0) as file:
+        _start(_Window(file))
+    item = pydicom.dcmread(path, force=True, **options)
+    if not item.file_meta.get("TransferSyntaxUID"):
+        implicit, _ = item.original_encoding
+        item.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return item
+
+
+@lru_cache(maxsize=8)
+def _tags(keywords: tuple[str, ...]) -> dict[int, str]:
+    """Keywords by their tags."""
+    return {int(tag_for_keyword(keyword) or 0): keyword for keyword in keywords}
+
+
+def _asked(item: pydicom.Dataset, keyword: str) -> Any:
+    """A value that pydicom converts now."""
+    try:
+        return item[keyword].value
+    except Exception as error:  # pydicom raises what it likes
+        return Malformed(error)
 
 
 class _Odd(Exception):
@@ -95,17 +148,31 @@ class _Window:
         return self.buffer[offset : offset + count]
 
 
-def _walk(window: _Window, wanted: dict[int, str]) -> Header:
-    """From element to element up to the pixels; through sequences of undefined length by counting their ends."""
-    if window.at(128, 4) != b"DICM":
-        raise _Odd
+def _start(window: _Window) -> int:
+    """Where the first element stands: behind the preamble, or at once where there is none."""
+    head = window.buffer[:132]
+    if head[128:] == b"DICM":
+        return 132
+    if len(head) >= 8:
+        group, element, _ = IMPLICIT.unpack(head[:8])
+        if group in FIRST_GROUPS and element < 0x100:
+            return 0
+    raise InvalidDicomError("no DICOM: neither a preamble nor a data element at its beginning")
+
+
+def _walk(window: _Window, wanted: dict[int, str], last: int) -> Header:
+    """From element to element up to ``last``; through sequences of undefined length by counting their ends."""
     found: dict[str, Any] = {}
-    position, depth, syntax, implicit = 132, 0, "", False
+    position, depth, syntax, implicit = _start(window), 0, "", False
+    if int.from_bytes(window.at(position, 2), "little") != META_GROUP:
+        syntax, implicit = _encoding(window, position, syntax)
     while True:
         tag, representation, length, value_at = _element(window, position, implicit)
         if tag >> 16 == ITEM_GROUP:
             depth -= tag == SEQUENCE_END
             position = value_at + (0 if length == UNDEFINED else length)
+        elif tag > last and not depth:
+            return Header(found, UID(syntax), None)
         elif tag == PIXELS and not depth:
             return Header(found, UID(syntax), _whole(window, value_at, length))
         elif length == UNDEFINED:
@@ -119,16 +186,29 @@ def _walk(window: _Window, wanted: dict[int, str]) -> Header:
             elif tag in wanted and not depth:
                 found[wanted[tag]] = _value(tag, representation or dictionary_VR(tag), window.at(value_at, length))
         if tag >> 16 == META_GROUP and int.from_bytes(window.at(position, 2), "little") != META_GROUP:
-            if syntax in ("", ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
-                raise _Odd
-            implicit = syntax == ImplicitVRLittleEndian
+            syntax, implicit = _encoding(window, position, syntax)
+
+
+def _encoding(window: _Window, position: int, syntax: str) -> tuple[str, bool]:
+    """The transfer syntax, and whether the data that begin here are implicit: they themselves tell, as in pydicom."""
+    if syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
+        raise _Odd
+    implicit = not _is_representation(window.at(position + 4, 2))
+    return syntax or (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian), implicit
+
+
+def _is_representation(stored: bytes) -> bool:
+    return stored.isalpha() and stored.isupper()
 
 
 @lru_cache(maxsize=1024)
 def _value(tag: int, representation: str, stored: bytes) -> Any:
     """A value as pydicom has it; most are the same in all files of a series."""
     raw = RawDataElement(BaseTag(tag), representation, len(stored), stored, 0, False, True)
-    return convert_raw_data_element(raw).value
+    try:
+        return convert_raw_data_element(raw).value
+    except Exception as error:  # pydicom raises what it likes
+        return Malformed(error)
 
 
 def _element(window: _Window, position: int, implicit: bool) -> tuple[int, str | None, int, int]:
@@ -138,7 +218,7 @@ def _element(window: _Window, position: int, implicit: bool) -> tuple[int, str |
     if implicit or group == ITEM_GROUP:
         return group << 16 | element, None, length, position + 8
     representation = head[4:6]
-    if not (representation.isalpha() and representation.isupper()):
+    if not _is_representation(representation):
         raise _Odd
     if representation in LONG:
         length = LENGTH.unpack(window.at(position + 8, 4))[0]

@@ -17,15 +17,22 @@ from data_prep.images import METAIMAGE
 LONGEST_LINE = 4096
 """Bytes of a header's line that are read at once; values that follow a header have no lines."""
 
+SPACING = frozenset({b"ElementSpacing", b"ElementSize"})
+"""Either tells the size of pixels; where both are missing, SimpleITK takes 1 mm."""
+
+LONGEST_HEADER = 65536
+
 
 def open_metaimage(path: Path) -> nib.Nifti1Image:
     """A volume as nibabel opens files: header and RAS+ affine at once, and of the values what is sliced.
 
     Raises:
-        ImageError: the file cannot be read or has no three axes, or SimpleITK is not installed.
+        ImageError: the file cannot be read, has no three axes or no spacing, or SimpleITK is not installed.
     """
     values = _Values(path)
     reader = values.reader
+    if not _keys(path) & SPACING:
+        raise ImageError(path, "missing ElementSpacing", "without it there are no millimetres. Export it again.")
     if len(values.shape) != 3:
         raise ImageError(path, "not three dimensions", f"shape {values.shape}; expected three. Give one CT image.")
     lps = np.eye(4)
@@ -57,6 +64,13 @@ def data_files(path: Path) -> list[Path]:
     if "%" in first:
         return sorted(path.parent.glob(re.sub(r"%\d*d", "*", glob.escape(first))))
     return [path.parent / name] if name else []
+
+
+def _keys(path: Path) -> set[bytes]:
+    """What the text at a file's beginning tells; its last key is ElementDataFile."""
+    with open(path, "rb") as file:
+        text = file.read(LONGEST_HEADER).partition(b"ElementDataFile")[0]
+    return {line.partition(b"=")[0].strip() for line in text.splitlines()}
 
 
 class _Values:

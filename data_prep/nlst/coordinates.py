@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from data_prep.errors import DataError, listing
@@ -115,8 +116,8 @@ def checked(findings: pd.DataFrame, path: Path | str) -> pd.DataFrame:
 
     for name in ("pid", "study_yr", "sct_ab_num", "candidates", "size", *POSITION, *VOXEL, *NOTED, *GEOMETRY):
         findings[name], bad = numbers(findings[name])
-        fault(bad, f"column {name}: no number")
-    for name in ("pid", "study_yr", "sct_ab_num"):
+        fault(bad | np.isinf(findings[name]), f"column {name}: no number")
+    for name in ("pid", "study_yr", "sct_ab_num", "slice", "instance"):
         fault(~whole(findings[name]), f"column {name}: no whole number")
     fault(findings["study_yr"].notna() & ~findings["study_yr"].isin(YEARS), "column study_yr: expected 0, 1 or 2")
     fault(findings[list(KEY)].isna().any(axis=1), f"columns {', '.join(KEY)}: expected a value in each")
@@ -189,6 +190,9 @@ def _own(table: pd.DataFrame) -> pd.DataFrame:
 def _boxed(table: pd.DataFrame) -> pd.DataFrame:
     """The middle of pixel boxes given by their first pixel and their size in pixels."""
     box = {axis: numbers(table[f"box_{axis}"])[0] for axis in BOX}
+    box = {
+        name: values.where(values > 0 if name in ("width", "height") else values >= 0) for name, values in box.items()
+    }
     return table.assign(column=box["x"] + (box["width"] - 1) / 2, row=box["y"] + (box["height"] - 1) / 2)
 
 

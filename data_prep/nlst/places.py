@@ -5,44 +5,83 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pydicom
 from rich.progress import track
 
-from data_prep.errors import DataError
+from data_prep.errors import ImageError
 from data_prep.images.dicom import Series, open_series
 from data_prep.nlst.coordinates import VOXEL
 from data_prep.schema import POSITION
+from data_prep.unforeseen import Streak, UnforeseenError
 
-Place = tuple[float, float, float]
-Fault = tuple[str, str]
+SERIES = ["folder", "series_uid", "instances"]
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """What is wrong with a finding's series or voxel.
+
+    Attributes:
+        fault: the same words for the same fault; empty where nothing is.
+        detail: with the series' name.
+        cause: of an unforeseen error.
+    """
+
+    fault: str = ""
+    detail: str = ""
+    cause: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The findings of one series.
+
+    Attributes:
+        folder, uid: the series.
+        instances: how many images it has by the index, NaN where no index tells.
+        voxels: the findings' voxels.
+    """
+
+    folder: str
+    uid: str | None
+    instances: float
+    voxels: pd.DataFrame
 
 
 def place(table: pd.DataFrame, workers: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Fills ``x``, ``y``, ``z`` (mm, LPS) where a finding has only a voxel, from its series' headers.
 
     Args:
-        table: findings with ``folder`` and the columns of a voxel.
+        table: findings with ``folder``, ``series_uid``, the columns of a voxel, and ``instances`` where an index is at
+            hand: how many images each series has.
         workers: processes that read headers.
 
     Returns:
-        The table, and for each finding what is wrong with its series or its voxel: ``fault``, the same words for the
-        same fault, and ``detail``; both empty where nothing is.
+        The table, and for each finding what is wrong, with the columns of :class:`Wrong`.
+
+    Raises:
+        DataError: series in a row meet the same unforeseen error.
     """
     table = table.copy()
-    wrong = pd.DataFrame("", table.index, ["fault", "detail"])
-    lacking = table[table[list(POSITION)].isna().any(axis=1)]
-    groups = [(folder, group[list(VOXEL)]) for folder, group in lacking.groupby("folder")]
+    wrong = pd.DataFrame("", table.index, ["fault", "detail", "cause"])
+    lacking = table[table[list(POSITION)].isna().any(axis=1)].reindex(columns=[*SERIES, *VOXEL])
+    groups = [
+        Group(folder, None if pd.isna(uid) else str(uid), float(count), voxels[list(VOXEL)])
+        for (folder, uid, count), voxels in lacking.groupby(SERIES, dropna=False)
+    ]
+    streak = Streak()
     for index, values, faults in track(_mapped(groups, workers), total=len(groups), description="Reading headers"):
+        streak.see(faults[-1].cause, faults[-1].detail)
         table.loc[index, list(POSITION)] = values
-        wrong.loc[index] = faults
+        wrong.loc[index] = [[fault.fault, fault.detail, fault.cause] for fault in faults]
     return table, wrong
 
 
-def _mapped(groups: list[tuple[str, pd.DataFrame]], workers: int) -> Iterable[tuple[pd.Index, np.ndarray, list[Fault]]]:
+def _mapped(groups: list[Group], workers: int) -> Iterable[tuple[pd.Index, np.ndarray, list[Wrong]]]:
     if workers == 1:
         yield from map(_placed, groups)
         return
@@ -50,36 +89,86 @@ def _mapped(groups: list[tuple[str, pd.DataFrame]], workers: int) -> Iterable[tu
         yield from pool.map(_placed, groups, chunksize=4)
 
 
-def _placed(group: tuple[str, pd.DataFrame]) -> tuple[pd.Index, np.ndarray, list[Fault]]:
+def _placed(group: Group) -> tuple[pd.Index, np.ndarray, list[Wrong]]:
     """The voxels of one series in mm, and what is wrong with each."""
-    folder, voxels = group
+    voxels, folder = group.voxels, Path(group.folder)
+    places, faults = np.full((len(voxels), 3), np.nan), []
     try:
-        series = open_series(Path(folder))
-        numbers = _instances(series) if voxels["slice"].isna().any() else {}
-    except DataError as error:
-        fault = getattr(error, "fault", "its series cannot be used")
-        return voxels.index, np.full((len(voxels), 3), np.nan), [(fault, str(error))] * len(voxels)
-    places: list[Place] = []
-    faults: list[Fault] = []
-    for row in voxels.itertuples():
-        number = numbers.get(row.instance, -1) if np.isnan(row.slice) else int(row.slice)
-        if 0 <= number < len(series.origins):
-            places.append(point(series, row.column, row.row, number))
-            faults.append(("", ""))
-        else:
-            places.append((np.nan, np.nan, np.nan))
-            faults.append(("nodule outside the scan", f"{folder}: no slice {row.slice:g} or instance {row.instance:g}"))
-    return voxels.index, np.array(places), faults
+        series = open_series(folder, group.uid)
+    except ImageError as error:
+        return voxels.index, places, [Wrong(error.fault, str(error))] * len(voxels)
+    except Exception as error:  # whatever is wrong with this series, the others are to be read
+        unforeseen = UnforeseenError(folder, error)
+        return voxels.index, places, [Wrong(unforeseen.fault, str(unforeseen), unforeseen.cause)] * len(voxels)
+    for number, row in enumerate(voxels.itertuples()):
+        try:
+            places[number] = point(
+                series, row.column, row.row, _slice(series, row.slice, row.instance, group.instances)
+            )
+            faults.append(Wrong())
+        except ImageError as error:
+            faults.append(Wrong(error.fault, str(error)))
+    return voxels.index, places, faults
 
 
-def _instances(series: Series) -> dict[float, int]:
-    """The index of each slice, from the feet, by its InstanceNumber."""
-    tags = ["InstanceNumber"]
-    headers = [pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags) for path in series.paths]
-    return {float(header.get("InstanceNumber") or np.nan): index for index, header in enumerate(headers)}
+def _slice(series: Series, counted: float, instance: float, instances: float) -> int:
+    """Index of the slice that a voxel is in: the one ``counted`` from the feet or, where that is NaN, of an instance.
+
+    Raises:
+        ImageError: it is not known which slice is meant, or it is not there.
+    """
+    if not np.isnan(counted):
+        _whole_from_the_feet(series, instances)
+        found = [int(counted)] if 0 <= counted < len(series.paths) else []
+        wanted = f"slice {counted:g}"
+    else:
+        found = [index for index, number in enumerate(series.instances) if number == instance]
+        wanted = f"InstanceNumber {instance:g}"
+    if len(found) > 1:
+        explanation = "several slices have the nodule's InstanceNumber; expected one. Keep one acquisition a series."
+        raise ImageError(series.folder, "ambiguous InstanceNumber", explanation, wanted)
+    if not found:
+        explanation = (
+            "the series has no slice of its number. Check the source of coordinates, or fetch the series again."
+        )
+        raise ImageError(series.folder, "nodule outside the scan", explanation, wanted)
+    return found[0]
 
 
-def point(series: Series, column: float, row: float, number: int) -> Place:
-    """A voxel's position, mm, LPS."""
+def _whole_from_the_feet(series: Series, instances: float) -> None:
+    """Refuses a series of which slices at the feet may be missing: counting from there would end elsewhere.
+
+    It is whole where it has as many slices as an index says, or as its headers say; or where InstanceNumbers count from
+    1 (or 0) at the feet. Counting from 1 at the head shows nothing of the other end.
+
+    Raises:
+        ImageError: it is not whole, or nothing shows that it is.
+    """
+    count, numbers = len(series.paths), np.array(series.instances)
+    from_one = np.array_equal(np.sort(numbers), np.arange(1, count + 1))
+    from_the_feet = numbers[0] in (0, 1) and np.array_equal(numbers - numbers[0], np.arange(count))
+    if instances == count or (np.isnan(instances) and (from_the_feet or (from_one and series.acquired == count))):
+        return
+    if not np.isnan(instances) or not (from_one or np.isnan(numbers).all()):
+        told = f"{instances:g} by the index" if not np.isnan(instances) else "InstanceNumbers from 1 without a hole"
+        explanation = f"{count} slices; expected {told}, as slices are counted from the feet. Fetch the series again."
+        raise ImageError(series.folder, "incomplete series", explanation)
+    raise ImageError(
+        series.folder,
+        "series not shown to be whole",
+        "slices are counted from the feet, where some may be missing: InstanceNumber does not count from there. "
+        "Name the index of the Imaging Data Commons (--idc-index), which tells how many there are.",
+    )
+
+
+def point(series: Series, column: float, row: float, number: int) -> tuple[float, float, float]:
+    """A voxel's position, mm, LPS.
+
+    Raises:
+        ImageError: the voxel lies outside the slice.
+    """
+    if not (-0.5 <= column <= series.shape[0] - 0.5 and -0.5 <= row <= series.shape[1] - 0.5):
+        explanation = f"expected column and row within {series.shape[0]} x {series.shape[1]} pixels. Check the box."
+        raise ImageError(series.folder, "nodule outside the scan", explanation)
     x, y, z = series.origins[number] + series.axes[:, :2] @ (np.array([column, row]) * series.spacing[:2])
     return float(x), float(y), float(z)

@@ -66,7 +66,7 @@ def exam_key(pid: pd.Series, series_uid: pd.Series) -> pd.Series:
 
 
 def attach(findings: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
-    """Findings with the columns of their series: :data:`SERIES` and ``folder``.
+    """Findings with the columns of their series: :data:`SERIES`, ``folder``, and ``instances``: images by the index.
 
     ``folder`` and ``series_uid`` are empty where the series is not there. A series that is another participant's in the
     Imaging Data Commons is a ``doubt``.
@@ -74,7 +74,7 @@ def attach(findings: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
     Raises:
         DataError: an exam of the tracking table fits several series.
     """
-    facts = [name for name in (*SERIES, "folder") if name != "pid"]
+    facts = [name for name in (*SERIES, "folder", "instances") if name != "pid"]
     known = series.reindex(columns=["pid", *facts]).drop_duplicates("series_uid")
     known = known[known["pid"].isin(findings["pid"]) | known["series_uid"].isin(findings["series_uid"])]
     known = known.assign(key=exam_key(known["pid"], known["series_uid"]))

@@ -82,6 +82,7 @@ class Summary:
         size_mb: of all of them; NaN where it is not known.
         simulated: what is simulated.
         agreements: how other sources agree with this one.
+        unforeseen: findings whose series met an error that nobody thought of.
     """
 
     flow: Flow
@@ -92,6 +93,7 @@ class Summary:
     size_mb: float
     simulated: str
     agreements: list[Agreement]
+    unforeseen: int = 0
 
 
 def make(out: Path, options: Options) -> Summary:
@@ -100,6 +102,7 @@ def make(out: Path, options: Options) -> Summary:
     Raises:
         DataError: every fault of the tables; nothing is written then.
     """
+    _check_writable(out)
     if options.any_interval and options.preset:
         raise DataError("--preset and --pairs any: the preset's pairs are of consecutive years. Leave one out.")
     findings = coordinates.read(options.coordinates)
@@ -114,8 +117,9 @@ def make(out: Path, options: Options) -> Summary:
     table = join(trial, findings, flow, attributes)
     if options.preset:
         table = preset.select(table, flow, options.seed)
+    unforeseen = 0
     if options.dicom is not None:
-        table = _with_pixels(table, flow, options)
+        table, unforeseen = _with_pixels(table, flow, options)
     if table.empty:
         raise DataError(f"{options.coordinates}: no finding is left. Left out: {_reasons(flow)}.")
     cohort = cohort_table(table, options.any_interval, trial.simulated)
@@ -133,7 +137,7 @@ def make(out: Path, options: Options) -> Summary:
     size = float(manifest["size_mb"].sum(skipna=False))
     absent = () if trial.simulated else [name for name in tables.NEEDED if name not in options.tables]
     gaps = tables.gaps(trial, cohort, absent)
-    summary = Summary(flow, attributes, known, gaps, len(manifest), size, trial.simulated, agreements)
+    summary = Summary(flow, attributes, known, gaps, len(manifest), size, trial.simulated, agreements, unforeseen)
     _write(out, cohort, manifest, summary, options)
     return summary
 
@@ -172,6 +176,13 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(f"manifest.csv is empty: series are found with --dicom, or the index that {EXTRA} brings.")
     if summary.simulated:
         console.print(f"[red]{summary.simulated}.[/red]", soft_wrap=True)
+
+
+def _check_writable(out: Path) -> None:
+    """Refuses a folder where nothing may be written, before the work and not after it."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise DataError(f"{out}: cannot be written: {there} is no folder, or without permission. Name another: --out.")
 
 
 def _trial(options: Options, kind: Kind) -> tables.Trial:
@@ -236,14 +247,22 @@ def _series(findings: pd.DataFrame, options: Options) -> pd.DataFrame | None:
         if options.fetch:
             raise DataError(f"{options.coordinates}: has no series_uid; with --fetch it needs one. Leave --fetch out.")
         return None
-    if options.dicom is not None and not options.fetch:
-        return folder_index(options.dicom)
     index = options.index or installed_index(needed=options.fetch)
-    return None if index is None else idc_index(index)
+    known = None if index is None else idc_index(index)
+    if known is not None:
+        known = known.assign(instances=known["slices"])
+    if options.dicom is None or options.fetch:
+        return known
+    here = folder_index(options.dicom)
+    if known is None:
+        return here
+    return here.assign(
+        instances=here["series_uid"].map(known.drop_duplicates("series_uid").set_index("series_uid")["slices"])
+    )
 
 
-def _with_pixels(table: pd.DataFrame, flow: Flow, options: Options) -> pd.DataFrame:
-    """Findings whose series is on the disk and can be read, with their place in mm."""
+def _with_pixels(table: pd.DataFrame, flow: Flow, options: Options) -> tuple[pd.DataFrame, int]:
+    """Findings whose series can be read, with their place in mm; and how many met an unforeseen error."""
     assert options.dicom is not None
     if table.get("folder") is None:
         table = table.assign(folder=[str(options.dicom / image) for image in table["image"]])
@@ -257,7 +276,7 @@ def _with_pixels(table: pd.DataFrame, flow: Flow, options: Options) -> pd.DataFr
     for fault in sorted(set(wrong["fault"]) - {""}):
         bad = (wrong["fault"] == fault).reindex(table.index)
         table = flow.exclude(table, bad, f"scan: {fault}", wrong["detail"].reindex(table.index))
-    return table
+    return table, int((wrong["cause"] != "").sum())
 
 
 def _end(flow: Flow, table: pd.DataFrame) -> None:

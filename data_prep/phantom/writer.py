@@ -82,7 +82,7 @@ def _describe(dataset: FileDataset, patient: Patient, year: int, days: int, key:
     dataset.PositionReferenceIndicator = ""
     dataset.StudyID = f"T{year}"
     dataset.SeriesNumber = 1
-    dataset.AcquisitionNumber = 1
+    dataset.AcquisitionNumber, dataset.ImagesInAcquisition = 1, len(scan.hu)
     dataset.BurnedInAnnotation = "NO"
     dataset.DerivationDescription = SIMULATED
     dataset.ImageComments = SIMULATED

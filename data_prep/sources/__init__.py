@@ -86,8 +86,10 @@ def write(table: pd.DataFrame, out: Path, images: Path | None) -> Counter[str]:
     table = table.reindex(columns=list(dict.fromkeys([*table, *EHR_FEATURES])))
     found = table["series"]
     if images is not None:
-        base = out.absolute().parent
-        found = _found(found, images).map(lambda path: os.path.relpath(path, base), na_action="ignore")
+        base, places = out.absolute().parent, _found(found, images)
+        if (folders := places.map(Path.is_dir, na_action="ignore").eq(True)).any():
+            table = table.assign(series_uid=found.where(folders))
+        found = places.map(lambda path: os.path.relpath(path, base), na_action="ignore")
     if found.isna().all():
         raise DataError(f"{images}: none of the {len(table)} images is there, such as {table['series'].iloc[0]}.")
     table = table.assign(image=found).drop(columns="series")

@@ -81,3 +81,17 @@ def test_luna_finds_its_own_files(tmp_path):
     annotations.write_text("seriesuid,coordX,coordY,coordZ,diameter_mm\n1.2.840.7,-12,31,-63,6.5\n")
     assert convert("luna16", annotations, tmp_path / "cohort.csv", tmp_path / "images")["taken"] == 1
     assert "images/1.2.840.7.mhd" in (tmp_path / "cohort.csv").read_text()
+
+
+def test_a_spacing_that_is_not_told_is_not_made_up(tmp_path):
+    """SimpleITK would take 1 mm."""
+    path = tmp_path / "scan.mhd"
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(volume(tmp_path / "scan.nii.gz"))), str(path))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith("ElementSpacing")))
+    assert SimpleITK.ReadImage(str(path)).GetSpacing() == (1.0, 1.0, 1.0)
+    for centre in (CENTRE, None):
+        with pytest.raises(ImageError, match="missing ElementSpacing"):
+            crops.cut(path, centre, 24)
+    path.write_text("".join(line.replace("ElementSpacing", "ElementSize") for line in lines))
+    assert crops.cut(path, CENTRE, 24).shape == (24, 24, 1)

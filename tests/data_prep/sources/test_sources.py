@@ -12,6 +12,7 @@ from data_prep import sources
 from data_prep.contract import read_cohort
 from data_prep.errors import DataError
 from data_prep.images import crops
+from data_prep.images.dicom import open_series
 from tests.data_prep.helpers import stack, write_series
 
 SPOT = (12.0, -20.0, 6.0)
@@ -314,11 +315,15 @@ def test_a_link_is_no_second_image(tmp_path):
     assert site(tmp_path, ["ct"])["P0"] in ("images/one/ct.nii.gz", "images/two/ct.nii.gz")
 
 
-def test_series_beside_a_mask_are_found_and_copies_refused(tmp_path):
+def test_series_beside_a_mask_are_found_and_copies_are_one_as_long_as_they_are_equal(tmp_path):
     hu = np.full((3, 20, 20), -800)
     write_series(tmp_path / "images" / "P0", hu, stack(3))
     uid = pydicom.dcmread(next((tmp_path / "images" / "P0").iterdir())).SeriesInstanceUID
     assert site(tmp_path, [uid], "masks/lung.nii.gz")["P0"] == "images/P0"
     shutil.copytree(tmp_path / "images" / "P0", tmp_path / "images" / "copy")
-    with pytest.raises(DataError, match="several images"):
-        site(tmp_path, [uid])
+    assert site(tmp_path, [uid])["P0"] == "images/P0"
+    changed = next((tmp_path / "images" / "copy").iterdir())
+    changed.write_bytes(changed.read_bytes()[:-2] + b"12")
+    assert site(tmp_path, [uid])["P0"] == "images"
+    with pytest.raises(DataError, match="duplicate slices"):
+        open_series(tmp_path / "images", uid)
