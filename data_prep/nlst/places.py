@@ -29,11 +29,13 @@ class Wrong:
         fault: the same words for the same fault; empty where nothing is.
         detail: with the series' name.
         cause: of an unforeseen error.
+        unshown: nothing is wrong, but nothing shows either that no slice is missing at the feet.
     """
 
     fault: str = ""
     detail: str = ""
     cause: str = ""
+    unshown: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def place(table: pd.DataFrame, workers: int = 1) -> tuple[pd.DataFrame, pd.DataF
         DataError: series in a row meet the same unforeseen error.
     """
     table = table.copy()
-    wrong = pd.DataFrame("", table.index, ["fault", "detail", "cause"])
+    wrong = pd.DataFrame({"fault": "", "detail": "", "cause": "", "unshown": False}, table.index)
     lacking = table[table[list(POSITION)].isna().any(axis=1)].reindex(columns=[*SERIES, *VOXEL])
     groups = [
         Group(folder, None if pd.isna(uid) else str(uid), float(count), voxels[list(VOXEL)])
@@ -77,7 +79,7 @@ def place(table: pd.DataFrame, workers: int = 1) -> tuple[pd.DataFrame, pd.DataF
     for index, values, faults in track(_mapped(groups, workers), total=len(groups), description="Reading headers"):
         streak.see(faults[-1].cause, faults[-1].detail)
         table.loc[index, list(POSITION)] = values
-        wrong.loc[index] = [[fault.fault, fault.detail, fault.cause] for fault in faults]
+        wrong.loc[index] = [[fault.fault, fault.detail, fault.cause, fault.unshown] for fault in faults]
     return table, wrong
 
 
@@ -102,23 +104,21 @@ def _placed(group: Group) -> tuple[pd.Index, np.ndarray, list[Wrong]]:
         return voxels.index, places, [Wrong(unforeseen.fault, str(unforeseen), unforeseen.cause)] * len(voxels)
     for number, row in enumerate(voxels.itertuples()):
         try:
-            places[number] = point(
-                series, row.column, row.row, _slice(series, row.slice, row.instance, group.instances)
-            )
-            faults.append(Wrong())
+            shown = np.isnan(row.slice) or _whole_from_the_feet(series, group.instances)
+            places[number] = point(series, row.column, row.row, _slice(series, row.slice, row.instance))
+            faults.append(Wrong(unshown=not shown))
         except ImageError as error:
             faults.append(Wrong(error.fault, str(error)))
     return voxels.index, places, faults
 
 
-def _slice(series: Series, counted: float, instance: float, instances: float) -> int:
+def _slice(series: Series, counted: float, instance: float) -> int:
     """Index of the slice that a voxel is in: the one ``counted`` from the feet or, where that is NaN, of an instance.
 
     Raises:
         ImageError: it is not known which slice is meant, or it is not there.
     """
     if not np.isnan(counted):
-        _whole_from_the_feet(series, instances)
         found = [int(counted)] if 0 <= counted < len(series.paths) else []
         wanted = f"slice {counted:g}"
     else:
@@ -128,36 +128,37 @@ def _slice(series: Series, counted: float, instance: float, instances: float) ->
         explanation = "several slices have the nodule's InstanceNumber; expected one. Keep one acquisition a series."
         raise ImageError(series.folder, "ambiguous InstanceNumber", explanation, wanted)
     if not found:
-        explanation = (
-            "the series has no slice of its number. Check the source of coordinates, or fetch the series again."
-        )
+        explanation = "it has no slice of the nodule's number. Check the source of coordinates, or fetch it again."
         raise ImageError(series.folder, "nodule outside the scan", explanation, wanted)
     return found[0]
 
 
-def _whole_from_the_feet(series: Series, instances: float) -> None:
-    """Refuses a series of which slices at the feet may be missing: counting from there would end elsewhere.
+def _whole_from_the_feet(series: Series, instances: float) -> bool:
+    """Whether it is sure that no slice at the feet is missing: counting from there would end elsewhere.
 
-    It is whole where it has as many slices as an index says, or as its headers say; or where InstanceNumbers count from
-    1 (or 0) at the feet. Counting from 1 at the head shows nothing of the other end.
+    It is where the series has as many slices as an index says, or as its headers do (ImagesInAcquisition), or where
+    InstanceNumbers count from 1 (or 0) at the feet. It is not where they count from 1 at the head without a hole.
 
     Raises:
-        ImageError: it is not whole, or nothing shows that it is.
+        ImageError: slices are missing, or nothing tells how many there should be.
     """
     count, numbers = len(series.paths), np.array(series.instances)
     from_one = np.array_equal(np.sort(numbers), np.arange(1, count + 1))
-    from_the_feet = numbers[0] in (0, 1) and np.array_equal(numbers - numbers[0], np.arange(count))
-    if instances == count or (np.isnan(instances) and (from_the_feet or (from_one and series.acquired == count))):
-        return
-    if not np.isnan(instances) or not (from_one or np.isnan(numbers).all()):
-        told = f"{instances:g} by the index" if not np.isnan(instances) else "InstanceNumbers from 1 without a hole"
-        explanation = f"{count} slices; expected {told}, as slices are counted from the feet. Fetch the series again."
-        raise ImageError(series.folder, "incomplete series", explanation)
+    if not np.isnan(instances):
+        if instances != count:
+            explanation = f"{count} slices, {instances:g} by the index, and they are counted. Fetch the series again."
+            raise ImageError(series.folder, "incomplete series", explanation)
+        return True
+    if numbers[0] in (0, 1) and np.array_equal(numbers - numbers[0], np.arange(count)):
+        return True
+    if from_one and (np.isnan(series.acquired) or series.acquired == count):
+        return bool(series.acquired == count)
     raise ImageError(
         series.folder,
         "series not shown to be whole",
-        "slices are counted from the feet, where some may be missing: InstanceNumber does not count from there. "
-        "Name the index of the Imaging Data Commons (--idc-index), which tells how many there are.",
+        "slices are counted from the feet, where some may be missing: expected InstanceNumbers from 1 without a "
+        "hole, and as many as ImagesInAcquisition. Fetch it again, or name the index of the Imaging Data Commons: "
+        "--idc-index.",
     )
 
 

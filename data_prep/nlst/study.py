@@ -83,6 +83,7 @@ class Summary:
         simulated: what is simulated.
         agreements: how other sources agree with this one.
         unforeseen: findings whose series met an error that nobody thought of.
+        unshown: findings placed by a slice counted from the feet, where nothing shows that none is missing there.
     """
 
     flow: Flow
@@ -94,6 +95,7 @@ class Summary:
     simulated: str
     agreements: list[Agreement]
     unforeseen: int = 0
+    unshown: int = 0
 
 
 def make(out: Path, options: Options) -> Summary:
@@ -117,9 +119,9 @@ def make(out: Path, options: Options) -> Summary:
     table = join(trial, findings, flow, attributes)
     if options.preset:
         table = preset.select(table, flow, options.seed)
-    unforeseen = 0
+    wrong = pd.DataFrame({"cause": [], "unshown": []})
     if options.dicom is not None:
-        table, unforeseen = _with_pixels(table, flow, options)
+        table, wrong = _with_pixels(table, flow, options)
     if table.empty:
         raise DataError(f"{options.coordinates}: no finding is left. Left out: {_reasons(flow)}.")
     cohort = cohort_table(table, options.any_interval, trial.simulated)
@@ -137,7 +139,8 @@ def make(out: Path, options: Options) -> Summary:
     size = float(manifest["size_mb"].sum(skipna=False))
     absent = () if trial.simulated else [name for name in tables.NEEDED if name not in options.tables]
     gaps = tables.gaps(trial, cohort, absent)
-    summary = Summary(flow, attributes, known, gaps, len(manifest), size, trial.simulated, agreements, unforeseen)
+    counts = int((wrong["cause"] != "").sum()), int(wrong["unshown"].sum())
+    summary = Summary(flow, attributes, known, gaps, len(manifest), size, trial.simulated, agreements, *counts)
     _write(out, cohort, manifest, summary, options)
     return summary
 
@@ -176,6 +179,12 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(f"manifest.csv is empty: series are found with --dicom, or the index that {EXTRA} brings.")
     if summary.simulated:
         console.print(f"[red]{summary.simulated}.[/red]", soft_wrap=True)
+    if summary.unshown:
+        console.print(
+            f"[yellow]Not sure:[/yellow] {summary.unshown:,} findings. Their slices are counted from the feet, "
+            "InstanceNumbers from the head: slices missing at the feet would not show. Name the index: --idc-index.",
+            soft_wrap=True,
+        )
 
 
 def _check_writable(out: Path) -> None:
@@ -261,8 +270,8 @@ def _series(findings: pd.DataFrame, options: Options) -> pd.DataFrame | None:
     )
 
 
-def _with_pixels(table: pd.DataFrame, flow: Flow, options: Options) -> tuple[pd.DataFrame, int]:
-    """Findings whose series can be read, with their place in mm; and how many met an unforeseen error."""
+def _with_pixels(table: pd.DataFrame, flow: Flow, options: Options) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Findings whose series can be read, with their place in mm; and what is wrong, see :func:`places.place`."""
     assert options.dicom is not None
     if table.get("folder") is None:
         table = table.assign(folder=[str(options.dicom / image) for image in table["image"]])
@@ -276,7 +285,7 @@ def _with_pixels(table: pd.DataFrame, flow: Flow, options: Options) -> tuple[pd.
     for fault in sorted(set(wrong["fault"]) - {""}):
         bad = (wrong["fault"] == fault).reindex(table.index)
         table = flow.exclude(table, bad, f"scan: {fault}", wrong["detail"].reindex(table.index))
-    return table, int((wrong["cause"] != "").sum())
+    return table, wrong
 
 
 def _end(flow: Flow, table: pd.DataFrame) -> None:
@@ -328,6 +337,7 @@ def _write(out: Path, cohort: pd.DataFrame, manifest: pd.DataFrame, summary: Sum
         "features_with_gaps": summary.gaps,
         "agreement": [asdict(agreement) for agreement in summary.agreements],
         "series": summary.series,
+        "slices_not_shown_to_be_whole": summary.unshown,
         "size_gb": None if math.isnan(summary.size_mb) else round(summary.size_mb / 1024, 1),
     }
     write_json(out / "flow.json", facts)

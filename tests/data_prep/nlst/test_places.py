@@ -30,7 +30,7 @@ def placed(folder, instances=np.nan, **voxel):
     columns = {"column": 5.0, "row": 7.0, "slice": np.nan, "instance": np.nan, **voxel}
     table = pd.DataFrame([{"folder": str(folder), "series_uid": None, "instances": instances, **columns}])
     table, wrong = places.place(table.assign(x=np.nan, y=np.nan, z=np.nan))
-    return table.loc[0, ["x", "y", "z"]].tolist(), wrong.loc[0, "fault"]
+    return table.loc[0, ["x", "y", "z"]].tolist(), wrong.loc[0, "fault"], wrong.loc[0, "unshown"]
 
 
 UP, DOWN = [*range(1, COUNT + 1)], [*range(COUNT, 0, -1)]
@@ -48,45 +48,60 @@ SURE = {
 @pytest.mark.parametrize("case", SURE)
 def test_slices_of_a_whole_series(tmp_path, case):
     numbers, instances, tags = SURE[case]
-    place, fault = placed(series(tmp_path, numbers, **tags), instances, slice=4)
-    assert fault == "" and place == pytest.approx(AT_4)
+    place, fault, unshown = placed(series(tmp_path, numbers, **tags), instances, slice=4)
+    assert (fault, unshown) == ("", False) and place == pytest.approx(AT_4)
 
+
+NOT = "series not shown to be whole"
 
 UNSURE = {
-    "the lowest six missing": ([*range(7, 19)], np.nan, {}, "incomplete series"),
+    "the lowest six missing": ([*range(7, 19)], np.nan, {}, NOT),
     "the lowest missing, from the head, by the index": (DOWN, COUNT + 6, {}, "incomplete series"),
     "more than the index has": (UP, COUNT - 1, {}, "incomplete series"),
-    "numbers with a hole": ([1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13], np.nan, {}, "incomplete series"),
-    "from the head": (DOWN, np.nan, {}, "series not shown to be whole"),
+    "numbers with a hole": ([1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13], np.nan, {}, NOT),
+    "from the head, with a hole": ([13, 12, 11, 10, 9, 8, 6, 5, 4, 3, 2, 1], np.nan, {}, NOT),
+    "the highest missing, from the head": ([*range(14, 2, -1)], np.nan, {}, NOT),
     "from the head, some of the acquisition": (
         DOWN,
         np.nan,
         {"ImagesInAcquisition": 18},
-        "series not shown to be whole",
+        NOT,
     ),
-    "without numbers": ([None] * COUNT, np.nan, {}, "series not shown to be whole"),
-    "in no order": ([1, 3, 12, 2, 5, 9, 7, 4, 6, 11, 8, 10], np.nan, {}, "series not shown to be whole"),
+    "without numbers": ([None] * COUNT, np.nan, {}, NOT),
+    "in no order, some of the acquisition": (
+        [1, 3, 12, 2, 5, 9, 7, 4, 6, 11, 8, 10],
+        np.nan,
+        {"ImagesInAcquisition": 14},
+        NOT,
+    ),
 }
 
 
 @pytest.mark.parametrize("case", UNSURE)
 def test_slices_of_a_series_that_may_lack_some(tmp_path, case):
     numbers, instances, tags, expected = UNSURE[case]
-    place, fault = placed(series(tmp_path, numbers, **tags), instances, slice=4)
+    place, fault, _ = placed(series(tmp_path, numbers, **tags), instances, slice=4)
     assert fault == expected and np.isnan(place).all()
+
+
+@pytest.mark.parametrize("numbers", [DOWN, [1, 3, 12, 2, 5, 9, 7, 4, 6, 11, 8, 10]])
+def test_numbers_from_the_head_are_taken_and_counted(tmp_path, numbers):
+    """They have no hole, but say nothing of the other end."""
+    place, fault, unshown = placed(series(tmp_path, numbers), slice=4)
+    assert (fault, unshown) == ("", True) and place == pytest.approx(AT_4)
 
 
 @pytest.mark.parametrize("numbers", [UP, DOWN, [*range(7, 19)], [1, 3, 12, 2, 5, 9, 7, 4, 6, 11, 8, 10]])
 def test_an_instance_number_stands_on_its_slice(tmp_path, numbers):
     """Whatever is missing at the ends."""
-    place, fault = placed(series(tmp_path, numbers), instance=numbers[4])
-    assert fault == "" and place == pytest.approx(AT_4)
+    place, fault, unshown = placed(series(tmp_path, numbers), instance=numbers[4])
+    assert (fault, unshown) == ("", False) and place == pytest.approx(AT_4)
 
 
 def test_instance_numbers_that_tell_nothing(tmp_path):
     twice = series(tmp_path / "twice", [1, 2, 3, 4, 5, 6, 7, 7, 9, 10, 11, 12])
     assert placed(twice, instance=7)[1] == "ambiguous InstanceNumber"
-    assert placed(twice, instance=5) == (pytest.approx(AT_4), "")
+    assert placed(twice, instance=5) == (pytest.approx(AT_4), "", False)
     assert placed(twice, instance=8)[1] == "nodule outside the scan"
     assert placed(series(tmp_path / "none", [None] * COUNT), instance=5)[1] == "nodule outside the scan"
 
