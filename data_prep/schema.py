@@ -50,6 +50,7 @@ SECTIONS = ("training", "validation", "test")
 POSITION = ("x", "y", "z")
 KEY = ("patient_id", "nodule_id")
 TIMES = ("study_yr", "days_from_baseline")
+NUMBERS = (*POSITION, *TIMES, *FEATURES, "malignant")
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 OLDEST = 90
 """Years; a greater age stands as this one in a dataset, since it identifies (HIPAA, 45 CFR 164.514(b)(2)(i)(C))."""

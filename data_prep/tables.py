@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from difflib import SequenceMatcher
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -100,13 +100,17 @@ def alike(columns: Collection[str], ours: Iterable[str]) -> dict[str, str]:
 
 
 def _alike(theirs: str, ours: str) -> bool:
-    """Whether two names are the same but for signs or a letter or two; ``coordX`` and ``x (mm)`` are alike x."""
+    """Whether two names are the same but for signs or a letter or two; ``coordX`` and ``x (mm)`` are alike x.
+
+    A name of ours with a word more, as ``source_id``, is another.
+    """
     one, other = (re.sub("[^a-z0-9]", "", name.lower()) for name in (theirs, ours))
     if other in ("x", "y", "z"):
         return re.fullmatch(f"(?:{WORDS})*{other}(?:{WORDS})*", one) is not None
-    if re.sub("[^0-9]", "", one) != re.sub("[^0-9]", "", other):
+    words, own = (set(re.findall("[a-z0-9]+", name.lower())) for name in (theirs, ours))
+    if own < words or re.sub("[^0-9]", "", one) != re.sub("[^0-9]", "", other):
         return False
-    return one == other or SequenceMatcher(None, one, other).ratio() >= ALIKE
+    return bool(get_close_matches(one, [other], 1, ALIKE))
 
 
 def misnamed(theirs: str, ours: str, optional: bool) -> str:

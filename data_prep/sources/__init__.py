@@ -23,12 +23,11 @@ import pandas as pd
 from data_prep.errors import MAX_FAULTS, DataError, listing
 from data_prep.images import VOLUMES
 from data_prep.images.index import folder_index
-from data_prep.schema import POSITION, TIMES
+from data_prep.schema import NUMBERS, POSITION, TIMES
 from data_prep.tables import numbers, shown, write_csv
 from scripts.ehr.features import EHR_FEATURES
 
 KINDS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
-NUMBERS = (*POSITION, *TIMES, *EHR_FEATURES, "malignant")
 
 
 def convert(

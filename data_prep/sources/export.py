@@ -26,15 +26,14 @@ import pandas as pd
 import yaml
 
 from data_prep.errors import DataError, listing
-from data_prep.schema import POSITION, TIMES, cleaned
-from data_prep.tables import read_columns, shown
-from scripts.ehr.features import EHR_FEATURES
+from data_prep.schema import NUMBERS, POSITION, cleaned
+from data_prep.tables import numbers, read_columns, shown
 
 SYSTEM = "LPS"
 SOURCE = "a site's own export"
 LICENCE = None
 NEEDED = ("patient_id", "nodule_id", "series", *POSITION)
-KNOWN = (*NEEDED, *TIMES, *EHR_FEATURES, "malignant", "split", "mask")
+KNOWN = tuple(dict.fromkeys((*NEEDED, *NUMBERS, "split", "mask")))
 TEXTS = ("table", "date", "source", "licence")
 DATE = r"^([0-9]{4})-?([0-9]{2})-?([0-9]{2})(?:[T ].*)?$"
 
@@ -60,6 +59,13 @@ def read(path: Path) -> pd.DataFrame:
             for row in made.index[coded.isna() & made[ours].notna()]
         ]
         made[ours] = coded
+    for ours in (name for name in NUMBERS if name in made):
+        values, bad = numbers(made[ours])
+        wrong = bad | values.isna() if ours in POSITION else bad
+        faults += [
+            f"row {row + 2}, column {theirs[ours]}: {shown(table[theirs[ours]][row])}; expected a number."
+            for row in made.index[wrong]
+        ]
     for name in dated:
         text = table[name].astype("string").str.strip().str.extract(DATE)
         day = pd.to_datetime(text[0] + text[1] + text[2], format="%Y%m%d", errors="coerce")

@@ -166,8 +166,19 @@ def test_names_that_are_others(shared_data):
     for spec in SPECS.values():
         for lacking in (spec.taken, spec.text, spec.needed):
             assert alike([name for name in real if name not in lacking], (*spec.key, *lacking)) == {}
-    for name in ("coordinates", "max", "w", "simulated_growth", "malignancy_rating", "scr_days3", "exam", "bboxlowx"):
-        assert alike([name], (*OURS[:-1], "simulated")) == {}, name
+    for name in (
+        "coordinates",
+        "max",
+        "w",
+        "simulated_growth",
+        "malignancy_rating",
+        "scr_days3",
+        "exam",
+        "bboxlowx",
+        "split_date",
+        "source_id",
+    ):
+        assert alike([name], (*OURS[:-1], "simulated", "source")) == {}, name
 
 
 def test_a_needed_column_under_another_name_is_named(tmp_path):

@@ -224,6 +224,23 @@ def test_a_sites_dates(tmp_path, images, day):
     assert table["days_from_baseline"].tolist() == [0, 367]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("60,2020", '"60,5",2020', "row 2, column age: '60,5' has a comma where numbers have a point"),
+        ("12,-20,6,Smooth", "left,-20,6,Smooth", "row 2, column x: 'left'; expected a number"),
+        ("12,-20,6,,61", "12,-20,,,61", "row 3, column z: ''; expected a number"),
+    ],
+)
+def test_a_sites_numbers_are_faults_of_its_own_table(tmp_path, images, old, new, told):
+    text = EXPORT.format("2021-02-01,y")
+    assert old in text
+    (tmp_path / "export.csv").write_text(text.replace(old, new))
+    with pytest.raises(DataError) as caught:
+        converted(tmp_path, images, "export", PLAN, "plan.yaml")
+    assert str(caught.value).startswith(f"{tmp_path / 'export.csv'}: 1 fault") and told in str(caught.value)
+
+
 def test_yes_and_no_are_words_of_a_plan(tmp_path, images):
     """YAML takes them for true and false."""
     plan = PLAN.replace("sct_margins: Margin", "diagemph: Margin").replace("sct_margins: {spiculated", "diagemph: {'n'")
