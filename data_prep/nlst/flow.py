@@ -38,7 +38,7 @@ class Flow:
         any_interval: see :func:`neighbours`; what a pair is.
         boxes: what was there at each stage: participants, nodules, findings, pairs.
         exclusions: what was taken away after each box, reason by reason, in this order: findings, and the pairs lost.
-        left_out: the findings that were taken away, with the reason.
+        left_out: the findings that were taken away, or parted from those before, with the reason.
         ends: what the last box falls into, by name.
     """
 
@@ -85,6 +85,8 @@ class Flow:
                 "pairs": int((here & pairs).sum()),
             }
             self.exclusions[-1].append((f"not paired: {reason}", lost))
+            left = table.loc[here, [*NODULE, "study_yr", "series_uid"]]
+            self.left_out.append(left.assign(reason=f"not paired: {reason}", detail=""))
 
     def end(self, label: str, table: pd.DataFrame) -> None:
         """Notes a part of what the last box holds."""

@@ -114,6 +114,8 @@ def test_the_flow_counts_what_is_doubted_and_what_is_not_paired():
     flow.box("left", left)
     assert left["nodule_id"].tolist() == ["1", "1.2", "1.2", "1", "1", "1.2", "1", "1"]
     assert dict(flow.exclusions[0])["not paired: far"]["pairs"] == 1
+    told = pd.concat(flow.left_out)[["pid", "study_yr", "reason"]].to_numpy().tolist()
+    assert told == [[3, 2, "outside"], [1, 1, "not paired: far"], [2, 2, "not paired: other"]]
     (_, before), (_, after) = flow.boxes
     for unit, count in before.items():
         assert count - sum(lost[unit] for _, lost in flow.exclusions[0]) == after[unit]
