@@ -13,8 +13,8 @@ Edit = Callable[[Any, Random], None]
 """Changes a valid input in place."""
 
 KINDS = {"series": 25, "place": 4, "nifti": 10, "metaimage": 6, "table": 3}
-"""A DICOM series; one with the nodule given by a slice's number; two kinds of files; a cohort table, which takes ten times
-as long as the first: how often each is tried."""
+"""A DICOM series; one with the nodule given by a slice's number; two kinds of files; a cohort table. With each, how
+often it is tried: a table takes ten times as long as a series."""
 
 
 @dataclass(frozen=True)

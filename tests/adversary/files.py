@@ -104,7 +104,7 @@ def a_directory_of_the_medium(series: Series, rng: Random) -> None:
     series.beside[rng.choice(("DICOMDIR", "dicomdir"))] = file(tags, EXPLICIT, None)
 
 
-@corrupts("series", facet="beside", refused="several series")
+@corrupts("series", facet="beside, names", refused="several series")
 def a_second_series_in_the_folder(series: Series, rng: Random) -> None:
     second = other(series.truth, rng)
     for number, each in enumerate([*series.slices]):

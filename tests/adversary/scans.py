@@ -111,7 +111,7 @@ class Series:
         slices: its files.
         beside: other files of the folder.
         instances: how many images an index says that there are.
-        number, column, row, count: for a nodule that is given by a slice's number, ``slice`` or ``instance``, and which.
+        number, column, row, count: of a nodule given by a slice's number, ``slice`` or ``instance``, and which.
         nodule: the slice that shows it.
         earlier: whether an earlier dataset was made of other pixels at the same place.
         linked: whether the files are links.
