@@ -19,7 +19,7 @@ import pandas as pd
 
 from data_prep import cohort
 from data_prep.contract import read_cohort
-from data_prep.cutting import Recipe, Result, Scan, cut_scan
+from data_prep.cutting import Made, Recipe, Result, Scan, Wanted, cut_scan
 from data_prep.errors import DataError
 from data_prep.identity import Names
 from data_prep.nlst.coordinates import VOXEL
@@ -111,11 +111,12 @@ def _tried(kind: str, made: Any, folder: Path, rng: Random) -> tuple[str, str, s
         return "", "", "" if off < POSITION_TOLERANCE_MM else f"{off:.2f} mm away"
     recipe = Recipe(folder / "out", folder / "last", scans.SIZE, None, Names("secret"))
     (folder / "out" / "crops").mkdir(parents=True)
-    scan = Scan(image, ((CROP, truth.centre),))
+    earlier: tuple[Made, ...] = ()
     if made.earlier:
-        cut_scan(scan, recipe)
+        (first,) = cut_scan(Scan(image, (Wanted(CROP, truth.centre),)), recipe)
+        earlier = (first.made,) if first.made else ()
         _replace(made, folder, in_place=rng.random() < 0.5)
-    (result,) = cut_scan(scan, recipe)
+    (result,) = cut_scan(Scan(image, (Wanted(CROP, truth.centre, earlier),)), recipe)
     if result.fault:
         return _private(result.fault, result.reason, result.message)
     return _compared(folder / "out" / CROP, truth, result)

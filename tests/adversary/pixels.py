@@ -123,7 +123,7 @@ def _pad(series: Series, value: int) -> None:
     outside = (x - column) ** 2 + (y - row) ** 2 > 100
     series.truth.hu = np.where(outside, AIR, series.truth.hu).astype(np.int16)
     for each in series.slices:
-        each.hu = np.where(outside, value + each.intercept, each.hu)
+        each.hu = np.where(outside[: len(each.hu)], value + each.intercept, each.hu)
 
 
 @corrupts("series", facet="orientation, position, spacing, matrix")

@@ -40,7 +40,7 @@ def slices_missing_at_instance_one(series: Series, rng: Random) -> None:
         series.slices.remove(each)
 
 
-@corrupts("series", facet="stack, instance, orientation, spacing, matrix, series")
+@corrupts("series", facet="stack, instance, orientation, spacing, matrix, series, thickness")
 def one_slice_alone(series: Series, rng: Random) -> None:
     series.slices[:] = [series.nodule]
 

@@ -31,7 +31,7 @@ def a_scale_in_the_header(volume: Volume, rng: Random) -> None:
     )
 
 
-@corrupts("nifti", facet="type", refused=("not CT", "no numbers", "colour", "unreadable NIfTI", "not three dimensions"))
+@corrupts("nifti", facet="type", refused=("not CT", "no grey values", "unreadable NIfTI", "not three dimensions"))
 def colours_or_complex_numbers(volume: Volume, rng: Random) -> None:
     volume.kind = rng.choice(("rgb", "c8"))
 
