@@ -74,6 +74,19 @@ def signed_padding(series: Series, rng: Random) -> None:
     _pad(series, -2000)
 
 
+@corrupts("series", facet="rescale", refused="not HU")
+def an_intercept_for_values_that_are_HU(series: Series, rng: Random) -> None:
+    """The rescale of the original, kept by a tool that stored HU."""
+    series.tag(PixelRepresentation=1)
+    for each in series.slices:
+        each.intercept = 0.0
+
+
+@corrupts("series", facet="rescale", refused="not HU")
+def padding_that_is_not_told(series: Series, rng: Random) -> None:
+    _pad(series, 63536)
+
+
 @corrupts("series", facet="colour")
 def values_that_are_shown_inverted(series: Series, rng: Random) -> None:
     """MONOCHROME1 is how values are shown; HU are what the rescale makes of them."""

@@ -37,7 +37,7 @@ class Truth:
     origin: NDArray[np.float64]
     spacing: NDArray[np.float64]
     voxel: tuple[int, int, int]
-    centre: tuple[float, float, float]
+    centre: tuple[float, float, float] | None
 
     def crop(self) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
         """Pixels [column, row] and RAS affine of the crop, by index arithmetic alone."""

@@ -170,9 +170,14 @@ def a_position_that_is_none(series: Series, rng: Random) -> None:
 def a_nodule_outside(series: Series, rng: Random) -> None:
     beyond = series.truth.spacing * series.truth.hu.shape[::-1]
     axis = rng.randrange(3)
-    moved = list(series.truth.centre)
+    moved = list(series.truth.centre or ())
     moved[axis] = float(series.truth.origin[axis] + rng.choice((-0.3, 1.3)) * beyond[axis])
     series.truth.centre = (moved[0], moved[1], moved[2])
+
+
+@corrupts("series", facet="point", refused="no x, y, z")
+def a_series_without_a_point(series: Series, rng: Random) -> None:
+    series.truth.centre = None
 
 
 @corrupts("place", facet="point", refused="nodule outside the scan")

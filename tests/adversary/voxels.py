@@ -169,9 +169,21 @@ def a_spacing_that_is_none(volume: Volume, rng: Random) -> None:
 
 @corrupts(*BOTH, facet="point", refused="nodule outside the scan")
 def a_nodule_outside_the_volume(volume: Volume, rng: Random) -> None:
-    axis, moved = rng.randrange(3), list(volume.truth.centre)
+    axis, moved = rng.randrange(3), list(volume.truth.centre or ())
     moved[axis] += rng.choice((-500.0, 500.0))
     volume.truth.centre = (moved[0], moved[1], moved[2])
+
+
+@corrupts(*BOTH, facet="point, geometry", refused="no x, y, z")
+def a_whole_scan_without_a_point(volume: Volume, rng: Random) -> None:
+    """Only of a crop the middle is meant, and none is as wide as a chest."""
+    volume.truth.centre = None
+    volume.affine = volume.affine @ np.diag([12.0, 12.0, 12.0, 1.0])
+
+
+@corrupts(*BOTH, facet="values, type, scale", refused="not HU")
+def an_intercept_added_twice(volume: Volume, rng: Random) -> None:
+    volume.values = volume.values - 1024
 
 
 def _qform(affine: NDArray[np.float64]) -> dict[str, Any]:
