@@ -12,7 +12,7 @@ from typing import Any
 Edit = Callable[[Any, Random], None]
 """Changes a valid input in place."""
 
-KINDS = {"series": 25, "place": 4, "nifti": 10, "metaimage": 6, "table": 3}
+KINDS = {"series": 26, "place": 3, "nifti": 10, "metaimage": 6, "table": 2}
 """A DICOM series; one with the nodule given by a slice's number; two kinds of files; a cohort table. With each, how
 often it is tried: a table takes ten times as long as a series."""
 
