@@ -136,7 +136,6 @@ def open_series(folder: Path, uid: str | None = None) -> Series:
     paths, headers = [*files], [header.tags for header in files.values()]
     _check_kind(folder, files)
     for path, header in files.items():
-        _check_whole(path, header)
         _check_numbers(path, header.tags)
     for tag in ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing"):
         values = np.array([np.atleast_1d(header[tag]) for header in headers], dtype=float)
@@ -175,8 +174,10 @@ def _of_series(folder: Path, uid: str | None) -> dict[Path, Header]:
     if not headers:
         raise ImageError(folder, "no DICOM files", "expected one CT series, its files in this folder.")
     for path, header in headers.items():
-        if not header.tags.get("SeriesInstanceUID"):
+        named = header.tags.get("SeriesInstanceUID")
+        if uid in (None, named) or not named:
             _check_whole(path, header)
+        if not named:
             raise ImageError(path, "missing SeriesInstanceUID", "it may be of any series. Export the series again.")
     found = {header.tags["SeriesInstanceUID"] for header in headers.values()}
     if uid is None and len(found) > 1:
@@ -219,12 +220,12 @@ def _check_kind(folder: Path, files: dict[Path, Header]) -> None:
             raise ImageError(folder, fault, f"{count}{explanation}", ", ".join(bad[:5]))
 
     refuse(
-        lambda tags: tags.get("Modality", "CT") != "CT",
+        lambda tags: _codes(tags, "Modality") not in ([], ["CT"]),
         "not CT",
         "by Modality; expected CT. Name the CT series in the column image.",
     )
     refuse(
-        lambda tags: "LOCALIZER" in (tags.get("ImageType") or []),
+        lambda tags: "LOCALIZER" in _codes(tags, "ImageType"),
         "localizer",
         "by ImageType; expected axial slices. Name another series.",
     )
@@ -239,7 +240,7 @@ def _check_kind(folder: Path, files: dict[Path, Header]) -> None:
         "by GantryDetectorTilt; expected 0. Take an untilted series.",
     )
     refuse(
-        lambda tags: tags.get("BurnedInAnnotation") == "YES",
+        lambda tags: "YES" in _codes(tags, "BurnedInAnnotation"),
         "burned-in annotation",
         "by BurnedInAnnotation; the pixels may name the patient. Export the series without.",
     )
@@ -247,6 +248,12 @@ def _check_kind(folder: Path, files: dict[Path, Header]) -> None:
     if len(frames) > 1:
         explanation = f"{len(frames)}; positions in one say nothing about those in another. Take one of them."
         raise ImageError(folder, "several FrameOfReferenceUID", explanation)
+
+
+def _codes(tags: Tags, tag: str) -> list[str]:
+    """The values of a code string, without the blanks about them, which mean nothing (DICOM PS3.5, 6.2)."""
+    value = tags.get(tag) or []
+    return [str(code).strip() for code in ([value] if isinstance(value, str) else value)]
 
 
 def _check_whole(path: Path, header: Header) -> None:

@@ -71,7 +71,7 @@ def decoded(path: Path, dataset: pydicom.Dataset) -> Pixels:
 
 def is_lossy(dataset: pydicom.Dataset) -> bool:
     """Whether the pixels were compressed with loss, now or before."""
-    told = str(dataset.get("LossyImageCompression") or "")
+    told = str(dataset.get("LossyImageCompression") or "").strip()
     return told == "01" or (told != "00" and dataset.file_meta.TransferSyntaxUID in LOSSY_SYNTAXES)
 
 

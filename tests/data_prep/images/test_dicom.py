@@ -152,3 +152,39 @@ def test_broken_header_is_not_passed_over(tmp_path, length, words):
     paths = write_series(tmp_path, HU, stack(5))
     paths[0].write_bytes(paths[0].read_bytes()[:length])
     refused(tmp_path, words)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_a_cut_file_is_told_as_cut_wherever_it_ends(tmp_path):
+    """Also where half a UID is left, which would be that of another series."""
+    paths = write_series(tmp_path, HU, stack(5))
+    content = paths[2].read_bytes()
+    for length in range(1, len(content), 23):
+        paths[2].write_bytes(content[:length])
+        refused(tmp_path, "truncated file|unreadable header")
+
+
+def blanks(tag, value):
+    def edit(number, item):
+        item[tag] = pydicom.DataElement(tag, "UN", value)  # pydicom would write code strings without blanks
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (blanks("Modality", b" CT "), None),
+        (blanks("ImageType", b"ORIGINAL\\ PRIMARY \\ AXIAL"), None),
+        (blanks("BurnedInAnnotation", b" NO "), None),
+        (blanks("Modality", b" MR "), "not CT"),
+        (blanks("ImageType", b"ORIGINAL\\PRIMARY\\ LOCALIZER"), "localizer"),
+        (blanks("BurnedInAnnotation", b" YES"), "burned-in annotation"),
+    ],
+)
+def test_blanks_about_a_code_mean_nothing(tmp_path, edit, words):
+    write_series(tmp_path, HU, stack(5), edit=edit)
+    if words:
+        refused(tmp_path, words)
+    else:
+        assert len(open_series(tmp_path).paths) == 5
