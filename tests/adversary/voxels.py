@@ -102,7 +102,7 @@ def several_volumes(volume: Volume, rng: Random) -> None:
 
 @corrupts(*BOTH, facet="values")
 def not_a_number_outside_the_field_of_view(volume: Volume, rng: Random) -> None:
-    volume.kind = "f4" if volume.kind[0] != "f" else volume.kind
+    volume.kind = "f4" if volume.kind[0] in "iu" else volume.kind
     _outside(volume, np.nan)
 
 
@@ -114,7 +114,7 @@ def far_below_air_outside_the_field_of_view(volume: Volume, rng: Random) -> None
 
 @corrupts("nifti", facet="values", refused="values not finite")
 def not_a_number_in_the_nodule(volume: Volume, rng: Random) -> None:
-    volume.kind = "f4"
+    volume.kind = "f4" if volume.kind[0] in "iu" else volume.kind
     volume.values = np.where(volume.values > -300, rng.choice((np.nan, np.inf)), volume.values)
 
 
