@@ -175,7 +175,7 @@ def _of_series(folder: Path, uid: str | None) -> dict[Path, Header]:
         raise ImageError(folder, "no DICOM files", "expected one CT series, its files in this folder.")
     for path, header in headers.items():
         named = header.tags.get("SeriesInstanceUID")
-        if uid in (None, named) or not named:
+        if (uid in (None, named) and _codes(header.tags, "Modality") in ([], ["CT"])) or not named:
             _check_whole(path, header)
         if not named:
             raise ImageError(path, "missing SeriesInstanceUID", "it may be of any series. Export the series again.")

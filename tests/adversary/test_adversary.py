@@ -126,20 +126,25 @@ def test_the_adversary_sees_every_fault(monkeypatch: pytest.MonkeyPatch) -> None
 
     def moved(*arguments):
         crop = cut(*arguments)
-        return nib.Nifti1Image(np.roll(np.asarray(crop.dataobj), 1, axis=0), crop.affine)
+        return nib.Nifti1Image(np.roll(np.asarray(crop.dataobj), 1, axis=0), crop.affine, extra=crop.extra)
+
+    def empty(*_):
+        told = {"unpadded": [0, scans.SIZE] * 2, "point": None}
+        return nib.Nifti1Image(np.zeros((scans.SIZE, scans.SIZE, 1), np.int16), np.eye(4), extra=told)
 
     def refusing(*arguments):
         raise crops.ImageError(arguments[0], "gantry tilt", "of a head that nods.")
 
-    def telling(crop, target, description):
-        save(crop, target, scans.SECRETS["PatientName"])
+    def telling(crop, target):
+        crop.header["db_name"] = scans.SECRETS["StudyDate"].encode()
+        return save(crop, target)
 
     for spoilt, example, outcome in (
         (moved, valid, judge.WRONG),
         (refusing, valid, judge.REFUSED),
         (refusing, lost, judge.OTHER_NAME),
         (lambda image, *_: {}[image], valid, judge.UNFORESEEN),
-        (lambda image, *_: nib.Nifti1Image(np.zeros((24, 24, 1), np.int16), np.eye(4)), lost, judge.TAKEN),
+        (empty, lost, judge.TAKEN),
     ):
         monkeypatch.setattr(crops, "cut", spoilt)
         assert tried(example).outcome == outcome

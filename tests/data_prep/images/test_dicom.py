@@ -188,3 +188,16 @@ def test_blanks_about_a_code_mean_nothing(tmp_path, edit, words):
         refused(tmp_path, words)
     else:
         assert len(open_series(tmp_path).paths) == 5
+
+
+def test_a_report_beside_is_no_cut_file(tmp_path):
+    """It has no pixels."""
+
+    def report(number, item):
+        item.Modality = "SR"
+        del item.PixelData
+
+    write_series(tmp_path, HU, stack(5))
+    write_series(tmp_path / "report", HU[:1], stack(1), edit=report)
+    (tmp_path / "report" / "000.dcm").rename(tmp_path / "report.dcm")
+    refused(tmp_path, "several series")
