@@ -121,7 +121,7 @@ def as_people_write_it(folder, table, change):
     return path
 
 
-@pytest.mark.parametrize("column", ["image", "patient_id", "nodule_id", "gender", "study_yr"])
+@pytest.mark.parametrize("column", ["image", "nodule_id", "study_yr"])
 def test_each_needed_column_may_be_missing(folder, call, column):
     table = [{name: value for name, value in rows().items() if name != column}]
     code, shown = call("cohort", write_table(folder, table), "--out", folder / "out")
@@ -149,8 +149,7 @@ def test_rows_of_excels(folder, call):
     assert read_cohort(as_people_write_it(folder, table[:1], blank)).index.tolist() == [0]
 
 
-@pytest.mark.parametrize("separator", [";", "\t"])
-@pytest.mark.parametrize("first", ["", "sep={}\n"])
+@pytest.mark.parametrize(("separator", "first"), [(";", ""), ("\t", "sep={}\n")])
 def test_semicolons_and_tabs_read_as_commas_do(folder, separator, first):
     table = [rows(sct_long_dia=9.5, x=-1.25, y=2, z=0.125), rows(study_yr=1, x=1, y=1, z=1, image="dicom")]
     expected = read_cohort(write_table(folder, table))
@@ -165,17 +164,19 @@ def test_semicolons_and_tabs_read_as_commas_do(folder, separator, first):
         pd.testing.assert_frame_equal(read_cohort(path), expected)
 
 
-@pytest.mark.parametrize(
-    ("value", "told"),
-    [
-        *(("9,5", "'9,5' has a comma where numbers have a point"), ("9_5", "'9_5'"), ("infinity", "'infinity'")),
-        *(("٩", "'٩'"), ("1e999", "'1e999'"), ("#VALUE!", "'#VALUE!'")),
-    ],
-)
-@pytest.mark.parametrize("column", ["sct_long_dia", "x", "days_from_baseline", "malignant"])
-def test_a_value_that_cannot_be_read_is_a_fault(folder, column, value, told):
-    table = rows(**{"x": 1, "y": 2, "z": 3, column: value})
-    assert f"row 2, column {column}: {told}" in faults(write_table(folder, [table]))
+def test_a_value_that_cannot_be_read_is_a_fault(folder):
+    columns = ("sct_long_dia", "x", "days_from_baseline", "malignant")
+    values = ("9,5", "9_5", "infinity", "٩", "1e999", "#VALUE!", "9.5 mm")
+    spoilt = [(column, value) for column in columns for value in values]
+    table = [
+        rows(patient_id=f"P{number}", **{"x": 1, "y": 2, "z": 3, "days_from_baseline": 0, column: value})
+        for number, (column, value) in enumerate(spoilt)
+    ]
+    message = faults(write_table(folder, table))
+    for number, (column, value) in enumerate(spoilt):
+        comma = " has a comma where numbers have a point" if value == "9,5" else ""
+        assert f"row {number + 2}, column {column}: {value!r}{comma}: expected" in message
+    assert f"{len(spoilt)} faults" in message
 
 
 @pytest.mark.parametrize(
