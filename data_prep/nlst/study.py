@@ -309,7 +309,9 @@ def _manifest(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _reasons(flow: Flow) -> str:
-    return "; ".join(f"{lost['findings']:,}: {reason}" for taken in flow.exclusions for reason, lost in taken)
+    return "; ".join(
+        f"{lost['findings']:,}: {reason}" for taken in flow.exclusions for reason, lost in taken if lost["findings"]
+    )
 
 
 def _write(out: Path, cohort: pd.DataFrame, manifest: pd.DataFrame, summary: Summary, options: Options) -> None:
