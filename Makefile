@@ -1,5 +1,5 @@
 # make demo   sets everything up and runs the whole method on a simulated cohort, ending in runs/demo/report.html
-# make test   sets everything up, then lint, types and tests; make test-processes trains with several processes,
+# make test   sets everything up, then lint, types and tests; make test-processes what starts processes of its own,
 #             make test-browser opens the evaluation page in Chromium,
 #             make test-gemma reads with a real Gemma 3 (downloads 240 MB under Gemma's terms)
 # make lidc   trains the weights in bundle/models (give COHORT=.../cohort.csv)
@@ -41,7 +41,7 @@ $(READY): requirements.lock pyproject.toml
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 
-# What starts many processes, each of which imports MONAI for ten seconds
+# What starts processes of its own, most of which import MONAI for ten seconds: several ranks, workers, the command line
 test-processes: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m processes
 

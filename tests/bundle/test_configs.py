@@ -318,6 +318,7 @@ else:
 """
 
 
+@pytest.mark.processes
 def test_a_copied_bundle_runs_with_its_own_code_and_weights(
     trained: Path, tiny_dataset: Path, tiny_llm: Path, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def contents(out):
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.processes
 def test_workers_make_the_same_dataset(made, tmp_path):
     """On this machine and, by its address, on a cluster."""
     distributed = pytest.importorskip("distributed", reason="no Dask (pip install distributed)")
@@ -75,6 +76,7 @@ def test_workers_make_the_same_dataset(made, tmp_path):
     assert contents(tmp_path / "two") == contents(tmp_path / "alone")
 
 
+@pytest.mark.processes
 def test_a_lost_worker_costs_its_scan_only():
     """Such as one that takes more memory than a worker has."""
     pytest.importorskip("distributed", reason="no Dask (pip install distributed)")

@@ -49,6 +49,7 @@ def test_what_needs_a_component_is_shown_as_it_is() -> None:
     assert resolved(options, others) == {"a": 6, "b": 2, "c": "$@network.x"}
 
 
+@pytest.mark.processes
 def test_the_command_prints_it_and_runs_nothing(tmp_path: Path) -> None:
     """The whole command in a process of its own, in an empty folder: status 0, and the folder stays empty."""
     line = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "inference.yaml"), "--help"]

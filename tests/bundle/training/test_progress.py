@@ -92,6 +92,7 @@ def accept_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.processes
 def test_ctrl_c_ends_a_training_in_two_lines(tiny_dataset: Path, tiny_settings: dict[str, Any], tmp_path: Path) -> None:
     overlay = tmp_path / "tiny.json"
     overlay.write_text(json.dumps({**tiny_settings, "max_epochs": 100_000}))
@@ -126,6 +127,7 @@ def test_ctrl_c_ends_a_training_in_two_lines(tiny_dataset: Path, tiny_settings: 
     assert (tmp_path / "run" / "classifier" / "last.pt").is_file()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("options", "line"),
     [
