@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -173,8 +174,8 @@ def _table(made: tables.Table, folder: Path) -> tuple[str, str, str]:
         datalist = json.dumps(cohort.sectioned(prepared))
     except DataError as error:
         number, message = made.number(), str(error)
-        if number is not None and f"row {number}," not in message:
-            return f"without row {number}", message, ""
+        if number is not None and not re.search(rf"row {number}\b", message):
+            return f"not of {number}", message, ""
         return message, message, ""
     if told := _told(datalist.encode()):
         return f"told: {told} in the datalist", "", ""
