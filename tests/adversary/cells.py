@@ -120,7 +120,7 @@ def a_line_of_totals(table: Table, rng: Random) -> None:
     table.lines.append(table.wrong)
 
 
-@corrupts("table", facet="rows", refused="row")
+@corrupts("table", facet="rows, numbers", refused="row")
 def a_row_twice(table: Table, rng: Random) -> None:
     row = dict(rng.choice(table.rows))
     table.wrong = row
