@@ -142,13 +142,14 @@ def _cut_one(scan: Scan, wanted: Wanted, recipe: Recipe) -> Result:
     places = [place for place in (target, recipe.last / wanted.crop) if place.is_file()]
     there = {crops.description(place): place for place in reversed(places)}
     chosen = (recipe.size, recipe.spacing, recipe.transform, scan.series_uid)
-    asked = (CROPS_VERSION, wanted.centre, *chosen, stamp(scan.image))
+    found = stamp(scan.image)
+    asked = (CROPS_VERSION, wanted.centre, *chosen, found)
     seen = {recipe.names.digest(*asked, description): description for description in there}
     for made in wanted.earlier:
         if made.seen in seen:
             _put(there[seen[made.seen]], target)
             return Result(made.crop, made, True, crops.spacing(target), crops.is_lossy(target))
-    crop = crops.cut(scan.image, wanted.centre, *chosen)
+    crop = crops.cut(scan.image, wanted.centre, *chosen, found)
     description = crops.save(crop, target)
     made = Made(wanted.crop, recipe.names.digest(*asked, description), placed=wanted.centre is not None, **crop.extra)
     return Result(wanted.crop, made, description in there, crops.spacing(crop), crops.is_lossy(crop))

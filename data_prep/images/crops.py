@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -40,6 +41,19 @@ does, but what would lie there in RAS looks more like it; nothing does, but woul
 Border = Literal["constant", "mirror"]
 
 
+@dataclass(frozen=True)
+class _Source:
+    """An image, which of its series or transforms is meant, and of a folder what the file system says of it."""
+
+    image: Path
+    which: str | None
+    found: Stamp
+
+    @property
+    def series(self) -> Series:
+        return _cached_series(self.image, self.which, self.found)
+
+
 def cut(
     image: Path,
     centre: Sequence[float] | None,
@@ -47,6 +61,7 @@ def cut(
     spacing: float | None = None,
     transform: str | None = None,
     series_uid: str | None = None,
+    found: Stamp = (),
 ) -> nib.Nifti1Image:
     """Cuts a crop of the axial slice through a nodule.
 
@@ -64,6 +79,7 @@ def cut(
         spacing: mm between pixels in plane, linear interpolation; None keeps the scanner's.
         transform: `qform` or `sform`, of NIfTI in which both are set and differ; None refuses those.
         series_uid: which series of a folder that holds several.
+        found: the folder's :func:`data_prep.images.files.stamp`, if it was taken just now.
 
     Returns:
         HU, (size, size, 1) int16, with its RAS+ affine, diag(-sx, -sy, sz) but for the offset. Its ``extra`` has
@@ -80,27 +96,26 @@ def cut(
         >>> crop.shape, spacing(crop)
         ((32, 32, 1), (0.7, 0.7, 2.5))
     """
-    which = series_uid if image.is_dir() else transform
-    plane, voxel = _plane(image, centre, which)
+    folder = image.is_dir()
+    source = _Source(image, series_uid if folder else transform, found or (stamp(image) if folder else ()))
+    plane, voxel = _plane(source, centre)
     crop = _crop(image, plane, voxel, size, spacing, "mirror" if centre is None else "constant")
-    crop.extra["point"] = _point(image, centre, which, plane, _spot(plane, voxel))
+    crop.extra["point"] = _point(source, centre, plane, _spot(plane, voxel))
     return crop
 
 
-def _plane(
-    image: Path, centre: Sequence[float] | None, which: str | None
-) -> tuple[nib.Nifti1Image, NDArray[np.float64]]:
+def _plane(source: _Source, centre: Sequence[float] | None) -> tuple[nib.Nifti1Image, NDArray[np.float64]]:
     """The axial slice that holds a point, its axes towards the patient's left, back and head, and the point's pixel.
 
-    ``which`` is the series of a folder, or the transform of a file. What lies outside the field of view is air.
+    What lies outside the field of view is air.
     """
+    image = source.image
     if image.is_dir():
         if centre is None:
             raise ImageError(image, "no x, y, z", "expected the nodule's centre (mm, LPS) with a DICOM folder.")
-        series = _cached_series(image, which, stamp(image))
-        plane = series.read_slice(series.nearest_slice(centre))
+        plane = source.series.read_slice(source.series.nearest_slice(centre))
     else:
-        plane = _file_plane(image, centre, which)
+        plane = _file_plane(image, centre, source.which)
     plane = _to_lps(plane)
     voxel = np.array(plane.shape[:2]) // 2 if centre is None else _voxel(plane, centre)[:2]
     hu = within_the_field_of_view(image, np.asarray(plane.dataobj, dtype=np.float32)[..., 0], voxel)
@@ -111,37 +126,35 @@ def _spot(plane: nib.Nifti1Image, voxel: NDArray[np.float64]) -> Spot | None:
     return spot(np.asarray(plane.dataobj)[..., 0], voxel, np.linalg.norm(plane.affine[:3, :2], axis=0))
 
 
-def _point(
-    image: Path, centre: Sequence[float] | None, which: str | None, plane: nib.Nifti1Image, found: Spot | None
-) -> str | None:
+def _point(source: _Source, centre: Sequence[float] | None, plane: nib.Nifti1Image, here: Spot | None) -> str | None:
     """Whether something nodule-like lies at a point: see :data:`POINTS`; None where the image does not tell.
 
     The same point in RAS lies in the same slice. Another slice is read only where nothing lies in this one, so that one
     is all that is read of a good scan.
     """
-    if found is None:
+    if here is None:
         return None
-    if centre is not None and not found.clear:
+    if centre is not None and not here.clear:
         there = _spot(plane, _voxel(plane, [-centre[0], -centre[1], centre[2]])[:2])
         if there is not None and there.clear:
-            return "rather RAS" if found.seen else "RAS"
-    if found.seen or centre is None:
-        return "seen" if found.seen else "nothing"
+            return "rather RAS" if here.seen else "RAS"
+    if here.seen or centre is None:
+        return "seen" if here.seen else "nothing"
     try:
-        there = _spot(*_plane(image, _from_voxels(image, centre, which), which))
+        there = _spot(*_plane(source, _from_voxels(source, centre)))
     except ImageError:  # it lies outside
         there = None
     return "voxels" if there is not None and there.clear else "nothing"
 
 
-def _from_voxels(image: Path, point: Sequence[float], which: str | None) -> list[float]:
+def _from_voxels(source: _Source, point: Sequence[float]) -> list[float]:
     """A point in voxels, along the axes of a file's array or column, row and slice from the feet, in mm, LPS."""
-    if image.is_dir():
-        series = _cached_series(image, which, stamp(image))
+    if source.image.is_dir():
+        series = source.series
         index = int(np.clip(round(point[2]), 0, len(series.paths) - 1))
         offset = series.axes @ (np.array([point[0], point[1], 0.0]) * series.spacing)
         return [float(each) for each in series.origins[index] + offset]
-    affine = _volume(image, which, centred=False).affine
+    affine = _volume(source.image, source.which, centred=False).affine
     x, y, z = (float(each) for each in (affine @ [*point, 1.0])[:3])
     return [-x, -y, z]
 
