@@ -135,8 +135,9 @@ def open_series(folder: Path, uid: str | None = None) -> Series:
     files = _of_series(folder, uid)
     paths, headers = [*files], [header.tags for header in files.values()]
     _check_kind(folder, files)
+    checked: set[tuple[str, int]] = set()
     for path, header in files.items():
-        _check_numbers(path, header.tags)
+        _check_numbers(path, header.tags, checked)
     for tag in ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing"):
         values = np.array([np.atleast_1d(header[tag]) for header in headers], dtype=float)
         if np.ptp(values, axis=0).max() > 1e-4:
@@ -261,10 +262,15 @@ def _check_whole(path: Path, header: Header) -> None:
         raise ImageError(path, "truncated file", "it ends before its pixels do. Fetch it again.")
 
 
-def _check_numbers(path: Path, tags: Tags) -> None:
-    """All tags that are needed are there, and as many numbers as they should be."""
+def _check_numbers(path: Path, tags: Tags, checked: set[tuple[str, int]]) -> None:
+    """All tags that are needed are there, and as many numbers as they should be.
+
+    ``checked`` notes which values were found good: most are the same object in all headers of a series.
+    """
     for tag, count in NUMBERS.items():
         value = tags.get(tag)
+        if (tag, id(value)) in checked:
+            continue
         if value is None or (value == "" and not isinstance(value, Malformed)):
             raise ImageError(
                 path,
@@ -277,3 +283,4 @@ def _check_numbers(path: Path, tags: Tags) -> None:
         if len(numbers) != count or not np.isfinite(numbers).all() or (positive and not (numbers > 0).all()):
             expected = f"{count} number{'s' * (count > 1)}{' above 0' * positive}"
             raise ImageError(path, f"malformed {tag}", f"expected {expected}. Export the series again.", value)
+        checked.add((tag, id(value)))

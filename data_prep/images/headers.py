@@ -172,9 +172,9 @@ def _walk(window: _Window, wanted: dict[int, str], last: int) -> Header:
             depth -= tag == SEQUENCE_END
             position = value_at + (0 if length == UNDEFINED else length)
         elif tag > last and not depth:
-            return Header(found, UID(syntax), None)
+            return Header(found, _uid(syntax), None)
         elif tag == PIXELS and not depth:
-            return Header(found, UID(syntax), _whole(window, value_at, length))
+            return Header(found, _uid(syntax), _whole(window, value_at, length))
         elif length == UNDEFINED:
             if representation not in ("SQ", None):
                 raise _Odd
@@ -193,12 +193,13 @@ def _encoding(window: _Window, position: int, syntax: str) -> tuple[str, bool]:
     """The transfer syntax, and whether the data that begin here are implicit: they themselves tell, as in pydicom."""
     if syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
         raise _Odd
-    implicit = not _is_representation(window.at(position + 4, 2))
+    representation = window.at(position + 4, 2)
+    implicit = not (representation.isalpha() and representation.isupper())
     return syntax or (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian), implicit
 
 
-def _is_representation(stored: bytes) -> bool:
-    return stored.isalpha() and stored.isupper()
+_uid = lru_cache(maxsize=32)(UID)
+"""Of the transfer syntaxes, which take long to check."""
 
 
 @lru_cache(maxsize=1024)
@@ -218,7 +219,7 @@ def _element(window: _Window, position: int, implicit: bool) -> tuple[int, str |
     if implicit or group == ITEM_GROUP:
         return group << 16 | element, None, length, position + 8
     representation = head[4:6]
-    if not _is_representation(representation):
+    if not (representation.isalpha() and representation.isupper()):
         raise _Odd
     if representation in LONG:
         length = LENGTH.unpack(window.at(position + 8, 4))[0]
