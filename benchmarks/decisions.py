@@ -36,6 +36,10 @@ MARKS = (2000, 1900, 1800)
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+def _gap(series: Any, rng: Random) -> None:
+    del series.slices[series.truth.voxel[2] + 1]
+
+
 def _no_rescale(series: Any, rng: Random) -> None:
     series.tag(RescaleSlope=None, RescaleIntercept=None)
 
@@ -51,9 +55,9 @@ def _short(volume: Any, rng: Random) -> None:
 
 SITUATIONS: list[tuple[str, str, str | Callable[[Any, Random], None]]] = [
     ("two series in a folder", "series", "a second series in the folder"),
-    ("a slice is missing", "series", "slices missing inside"),
+    ("a slice is missing", "series", _gap),
     ("two slices at one place", "series", "two slices at one place"),
-    ("slices of two breaths, or of two reconstructions, alternate", "series", "two breaths interleaved"),
+    ("slices of two breaths alternate", "series", "two breaths interleaved"),
     ("InstanceNumber in another order than the slices", "series", "instance numbers shuffled"),
     ("tilted gantry: positions move sideways", "series", "slices sheared"),
     ("tilted slices", "series", "tilted slices"),
@@ -77,7 +81,7 @@ SITUATIONS: list[tuple[str, str, str | Callable[[Any, Random], None]]] = [
 ]
 """In words, the kind of input, and what is done to it: a corruption of the adversary, by name, or one of these."""
 
-LOST = (_no_rescale, _short)
+LOST = (_gap, _no_rescale, _short)
 """After these the truth cannot be known."""
 
 
