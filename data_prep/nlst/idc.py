@@ -11,6 +11,7 @@ from rich.progress import track
 
 from data_prep.errors import DataError
 from data_prep.nlst.series import EXTRA
+from data_prep.unforeseen import Streak, UnforeseenError, ends_run
 from scripts.files import write_atomically
 
 SPARE_MB = 2048.0
@@ -42,7 +43,7 @@ def fetch(series: pd.DataFrame, folder: Path, source: Any) -> dict[str, str]:
         What went wrong, by UID: one series that fails does not stop the others.
 
     Raises:
-        DataError: the disk is too small for what is missing.
+        DataError: the disk is too small for what is missing, or full; or series in a row fail in the same way.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = series[[not (folder / uid).is_dir() for uid in series["series_uid"]]]
@@ -53,7 +54,9 @@ def fetch(series: pd.DataFrame, folder: Path, source: Any) -> dict[str, str]:
             "Name a larger disk (--dicom), or take fewer (--preset)."
         )
     failed: dict[str, str] = {}
+    streak = Streak()
     for row in track(list(wanted.itertuples()), description="Fetching series"):
+        cause = ""
         try:
             with write_atomically(folder / row.series_uid) as target:
                 target.mkdir()
@@ -68,5 +71,8 @@ def fetch(series: pd.DataFrame, folder: Path, source: Any) -> dict[str, str]:
                 if count != row.slices:
                     raise DataError(f"{count} files came, expected {row.slices}")
         except Exception as error:  # idc-index, s5cmd and the network raise what they like
-            failed[row.series_uid] = str(error)
+            if stop := ends_run(error, folder):
+                raise DataError(stop) from error
+            failed[row.series_uid], cause = str(error), UnforeseenError(folder, error).cause
+        streak.see(cause, failed.get(row.series_uid, ""))
     return failed

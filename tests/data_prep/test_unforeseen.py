@@ -10,6 +10,7 @@ import pytest
 from data_prep import cohort, workers
 from data_prep.errors import DataError
 from data_prep.images import crops
+from data_prep.nlst import idc
 from tests.data_prep.helpers import rows, stack, write_series
 
 COUNT = 24
@@ -130,3 +131,28 @@ def test_series_of_one_folder_and_loss_are_told(table, tmp_path, call):
     assert code == 0 and "Compressed with loss (LossyImageCompression): 1 of" in shown.out
     values = [nib.load(path).dataobj[8, 8, 0] for path in sorted((tmp_path / "out" / "crops").iterdir())]
     assert values == [-500, -499]
+
+
+class Source:
+    """Stands for idc-index's client, which fails."""
+
+    def __init__(self, error):
+        self.error, self.asked = error, 0
+
+    def download_from_selection(self, **_):
+        self.asked += 1
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "asked", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "cannot be written"),
+        (ConnectionError("no route"), 20, "20 images in a row met the same error"),
+    ],
+)
+def test_fetching_ends_where_no_series_can_come(tmp_path, error, asked, words):
+    series, source = pd.DataFrame({"series_uid": map(str, range(30)), "slices": 3, "size_mb": 0.0}), Source(error)
+    with pytest.raises(DataError, match=words):
+        idc.fetch(series, tmp_path, source)
+    assert source.asked == asked and not list(tmp_path.iterdir())
