@@ -140,10 +140,8 @@ def steer(
         network: the finished model.
         classifier: gives logits of malignancy.
         inferer: generates ``num_runs`` images per case, from the same noise under every intervention.
-        batch_size: cases at once.
         resamples, seed: of the bootstrap over patients; the seed also shuffles records.
         limit: uses only this many cases, the first ones.
-        report_interval: whether reports state the interval.
         record: of :func:`scripts.evaluation.record.judged_by`, and how was sampled.
 
     Returns:
@@ -175,9 +173,9 @@ def steer(
         **summarise(results, known, resamples, seed),
         "record": record,
     }
-    folder = Path(output_dir)
-    write_bytes(folder / "figures" / "steering.png", png(figure(result, results, baseline.numpy())))
-    write_json(folder / "steering.json", result, indent=2)
+    picture = png(figure(result, results, baseline.numpy()))
+    write_bytes(Path(output_dir) / "figures" / "steering.png", picture)
+    write_json(Path(output_dir) / "steering.json", result, indent=2)
     return result
 
 
