@@ -10,7 +10,7 @@ from tests.adversary.scans import SECRETS, Series, other
 from tests.adversary.writer import BIG, DEFLATED, EXPLICIT, IMPLICIT, RLE, file
 
 BOTH = ("series", "place")
-CUT = ("truncated file", "unreadable header", "unreadable pixels", "missing")
+CUT = ("truncated file", "several series", "unreadable header", "unreadable pixels", "missing")
 
 
 @corrupts(*BOTH, facet="syntax")

@@ -75,9 +75,7 @@ class Table:
         """The line that has to be named, as an editor counts."""
         if self.wrong is None:
             return None
-        return (
-            2 + self.start.count(b"\n") + next(number for number, line in enumerate(self.lines) if line is self.wrong)
-        )
+        return 2 + next(number for number, line in enumerate(self.lines) if line is self.wrong)
 
     def write(self, folder: Path) -> Path:
         """Writes the table and empty images; returns its path."""
