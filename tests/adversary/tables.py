@@ -72,7 +72,7 @@ class Table:
         return [line for line in self.lines if isinstance(line, dict)]
 
     def number(self) -> int | None:
-        """The line that has to be named, as an editor counts."""
+        """The row that has to be named: the header is row 1, and blank lines count."""
         if self.wrong is None:
             return None
         return 2 + next(number for number, line in enumerate(self.lines) if line is self.wrong)
