@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 CHOICES = {
     "attributes at baseline (default)": [],
@@ -24,6 +25,27 @@ CHOICES = {
     "pairs of any interval": ["--pairs", "any"],
     "the paper's size, by our rule": ["--preset", "paper"],
 }
+
+
+def dry_run(source: Path, tables: Path, *options: str) -> tuple[dict[str, Any], float]:
+    """The content of flow.json, and seconds of the command."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [
+            sys.executable,
+            "-m",
+            "data_prep",
+            "nlst",
+            str(source),
+            "--out",
+            out,
+            "--tables",
+            str(tables),
+            *options,
+        ]
+        start = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        seconds = time.perf_counter() - start
+        return json.loads((Path(out) / "flow.json").read_text(encoding="utf-8")), seconds
 
 
 def main() -> None:
@@ -37,13 +59,7 @@ def main() -> None:
     print("| cohort | pairs at first | pairs | findings | series | GB | seconds | peak GB |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for name, choice in CHOICES.items():
-        with tempfile.TemporaryDirectory() as out:
-            command = [sys.executable, "-m", "data_prep", "nlst", str(arguments.tracking), "--out", out]
-            command += ["--tables", str(arguments.tables), "--stand-in", *index, *choice]
-            start = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            seconds = time.perf_counter() - start
-            flow = json.loads((Path(out) / "flow.json").read_text(encoding="utf-8"))
+        flow, seconds = dry_run(arguments.tracking, arguments.tables, "--stand-in", *index, *choice)
         first, last = flow["stages"][0], flow["stages"][-1]
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         counts = f"{first['pairs']:,} | {last['pairs']:,} | {last['findings']:,} | {flow['series']:,}"

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
+
+from nlst_dry_run import dry_run
 
 
 def main() -> None:
@@ -34,14 +32,9 @@ def main() -> None:
     agreements = []
     for name, source in sources.items():
         beside = [path for other, path in sources.items() if other != name] + days
-        with tempfile.TemporaryDirectory() as out:
-            command = [sys.executable, "-m", "data_prep", "nlst", str(source), "--out", out, *index]
-            command += ["--tables", str(arguments.nlst), *(part for path in beside for part in ("--beside", str(path)))]
-            command += ["--stand-in", "--attributes", "none"] if name == "tracking" else []
-            start = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            seconds = time.perf_counter() - start
-            flow = json.loads((Path(out) / "flow.json").read_text(encoding="utf-8"))
+        options = [*index, *(part for path in beside for part in ("--beside", str(path)))]
+        options += ["--stand-in", "--attributes", "none"] if name == "tracking" else []
+        flow, seconds = dry_run(source, arguments.nlst, *options)
         first, last = flow["stages"][0], flow["stages"][-1]
         known = ", ".join(f"{feature} {count:,}" for feature, count in flow["features_known"].items() if count)
         counts = f"{first['pairs']:,} | {last['pairs']:,} | {last['malignant_pairs']:,} | {last['participants']:,}"
