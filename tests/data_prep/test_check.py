@@ -59,7 +59,7 @@ def test_an_age_that_identifies(dataset):
         datalist["training"][1]["ehr"]["age"] = 90
 
     (finding,) = edit(dataset, grow_old)
-    assert "age above 90, which identifies" in finding and "93" not in finding
+    assert "age above 90, which identifies" in finding and not re.search(r"\b93\b", finding)
 
 
 def test_leaking_patient(dataset):
