@@ -127,7 +127,7 @@ def read_provenance(predictions_dir: str | Path, case_id: str) -> dict[str, Any]
 def pending(
     items: Sequence[dict[str, Any]], predictions_dir: str | Path, made_by: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The items that have no prediction yet with the same weights, settings, crop and report.
+    """What networks read of the items that have no prediction yet with the same weights, settings, crop and report.
 
     An interrupted run is thus continued, while predictions of other weights, or of another crop with the same name, are
     made again.
@@ -135,13 +135,16 @@ def pending(
     Args:
         items: with ``case_id``, ``image`` (a path) and ``report``.
         made_by: of :func:`provenance`.
+
+    Returns:
+        ``case_id``, ``image`` and ``report`` of each; records, which have gaps, would not fit into one batch.
     """
 
     def done(item: Mapping[str, Any]) -> bool:
         expected = case_provenance(made_by, item["image"], item["report"])
         return comparable(read_provenance(predictions_dir, item["case_id"])) == comparable(expected)
 
-    return [item for item in items if not done(item)]
+    return [{key: item[key] for key in ("case_id", "image", "report")} for item in items if not done(item)]
 
 
 class PredictionSaver:

@@ -97,9 +97,10 @@ def inference_items(
     image_size: int = 64,
     report_interval: bool = True,
 ) -> list[dict[str, Any]]:
-    """The cases to generate follow-ups for, as MONAI items ``case_id``, ``image`` and ``report``.
+    """The cases to generate follow-ups for, as items ``case_id``, ``image``, ``report``, ``ehr`` and ``interval_days``.
 
-    The baseline crop's key is ``image``, the network's input in ``metadata.json``, by which MONAI Deploy and MONAI
+    The last two are the record and the interval that the report was written from; networks do not read them. The
+    baseline crop's key is ``image``, the network's input in ``metadata.json``, by which MONAI Deploy and MONAI
     Label look for it.
 
     Args:
@@ -123,7 +124,11 @@ def inference_items(
         items = pairs(dataset_dir, section, report_interval)
         for item in items:
             _check_crop(item["baseline"], image_size)
-        return [{"case_id": item["case_id"], "image": item["baseline"], "report": item["report"]} for item in items]
+        return [
+            {"case_id": item["case_id"], "image": item["baseline"], "report": item["report"]}
+            | {"ehr": case["ehr"], "interval_days": case.get("interval_days")}
+            for item, case in zip(items, cases, strict=True)
+        ]
     _check_crop(image, image_size)
     try:
         record = json.loads(Path(ehr).read_bytes()) if ehr is not None else {}
@@ -137,6 +142,8 @@ def inference_items(
             "case_id": Path(image).name.removesuffix(".gz").removesuffix(".nii"),
             "image": str(image),
             "report": radiology_report(record, interval_days if report_interval else None),
+            "ehr": record,
+            "interval_days": interval_days,
         }
     ]
 

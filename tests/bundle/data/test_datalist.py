@@ -117,7 +117,7 @@ def test_unpaired_crops_are_for_training_only(tiny_dataset: Path) -> None:
 def test_inference_over_a_section_sees_no_outcome(tiny_dataset: Path) -> None:
     items = inference_items(tiny_dataset, "test")
     assert [item["case_id"] for item in items] == ["patient-9_n1", "patient-10_n1", "patient-11_n1"]
-    assert all(item.keys() == {"case_id", "image", "report"} for item in items)
+    assert all(item.keys() == {"case_id", "image", "report", "ehr", "interval_days"} for item in items)
 
 
 def test_inference_of_one_crop_needs_no_dataset(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -125,7 +125,8 @@ def test_inference_of_one_crop_needs_no_dataset(tiny_dataset: Path, tmp_path: Pa
     (tmp_path / "ehr.json").write_text(json.dumps(ehr))
     crop = tiny_dataset / "9_t0.nii.gz"
     items = inference_items("nowhere", "test", crop, tmp_path / "ehr.json", 180)
-    assert items == [{"case_id": "9_t0", "image": str(crop), "report": radiology_report(ehr, 180)}]
+    expected = {"case_id": "9_t0", "image": str(crop), "report": radiology_report(ehr, 180)}
+    assert items == [expected | {"ehr": ehr, "interval_days": 180}]
     assert inference_items("nowhere", "test", crop)[0]["report"] == radiology_report({}, None)
 
 
