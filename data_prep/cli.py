@@ -111,6 +111,7 @@ def nlst(
 ) -> None:
     """NLST's tables, coordinates and scans to a cohort table, with a flow diagram and a manifest."""
     from data_prep.nlst import study
+    from data_prep.nlst.summary import print_summary
     from data_prep.nlst.tables import find
     from data_prep.phantom.stand_in import simulate
 
@@ -133,7 +134,7 @@ def nlst(
         workers=workers,
     )
     summary = study.make(out, options)
-    study.print_summary(summary, console)
+    print_summary(summary, console)
     after = f"cohort {out / 'cohort.csv'} --out DATASET" if dicom else "nlst ..., with --dicom FOLDER or --fetch"
     console.print(
         f"{out}: cohort.csv, manifest.csv, left_out.csv, flow.svg.\nNext: python -m data_prep {after}", soft_wrap=True

@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from data_prep import cohort
+from data_prep import cohort, sections
 from data_prep.contract import read_cohort
 from data_prep.cutting import Made, Recipe, Result, Scan, Wanted, cut_scan
 from data_prep.errors import DataError
@@ -171,7 +171,7 @@ def _table(made: tables.Table, folder: Path) -> tuple[str, str, str]:
     try:
         table = read_cohort(path)
         prepared = cohort._prepared(table, Names("secret"))
-        datalist = json.dumps(cohort.sectioned(prepared))
+        datalist = json.dumps(sections.sectioned(prepared))
     except DataError as error:
         number, message = made.number(), str(error)
         if number is not None and not re.search(rf"row {number}\b", message):

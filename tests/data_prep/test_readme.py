@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from data_prep import cohort, workers
+from data_prep import cohort, sections, workers
 from data_prep.nlst import idc, study
 from data_prep.phantom import cohort as phantoms
 from data_prep.template import COLUMN_HEADINGS, FEATURE_HEADINGS, columns, features, markdown
@@ -112,5 +112,5 @@ def test_its_tables_and_numbers_are_those_of_the_code():
     assert markdown(COLUMN_HEADINGS, columns()) in README, "see data_prep.template.columns"
     assert markdown(FEATURE_HEADINGS, features()) in README, "see data_prep.template.features"
     assert f"{workers.WORKER_MEMORY.replace('GiB', ' GiB')} of memory" in README
-    shares = " : ".join(f"{share:.0%}".rstrip("%") for share in cohort.SHARES.values())
+    shares = " : ".join(f"{share:.0%}".rstrip("%") for share in sections.SHARES.values())
     assert shares in README
