@@ -110,8 +110,7 @@ def nlst(
     workers: Annotated[int, typer.Option(min=1, help="Processes that read headers.")] = 1,
 ) -> None:
     """NLST's tables, coordinates and scans to a cohort table, with a flow diagram and a manifest."""
-    from data_prep.nlst import study
-    from data_prep.nlst.summary import print_summary
+    from data_prep.nlst import study, summary
     from data_prep.nlst.tables import find
     from data_prep.phantom.stand_in import simulate
 
@@ -133,13 +132,13 @@ def nlst(
         seed=seed,
         workers=workers,
     )
-    summary = study.make(out, options)
-    print_summary(summary, console)
+    made = study.make(out, options)
+    summary.print_summary(made, console)
     after = f"cohort {out / 'cohort.csv'} --out DATASET" if dicom else "nlst ..., with --dicom FOLDER or --fetch"
     console.print(
         f"{out}: cohort.csv, manifest.csv, left_out.csv, flow.svg.\nNext: python -m data_prep {after}", soft_wrap=True
     )
-    _end(summary.unforeseen)
+    _end(made.unforeseen)
 
 
 @app.command()
