@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "datalist": [
             "DatalistError",
             "SECTIONS",
+            "SINGLE",
             "crops",
             "inference_items",
             "load_datalist",

@@ -23,7 +23,10 @@ from scripts.errors import UserError
 logger = logging.getLogger(__name__)
 
 SECTIONS = ("training", "validation", "test")
-"""The lists of cases that every datalist has; ``unpaired``, further single crops for training, is optional."""
+"""The lists of cases that every datalist has, each a baseline and its follow-up."""
+
+SINGLE = {"unpaired": "image", "predict": "baseline"}
+"""Optional lists of single crops, with the crop's key: to train the autoencoder with, and to generate follow-ups for."""
 
 
 class DatalistError(UserError):
@@ -32,6 +35,8 @@ class DatalistError(UserError):
 
 def load_datalist(dataset_dir: str | Path) -> dict[str, Any]:
     """Reads the datalist of a dataset folder and checks that no patient is in two sections.
+
+    Patients of ``predict``, which nothing is trained or judged on, may be in another one too.
 
     Raises:
         DatalistError: no datalist, not JSON, a section absent, or a patient in two sections.
@@ -48,6 +53,8 @@ def load_datalist(dataset_dir: str | Path) -> dict[str, Any]:
     missing = [section for section in SECTIONS if not isinstance(datalist.get(section), list)]
     if missing:
         raise DatalistError(f"{path}: no list {', '.join(missing)}; expected {', '.join(SECTIONS)}.")
+    if odd := [section for section in SINGLE if not isinstance(datalist.get(section, []), list)]:
+        raise DatalistError(f"{path}: {odd[0]} is no list. Leave it out, or make the dataset again.")
     patients = {section: {case["patient_id"] for case in datalist[section]} for section in SECTIONS}
     patients["training"] |= {crop["patient_id"] for crop in datalist.get("unpaired", [])}
     for first, second in (("training", "validation"), ("training", "test"), ("validation", "test")):
@@ -58,6 +65,24 @@ def load_datalist(dataset_dir: str | Path) -> dict[str, Any]:
                 "Split by patient: results would be worth nothing."
             )
     return datalist
+
+
+def entries_of(
+    dataset_dir: str | Path, datalist: Mapping[str, Any], section: str, allowed: Sequence[str] = SECTIONS
+) -> list[dict[str, Any]]:
+    """The entries of a section.
+
+    Args:
+        dataset_dir: for the message.
+        allowed: sections that may be meant, by default those with follow-ups.
+
+    Raises:
+        DatalistError: another one is named.
+    """
+    if section not in allowed:
+        has = "has no follow-ups" if section in SINGLE else "is no section"
+        raise DatalistError(f"{dataset_dir}: {section} {has}; expected --section with one of {', '.join(allowed)}.")
+    return datalist.get(section, [])
 
 
 def cases_of(dataset_dir: str | Path, sections: Sequence[str]) -> list[dict[str, Any]]:
@@ -73,6 +98,9 @@ def pairs(dataset_dir: str | Path, section: str, report_interval: bool = True) -
 
     ``malignant`` is NaN where the outcome is unknown. The report holds baseline features alone and, unless
     ``report_interval`` is False, the interval.
+
+    Raises:
+        DatalistError: the section has no follow-ups, or is none.
     """
     folder, datalist = Path(dataset_dir), load_datalist(dataset_dir)
     return [
@@ -84,7 +112,7 @@ def pairs(dataset_dir: str | Path, section: str, report_interval: bool = True) -
             "malignant": outcome(case),
             **boxes(datalist, {key: case[key] for key in ("baseline", "follow_up")}),
         }
-        for case in datalist[section]
+        for case in entries_of(folder, datalist, section)
     ]
 
 
@@ -104,10 +132,10 @@ def inference_items(
     Label look for it.
 
     Args:
-        section: its cases are taken, unless ``image`` is given.
+        section: its cases are taken, unless ``image`` is given; also ``unpaired`` or ``predict``.
         image: a single crop (NIfTI in HU), which replaces the section.
         ehr: a JSON file with the single crop's EHR; without one, nothing is known.
-        interval_days: from the single crop to the follow-up.
+        interval_days: to the follow-up, from the single crop and where an entry of ``predict`` does not say.
         image_size: pixels that every crop must have at least on each side.
         report_interval: whether reports state the interval.
 
@@ -117,18 +145,11 @@ def inference_items(
         EHRError: naming every fault of the EHR.
     """
     if image is None:
-        cases = load_datalist(dataset_dir)[section]
-        if not cases:
-            raise DatalistError(f"{dataset_dir}: its {section} section is empty; name another with --section.")
-        _warn_of_gaps([case["ehr"] for case in cases])
-        items = pairs(dataset_dir, section, report_interval)
+        items = _of_section(dataset_dir, section, interval_days, report_interval)
+        _warn_of_gaps([item["ehr"] for item in items])
         for item in items:
-            _check_crop(item["baseline"], image_size)
-        return [
-            {"case_id": item["case_id"], "image": item["baseline"], "report": item["report"]}
-            | {"ehr": case["ehr"], "interval_days": case.get("interval_days")}
-            for item, case in zip(items, cases, strict=True)
-        ]
+            _check_crop(item["image"], image_size)
+        return items
     _check_crop(image, image_size)
     try:
         record = json.loads(Path(ehr).read_bytes()) if ehr is not None else {}
@@ -139,13 +160,42 @@ def inference_items(
     _warn_of_gaps([record])
     return [
         {
-            "case_id": Path(image).name.removesuffix(".gz").removesuffix(".nii"),
+            "case_id": _name(image),
             "image": str(image),
             "report": radiology_report(record, interval_days if report_interval else None),
             "ehr": record,
             "interval_days": interval_days,
         }
     ]
+
+
+def _of_section(
+    dataset_dir: str | Path, section: str, interval_days: float | None, report_interval: bool
+) -> list[dict[str, Any]]:
+    """The items of :func:`inference_items` for a section."""
+    folder, datalist = Path(dataset_dir), load_datalist(dataset_dir)
+    cases = entries_of(folder, datalist, section, (*SECTIONS, *SINGLE))
+    if not cases:
+        raise DatalistError(f"{folder}: its {section} section is empty; name another with --section.")
+    items = []
+    for case in cases:
+        crop, ehr, days = case[SINGLE.get(section, "baseline")], case.get("ehr", {}), case.get("interval_days")
+        days = interval_days if days is None and section in SINGLE else days
+        items.append(
+            {
+                "case_id": case.get("case_id", _name(crop)),  # unpaired crops may have none
+                "image": str(folder / crop),
+                "report": radiology_report(ehr, days if report_interval else None),
+                "ehr": ehr,
+                "interval_days": days,
+            }
+        )
+    return items
+
+
+def _name(crop: str | Path) -> str:
+    """What a crop's case is called where nothing else says."""
+    return Path(crop).name.removesuffix(".gz").removesuffix(".nii")
 
 
 def _warn_of_gaps(records: Sequence[Mapping[str, Any]]) -> None:

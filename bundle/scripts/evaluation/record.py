@@ -42,11 +42,12 @@ def evaluation_record(
         What :func:`judged_by` gives, and ``predictions`` and ``tables``, by title, how they were made.
 
     Raises:
+        DatalistError: the section has no follow-ups to judge by.
         PredictionError: predictions of other crops, records, weights or spacing, or of several settings.
         ComparatorError: a table of another dataset.
     """
-    judged = judged_by(dataset_dir, models_dir)
     cases = list(zip(pairs(dataset_dir, section), pairs(dataset_dir, section, report_interval=False), strict=True))
+    judged = judged_by(dataset_dir, models_dir)
     folders = {name: Path(predictions_dir), **{title: Path(folder) for title, folder in (others or {}).items()}}
     made = {title: _check_cases(folder, cases) for title, folder in folders.items()}
     used = made[name].get("weights", {})

@@ -20,7 +20,7 @@ from rich.progress import track
 from torch import nn
 
 from scripts.arrays import Array
-from scripts.data.datalist import load_datalist
+from scripts.data.datalist import entries_of, load_datalist
 from scripts.data.transforms import HU_PER_UNIT, preprocessing
 from scripts.diffusion.sampler import ProgressionInferer, ProgressionModel
 from scripts.ehr.features import FEATURES
@@ -148,7 +148,8 @@ def steer(
         The content of steering.json; see :func:`summarise`.
     """
     datalist = load_datalist(dataset_dir)
-    entries = [case if report_interval else {**case, "interval_days": None} for case in datalist[section][:limit]]
+    chosen = entries_of(dataset_dir, datalist, section)[:limit]
+    entries = [case if report_interval else {**case, "interval_days": None} for case in chosen]
     crops = [{"image": str(Path(dataset_dir) / entry["baseline"])} for entry in entries]
     loader = DataLoader(Dataset(crops, preprocessing(["image"], image_size)), batch_size=len(crops))
     baseline = next(iter(loader))["image"].as_tensor()

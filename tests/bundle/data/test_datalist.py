@@ -234,3 +234,56 @@ def test_an_empty_section_is_refused(tmp_path: Path) -> None:
     (tmp_path / "datalist.json").write_text(json.dumps({"training": [], "validation": [], "test": []}))
     with pytest.raises(DatalistError, match="its test section is empty; name another with --section"):
         inference_items(tmp_path, "test")
+
+
+# --- single crops: what has no follow-up
+
+
+def with_predict(folder: Path, datalist: dict[str, Any], **interval: Any) -> Path:
+    """The dataset with two baselines in ``predict``, the first with an interval of its own."""
+    single = {"patient_id": "new", "nodule_id": "n", "baseline": "9_t0.nii.gz", "ehr": {"age": 63}}
+    datalist["predict"] = [{**single, "case_id": "new_1", **interval}, {**single, "case_id": "new_2"}]
+    return write(folder, datalist)
+
+
+def test_baselines_without_a_follow_up_are_items(tiny_dataset: Path, datalist: dict[str, Any], tmp_path: Path) -> None:
+    dataset = with_predict(shutil.copytree(tiny_dataset, tmp_path / "dataset"), datalist, interval_days=180)
+    items = inference_items(dataset, "predict", interval_days=365)
+    assert [item["case_id"] for item in items] == ["new_1", "new_2"]
+    assert [item["interval_days"] for item in items] == [180, 365]
+    assert [item["report"] for item in items] == [radiology_report({"age": 63}, days) for days in (180, 365)]
+    assert {item["image"] for item in items} == {str(dataset / "9_t0.nii.gz")}
+    assert "Follow-up" not in inference_items(dataset, "predict", interval_days=365, report_interval=False)[0]["report"]
+    (unpaired,) = inference_items(dataset, "unpaired", interval_days=365)
+    assert unpaired["case_id"] == "u" and unpaired["image"] == str(dataset / "u.nii.gz")
+    assert unpaired["report"] == radiology_report({}, 365)
+    (dataset / "9_t0.nii.gz").write_bytes(b"broken")
+    with pytest.raises(DatalistError, match=r"9_t0\.nii\.gz: cannot be read"):
+        inference_items(dataset, "predict")
+
+
+def test_training_does_not_see_predict(tiny_dataset: Path, datalist: dict[str, Any], tmp_path: Path) -> None:
+    dataset = with_predict(shutil.copytree(tiny_dataset, tmp_path / "dataset"), datalist)
+    for section in ("training", "validation", "test"):
+        assert len(crops(dataset, section)) == len(crops(tiny_dataset, section))
+        assert len(pairs(dataset, section)) == len(pairs(tiny_dataset, section))
+    datalist["predict"][0]["patient_id"] = datalist["training"][0]["patient_id"]  # may be in another section too
+    assert load_datalist(write(dataset, datalist))["predict"]
+
+
+@pytest.mark.parametrize("section", ["predict", "unpaired", "tests"])
+def test_what_has_no_follow_ups_is_refused_where_they_are_needed(tiny_dataset: Path, section: str) -> None:
+    expected = (
+        rf"{section} (has no follow-ups|is no section); expected --section with one of training, validation, test"
+    )
+    with pytest.raises(DatalistError, match=expected):
+        pairs(tiny_dataset, section)
+
+
+def test_sections_that_are_none_are_named(tiny_dataset: Path, datalist: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(DatalistError, match="tests is no section; expected .* test, unpaired, predict"):
+        inference_items(tiny_dataset, "tests")
+    with pytest.raises(DatalistError, match="its predict section is empty"):  # as in datasets of earlier versions
+        inference_items(tiny_dataset, "predict")
+    with pytest.raises(DatalistError, match="predict is no list"):
+        load_datalist(write(tmp_path, {**datalist, "predict": {}}))

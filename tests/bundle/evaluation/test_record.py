@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from scripts.comparators.tables import table_record, write_table
+from scripts.data.datalist import DatalistError
 from scripts.data.digest import digest_dataset
 from scripts.evaluation.record import evaluation_record
 from scripts.fingerprint import digest_weights
@@ -165,3 +166,11 @@ def test_the_refusal_comes_before_any_work(
     monkeypatch.setattr("scripts.weights.checkpoints.load_tensors", None)  # no network can be opened
     assert "other crops or records" in refusal(evaluation.run)
     assert not (run / "evaluation").exists()
+
+
+@pytest.mark.parametrize("section", ["predict", "unpaired"])
+def test_a_section_without_follow_ups_is_refused_before_anything_is_read(
+    tiny_dataset: Path, tmp_path: Path, section: str
+) -> None:
+    with pytest.raises(DatalistError, match=f"{section} has no follow-ups"):
+        evaluation_record(tiny_dataset, section, tmp_path / "no models", tmp_path / "no predictions")
