@@ -26,7 +26,7 @@ SECTIONS = ("training", "validation", "test")
 """The lists of cases that every datalist has, each a baseline and its follow-up."""
 
 SINGLE = {"unpaired": "image", "predict": "baseline"}
-"""Optional lists of single crops, with the crop's key: to train the autoencoder with, and to generate follow-ups for."""
+"""Optional lists of single crops, with the crop's key: for training the autoencoder, and to forecast from."""
 
 
 class DatalistError(UserError):

@@ -144,12 +144,11 @@ def steer(
         limit: uses only this many cases, the first ones.
         record: of :func:`scripts.evaluation.record.judged_by`, and how was sampled.
 
-    Returns:
-        The content of steering.json; see :func:`summarise`.
+    Returns the content of steering.json; see :func:`summarise`.
     """
     datalist = load_datalist(dataset_dir)
     chosen = entries_of(dataset_dir, datalist, section)[:limit]
-    entries = [case if report_interval else {**case, "interval_days": None} for case in chosen]
+    entries = chosen if report_interval else [{**case, "interval_days": None} for case in chosen]
     crops = [{"image": str(Path(dataset_dir) / entry["baseline"])} for entry in entries]
     loader = DataLoader(Dataset(crops, preprocessing(["image"], image_size)), batch_size=len(crops))
     baseline = next(iter(loader))["image"].as_tensor()
