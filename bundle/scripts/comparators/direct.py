@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,17 +11,20 @@ from typing import Any
 import ignite.distributed as idist
 import numpy as np
 import torch
-from sklearn.model_selection import GridSearchCV
 from torch import Tensor, nn
 
+from scripts import networks
 from scripts.comparators.apply import write_probabilities
 from scripts.comparators.contract import Condition
+from scripts.comparators.regression import RecordRegression
 from scripts.data.datalist import cases_of, outcome
 from scripts.diffusion.noise import Draw
 from scripts.ehr.encoding import records
+from scripts.files import write_tensors
 from scripts.networks.classifiers import NoduleClassifier
 from scripts.training.batches import prepare_crop_batch
 from scripts.training.checkpointing import Checkpoint
+from scripts.weights.checkpoints import FORMAT_VERSION, CheckpointError, load_tensors, read_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -35,24 +39,23 @@ class DirectClassifier(nn.Module):
 
     Args:
         classifier: gives the crop's features; its last layer is replaced.
-        regression: of :func:`scripts.comparators.record_regression`.
+        regression: on the training section's records.
     """
 
     reads = frozenset({"image", "record"})
     stochastic = False
 
-    def __init__(self, classifier: NoduleClassifier, regression: GridSearchCV) -> None:
+    def __init__(self, classifier: NoduleClassifier, regression: RecordRegression) -> None:
         super().__init__()
-        self.encoder = regression.best_estimator_["record"]
-        fitted = regression.best_estimator_["regression"]
+        self.regression = regression
         width = classifier.width
         self.reader = classifier
         self.reader.head = nn.Identity()  # unused, so it would never get gradients
-        self.head = nn.Linear(width + fitted.coef_.shape[1], 1)
+        self.head = nn.Linear(width + len(regression.columns), 1)
         with torch.no_grad():
             self.head.weight[:, :width] = 0.0
-            self.head.weight[:, width:] = torch.from_numpy(fitted.coef_)
-            self.head.bias[:] = torch.from_numpy(fitted.intercept_)
+            self.head.weight[:, width:] = torch.from_numpy(regression.coefficients)
+            self.head.bias[:] = regression.intercept
 
     def forward(self, crops: Tensor, record: Tensor) -> Tensor:
         """Logits (B, 1) of malignancy for baseline crops (B, 1, H, W) in [-1, 1] and records as numbers (B, F)."""
@@ -61,16 +64,46 @@ class DirectClassifier(nn.Module):
     @torch.no_grad()
     def probability(self, baseline: Tensor, condition: Sequence[Condition], draw: Draw) -> Tensor:
         """Probabilities of malignancy (B,), see :class:`~scripts.comparators.contract.ProbabilityMethod`."""
-        known = self.encoder.transform(records([{"ehr": each.record} for each in condition]))
+        known = self.regression.numbers(records([{"ehr": each.record} for each in condition]))
         return self(baseline, torch.from_numpy(known).to(baseline)).sigmoid().flatten()
 
+    def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
+        """Writes the weights as safetensors; the metadata hold the reader's class and arguments and the record's columns.
 
-def direct_items(dataset_dir: str | Path, sections: Sequence[str], regression: GridSearchCV) -> list[dict[str, Any]]:
+        Args:
+            extra: JSON-serialisable facts that are stored with the weights.
+        """
+        regression = {"columns": list(self.regression.columns), "intercept": self.regression.intercept}
+        metadata = {
+            **{"format": "pt", "namd_format": FORMAT_VERSION, "network": type(self.reader).__name__},
+            **{"config": json.dumps(self.reader.config), "extra": json.dumps({**(extra or {}), "record": regression})},
+        }
+        write_tensors(path, self.state_dict(), metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> DirectClassifier:
+        """The classifier that :meth:`save` wrote, on the CPU, in evaluation mode.
+
+        Raises:
+            CheckpointError: the file is absent, damaged, or of another network.
+        """
+        metadata = read_metadata(path, "NoduleClassifier")
+        regression = metadata["extra"].get("record", {})
+        if "columns" not in regression:
+            raise CheckpointError(f"{path}: holds a {metadata['network']}, expected a direct classifier.")
+        reader = getattr(networks, metadata["network"])(**metadata["config"])
+        network = cls(reader, RecordRegression(**regression))
+        network.load_state_dict(load_tensors(path))
+        return network.eval()
+
+
+def direct_items(
+    dataset_dir: str | Path, sections: Sequence[str], regression: RecordRegression
+) -> list[dict[str, Any]]:
     """MONAI items ``case_id``, ``image`` (the baseline's path), ``record`` (float32), ``malignant`` (NaN: unknown).
 
     The record is encoded as the regression's input.
     """
-    encoder = regression.best_estimator_["record"]
     cases = cases_of(dataset_dir, sections)
     return [
         {
@@ -79,7 +112,7 @@ def direct_items(dataset_dir: str | Path, sections: Sequence[str], regression: G
             "record": numbers,
             "malignant": outcome(case),
         }
-        for case, numbers in zip(cases, encoder.transform(records(cases)).astype(np.float32), strict=True)
+        for case, numbers in zip(cases, regression.numbers(records(cases)).astype(np.float32), strict=True)
     ]
 
 
@@ -98,9 +131,12 @@ def publish_direct(
     image_size: int,
     table: str | Path,
     run: int,
+    weights: str | Path,
 ) -> None:
-    """Writes the best epoch's probabilities of all cases of validation and test into ``table``, as one run of it."""
-    logger.info(f"Best epoch {checkpoint.load_best()}")
+    """Writes the best epoch's weights, and its probabilities of validation and test into ``table``, as one run of it."""
+    best = checkpoint.load_best()
+    logger.info(f"Best epoch {best}")
     if idist.get_rank() == 0:
         device = next(network.parameters()).device
+        network.save(weights, extra=best)
         write_probabilities(network.eval(), dataset_dir, table, run, image_size, device=device)

@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from torch import Tensor
 
 from scripts.comparators.contract import Condition
+from scripts.comparators.regression import RecordRegression
 from scripts.comparators.tables import ComparatorError
 from scripts.data.datalist import load_datalist, outcome
 from scripts.diffusion.noise import Draw
@@ -67,16 +68,16 @@ class RecordOnly:
     """The regression as a :class:`~scripts.comparators.contract.ProbabilityMethod`.
 
     Args:
-        regression: of :func:`record_regression`.
+        regression: the numbers of :func:`record_regression`.
     """
 
     reads = frozenset({"record"})
     stochastic = False
 
-    def __init__(self, regression: GridSearchCV) -> None:
+    def __init__(self, regression: RecordRegression) -> None:
         self.regression = regression
 
     def probability(self, baseline: Tensor, condition: Sequence[Condition], draw: Draw) -> Tensor:
         """Probabilities of malignancy (B,), see :class:`~scripts.comparators.contract.ProbabilityMethod`."""
         known = records([{"ehr": each.record} for each in condition])
-        return torch.from_numpy(self.regression.predict_proba(known)[:, 1])
+        return torch.from_numpy(self.regression.probability(known))

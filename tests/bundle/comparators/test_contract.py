@@ -16,6 +16,7 @@ from scripts.comparators.copy import CopyBaseline
 from scripts.comparators.direct import DirectClassifier
 from scripts.comparators.namd import NAMD
 from scripts.comparators.record import RecordOnly, record_regression
+from scripts.comparators.regression import RecordRegression
 from scripts.diffusion.noise import CaseNoise
 from scripts.diffusion.sampler import load_progression_model
 from scripts.networks.classifiers import ResNetClassifier
@@ -128,12 +129,13 @@ def copy(cohort: Path, trained: Path, settings: dict) -> Comparator:
 
 
 def record_only(cohort: Path, trained: Path, settings: dict) -> Comparator:
-    return RecordOnly(record_regression(cohort))
+    return RecordOnly(RecordRegression.of(record_regression(cohort)))
 
 
 def direct_classifier(cohort: Path, trained: Path, settings: dict) -> Comparator:
     torch.manual_seed(0)
-    network = DirectClassifier(ResNetClassifier(SIZE, (4, 4, 8, 8)), record_regression(cohort))
+    regression = RecordRegression.of(record_regression(cohort))
+    network = DirectClassifier(ResNetClassifier(SIZE, (4, 4, 8, 8)), regression)
     torch.nn.init.normal_(network.head.weight, std=0.3)  # untrained, it would not look at the crop
     return network.eval()
 

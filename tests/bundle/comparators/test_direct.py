@@ -13,9 +13,11 @@ import torch
 from sklearn.model_selection import GridSearchCV
 
 from scripts.comparators.direct import DirectClassifier, direct_items
+from scripts.comparators.regression import RecordRegression
 from scripts.comparators.tables import read_table
 from scripts.data.transforms import preprocessing
 from scripts.ehr.encoding import records
+from scripts.errors import UserError
 from scripts.networks.classifiers import ViTClassifier
 
 
@@ -24,7 +26,7 @@ def test_it_begins_as_the_regression_and_adds_what_the_judge_would_read(cohort: 
     judge = ViTClassifier(32, hidden_size=16, num_layers=1, mlp_dim=16, num_heads=2).eval()
     head, crops = judge.head, torch.rand(3, 1, 32, 32)
     judged = judge(crops).detach()
-    direct = DirectClassifier(judge, regression).eval()
+    direct = DirectClassifier(judge, RecordRegression.of(regression)).eval()
     cases = json.loads((cohort / "datalist.json").read_text())["test"][:3]
     values = records(cases)
     record = torch.from_numpy(regression.best_estimator_["record"].transform(values)).float()
@@ -52,14 +54,16 @@ def test_direct_classifier_leaves_a_table_of_runs(direct: tuple[Path, Any], tiny
     assert list(zip(table.run, table.case_id, strict=True)) == [(run, case) for run in (4, 5) for case in cases]
     assert not (folder / "models").exists(), "the judge's weights are another's"
 
-    network, fitted = (workflow.parser.get_parsed_content(key) for key in ("network_def", "regression"))
+    network = DirectClassifier.load(folder / "baselines" / "direct_classifier_4.safetensors")
+    fitted = network.regression
     state = torch.load(folder / "baselines" / "direct_classifier_4" / "best.pt", weights_only=True)["network"]
-    network.load_state_dict(state)
+    assert all(torch.equal(state[name], values) for name, values in network.state_dict().items())
+    assert fitted == workflow.parser.get_parsed_content("regression")
     item = next(i for i in direct_items(tiny_dataset, ["test"], fitted) if i["case_id"] == "patient-9_n1")
     crop = preprocessing(["image"], 32)({"image": item["image"]})["image"].as_tensor()
     assert item["image"].endswith("9_t0.nii.gz"), "the baseline"
     with torch.no_grad():
-        probability = network.eval()(crop[None], torch.from_numpy(item["record"])[None]).sigmoid().item()
+        probability = network(crop[None], torch.from_numpy(item["record"])[None]).sigmoid().item()
     assert read_table(folder / "baselines" / "direct_classifier.csv", ["patient-9_n1"])[0, 0] == pytest.approx(
         probability, rel=1e-4
     )
@@ -72,3 +76,8 @@ def test_a_finished_run_is_not_trained_again(direct: tuple[Path, Any], make_work
     again = make_workflow("train_classifier", folder, "small", "direct_classifier", seed=5)
     again.run()
     assert table.read_text() == before and again.trainer.state.iteration == 6
+
+
+def test_the_judges_weights_are_no_direct_classifier(trained: Path) -> None:
+    with pytest.raises(UserError, match="holds a ResNetClassifier, expected a direct classifier"):
+        DirectClassifier.load(trained / "models" / "classifier.safetensors")
