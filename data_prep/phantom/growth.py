@@ -17,7 +17,7 @@ import math
 
 from numpy.random import Generator
 
-from data_prep.phantom.brock import GROUND_GLASS, PART_SOLID, SOLID
+from scripts.ehr.brock import GROUND_GLASS, PART_SOLID, SOLID
 
 DOUBLING_DAYS = {
     SOLID: (267.0, 267.0 * 125.0 / 149.0),

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from data_prep.phantom.brock import GROUND_GLASS, SOLID
 from data_prep.phantom.patients import POORLY_DEFINED, SMOOTH, SPICULATED, Nodule
 from data_prep.phantom.shapes import Noise, Tubes, paint, step
 from scripts.arrays import Array
+from scripts.ehr.brock import GROUND_GLASS, SOLID
 
 LOBULATION = {SPICULATED: 0.13, SMOOTH: 0.06, POORLY_DEFINED: 0.17}
 SOFTNESS_MM = {SPICULATED: 0.5, SMOOTH: 0.35, POORLY_DEFINED: 1.2}

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.random import Generator
 
-from data_prep.phantom import brock
-from data_prep.phantom.brock import GROUND_GLASS, PART_SOLID, SOLID
+from data_prep.phantom import outcomes
 from data_prep.phantom.growth import growth
+from scripts.ehr import brock
+from scripts.ehr.brock import GROUND_GLASS, PART_SOLID, SOLID
 
 MALIGNANT_SHARE = 0.28
-"""Of nodules, after enrichment (see :func:`data_prep.phantom.brock.enriched`)."""
+"""Of nodules, after enrichment (see :func:`data_prep.phantom.outcomes.enriched`)."""
 
 SPICULATED, SMOOTH, POORLY_DEFINED = 1, 2, 3
 RELATIVES = {"famfather": 0.10, "fammother": 0.06, "fambrother": 0.06, "famsister": 0.04, "famchild": 0.005}
@@ -124,7 +125,7 @@ def _outcomes(people: list[Patient], rng: Generator) -> list[bool]:
         count=[len(person.nodules) for person, _ in rows],
         spiculated=[nodule.margins == SPICULATED for _, nodule in rows],
     )
-    return [bool(flag) for flag in brock.draw(brock.enriched(risks, MALIGNANT_SHARE), rng)]
+    return [bool(flag) for flag in outcomes.draw(outcomes.enriched(risks, MALIGNANT_SHARE), rng)]
 
 
 def _with_outcomes(person: Patient, flags: list[bool]) -> Patient:

@@ -68,7 +68,7 @@ class DirectClassifier(nn.Module):
         return self(baseline, torch.from_numpy(known).to(baseline)).sigmoid().flatten()
 
     def save(self, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
-        """Writes the weights as safetensors; the metadata hold the reader's class and arguments and the record's columns.
+        """Writes the weights as safetensors; the metadata have the reader's arguments and the columns of the record.
 
         Args:
             extra: JSON-serialisable facts that are stored with the weights.
@@ -133,7 +133,7 @@ def publish_direct(
     run: int,
     weights: str | Path,
 ) -> None:
-    """Writes the best epoch's weights, and its probabilities of validation and test into ``table``, as one run of it."""
+    """Writes the best epoch's weights, and its probabilities of validation and test as one run of ``table``."""
     best = checkpoint.load_best()
     logger.info(f"Best epoch {best}")
     if idist.get_rank() == 0:
