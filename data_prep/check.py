@@ -23,12 +23,10 @@ from data_prep.errors import DataError
 from data_prep.images.content import not_hu
 from data_prep.images.nifti import reading
 from data_prep.padding import Padding, crops_of, padding, possible
-from data_prep.schema import OLDEST, SECTIONS
+from data_prep.schema import LISTS, OLDEST, PREDICT, SECTIONS
 from scripts.ehr.features import EHR_FEATURES, EHRError, validate
 from scripts.errors import listed
 
-LISTS = (*SECTIONS, "unpaired")
-"""Of a datalist."""
 SPACING_MM = (0.2, 2.0)
 OTHER_SIDE = "x and y counted to the other side (RAS): change their signs, or convert --system RAS"
 POINTS = (
@@ -86,6 +84,9 @@ def load(dataset: Path) -> dict[str, Any]:
 def examine(dataset: Path) -> Overview:
     """Checks a dataset folder.
 
+    A dataset without training cases, for forecasts or for evaluation alone, may lack any section. Patients in
+    ``predict`` and in training are worth a look: forecasts for them are no test of weights that were trained on them.
+
     Looked for: patients in two sections (unpaired ones belong to training), identical pixels under two names, equal
     case names, absent or unreadable files, shapes, orientation, spacing, HU, EHR, outcomes, empty sections.
 
@@ -102,7 +103,9 @@ def examine(dataset: Path) -> Overview:
     """
     datalist = load(dataset)
     sections = {name: Section() for name in LISTS}
-    findings = [f"section {name}: no cases." for name in SECTIONS if not datalist.get(name)]
+    trains = any(datalist.get(name) for name in ("training", "unpaired"))
+    needed = SECTIONS if trains or not any(datalist.get(name) for name in LISTS) else ()
+    findings = [f"section {name}: no cases." for name in needed if not datalist.get(name)]
     places: dict[str, dict[str, str]] = defaultdict(dict)  # pixels' hash -> file -> section
     seen: dict[str, list[str]] = {}  # file -> faults, so that each is read and told of once
     for section, case in track(list(_cases(datalist)), description="Checking crops"):
@@ -119,7 +122,7 @@ def examine(dataset: Path) -> Overview:
     padded = {} if impossible else {name: padding(datalist, name) for name in LISTS}
     wrong, notes = _points(dataset, datalist)
     name, simulated = (str(datalist.get(key, "")) for key in ("name", "simulated"))
-    return Overview(name, simulated, sections, findings + wrong, padded, notes)
+    return Overview(name, simulated, sections, findings + wrong, padded, notes + _known_patients(sections))
 
 
 def _cases(datalist: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -129,7 +132,7 @@ def _cases(datalist: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _image_keys(section: str) -> tuple[str, ...]:
-    return ("image",) if section == "unpaired" else ("baseline", "follow_up")
+    return {"unpaired": ("image",), PREDICT: ("baseline",)}.get(section, ("baseline", "follow_up"))
 
 
 def _label(case: dict[str, Any]) -> str:
@@ -155,7 +158,8 @@ def _examine_case(case: dict[str, Any], name: str, section: Section) -> list[str
             validate(case.get(key, {}))
         except EHRError as error:
             findings.append(f"{name}, {_label(case)}, {key}: {str(error).replace(chr(10), ' ')}")
-    if name != "unpaired" and not 0 < case.get("interval_days", 0) < math.inf:
+    needed = name in SECTIONS or (name == PREDICT and "interval_days" in case)
+    if needed and not 0 < case.get("interval_days", 0) < math.inf:
         findings.append(f"{name}, {_label(case)}: interval_days is {case.get('interval_days')}; expected 1 or more.")
     return findings
 
@@ -203,6 +207,18 @@ def _leaking_patients(sections: dict[str, Section]) -> list[str]:
         f"leakage: patient {patient} is in {first} and in {second}."
         for first, second in pairs
         for patient in sorted(groups[first] & groups[second])
+    ]
+
+
+def _known_patients(sections: dict[str, Section]) -> list[str]:
+    """That patients to forecast for are among those that weights are trained on."""
+    trained = sections["training"].patients | sections["validation"].patients | sections["unpaired"].patients
+    wanted = sections[PREDICT].patients
+    if not (known := sorted(wanted & trained)):
+        return []
+    return [
+        f"{len(known)} of {len(wanted)} patients in predict are in training or validation too ({listed(known)}): "
+        "weights trained on this dataset know them, so these forecasts are no test of the weights."
     ]
 
 

@@ -201,6 +201,9 @@ def cohort(
     transform: Annotated[
         Transform | None, typer.Option(help="Of NIfTI whose qform and sform differ, the one that is right.")
     ] = None,
+    predict: Annotated[
+        bool, typer.Option("--predict", help="Forecast also from single timepoints of validation and test patients.")
+    ] = False,
 ) -> None:
     """Check a cohort table and cut its nodules into a dataset, without identifiers."""
     from data_prep.cohort import build
@@ -208,12 +211,19 @@ def cohort(
 
     key = key or out.with_name(f"{out.name}.key.json")
     made = build(
-        table, out, size, spacing, name, simulated, key, keep_ids, workers, dask, transform and transform.value
+        *(table, out, size, spacing, name, simulated, key, keep_ids, workers, dask),
+        transform=transform and transform.value,
+        predict=predict,
     )
     counts = ", ".join(f"{section} {count}" for section, count in made.entries.items())
     console.print(f"{out}: {counts}. Crops: {made.written} cut, {made.reused} reused.", soft_wrap=True)
     if made.left_out:
-        console.print(f"Left out: {made.left_out} single timepoints of validation and test patients.")
+        text = f"Left out: {made.left_out} single timepoints of validation and test patients"
+        console.print(f"{text}." if predict else f"{text}; with --predict, the last of a nodule are forecast from.")
+    if made.earlier:
+        console.print(f"Left out: {made.earlier} timepoints of predict that a later one follows.")
+    if made.entries["predict"] == sum(made.entries.values()):
+        console.print("No case has a follow-up: all are in predict, to forecast from. A column split says otherwise.")
     if made.faults:
         counts = ", ".join(f"{fault} {count}" for fault, count in made.faults.most_common())
         console.print(f"[yellow]Cannot be used[/yellow]: {counts}. Which: {out / 'failures.csv'}", soft_wrap=True)

@@ -17,7 +17,7 @@ from data_prep.cutting import MADE, Recipe, Result, Scan, Wanted, cut_scan, fail
 from data_prep.errors import MAX_FAULTS, DataError
 from data_prep.identity import Names, open_key, write_key
 from data_prep.padding import crops_of
-from data_prep.schema import KEY, OLDEST, times
+from data_prep.schema import KEY, OLDEST, PREDICT, times
 from data_prep.sections import assigned_sections, sectioned
 from data_prep.tables import write_csv
 from data_prep.unforeseen import Streak
@@ -33,6 +33,7 @@ class Summary:
         entries: per section.
         written, reused: crops that were cut, and that were taken from an earlier run.
         left_out: single timepoints of validation and test patients.
+        earlier: timepoints of patients in ``predict`` that a later one follows.
         faults: timepoints whose image cannot be used, by fault.
         aged: timepoints whose age was above :data:`data_prep.schema.OLDEST`, and is that now.
         unforeseen: of these, those that met an error nobody thought of.
@@ -47,6 +48,7 @@ class Summary:
     aged: int
     unforeseen: int = 0
     lossy: int = 0
+    earlier: int = 0
 
 
 def build(
@@ -61,6 +63,7 @@ def build(
     workers: int = 1,
     scheduler: str | None = None,
     transform: str | None = None,
+    predict: bool = False,
 ) -> Summary:
     """Makes a dataset folder of a cohort table.
 
@@ -78,10 +81,11 @@ def build(
         key: the file that maps cases to patients; None: beside ``out``.
         keep_ids: keep the table's identifiers and write no key; for public and simulated data.
         workers, scheduler: see :func:`data_prep.workers.spread`.
-        transform: see :func:`data_prep.images.crops.cut`.
+        transform, predict: see :func:`data_prep.images.crops.cut`, :func:`data_prep.sections.sectioned`.
 
     Raises:
-        DataError: every fault of the table at once; no image can be used; or ``out`` is something else than a dataset.
+        DataError: every fault of the table at once; no image can be used, or nothing is to be taken; or ``out`` is
+            something else than a dataset.
 
     Example:
         The table is that of a simulated cohort, ``python -m data_prep phantom phantom``.
@@ -89,41 +93,70 @@ def build(
         >>> from pathlib import Path
         >>> made = build(Path("phantom/cohort.csv"), Path("dataset"), size=64, keep_ids=True)
         >>> list(made.entries), made.faults
-        (['training', 'validation', 'test', 'unpaired'], Counter())
+        (['training', 'validation', 'test', 'unpaired', 'predict'], Counter())
         >>> sorted(path.name for path in Path("dataset").iterdir())
         ['crops', 'crops.jsonl', 'datalist.json', 'datasheet.md', 'datasheet.png', 'failures.csv']
     """
     from data_prep.contract import read_cohort
 
-    if out.exists() and not (out / "datalist.json").is_file() and (out.is_file() or any(out.iterdir())):
-        raise DataError(f"{out}: exists and is no dataset (no datalist.json). Name another folder, or remove it.")
+    _refuse_other(out)
     key = key or out.with_name(f"{out.name}.key.json")
     names = Names("") if keep_ids else open_key(key, out)
     cohort = _prepared(read_cohort(table), names)
+    used = _used(cohort, predict, table)
     if not keep_ids:
         write_key(key, names, _cases_by_name(cohort))
-    if simulated is None:
-        simulated = "; ".join(sorted(set(cohort["simulated"].dropna())))
-    used = cohort[cohort["crop"].isin(crops_of(chain(*sectioned(cohort).values())))]
+    marks = "; ".join(sorted(set(cohort["simulated"].dropna())))
     with write_atomically(out, keep_unfinished=True) as folder:
         recipe = Recipe(folder, out.absolute(), size, spacing, names, transform)
         results = _cut_all(used, table.parent, recipe, workers, scheduler)
-        return _complete(cohort, results, recipe, name or out.name, simulated)
+        return _complete(cohort, results, recipe, name or out.name, marks if simulated is None else simulated, predict)
 
 
-def _complete(cohort: pd.DataFrame, results: list[Result], recipe: Recipe, name: str, simulated: str) -> Summary:
+def _refuse_other(out: Path) -> None:
+    """Refuses to replace what is no dataset."""
+    if out.exists() and not (out / "datalist.json").is_file() and (out.is_file() or any(out.iterdir())):
+        raise DataError(f"{out}: exists and is no dataset (no datalist.json). Name another folder, or remove it.")
+
+
+def _used(cohort: pd.DataFrame, predict: bool, table: Path) -> pd.DataFrame:
+    """The rows whose crops are in a section.
+
+    Raises:
+        DataError: there is none.
+    """
+    used = cohort[cohort["crop"].isin(crops_of(chain(*sectioned(cohort, predict).values())))]
+    if used.empty:
+        raise DataError(
+            f"{table}: all {len(cohort)} timepoints are single ones of validation and test patients, which make no "
+            "pair. To forecast from them, give --predict, or write predict into the column split."
+        )
+    return used
+
+
+def _complete(
+    cohort: pd.DataFrame, results: list[Result], recipe: Recipe, name: str, simulated: str, predict: bool
+) -> Summary:
     """Writes what stands beside the crops, and removes crops of an earlier run that are not named any more."""
     from data_prep import datasheet
 
     folder, bad = recipe.folder, {result.crop: result for result in results if result.fault}
-    sections = sectioned(cohort[~cohort["crop"].isin(bad)])
-    taken = cohort[cohort["crop"].isin(crops_of(chain(*sections.values())))]
+    good = cohort[~cohort["crop"].isin(bad)]
+    sections = sectioned(good, predict)
+    used = good["crop"].isin(crops_of(chain(*sections.values())))
+    taken, left = good[used], good[~used]
+    if taken.empty:
+        reasons = list(dict.fromkeys(result.message for result in bad.values()))
+        raise DataError(
+            "\n  ".join(["No pair is left without these images; nothing was written:", *reasons[:MAX_FAULTS]])
+        )
     datalist = {"name": name, "simulated": simulated, "crop_size": recipe.size, **sections}
     datalist |= _unpadded(taken, results, recipe.size)
     write_json(folder / "datalist.json", datalist)
     write_csv(_failures(bad.values()), folder / "failures.csv")
     made = {each.crop: each.made for each in results if each.made}
-    left_out = len(cohort) - len(bad) - len(taken)
+    earlier = int(left["split"].eq(PREDICT).sum())
+    left_out = len(left) - earlier
     faults = Counter(result.fault for result in bad.values())
     keep_ids, measured = not recipe.names.secret, _measured(taken, results)
     datasheet.write(folder, datasheet.Facts(datalist, measured, recipe.spacing, faults, left_out, keep_ids))
@@ -139,14 +172,15 @@ def _complete(cohort: pd.DataFrame, results: list[Result], recipe: Recipe, name:
         aged=int(taken["aged"].sum()),
         unforeseen=sum(bool(result.cause) for result in results),
         lossy=sum(result.lossy for result in results),
+        earlier=earlier,
     )
 
 
 def _prepared(cohort: pd.DataFrame, names: Names) -> pd.DataFrame:
     """Sorted, with ``time``, ``timepoint``, ``crop``, the section (``split``) in every row, and patients by new names.
 
-    Whose they are stands in the columns ``patient`` and ``nodule``; ``aged`` tells whose age stands as
-    :data:`data_prep.schema.OLDEST`.
+    Whose they are stands in the columns ``patient`` and ``nodule``; ``last`` tells which timepoint of a nodule no other
+    follows, ``aged`` whose age stands as :data:`data_prep.schema.OLDEST`.
     """
     cohort = cohort.assign(split=assigned_sections(cohort), time=times(cohort))
     cohort = cohort.assign(patient=cohort["patient_id"], nodule=cohort["nodule_id"])
@@ -154,6 +188,7 @@ def _prepared(cohort: pd.DataFrame, names: Names) -> pd.DataFrame:
     cohort["nodule_id"] = [names.nodule(row.patient, row.nodule) for row in cohort.itertuples()]
     cohort["patient_id"] = cohort["patient"].map(names.patient)
     cohort = cohort.sort_values([*KEY, "time"], kind="stable").reset_index(drop=True)
+    cohort["last"] = ~cohort.duplicated([*KEY], keep="last")
     letter = "T" if cohort["study_yr"].notna().any() else "D"
     cohort["timepoint"] = [f"{letter}{time:g}" for time in cohort["time"]]
     cohort["crop"] = [f"crops/{row.patient_id}_{row.nodule_id}_{row.timepoint}.nii.gz" for row in cohort.itertuples()]

@@ -14,7 +14,19 @@ from pandera.errors import SchemaErrors
 
 from data_prep.errors import DataError, listing
 from data_prep.images import VOLUMES
-from data_prep.schema import COLUMNS, IDENTIFIER, KEY, POSITION, SECTIONS, TIMES, YES, canonical, read_table, times
+from data_prep.schema import (
+    COLUMNS,
+    IDENTIFIER,
+    KEY,
+    POSITION,
+    PREDICT,
+    SECTIONS,
+    TIMES,
+    YES,
+    canonical,
+    read_table,
+    times,
+)
 from data_prep.tables import NUMBER, alike, misnamed, numbers, shown
 from scripts.ehr.features import FEATURES, EHRError, Feature
 
@@ -58,7 +70,8 @@ def cohort_schema(folder: Path, columns: frozenset[str]) -> pa.DataFrameSchema:
         lambda value: _there(folder / value, Path.is_dir) or value.endswith(VOLUMES),
         "expected NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd) or a folder with one DICOM series",
     )
-    section = pa.Check.isin(SECTIONS, error=f"expected {', '.join(SECTIONS)}")
+    sections = (*SECTIONS, PREDICT)
+    section = pa.Check.isin(sections, error=f"expected {', '.join(sections)}")
     year = _number_check("a study year: 0, 1, 2 ...", lambda number: number >= 0 and number.is_integer())
     days = _number_check("days, 0 or more", lambda number: number >= 0)
     outcome = _number_check("0 (benign), 1 (malignant) or nothing", lambda number: number in (0, 1))

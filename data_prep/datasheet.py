@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_prep.padding import padding
-from data_prep.schema import OLDEST, SECTIONS
+from data_prep.schema import LISTS, OLDEST, SECTIONS
 from scripts.ehr.features import FEATURES, Feature
 from scripts.files import write_text
 
@@ -59,11 +59,11 @@ def write(folder: Path, facts: Facts) -> None:
         size=datalist["crop_size"],
         spacing=f"{facts.spacing:g} mm each" if facts.spacing else "each scanner's own size",
         sources=_sources(facts.timepoints),
-        sections=[_section(name, datalist[name]) for name in (*SECTIONS, "unpaired")],
+        sections=[_section(name, datalist[name]) for name in LISTS],
         patients=", ".join(f"{name} {len({case['patient_id'] for case in datalist[name]})}" for name in SECTIONS),
         faults=sorted(facts.faults.items(), key=lambda item: (-item[1], item[0])),
         left_out=facts.left_out,
-        padding=padding(datalist, *SECTIONS, "unpaired"),
+        padding=padding(datalist, *LISTS),
         air=int(facts.timepoints["crop"].isin(datalist.get("unpadded", {})).mul(facts.timepoints["x"].notna()).sum()),
         distributions=[*_record(facts.timepoints), *_measured(facts.timepoints), *_changes(pairs)],
         keep_ids=facts.keep_ids,

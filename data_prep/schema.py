@@ -38,7 +38,7 @@ COLUMNS = {
     "y": Column(NO, "likewise; without x, y, z the image is a crop already, the nodule in its middle"),
     "z": Column(NO, "likewise"),
     "malignant": Column(NO, "0 benign, 1 malignant; the same in all rows of a nodule"),
-    "split": Column(NO, "the patient's section: training, validation or test; drawn by patient where it is empty"),
+    "split": Column(NO, "the patient's section: training, validation, test or predict; drawn where it is empty"),
     "mask": Column(NO, "file of a segmentation; it is only checked to exist"),
     "simulated": Column(NO, "marks the dataset as simulated, with this text"),
     "source": Column(NO, "where the image comes from; for the datasheet"),
@@ -47,6 +47,11 @@ COLUMNS = {
 """Of the cohort table, in the order of the template."""
 
 SECTIONS = ("training", "validation", "test")
+"""Of pairs."""
+PREDICT = "predict"
+"""The section of baselines without a follow-up."""
+LISTS = (*SECTIONS, "unpaired", PREDICT)
+"""Of a datalist."""
 POSITION = ("x", "y", "z")
 KEY = ("patient_id", "nodule_id")
 TIMES = ("study_yr", "days_from_baseline")

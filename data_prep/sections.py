@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from data_prep.schema import KEY, SECTIONS
+from data_prep.schema import KEY, LISTS, PREDICT, SECTIONS
 from scripts.ehr.features import EHR_FEATURES, NODULE_ATTRIBUTES
 
 SHARES = {"training": 0.7, "validation": 0.1, "test": 0.2}
@@ -26,7 +26,12 @@ def assigned_sections(cohort: pd.DataFrame) -> pd.Series:
 
     Patients without one are put in the order of a hash of their identifier, those with a malignant nodule, without
     and with unknown outcome each for themselves, and dealt out 70 : 10 : 20. The same table always gives the same.
+    Where no nodule of the table has two times, there is nothing to learn from or to judge by: these patients are all
+    in ``predict``.
     """
+    given = cohort.groupby("patient_id")["split"].transform("first")
+    if not cohort.duplicated([*KEY]).any():
+        return given.where(given.notna(), PREDICT)
     drawn: dict[str, str] = {}
     free = cohort[cohort.groupby("patient_id")["split"].transform("count").eq(0)]
     for _, stratum in free.groupby(free.groupby("patient_id")["malignant"].transform("max").fillna(-1)):
@@ -35,17 +40,21 @@ def assigned_sections(cohort: pd.DataFrame) -> pd.Series:
         second = round((SHARES["training"] + SHARES["validation"]) * len(patients))
         for position, patient in enumerate(patients):
             drawn[patient] = SECTIONS[(position >= first) + (position >= second)]
-    given = cohort.groupby("patient_id")["split"].transform("first")
     return given.where(given.notna(), cohort["patient_id"].map(drawn))
 
 
-def sectioned(cohort: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """The datalist's sections: pairs by section, and single timepoints of training patients as ``unpaired``.
+def sectioned(cohort: pd.DataFrame, predict: bool = False) -> dict[str, list[dict[str, Any]]]:
+    """The datalist's sections: pairs by section, and of single timepoints those that are of use.
 
     A pair is two neighbouring timepoints of a nodule: study years that follow each other or, in a table without
-    study years, any two neighbours. Three timepoints give two pairs.
+    study years, any two neighbours. Three timepoints give two pairs. ``unpaired`` has what is in no pair of training
+    patients, ``predict`` the last timepoint of each nodule of its own patients.
+
+    Args:
+        cohort: its column ``last`` tells the last timepoint of each nodule.
+        predict: put last timepoints of validation and test patients that are in no pair into ``predict`` too.
     """
-    sections: dict[str, list[dict[str, Any]]] = {section: [] for section in (*SECTIONS, "unpaired")}
+    sections: dict[str, list[dict[str, Any]]] = {section: [] for section in LISTS}
     ordered = cohort.sort_values([*KEY, "time"]).to_dict("records")
     for _, nodule in groupby(ordered, key=itemgetter(*KEY)):
         rows: list[Row] = [*nodule]
@@ -53,15 +62,21 @@ def sectioned(cohort: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
         for first, second in pairs:
             sections[first["split"]].append(_case(first, second))
         paired = {row["crop"] for pair in pairs for row in pair}
-        sections["unpaired"] += [
-            _single(row) for row in rows if row["crop"] not in paired and row["split"] == "training"
-        ]
+        for row in rows:
+            if row["crop"] in paired:
+                continue
+            if row["split"] == "training":
+                sections["unpaired"].append(_single(row))
+            elif row["last"] and (predict or row["split"] == PREDICT):
+                sections[PREDICT].append(_baseline(row))
     return sections
 
 
 def _neighbours(first: Row, second: Row) -> bool:
-    """Whether two timepoints next to each other make a pair."""
-    return bool(math.isnan(first["study_yr"]) or second["study_yr"] - first["study_yr"] == 1)
+    """Whether two timepoints next to each other make a pair; in ``predict`` none do."""
+    return first["split"] != PREDICT and bool(
+        math.isnan(first["study_yr"]) or second["study_yr"] - first["study_yr"] == 1
+    )
 
 
 def _case(first: Row, second: Row) -> dict[str, Any]:
@@ -91,6 +106,13 @@ def _single(row: Row) -> dict[str, Any]:
         "ehr": _known(row, EHR_FEATURES),
         **_outcome(row),
     }
+
+
+def _baseline(row: Row) -> dict[str, Any]:
+    """A baseline without a follow-up as the datalist has it."""
+    single = _single(row)
+    crop = single.pop("image")
+    return {**single, "nodule_id": row["nodule_id"], "baseline": crop}
 
 
 def _known(row: Row, names: Iterable[str]) -> dict[str, float]:

@@ -150,6 +150,49 @@ def test_no_dataset(tmp_path):
         examine(tmp_path)
 
 
+def forecast(datalist, *sections):
+    """Moves baselines of training into ``predict``, and empties sections."""
+    cases = datalist["training"][:2]
+    facts = ("case_id", "patient_id", "nodule_id", "baseline", "ehr")
+    datalist["predict"] = [
+        {name: case[name] for name in facts} | {"case_id": f"new {n}"} for n, case in enumerate(cases)
+    ]
+    datalist.update({section: [] for section in sections})
+    datalist.pop("unpadded", None)
+
+
+def test_baselines_without_a_follow_up(dataset):
+    assert edit(dataset, forecast) == []
+    (note,) = examine(dataset).notes
+    assert re.match(r"(\d) of \1 patients in predict are in training or validation too", note)
+    assert edit(dataset, lambda datalist: datalist["predict"][0].update(interval_days=0)) == [
+        "predict, new 0: interval_days is 0; expected 1 or more."
+    ]
+    edit(dataset, lambda datalist: datalist["predict"][0].update(interval_days=180, patient_id="another"))
+    assert re.match(r"1 of 2 patients in predict", examine(dataset).notes[0])
+
+
+def test_a_dataset_of_baselines_alone(dataset, tmp_path):
+    """Needs no other section; its crops are looked at as all others."""
+    assert edit(dataset, lambda datalist: forecast(datalist, "training", "validation", "test", "unpaired")) == []
+    overview = examine(dataset)
+    assert overview.sections["predict"].cases == 2 and not overview.notes
+    draw_sample(dataset, tmp_path / "a.png", count=2)
+    first = (tmp_path / "a.png").read_bytes()
+    crop = json.loads((dataset / "datalist.json").read_text())["predict"][0]["baseline"]
+    (finding,) = spoil(dataset, crop, np.full((128, 128, 1), np.nan, np.float32))
+    assert finding.startswith(f"predict: {crop}: 16384 of 16384 pixels")
+    draw_sample(dataset, tmp_path / "a.png", count=2)
+    assert (tmp_path / "a.png").read_bytes() != first
+    (dataset / crop).unlink()
+    draw_sample(dataset, tmp_path / "a.png", count=2)
+
+
+def test_a_dataset_to_train_on_needs_all_sections(dataset):
+    assert "section test: no cases." in edit(dataset, lambda datalist: datalist.update(test=[]))
+    assert "section test: no cases." in edit(dataset, lambda datalist: datalist.update(training=[], validation=[]))
+
+
 def test_picture_is_the_same_for_the_same_seed(dataset, tmp_path):
     for name in ("a.png", "b.png"):
         draw_sample(dataset, tmp_path / name, seed=3, count=2)
