@@ -204,7 +204,7 @@ def is_lossy(crop: nib.Nifti1Image | Path) -> bool:
 @lru_cache(maxsize=4)
 def _cached_series(folder: Path, uid: str | None, found: Stamp) -> Series:
     """A series of a folder; the last ones are kept while their files do, since nodules of one scan come together."""
-    return open_series(folder, uid)
+    return open_series(folder, uid, found)
 
 
 def _volume(path: Path, which: str | None, centred: bool) -> nib.Nifti1Image:

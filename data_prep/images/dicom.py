@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,8 @@ from pydicom.uid import EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageSt
 from data_prep.errors import ImageError
 from data_prep.images import hu, stack
 from data_prep.images.decoders import can_decode
+from data_prep.images.files import Stamp, files_in
 from data_prep.images.headers import Header, Malformed, read_header, read_whole
-from data_prep.images.index import files_in
 from data_prep.images.stack import Tags, number
 
 NUMBERS = {
@@ -117,12 +119,13 @@ class Series:
         return image
 
 
-def open_series(folder: Path, uid: str | None = None) -> Series:
+def open_series(folder: Path, uid: str | None = None, found: Stamp = ()) -> Series:
     """Reads the headers of one axial CT series.
 
     Args:
         folder: holds the series, directly or in folders below it.
         uid: the series among others there; None: the only one.
+        found: the folder's :func:`data_prep.images.files.stamp`, if it was taken just now.
 
     Raises:
         ImageError: what is wrong, by name: no DICOM, a truncated file, several series, a localizer, not CT,
@@ -132,14 +135,15 @@ def open_series(folder: Path, uid: str | None = None) -> Series:
     """
     if not folder.is_dir():
         raise ImageError(folder, "no such folder", "expected one with one CT series. Check the column image.")
-    files = _of_series(folder, uid)
+    names = [name for name, *_ in found or files_in(folder, deep=True)]
+    files = _of_series(folder, names, uid)
     paths, headers = [*files], [header.tags for header in files.values()]
     _check_kind(folder, files)
     checked: set[tuple[str, int]] = set()
     for path, header in files.items():
         _check_numbers(path, header.tags, checked)
     for tag in ("Rows", "Columns", "ImageOrientationPatient", "PixelSpacing"):
-        values = np.array([np.atleast_1d(header[tag]) for header in headers], dtype=float)
+        values = np.array([np.atleast_1d(value) for value in stack.distinct(headers, tag)], dtype=float)
         if np.ptp(values, axis=0).max() > 1e-4:
             raise ImageError(folder, f"mixed {tag}", "expected one value. Keep one reconstruction a folder.")
     axes = stack.axes(folder, headers)
@@ -164,14 +168,14 @@ def open_series(folder: Path, uid: str | None = None) -> Series:
     )
 
 
-def _of_series(folder: Path, uid: str | None) -> dict[Path, Header]:
+def _of_series(folder: Path, names: Sequence[str], uid: str | None) -> dict[Path, Header]:
     """Headers of all files of one series.
 
     Files directly in the folder are looked at first; those below it where there are none, or a series is named.
     """
-    headers = _read_headers(files_in(folder, deep=uid is not None))
+    headers = _read_headers(folder / name for name in names if uid is not None or "/" not in name)
     if not headers and uid is None:
-        headers = _read_headers(files_in(folder, deep=True))
+        headers = _read_headers(folder / name for name in names if "/" in name)
     if not headers:
         raise ImageError(folder, "no DICOM files", "expected one CT series, its files in this folder.")
     for path, header in headers.items():
@@ -198,7 +202,7 @@ def _read_headers(files: Iterable[Path]) -> dict[Path, Header]:
             headers[path] = read_header(path, WANTED)
         except Exception as error:  # pydicom raises what it likes
             unreadable[path] = error
-    names = {_pattern(path) for path in headers}
+    names = {_pattern(path) for path in headers} if unreadable else ()
     for path, reason in unreadable.items():
         expected = ".dcm" in path.name.lower() or _pattern(path) in names
         if expected or not isinstance(reason, InvalidDicomError):
@@ -213,9 +217,12 @@ def _pattern(path: Path) -> str:
 
 def _check_kind(folder: Path, files: dict[Path, Header]) -> None:
     """Refuses what is not one CT series of single axial frames, or is marked as having text in its pixels."""
+    alike: dict[tuple[int, ...], list[Path]] = defaultdict(list)  # what has the same objects is judged once
+    for path, header in files.items():
+        alike[tuple([id(header.tags.get(tag)) for tag in KIND])].append(path)
 
     def refuse(test: Callable[[Tags], bool], fault: str, explanation: str) -> None:
-        bad = [path.name for path, header in files.items() if test(header.tags)]
+        bad = sorted(path.name for paths in alike.values() if test(files[paths[0]].tags) for path in paths)
         if bad:
             count = f"{len(bad)} of {len(files)} files, " if len(files) > 1 else ""
             raise ImageError(folder, fault, f"{count}{explanation}", ", ".join(bad[:5]))
@@ -278,9 +285,9 @@ def _check_numbers(path: Path, tags: Tags, checked: set[tuple[str, int]]) -> Non
                 "without it there is no place or no HU. Export the series again.",
             )
         parts = [value] if isinstance(value, str) or not isinstance(value, Iterable) else [*value]
-        numbers = np.array([number(part) for part in parts])
+        numbers = [number(part) for part in parts]
         positive = tag in POSITIVE
-        if len(numbers) != count or not np.isfinite(numbers).all() or (positive and not (numbers > 0).all()):
+        if len(numbers) != count or not all(math.isfinite(each) and (each > 0 or not positive) for each in numbers):
             expected = f"{count} number{'s' * (count > 1)}{' above 0' * positive}"
             raise ImageError(path, f"malformed {tag}", f"expected {expected}. Export the series again.", value)
         checked.add((tag, id(value)))

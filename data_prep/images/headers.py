@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
+from string import ascii_uppercase as UPPER
 from typing import Any
 
 import pydicom
@@ -33,7 +34,10 @@ from pydicom.uid import (
 CHUNK = 8192
 """Bytes read at a time; most headers fit into one."""
 
-LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+REPRESENTATIONS = {f"{first}{second}".encode(): f"{first}{second}" for first in UPPER for second in UPPER}
+"""Two capital letters stand where data are explicit; which of them mean something, pydicom knows."""
+
+LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 """Value representations with four bytes of length (DICOM PS3.5, 7.1.2)."""
 
 UNDEFINED = 0xFFFFFFFF
@@ -70,7 +74,7 @@ class Header:
     whole: bool | None
 
 
-def read_header(path: Path, keywords: Sequence[str], to_pixels: bool = True) -> Header:
+def read_header(path: Path | str, keywords: Sequence[str], to_pixels: bool = True) -> Header:
     """Reads some tags of a DICOM file, none of them within a sequence, and no pixels.
 
     Args:
@@ -84,7 +88,7 @@ def read_header(path: Path, keywords: Sequence[str], to_pixels: bool = True) -> 
     """
     wanted = _tags(tuple(keywords))
     try:
-        with open(path, "rb", buffering=0) as file:
+        with FileIO(path) as file:
             return _walk(_Window(file), wanted, PIXELS if to_pixels else max(wanted))
     except _Odd as odd:
         item = read_whole(path, stop_before_pixels=True, specific_tags=[*keywords])
@@ -92,13 +96,13 @@ def read_header(path: Path, keywords: Sequence[str], to_pixels: bool = True) -> 
         return Header(tags, item.file_meta.TransferSyntaxUID, False if isinstance(odd, _End) else None)
 
 
-def read_whole(path: Path, **options: Any) -> pydicom.FileDataset:
+def read_whole(path: Path | str, **options: Any) -> pydicom.FileDataset:
     """What pydicom reads of a DICOM file; where it has no meta information, with the syntax that its data are in.
 
     Raises:
         InvalidDicomError: no DICOM.
     """
-    with open(path, "rb", buffering=0) as file:
+    with FileIO(path) as file:
         _start(_Window(file))
     item = pydicom.dcmread(path, force=True, **options)
     if not item.file_meta.get("TransferSyntaxUID"):
@@ -135,16 +139,22 @@ class _Window:
     def __init__(self, file: FileIO) -> None:
         self.file, self.start, self.buffer = file, 0, file.read(CHUNK)
 
+    def offset(self, position: int, count: int) -> int:
+        """Where the ``count`` bytes from ``position`` on begin in ``buffer``; read if they are not there yet."""
+        offset = position - self.start
+        if offset + count <= len(self.buffer):
+            return offset
+        if count > LONGEST_VALUE:
+            raise _Odd
+        self.file.seek(position)
+        self.start, self.buffer = position, self.file.read(max(CHUNK, count))
+        if len(self.buffer) < count:
+            raise _End
+        return 0
+
     def at(self, position: int, count: int) -> bytes:
         """``count`` bytes from ``position`` on."""
-        offset = position - self.start
-        if offset + count > len(self.buffer):
-            if count > LONGEST_VALUE:
-                raise _Odd
-            self.file.seek(position)
-            self.start, self.buffer, offset = position, self.file.read(max(CHUNK, count)), 0
-            if len(self.buffer) < count:
-                raise _End
+        offset = self.offset(position, count)
         return self.buffer[offset : offset + count]
 
 
@@ -162,15 +172,17 @@ def _start(window: _Window) -> int:
 
 def _walk(window: _Window, wanted: dict[int, str], last: int) -> Header:
     """From element to element up to ``last``; through sequences of undefined length by counting their ends."""
+    syntax, position = _meta_information(window, _start(window))
+    syntax, implicit = _encoding(window, position, syntax)
     found: dict[str, Any] = {}
-    position, depth, syntax, implicit = _start(window), 0, "", False
-    if int.from_bytes(window.at(position, 2), "little") != META_GROUP:
-        syntax, implicit = _encoding(window, position, syntax)
+    depth = 0
     while True:
         tag, representation, length, value_at = _element(window, position, implicit)
         if tag >> 16 == ITEM_GROUP:
             depth -= tag == SEQUENCE_END
             position = value_at + (0 if length == UNDEFINED else length)
+        elif depth and length != UNDEFINED:
+            position = value_at + length
         elif tag > last and not depth:
             return Header(found, _uid(syntax), None)
         elif tag == PIXELS and not depth:
@@ -181,20 +193,28 @@ def _walk(window: _Window, wanted: dict[int, str], last: int) -> Header:
             position, depth = value_at, depth + 1
         else:
             position = value_at + length
-            if tag == TRANSFER_SYNTAX:
-                syntax = window.at(value_at, length).rstrip(b"\0 ").decode("ascii", "replace")
-            elif tag in wanted and not depth:
+            if tag in wanted:
                 found[wanted[tag]] = _value(tag, representation or dictionary_VR(tag), window.at(value_at, length))
-        if tag >> 16 == META_GROUP and int.from_bytes(window.at(position, 2), "little") != META_GROUP:
-            syntax, implicit = _encoding(window, position, syntax)
+
+
+def _meta_information(window: _Window, position: int) -> tuple[str, int]:
+    """The transfer syntax that the file says, empty where it says none, and where the data begin."""
+    syntax = ""
+    while int.from_bytes(window.at(position, 2), "little") == META_GROUP:
+        tag, _, length, value_at = _element(window, position, False)
+        if length == UNDEFINED:
+            raise _Odd
+        if tag == TRANSFER_SYNTAX:
+            syntax = window.at(value_at, length).rstrip(b"\0 ").decode("ascii", "replace")
+        position = value_at + length
+    return syntax, position
 
 
 def _encoding(window: _Window, position: int, syntax: str) -> tuple[str, bool]:
     """The transfer syntax, and whether the data that begin here are implicit: they themselves tell, as in pydicom."""
     if syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
         raise _Odd
-    representation = window.at(position + 4, 2)
-    implicit = not (representation.isalpha() and representation.isupper())
+    implicit = window.at(position + 4, 2) not in REPRESENTATIONS
     return syntax or (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian), implicit
 
 
@@ -214,17 +234,17 @@ def _value(tag: int, representation: str, stored: bytes) -> Any:
 
 def _element(window: _Window, position: int, implicit: bool) -> tuple[int, str | None, int, int]:
     """Tag, value representation (None where it is implicit), length, and where the value starts."""
-    head = window.at(position, 8)
-    group, element, length = IMPLICIT.unpack(head)
+    offset = window.offset(position, 8)
+    group, element, letters, length = EXPLICIT.unpack_from(window.buffer, offset)
     if implicit or group == ITEM_GROUP:
-        return group << 16 | element, None, length, position + 8
-    representation = head[4:6]
-    if not (representation.isalpha() and representation.isupper()):
+        return group << 16 | element, None, LENGTH.unpack_from(window.buffer, offset + 4)[0], position + 8
+    representation = REPRESENTATIONS.get(letters)
+    if representation is None:
         raise _Odd
     if representation in LONG:
-        length = LENGTH.unpack(window.at(position + 8, 4))[0]
-        return group << 16 | element, representation.decode(), length, position + 12
-    return group << 16 | element, representation.decode(), EXPLICIT.unpack(head)[3], position + 8
+        offset = window.offset(position + 8, 4)
+        return group << 16 | element, representation, LENGTH.unpack_from(window.buffer, offset)[0], position + 12
+    return group << 16 | element, representation, length, position + 8
 
 
 def _whole(window: _Window, position: int, length: int) -> bool | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import filecmp
 import os
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -14,47 +14,13 @@ import pandas as pd
 from rich.progress import track
 
 from data_prep.errors import DataError
+from data_prep.images.files import files_in
 from data_prep.images.headers import CHUNK, Malformed, read_header
 
 IDENTITY = ("SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 
 NEAR = 64
 """Bytes by which an element is moved from file to file of a series, for what stands before it is longer or shorter."""
-
-
-def files_in(folder: Path, deep: bool = False) -> Iterator[Path]:
-    """The files of a folder, each once whatever links lead to it, by name; neither hidden ones nor DICOMDIR.
-
-    Links that lead nowhere are among them.
-
-    Args:
-        folder: where; links to folders are followed.
-        deep: those of the folders below it too.
-    """
-    yield from _files_in(folder, deep, set())
-
-
-def _files_in(folder: Path, deep: bool, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    below = []
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        if entry.name.startswith(".") or entry.name.upper() == "DICOMDIR":
-            continue
-        try:
-            facts = entry.stat()
-        except OSError:
-            yield folder / entry.name
-            continue
-        if (facts.st_dev, facts.st_ino) in seen:
-            continue
-        seen.add((facts.st_dev, facts.st_ino))
-        if not entry.is_dir():
-            yield folder / entry.name
-        elif deep:
-            below.append(folder / entry.name)
-    for path in below:
-        yield from _files_in(path, deep, seen)
 
 
 def folder_index(root: Path) -> pd.DataFrame:
@@ -73,10 +39,12 @@ def folder_index(root: Path) -> pd.DataFrame:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected one with DICOM series.")
     series: dict[str, dict[str, Any]] = {}
-    places: dict[str, dict[Path, list[Path]]] = defaultdict(dict)
-    signs: dict[Path, list[_Sign]] = defaultdict(list)
-    for path in track(files_in(root, deep=True), description="Looking for series"):
-        uid = next((sign.uid for sign in signs[path.parent][:3] if sign.stands_in(path)), "")
+    places: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    signs: dict[str, list[_Sign]] = defaultdict(list)
+    for name, *_ in track(files_in(root, deep=True), description="Looking for series"):
+        path = os.path.join(root, name)
+        folder = os.path.dirname(path)
+        uid = next((sign.uid for sign in signs[folder][:3] if sign.stands_in(path)), "")
         if not uid:
             tags = _identity(path)
             uid = str(tags.get("SeriesInstanceUID") or "")
@@ -84,17 +52,17 @@ def folder_index(root: Path) -> pd.DataFrame:
                 continue
             facts = {"pid": tags.get("PatientID"), "series_uid": uid, "study_uid": tags.get("StudyInstanceUID")}
             series.setdefault(uid, facts)
-            signs[path.parent].insert(0, _Sign.of(uid, path))
-        places[uid].setdefault(path.parent, []).append(path)
+            signs[folder].insert(0, _Sign.of(uid, path))
+        places[uid][folder].append(path)
     if not series:
         raise DataError(f"{root}: no DICOM series; expected some, at any depth.")
     table = pd.DataFrame(series.values())
     table["pid"] = pd.to_numeric(table["pid"].astype(str), errors="coerce")
     homes = [_home(places[uid]) for uid in table["series_uid"]]
-    return table.assign(slices=[count for count, _ in homes], folder=[str(folder) for _, folder in homes])
+    return table.assign(slices=[count for count, _ in homes], folder=[folder for _, folder in homes])
 
 
-def _identity(path: Path) -> dict[str, Any]:
+def _identity(path: str) -> dict[str, Any]:
     """Whose a file is; nothing where it is no DICOM, or cannot be read."""
     try:
         tags = read_header(path, IDENTITY, to_pixels=False).tags
@@ -118,9 +86,9 @@ class _Sign:
     start: int
 
     @classmethod
-    def of(cls, uid: str, path: Path) -> _Sign:
+    def of(cls, uid: str, path: str) -> _Sign:
         """The sign of a series that this file is of."""
-        with open(path, "rb", buffering=0) as file:
+        with FileIO(path) as file:
             head = file.read(CHUNK)
         stored = uid.encode() + b"\0" * (len(uid) % 2)
         length = len(stored).to_bytes(4, "little")
@@ -130,19 +98,19 @@ class _Sign:
                 return cls(uid, element, start)
         return cls(uid, b"", 0)
 
-    def stands_in(self, path: Path) -> bool:
+    def stands_in(self, path: str) -> bool:
         """Whether another file has it there too."""
         if not self.element:
             return False
         try:
-            with open(path, "rb", buffering=0) as file:
+            with FileIO(path) as file:
                 file.seek(max(self.start - NEAR, 0))
                 return self.element in file.read(len(self.element) + 2 * NEAR)
         except OSError:
             return False
 
 
-def _home(places: dict[Path, list[Path]]) -> tuple[int, Path]:
+def _home(places: dict[str, list[str]]) -> tuple[int, str]:
     """How many files a series has, and where: the first folder with all of them, or the one above all its folders.
 
     Copies that differ are left to whoever opens the series, who finds two slices at one place.
@@ -154,10 +122,10 @@ def _home(places: dict[Path, list[Path]]) -> tuple[int, Path]:
         folder: {str(_identity(path).get("SOPInstanceUID") or path): path for path in files}
         for folder, files in places.items()
     }
-    every: dict[str, Path] = {}
+    every: dict[str, str] = {}
     same = True
     for files_by_instance in instances.values():
         for instance, path in files_by_instance.items():
             same = same and filecmp.cmp(every.setdefault(instance, path), path, shallow=False)
     whole = [folder for folder in sorted(places) if len(instances[folder]) == len(every)]
-    return len(every), whole[0] if whole and same else Path(os.path.commonpath(places))
+    return len(every), whole[0] if whole and same else os.path.commonpath(places)

@@ -142,6 +142,8 @@ def one_acquisition(folder: Path, headers: Sequence[Tags]) -> None:
         headers: from the feet to the head.
     """
     for tag in PASSES:
+        if len(distinct(headers, tag)) == 1:
+            continue
         values = [_plain(header[tag]) for header in headers if header.get(tag) not in (None, "")]
         changes = sum(first != second for first, second in zip(values, values[1:], strict=False))
         # Some scanners make the outermost slices thinner.
@@ -158,6 +160,11 @@ def one_acquisition(folder: Path, headers: Sequence[Tags]) -> None:
         gaps = np.bincount(np.abs(np.diff(np.argsort(numbers))))
         if shared.max() == 1 and len(headers) > 4 and gaps.argmax() > 1 and gaps.max() > SHARE_OF_STEPS * gaps.sum():
             _several(folder, tag)
+
+
+def distinct(headers: Sequence[Tags], tag: str) -> list[Any]:
+    """A tag's values, each object once: the reader gives one for all files that have the same bytes."""
+    return [*{id(value): value for value in (header.get(tag) for header in headers)}.values()]
 
 
 def _plain(value: Any) -> float | str:

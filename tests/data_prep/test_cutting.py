@@ -13,7 +13,7 @@ import SimpleITK
 from data_prep import datasheet
 from data_prep.cohort import build
 from data_prep.images import crops
-from data_prep.images.files import files_of, stamp
+from data_prep.images.files import stamp
 from tests.data_prep.helpers import rows, stack, write_series, write_table
 
 CENTRE = {"x": -34.0, "y": -22.0, "z": 102.0}
@@ -49,6 +49,11 @@ KINDS = {"a.nii.gz": nifti, "a.nii": nifti, "a.mhd": metaimage, "a.mha": metaima
 def no_card(monkeypatch):
     """Its drawing takes longer than all else."""
     monkeypatch.setattr(datasheet, "write", lambda *_: None)
+
+
+def files_of(image):
+    """The files that an image is read from."""
+    return [(image if image.is_dir() else image.parent) / name for name, *_ in stamp(image)]
 
 
 def table(folder, *names):
