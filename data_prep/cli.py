@@ -76,6 +76,13 @@ Needed = Annotated[
         show_default=False,
     ),
 ]
+StandIn = Annotated[
+    bool, typer.Option("--stand-in", help="Simulate prsn and ctab where they are missing; for a dry run.")
+]
+Prospective = Annotated[
+    bool,
+    typer.Option("--prospective", help="Baselines without a follow-up, the last of each nodule, in place of pairs."),
+]
 
 
 @app.command()
@@ -103,9 +110,8 @@ def nlst(
     pairs: Annotated[Pairs, typer.Option(help="Of consecutive study years, or of any interval.")] = Pairs.CONSECUTIVE,
     attributes: Needed = None,
     preset: Annotated[Preset | None, typer.Option(help="paper: as many as the paper has, by a rule of ours.")] = None,
-    stand_in: Annotated[
-        bool, typer.Option("--stand-in", help="Simulate prsn and ctab where they are missing; for a dry run.")
-    ] = False,
+    prospective: Prospective = False,
+    stand_in: StandIn = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the preset, and of what is simulated.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that read headers.")] = 1,
 ) -> None:
@@ -128,6 +134,7 @@ def nlst(
         any_interval=pairs is Pairs.ANY,
         attributes=attributes,
         preset=preset,
+        prospective=prospective,
         stand_in=simulate if stand_in else None,
         seed=seed,
         workers=workers,

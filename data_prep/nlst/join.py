@@ -30,7 +30,11 @@ EXTRA = ("cancer", "sct_ab_gwth", "sct_ab_preexist", "sct_ab_num", "series_uid")
 
 
 def join(
-    trial: Trial, findings: pd.DataFrame, flow: Flow, attributes: Attributes = Attributes.BASELINE
+    trial: Trial,
+    findings: pd.DataFrame,
+    flow: Flow,
+    attributes: Attributes = Attributes.BASELINE,
+    prospective: bool = False,
 ) -> pd.DataFrame:
     """Joins findings with the trial's tables and leaves out what cannot be used.
 
@@ -40,6 +44,7 @@ def join(
         flow: notes what is taken and what is left out.
         attributes: ``both``: every finding needs the readers' row; ``baseline``: the follow-up of a pair does not;
             ``none``: no finding does.
+        prospective: leave out what a later scan that can be used shows again, so that no finding has a follow-up.
 
     Returns:
         The findings that are left, with the features, ``malignant`` and ``cancer``, ``days`` since randomisation;
@@ -61,6 +66,9 @@ def join(
     table["cancer"] = _cancer(table, trial)
     table = flow.exclude(table, _after_diagnosis(table, trial), "scan after the diagnosis of a lung cancer")
     flow.box("On scans that can be used", table)
+    if prospective:
+        table = flow.exclude(table, table.duplicated(NODULE, keep="last"), "a later scan shows the nodule again")
+        flow.box("Without a follow-up", table)
     table = _described(table, flow, attributes)
     table = _with_outcomes(table, trial, flow)
     table["age"] = table.get("age", np.nan) + table["study_yr"]

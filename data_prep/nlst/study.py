@@ -21,7 +21,7 @@ from data_prep.nlst.flow import NODULE, Flow, draw, neighbours
 from data_prep.nlst.join import cohort_table, join
 from data_prep.nlst.series import SERIES, attach, idc_index, installed_index
 from data_prep.nlst.summary import Summary
-from data_prep.schema import POSITION, SECTIONS
+from data_prep.schema import POSITION, PREDICT, SECTIONS
 from data_prep.sections import assigned_sections
 from data_prep.tables import write_csv
 from scripts.ehr.features import EHR_FEATURES
@@ -48,6 +48,7 @@ class Options:
         attributes: which findings need the readers' attributes; None: none of a source that does not know the readers'
             abnormalities, of others those at baseline.
         preset: one of :data:`RULES`, or None.
+        prospective: baselines without a follow-up, the last finding of each nodule, in place of pairs.
         stand_in: what simulates ``prsn`` and ``ctab`` where they are missing; None: they are asked for.
         seed: of the preset and of what is simulated.
         workers: processes that read headers.
@@ -62,6 +63,7 @@ class Options:
     any_interval: bool = False
     attributes: Attributes | None = None
     preset: Preset | None = None
+    prospective: bool = False
     stand_in: StandIn | None = None
     seed: int = 0
     workers: int = 1
@@ -76,6 +78,8 @@ def make(out: Path, options: Options) -> Summary:
     _check_writable(out)
     if options.any_interval and options.preset:
         raise DataError("--preset and --pairs any: the preset's pairs are of consecutive years. Leave one out.")
+    if options.prospective and (options.any_interval or options.preset):
+        raise DataError("--prospective: takes baselines, no pairs. Leave --preset and --pairs out.")
     findings = coordinates.read(options.coordinates)
     kind = KINDS[findings["kind"].iloc[0]]
     sources, people = noted.read(options.beside)
@@ -85,7 +89,9 @@ def make(out: Path, options: Options) -> Summary:
     findings = findings.drop(columns=[*coordinates.GEOMETRY, *coordinates.NOTED[:-1]])  # used up
     flow = Flow(any_interval=options.any_interval)
     attributes = options.attributes or (Attributes.NONE if "ctab" in kind.without else Attributes.BASELINE)
-    table = join(trial, findings, flow, attributes)
+    table = join(trial, findings, flow, attributes, options.prospective)
+    if options.prospective:
+        table["split"] = PREDICT
     if options.preset:
         table = preset.select(table, flow, options.seed)
     wrong = pd.DataFrame({"cause": [], "unshown": []})
@@ -222,7 +228,8 @@ def _end(flow: Flow, table: pd.DataFrame) -> None:
     partner = paired | paired.shift(-1, fill_value=False)
     parts = {name.capitalize(): partner & (table["split"] == name) for name in SECTIONS}
     parts["Unpaired, of training"] = ~partner & (table["split"] == SECTIONS[0])
-    parts["Unpaired, not used"] = ~partner & (table["split"] != SECTIONS[0])
+    parts["Without a follow-up, to forecast"] = table["split"] == PREDICT
+    parts["Unpaired, not used"] = ~partner & table["split"].isin(SECTIONS[1:])
     for label, part in parts.items():
         if part.any():
             flow.end(label, table[part])
@@ -255,6 +262,7 @@ def _write(out: Path, cohort: pd.DataFrame, manifest: pd.DataFrame, summary: Sum
     facts: dict[str, Any] = {
         "simulated": summary.simulated,
         "pairs": "neighbours in time" if options.any_interval else "consecutive study years",
+        "prospective": options.prospective,
         "attributes": summary.attributes,
         "preset": options.preset,
         "rule": RULES[options.preset] if options.preset else "",

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,30 @@ def test_dry_run(phantom, trial, tmp_path):
     assert sum(part["findings"] for part in flow["cohort"]) == len(cohort)
     assert (tmp_path / "flow.svg").read_text().count("participants") >= 3
     assert len(pd.read_csv(tmp_path / "left_out.csv")) == 0
+
+
+def test_baselines_without_a_follow_up(phantom, trial, tmp_path):
+    """Of each nodule the last finding, to be forecast from, with what is known then and the outcome."""
+    asked = options(phantom, trial, index=trial / "index.parquet", prospective=True)
+    study.make(tmp_path, asked)
+    cohort = pd.read_csv(tmp_path / "cohort.csv")
+    own = (
+        pd.read_csv(phantom / "cohort.csv")
+        .sort_values("study_yr")
+        .groupby(["patient_id", "nodule_id"], as_index=False)
+        .tail(1)
+    )
+    both = cohort.merge(own, on=["patient_id", "nodule_id", "study_yr"], validate="one_to_one", suffixes=("", "_own"))
+    assert len(both) == len(cohort) == len(own) and cohort["study_yr"].nunique() > 1
+    for name in ("sct_long_dia", "age", "malignant"):
+        assert np.array_equal(both[name], both[f"{name}_own"], equal_nan=True)
+    assert set(cohort["split"]) == {"predict"}
+    flow = json.loads((tmp_path / "flow.json").read_text())
+    assert flow["prospective"] and [part["label"] for part in flow["cohort"]] == ["Without a follow-up, to forecast"]
+    excluded = next(stage for stage in flow["stages"] if stage["label"] == "On scans that can be used")["excluded"]
+    assert [each["reason"] for each in excluded] == ["a later scan shows the nodule again"]
+    with pytest.raises(DataError, match="takes baselines, no pairs"):
+        study.make(tmp_path, replace(asked, preset=Preset.PAPER))
 
 
 def test_voxels_to_millimetres(phantom, trial, tmp_path):
