@@ -1,4 +1,4 @@
-"""The command line: ``python -m data_prep phantom | nlst | convert | template | cohort | check``."""
+"""The command line: ``python -m data_prep phantom | nlst | convert | template | cohort | check | crop``."""
 
 from __future__ import annotations
 
@@ -261,6 +261,36 @@ def check(
         console.print(f"Picture: {picture}", soft_wrap=True)
     if overview.findings:
         raise typer.Exit(1)
+
+
+@app.command()
+def crop(
+    series: Annotated[Path, typer.Argument(help="Folder with one DICOM series, or NIfTI or MetaImage file.")],
+    point: Annotated[str, typer.Option(help="The nodule's centre, x,y,z in mm, LPS as in DICOM.")],
+    out: Annotated[Path, typer.Option(help="Crop to write, .nii.gz.")],
+    size: Annotated[int, typer.Option(min=16, help="Pixels along each side.")] = 128,
+    spacing: Annotated[
+        float | None, typer.Option(min=0.1, max=5.0, help="Pixel spacing in mm; left out: the scanner's own.")
+    ] = None,
+    series_uid: Annotated[
+        str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several series.")
+    ] = None,
+    transform: Annotated[
+        Transform | None, typer.Option(help="Of NIfTI whose qform and sform differ, the one that is right.")
+    ] = None,
+) -> None:
+    """Cut one crop of one scan, as cohort does of many."""
+    from data_prep import single
+    from data_prep.images import crops
+
+    if not out.name.endswith((".nii", ".nii.gz")) or out.absolute() == series.absolute() or out.is_dir():
+        raise DataError(f"--out {out}: expected a new file, .nii.gz or .nii.")
+    made = single.cut_single(series, single.point_of(point), size, spacing, transform and transform.value, series_uid)
+    crops.save(made, out)
+    x_mm, y_mm, _ = crops.spacing(made)
+    console.print(f"{out}: {size} x {size} pixels of {x_mm:g} x {y_mm:g} mm.", soft_wrap=True, highlight=False)
+    if text := single.SHOWN.get(made.extra["point"]):
+        console.print(f"[yellow]look:[/yellow] {text}", soft_wrap=True, highlight=False)
 
 
 def _end(unforeseen: int) -> None:

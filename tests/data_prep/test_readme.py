@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,7 +16,7 @@ from data_prep import cohort, sections, workers
 from data_prep.nlst import idc, study
 from data_prep.phantom import cohort as phantoms
 from data_prep.template import COLUMN_HEADINGS, FEATURE_HEADINGS, columns, features, markdown
-from tests.data_prep.helpers import Bucket
+from tests.data_prep.helpers import Bucket, stack, write_series
 from tests.data_prep.nlst import routes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +41,7 @@ def place(phantom, trial, tmp_path, monkeypatch):
     (tmp_path / "TABLES").symlink_to(phantom / "tables")
     (tmp_path / "SERIES").symlink_to(trial / "dicom")
     (tmp_path / "IMAGES").mkdir()
+    write_series(tmp_path / "SCAN", np.full((3, 64, 64), -800), stack(3, origin=(-60.0, 0.0, 110.0)))
     (tmp_path / "IMAGES" / f"{SCAN}.nii.gz").touch()
     for name, row in ANNOTATIONS.items():
         axes = {"lidc.csv": "{}", "ward.csv": "Centre{}"}.get(name, "coord{}")
