@@ -43,6 +43,11 @@ WANTED = (*IDENTITY, *KIND, *NUMBERS, *stack.PASSES, *stack.COUNTERS, "ImagesInA
 
 MULTI_FRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
+BESIDE_SLICES = frozenset(
+    ("SR", "KO", "PR", "SEG", "REG", "FID", "RWV", "DOC", "PLAN", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD")
+)
+"""``Modality`` of what is no scan but refers to one (DICOM PS3.3, C.7.3.1.1.1); as series of their own, left aside."""
+
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -124,7 +129,8 @@ def open_series(folder: Path, uid: str | None = None, found: Stamp = ()) -> Seri
 
     Args:
         folder: holds the series, directly or in folders below it.
-        uid: the series among others there; None: the only one.
+        uid: the series among others there; None: the only one of slices, whatever localizers, reports, contours or
+            segmentations lie beside it.
         found: the folder's :func:`data_prep.images.files.stamp`, if it was taken just now.
 
     Raises:
@@ -171,11 +177,11 @@ def open_series(folder: Path, uid: str | None = None, found: Stamp = ()) -> Seri
 def _of_series(folder: Path, names: Sequence[str], uid: str | None) -> dict[Path, Header]:
     """Headers of all files of one series.
 
-    Files directly in the folder are looked at first; those below it where there are none, or a series is named.
+    Files directly in the folder are looked at first; those below it where no slice is among them, or a series is named.
     """
     headers = _read_headers(folder / name for name in names if uid is not None or "/" not in name)
-    if not headers and uid is None:
-        headers = _read_headers(folder / name for name in names if "/" in name)
+    if uid is None and all(_beside_slices(header.tags) for header in headers.values()):
+        headers |= _read_headers(folder / name for name in names if "/" in name)
     if not headers:
         raise ImageError(folder, "no DICOM files", "expected one CT series, its files in this folder.")
     for path, header in headers.items():
@@ -185,12 +191,19 @@ def _of_series(folder: Path, names: Sequence[str], uid: str | None) -> dict[Path
         if not named:
             raise ImageError(path, "missing SeriesInstanceUID", "it may be of any series. Export the series again.")
     found = {header.tags["SeriesInstanceUID"] for header in headers.values()}
-    if uid is None and len(found) > 1:
-        fault = f"{len(found)}; expected one. Name it in the column series_uid, or give each a folder of its own."
+    slices = {header.tags["SeriesInstanceUID"] for header in headers.values() if not _beside_slices(header.tags)}
+    if uid is None and len(slices) > 1:
+        fault = f"{len(slices)}; expected one. Name it in the column series_uid, or give each a folder of its own."
         raise ImageError(folder, "several series", fault)
     if uid is not None and uid not in found:
         raise ImageError(folder, "another series", "expected the one that series_uid names. Check both columns.")
-    return {path: header for path, header in headers.items() if uid in (None, header.tags["SeriesInstanceUID"])}
+    meant = slices or found if uid is None else {uid}
+    return {path: header for path, header in headers.items() if header.tags["SeriesInstanceUID"] in meant}
+
+
+def _beside_slices(tags: Tags) -> bool:
+    """Whether a file says itself that it is no slice: a localizer, a report, contours and the like."""
+    return not BESIDE_SLICES.isdisjoint(_codes(tags, "Modality")) or "LOCALIZER" in _codes(tags, "ImageType")
 
 
 def _read_headers(files: Iterable[Path]) -> dict[Path, Header]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 from tests.adversary.corruption import corrupts
@@ -10,6 +11,7 @@ from tests.adversary.scans import SECRETS, Series, other
 from tests.adversary.writer import BIG, DEFLATED, EXPLICIT, IMPLICIT, RLE, file
 
 BOTH = ("series", "place")
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 CUT = ("truncated file", "several series", "unreadable header", "unreadable pixels", "missing")
 
 
@@ -82,7 +84,7 @@ def names_as_uids(series: Series, rng: Random) -> None:
         each.name = f"{SECRETS['StudyInstanceUID']}.{number * 7919 % 97}.{number}"
 
 
-@corrupts(*BOTH, facet="names", not_read="no DICOM files")
+@corrupts(*BOTH, facet="names")
 def files_one_folder_deeper(series: Series, rng: Random) -> None:
     for each in series.slices:
         each.name = f"DICOM/{each.name}"
@@ -115,10 +117,46 @@ def a_second_series_in_the_folder(series: Series, rng: Random) -> None:
         series.beside[f"B{number:04d}.dcm"] = copied.content()
 
 
-@corrupts("series", facet="beside", not_read=("several series", "not CT"))
+@corrupts("series", facet="beside")
 def a_report_in_the_folder(series: Series, rng: Random) -> None:
-    tags = {**SECRETS, "SOPInstanceUID": "1.2.3.8", "SeriesInstanceUID": "1.2.3.7", "Modality": "SR"}
-    series.beside["SR000001.dcm"] = file(tags, EXPLICIT, None)
+    """Or another object that refers to the slices."""
+    kind = rng.choice(("SR", "KO", "PR", "RTSTRUCT"))
+    tags = {**SECRETS, "SOPInstanceUID": "1.2.3.8", "SeriesInstanceUID": "1.2.3.7", "Modality": kind}
+    series.beside[f"{kind}000001.dcm"] = file(tags, EXPLICIT, None)
+
+
+@corrupts("series", facet="beside")
+def a_segmentation_in_the_folder(series: Series, rng: Random) -> None:
+    frames = len(series.slices)
+    series.beside["SEG.dcm"] = _beside(series, SOPClassUID=SEGMENTATION, Modality="SEG", NumberOfFrames=frames)
+
+
+@corrupts("series", facet="beside")
+def a_scout_in_the_folder(series: Series, rng: Random) -> None:
+    """A localizer as a series of its own."""
+    scout = _beside(series, ImageType=("ORIGINAL", "PRIMARY", "LOCALIZER"), ImageOrientationPatient=(1, 0, 0, 0, 0, -1))
+    series.beside["IM00000.dcm"] = scout
+
+
+@corrupts("series", facet="beside, names", refused="several series")
+def a_picture_of_the_dose_in_the_folder(series: Series, rng: Random) -> None:
+    """A secondary capture: it could be of the patient."""
+    kind = rng.choice(("CT", "OT"))
+    series.beside["DOSE.dcm"] = _beside(series, SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Modality=kind)
+
+
+@corrupts(*BOTH, facet="stack, bytes")
+def a_file_twice(series: Series, rng: Random) -> None:
+    copied = rng.choice(series.slices)
+    folder, _, name = copied.name.rpartition("/")
+    series.beside[str(Path(folder, f"copy of {name}"))] = copied.content()
+
+
+def _beside(series: Series, **tags: object) -> bytes:
+    """A file of another series, like one of the slices but for some tags."""
+    first = series.slices[0]
+    uids = {"SeriesInstanceUID": "1.2.3.7", "SOPInstanceUID": "1.2.3.8"}
+    return replace(first, tags={**first.tags, **uids, **tags}, spoil=None, syntax=EXPLICIT, claimed=None).content()
 
 
 def _without_preamble(content: bytes) -> bytes:

@@ -52,12 +52,6 @@ def two_slices_at_one_place(series: Series, rng: Random) -> None:
     set_tags(series.slices[number], ImagePositionPatient=place)
 
 
-@corrupts(*BOTH, facet="stack, bytes", not_read="duplicate slices")
-def a_file_twice(series: Series, rng: Random) -> None:
-    copied = rng.choice(series.slices)
-    series.slices.append(replace(copied, tags={**copied.tags}, name=f"copy of {copied.name}"))
-
-
 @corrupts(*BOTH, facet="stack", refused=("mixed slice spacing", "missing slices"))
 def slices_unevenly_spaced(series: Series, rng: Random) -> None:
     moved, step = rng.choice(series.slices[1:-1]), float(series.truth.spacing[2])

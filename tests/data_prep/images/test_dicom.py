@@ -190,14 +190,47 @@ def test_blanks_about_a_code_mean_nothing(tmp_path, edit, words):
         assert len(open_series(tmp_path).paths) == 5
 
 
-def test_a_report_beside_is_no_cut_file(tmp_path):
-    """It has no pixels."""
+BESIDE = {
+    "a report": {"Modality": "SR", "PixelData": None},
+    "contours": {"Modality": "RTSTRUCT", "PixelData": None},
+    "a presentation state": {"Modality": "PR", "PixelData": None},
+    "a segmentation": {"Modality": "SEG", "NumberOfFrames": 5},
+    "a localizer": {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+}
 
-    def report(number, item):
-        item.Modality = "SR"
-        del item.PixelData
 
+def lay_beside(folder, tags, below=""):
+    """A file of a series of its own, without what is None."""
+
+    def edit(number, item):
+        for name, value in tags.items():
+            delattr(item, name) if value is None else setattr(item, name, value)
+
+    write_series(folder / "scratch", HU[:1], stack(1), edit=edit)
+    (folder / "scratch" / "000.dcm").rename(folder / below / "beside.dcm")
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_what_refers_to_a_series_is_left_aside(tmp_path, kind):
+    """Reports have no pixels, and are no cut files. The slices may lie in a folder below."""
+    written = write_series(tmp_path / "a" / "slices", HU, stack(5))
+    lay_beside(tmp_path / "a", BESIDE[kind])
+    lay_beside(tmp_path / "a", BESIDE[kind], "slices")
+    for folder in (tmp_path / "a", tmp_path / "a" / "slices"):
+        assert {*open_series(folder).paths} == {*written}
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"), [({"Modality": "PT"}, "several series: 2"), ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "2")]
+)
+def test_what_may_be_of_the_patient_is_not_left_aside(tmp_path, tags, words):
     write_series(tmp_path, HU, stack(5))
-    write_series(tmp_path / "report", HU[:1], stack(1), edit=report)
-    (tmp_path / "report" / "000.dcm").rename(tmp_path / "report.dcm")
-    refused(tmp_path, "several series")
+    lay_beside(tmp_path, tags)
+    refused(tmp_path, words)
+
+
+def test_a_folder_without_slices_says_what_it_holds(tmp_path):
+    for name, tags in BESIDE.items():
+        (tmp_path / name).mkdir()
+        lay_beside(tmp_path / name, tags)
+        refused(tmp_path / name, "localizer" if name == "a localizer" else "not CT")
