@@ -148,7 +148,7 @@ def _pixel_element(pixels: bytes, syntax: str) -> bytes:
 
 def _run_length(stored: NDArray[Any]) -> bytes:
     """RLE (PS3.5, annex G) in literal runs alone: a segment for each byte of a value, the high one first."""
-    planes = stored.astype(">u2").view("u1").reshape(-1, 2).T
+    planes = stored.astype(">u2", order="C").view("u1").reshape(-1, 2).T
     segments = []
     for plane in planes:
         content = plane.tobytes()
