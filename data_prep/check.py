@@ -21,6 +21,7 @@ from rich.table import Table
 from data_prep.cutting import read_made
 from data_prep.errors import DataError
 from data_prep.images.content import not_hu
+from data_prep.images.crops import is_lossy
 from data_prep.images.nifti import reading
 from data_prep.padding import Padding, crops_of, padding, possible
 from data_prep.schema import LISTS, OLDEST, PREDICT, SECTIONS
@@ -49,6 +50,7 @@ class Section:
     missing: Counter[str] = field(default_factory=Counter)
     hu: list[tuple[float, float]] = field(default_factory=list)
     spacing: list[float] = field(default_factory=list)
+    lossy: int = 0
 
 
 @dataclass
@@ -190,6 +192,7 @@ def _examine_crop(
     box = datalist.get("unpadded", {}).get(file)
     faults += not_hu(pixels[slice(*box[:2]), slice(*box[2:])] if possible(box, size) else pixels, spacing)
     section.spacing.append(float(spacing[0]))
+    section.lossy += is_lossy(image)
     if not np.all((spacing >= SPACING_MM[0]) & (spacing <= SPACING_MM[1])):
         faults.append(f"pixel spacing {spacing.round(3).tolist()} mm; expected {SPACING_MM[0]} to {SPACING_MM[1]}")
     axes = "".join(map(str, nib.aff2axcodes(image.affine)))
@@ -291,6 +294,10 @@ def print_overview(overview: Overview, console: Console) -> None:
     if padded:
         text = "Padded (no image there: mirrored, or air beyond a scan) and left out of losses and errors"
         console.print(f"{text}: {'; '.join(padded)}.", soft_wrap=True, highlight=False)
+    lossy = [f"{name} {each.lossy} of {len(each.hu)}" for name, each in overview.sections.items() if each.lossy]
+    if lossy:
+        text = "Of pixels that were compressed with loss before they were cut"
+        console.print(f"{text}: {', '.join(lossy)} crops.", soft_wrap=True, highlight=False)
     for finding in overview.findings:
         console.print(f"[red]wrong:[/red] {finding}", soft_wrap=True, highlight=False)
     for note in overview.notes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.progress import track
@@ -151,7 +152,7 @@ def _complete(
             "\n  ".join(["No pair is left without these images; nothing was written:", *reasons[:MAX_FAULTS]])
         )
     datalist = {"name": name, "simulated": simulated, "crop_size": recipe.size, **sections}
-    datalist |= _unpadded(taken, results, recipe.size)
+    datalist |= _of_crops(taken, results, recipe.size)
     write_json(folder / "datalist.json", datalist)
     write_csv(_failures(bad.values()), folder / "failures.csv")
     made = {each.crop: each.made for each in results if each.made}
@@ -171,7 +172,7 @@ def _complete(
         faults=faults,
         aged=int(taken["aged"].sum()),
         unforeseen=sum(bool(result.cause) for result in results),
-        lossy=sum(result.lossy for result in results),
+        lossy=len(datalist.get("lossy", [])),
         earlier=earlier,
     )
 
@@ -277,12 +278,15 @@ def _measured(taken: pd.DataFrame, results: Iterable[Result]) -> pd.DataFrame:
     return taken.assign(x_mm=x, z_mm=z)
 
 
-def _unpadded(taken: pd.DataFrame, results: Iterable[Result], size: int) -> dict[str, dict[str, list[int]]]:
-    """What of the padded crops is not padded, as the datalist has it; nothing where none is."""
-    whole = [0, size, 0, size]
-    parts = {each.crop: each.made.unpadded for each in results if each.made and each.made.unpadded != whole}
-    found = {crop: parts[crop] for crop in taken["crop"] if crop in parts}
-    return {"unpadded": found} if found else {}
+def _of_crops(taken: pd.DataFrame, results: Iterable[Result], size: int) -> dict[str, Any]:
+    """What the datalist says of crops, where there are such: ``unpadded``, the part of padded ones that is not, and
+    ``lossy``, those whose pixels were compressed with loss.
+    """
+    whole, made = [0, size, 0, size], {each.crop: each for each in results if each.made}
+    parts = {crop: each.made.unpadded for crop, each in made.items() if each.made and each.made.unpadded != whole}
+    unpadded = {crop: parts[crop] for crop in taken["crop"] if crop in parts}
+    lossy = [crop for crop in taken["crop"] if made[crop].lossy]
+    return {name: found for name, found in (("unpadded", unpadded), ("lossy", lossy)) if found}
 
 
 def _remove_strays(folder: Path, wanted: set[str]) -> None:

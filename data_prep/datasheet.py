@@ -63,6 +63,7 @@ def write(folder: Path, facts: Facts) -> None:
         patients=", ".join(f"{name} {len({case['patient_id'] for case in datalist[name]})}" for name in SECTIONS),
         faults=sorted(facts.faults.items(), key=lambda item: (-item[1], item[0])),
         left_out=facts.left_out,
+        lossy=len(datalist.get("lossy", [])),
         padding=padding(datalist, *LISTS),
         air=int(facts.timepoints["crop"].isin(datalist.get("unpadded", {})).mul(facts.timepoints["x"].notna()).sum()),
         distributions=[*_record(facts.timepoints), *_measured(facts.timepoints), *_changes(pairs)],

@@ -1,9 +1,13 @@
+import json
 import re
+from io import StringIO
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from data_prep.check import examine, print_overview
 from data_prep.cohort import build
 from tests.data_prep.helpers import rows, stack, write_series, write_table
 
@@ -14,17 +18,22 @@ def cells(text, first):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+def compressed(_, item):
+    """As it was once, and is not any more."""
+    item.LossyImageCompression = "01"
+
+
+EDITS = {2: compressed, 3: compressed, 7: lambda _, item: item.pop("RescaleSlope")}
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """Four patients at two times each, the last one's second scan broken."""
+    """Four patients at two times each, the second one's scans compressed with loss, the last one's second broken."""
     folder, table = tmp_path_factory.mktemp("sheet"), []
     hu = np.random.default_rng(0).integers(-1000, 300, (3, 30, 30))
     for number in range(8):
         patient, year = number // 2, number % 2
-        missing = {"RescaleSlope"} if number == 7 else set()
-        write_series(
-            folder / str(number), hu + number, stack(3), edit=lambda _, item, tags=missing: [item.pop(t) for t in tags]
-        )
+        write_series(folder / str(number), hu + number, stack(3), edit=EDITS.get(number))
         facts = {"source": "NLST" if patient else "our clinic", "licence": "CC BY 4.0" if patient else None}
         facts |= {"sct_long_dia": 8 + 3 * number, "sct_perp_dia": None, "malignant": [1, 0, 0, None][patient]}
         facts |= dict(zip("xyz", (-35.0, -25.0, 102.0), strict=True))
@@ -53,7 +62,18 @@ def test_the_card_says_what_the_table_says(source, tmp_path):
     assert cells(text, "days from baseline to follow-up (pairs)")[1] == "3 of 3"
     assert "median 3," in cells(text, "growth of the longest diameter from baseline to follow-up, mm (pairs)")[2]
     assert (tmp_path / "dataset" / "datasheet.png").read_bytes().startswith(b"\x89PNG")
+    assert "\n2 of the 7 crops are of pixels that were compressed with loss" in text
     assert not re.search(r"\n{3}", text) and all(len(line) < 260 for line in text.splitlines())
+
+
+def test_loss_is_counted(source, tmp_path):
+    made = build(source, tmp_path / "dataset", size=16)
+    datalist = json.loads((tmp_path / "dataset" / "datalist.json").read_text())
+    (pair,) = [case for case in datalist["training"] if case["baseline"] in datalist["lossy"]]
+    assert datalist["lossy"] == [pair["baseline"], pair["follow_up"]] and made.lossy == 2
+    overview, said = examine(tmp_path / "dataset"), StringIO()
+    print_overview(overview, Console(file=said))
+    assert "compressed with loss before they were cut: training 2 of 4 crops." in said.getvalue()
 
 
 def test_what_is_simulated_or_not_known_is_said(source, tmp_path):
@@ -62,7 +82,7 @@ def test_what_is_simulated_or_not_known_is_said(source, tmp_path):
     build(source.with_name("two.csv"), tmp_path / "x", size=16, simulated="by a test", keep_ids=True, spacing=0.7)
     text = (tmp_path / "x" / "datasheet.md").read_text()
     assert "**SIMULATED.** by a test" in text and "columns `source` and `licence`" in text
-    assert "No image was unfit" in text and "--keep-ids" in text and "0.7 mm each" in text
+    assert "No image was unfit" in text and "with loss" not in text and "--keep-ids" in text and "0.7 mm each" in text
 
 
 def test_the_same_bytes_again(source, tmp_path):
