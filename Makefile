@@ -170,6 +170,7 @@ lidc: lidc_report
 	cp runs/lidc/models/autoencoder.safetensors runs/lidc/models/unet_conditional.safetensors \
 	  runs/lidc/models/classifier.safetensors bundle/models/
 	rm -rf bundle/models/conditioner && cp -r runs/lidc/models/conditioner bundle/models/
+	rm -rf bundle/models/training_cases && cp -r runs/lidc/models/training_cases bundle/models/
 
 clean:
 	rm -rf runs

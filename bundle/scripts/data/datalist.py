@@ -148,9 +148,9 @@ def inference_items(
         items = _of_section(dataset_dir, section, interval_days, report_interval)
         _warn_of_gaps([item["ehr"] for item in items])
         for item in items:
-            _check_crop(item["image"], image_size)
+            check_crop(item["image"], image_size)
         return items
-    _check_crop(image, image_size)
+    check_crop(image, image_size)
     try:
         record = json.loads(Path(ehr).read_bytes()) if ehr is not None else {}
     except (OSError, ValueError) as error:
@@ -211,7 +211,15 @@ def _warn_of_gaps(records: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def _check_crop(path: str | Path, image_size: int) -> None:
+def check_crop(path: str | Path, image_size: int) -> None:
+    """Refuses a crop that no network can take.
+
+    Args:
+        image_size: pixels that it must have at least on each side.
+
+    Raises:
+        DatalistError: it is absent, unreadable, of more than one slice, smaller, or has values that are not finite.
+    """
     expected = f"expected a nodule-centred crop as NIfTI in HU, one axial slice of at least {image_size} px a side"
     if not Path(path).is_file():
         raise DatalistError(f"{path}: no such file; {expected}.")

@@ -8,7 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
+
 from scripts.data.datalist import DatalistError, load_datalist
+from scripts.data.transforms import HU_WINDOW
 
 
 def digest_dataset(dataset_dir: str | Path) -> str:
@@ -35,8 +39,29 @@ def digest_case(baseline: str | Path, report: str) -> str:
     return hashlib.sha256(Path(baseline).read_bytes() + report.encode()).hexdigest()
 
 
+def digest_crop(path: str | Path, image_size: int) -> str:
+    """The first 32 digits of the SHA-256 of a crop's pixels, by which it is known under any name, in any dataset.
+
+    The pixels are those that a network sees: the central square, in whole HU inside the HU window. Neither file name
+    nor header has any effect, and no pixel can be told from the digest.
+
+    Args:
+        image_size: side of the square in pixels; of a smaller crop, all of it.
+    """
+    pixels = np.asanyarray(nib.load(path).dataobj, dtype=np.float32).squeeze()  # type: ignore[attr-defined]
+    corners = [max(0, side // 2 - image_size // 2) for side in pixels.shape]  # as MONAI's CenterSpatialCrop
+    square = pixels[tuple(slice(corner, corner + image_size) for corner in corners)]
+    whole = np.clip(np.rint(square), *HU_WINDOW).astype("<i2")
+    return hashlib.sha256(repr(whole.shape).encode() + whole.tobytes()).hexdigest()[:32]
+
+
+def crops_of(entry: Mapping[str, Any]) -> list[str]:
+    """The crops of a datalist's entry, as they stand there."""
+    return [entry[key] for key in ("baseline", "follow_up", "image") if key in entry]
+
+
 def _crops(datalist: Mapping[str, Any]) -> Iterator[str]:
     """The crops of all sections, as they stand in the datalist."""
     for section in datalist.values():
         for entry in section if isinstance(section, list) else ():
-            yield from (entry[key] for key in ("baseline", "follow_up", "image") if key in entry)
+            yield from crops_of(entry)

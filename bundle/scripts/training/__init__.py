@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "train_handlers",
             "validation_handlers",
         ],
+        "cases": ["trained_on", "write_training_cases"],
         "checkpointing": ["Checkpoint"],
         "record": ["MAY_CHANGE", "stage_record"],
         "stage": ["open_stage"],

@@ -17,6 +17,7 @@ from scripts.files import write_json
 from scripts.fingerprint import digest_weights
 from scripts.options import log_next
 from scripts.training.batches import prepare_crop_batch
+from scripts.training.cases import write_training_cases
 from scripts.training.checkpointing import Checkpoint
 from scripts.training.stage import write_published
 from scripts.weights.checkpoints import save_network
@@ -24,8 +25,15 @@ from scripts.weights.checkpoints import save_network
 logger = logging.getLogger(__name__)
 
 
-def publish_autoencoder(checkpoint: Checkpoint, network: nn.Module, dataset: Any, path: str | Path) -> None:
-    """Writes the best autoencoder, with its latent scale measured over ``dataset``, the training crops unrotated."""
+def publish_autoencoder(
+    checkpoint: Checkpoint, network: nn.Module, dataset: Any, path: str | Path, dataset_dir: str | Path | None = None
+) -> None:
+    """Writes the best autoencoder, with its latent scale measured over ``dataset``, the training crops unrotated.
+
+    Args:
+        dataset_dir: if given, digests of its training crops are kept beside the weights, see
+            :mod:`scripts.training.cases`.
+    """
     best = checkpoint.load_best()
     if idist.get_rank() != 0:
         return
@@ -37,15 +45,25 @@ def publish_autoencoder(checkpoint: Checkpoint, network: nn.Module, dataset: Any
     autoencoder.latent_scale.fill_(1.0 / latents.std())
     save_network(autoencoder, path, extra={**best, "record": checkpoint.record})
     logger.info(f"Latent scale {float(autoencoder.latent_scale):.4f}")
-    _finish(checkpoint, best, path)
+    _finish(checkpoint, best, dataset_dir, path)
 
 
-def publish(checkpoint: Checkpoint, network: nn.Module, path: str | Path, dtype: str = "float32") -> None:
-    """Writes the best weights of ``network`` to ``path``, stored as ``dtype``."""
+def publish(
+    checkpoint: Checkpoint,
+    network: nn.Module,
+    path: str | Path,
+    dtype: str = "float32",
+    dataset_dir: str | Path | None = None,
+) -> None:
+    """Writes the best weights of ``network`` to ``path``, stored as ``dtype``.
+
+    Args:
+        dataset_dir: as of :func:`publish_autoencoder`.
+    """
     best = checkpoint.load_best()
     if idist.get_rank() == 0:
         save_network(network, path, extra={**best, "record": checkpoint.record}, dtype=dtype)
-        _finish(checkpoint, best, path)
+        _finish(checkpoint, best, dataset_dir, path)
 
 
 def publish_conditional(
@@ -55,12 +73,14 @@ def publish_conditional(
     models_dir: str | Path,
     dtype: str = "float32",
     sampling: Mapping[str, Any] | None = None,
+    dataset_dir: str | Path | None = None,
 ) -> None:
     """Writes the best U-Net, and ``conditioner/``: prompts in peft's format, statistics of the context, settings.
 
     Args:
         sampling: what sampling needs to know of the training, see :func:`scripts.diffusion.sampling_settings`; it is
             stored with the U-Net.
+        dataset_dir: as of :func:`publish_autoencoder`.
     """
     best = checkpoint.load_best()
     if idist.get_rank() == 0:
@@ -70,11 +90,15 @@ def publish_conditional(
         extra = {**best, "record": {**checkpoint.record, "conditioner": digest_weights(folder)}}
         extra |= {"sampling": dict(sampling)} if sampling else {}
         save_network(unet, path, extra=extra, dtype=dtype)
-        _finish(checkpoint, best, path, folder)
+        _finish(checkpoint, best, dataset_dir, path, folder)
 
 
-def _finish(checkpoint: Checkpoint, best: Mapping[str, Any], *paths: str | Path) -> None:
-    """Notes what was published; logs the best epoch, the paths, and the next command."""
+def _finish(
+    checkpoint: Checkpoint, best: Mapping[str, Any], dataset_dir: str | Path | None, *paths: str | Path
+) -> None:
+    """Notes what was published, of what it was trained on; logs the best epoch, the paths, and the next command."""
+    if dataset_dir is not None:
+        write_training_cases(paths[0], dataset_dir, checkpoint.record["settings"]["image_size"])
     write_published(checkpoint.folder, checkpoint.record, best, paths)
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in best.items() if name != "epoch")
     logger.info(f"Best epoch {best['epoch']} ({numbers}); wrote {' and '.join(map(str, paths))}")

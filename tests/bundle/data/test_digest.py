@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from scripts.data.datalist import DatalistError
-from scripts.data.digest import digest_case, digest_dataset
+from scripts.data.digest import digest_case, digest_crop, digest_dataset
 
 
 @pytest.fixture
@@ -66,3 +68,25 @@ def test_a_crop_that_is_gone_is_named(changed: Any) -> None:
 def test_a_case_is_its_crop_and_its_report(tiny_dataset: Path) -> None:
     first, second = tiny_dataset / "0_t0.nii.gz", tiny_dataset / "1_t0.nii.gz"
     assert len({digest_case(first, "a"), digest_case(first, "b"), digest_case(second, "a")}) == 3
+
+
+def test_a_crop_is_its_pixels_whatever_its_name_and_header(tiny_dataset: Path, tmp_path: Path) -> None:
+    """Those of the central square, in the window; one pixel more there is another crop."""
+    image = nib.load(tiny_dataset / "0_t0.nii.gz")
+    hu = np.asanyarray(image.dataobj).astype(np.float32)
+
+    def digest(pixels: np.ndarray, mm: float = 1.0) -> str:
+        nib.save(nib.Nifti1Image(pixels, np.diag([mm, mm, 1, 1])), tmp_path / "crop.nii")
+        return digest_crop(tmp_path / "crop.nii", 32)
+
+    first = digest_crop(tiny_dataset / "0_t0.nii.gz", 32)
+    assert len(first) == 32 and digest(hu) == digest(hu, 2.0) == digest(hu.astype(np.int16)) == first
+    assert digest(hu[48:80, 48:80]) == first, "as if it had been cut to size"
+    outside, window, inside = hu.copy(), hu.copy(), hu.copy()
+    outside[0, 0] += 1
+    inside[64, 64] += 1
+    assert digest(outside) == first != digest(inside)
+    window[64, 64] = 3000
+    inside[64, 64] = 400
+    assert digest(window) == digest(inside), "above the window all is one"
+    assert digest_crop(tiny_dataset / "0_t1.nii.gz", 32) != first
