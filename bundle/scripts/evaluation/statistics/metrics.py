@@ -70,6 +70,10 @@ def auprc(probabilities: Array, labels: Array, weights: Array | None = None) -> 
         return np.stack(averages) / positive.sum(axis=1)
 
 
+SCORES = {"auroc": auroc, "auprc": auprc}
+"""Scores of probabilities against outcomes, by their keys in metrics.json."""
+
+
 def weighted_mean(values: Array, weights: Array | None = None) -> Array:
     """Mean over cases of `values` (R, N) with `weights` (B, N), as (R, B)."""
     weights = np.ones((1, values.shape[1])) if weights is None else weights
@@ -224,11 +228,11 @@ def classification(probabilities: Array, labels: Array, weights: Array | None) -
         `{"auroc": ..., "auprc": ...}`, each as `estimate` or `undefined` give it.
     """
     if reason := why_undefined(labels):
-        return dict.fromkeys(("auroc", "auprc"), undefined(reason))
+        return dict.fromkeys(SCORES, undefined(reason))
     known = np.isfinite(labels)
     labels, probabilities = labels[known], probabilities[:, known]
     scores = {}
-    for name, metric in (("auroc", auroc), ("auprc", auprc)):
+    for name, metric in SCORES.items():
         resampled = None if weights is None else metric(probabilities, labels, weights[:, known]).mean(axis=0)
         scores[name] = estimate(metric(probabilities, labels)[:, 0], resampled)
     return scores
@@ -259,9 +263,32 @@ def kid(features: Array, real: Array, patients: Sequence[Hashable], weights: Arr
     return estimate(per_run, resampled)
 
 
-def gap_closed(score: dict, baseline: dict, follow_up: dict) -> float | None:
-    """Share of the gap between the real baseline's and the real follow-up's score; None unless the latter is higher."""
-    ends = score["mean"], baseline["mean"], follow_up["mean"]
-    if None in ends or ends[2] <= ends[1]:
+def gap(baseline: Array, follow_up: Array, labels: Array, weights: Array | None) -> dict[str, dict[str, Any]]:
+    """The gap of AUROC and AUPRC: the real follow-ups' less that of the real baselines, paired, as `estimate` has it.
+
+    Args:
+        baseline, follow_up: probabilities (N,).
+        labels: (N,), 0, 1 or NaN.
+        weights: (B, N) of `patient_resamples`.
+    """
+    if reason := why_undefined(labels):
+        return dict.fromkeys(SCORES, undefined(reason))
+    known = np.isfinite(labels)
+    both, labels = np.stack([follow_up, baseline])[:, known], labels[known]
+    drawn = None if weights is None else weights[:, known]
+    return {
+        name: estimate(
+            np.subtract(*metric(both, labels)), None if drawn is None else np.subtract(*metric(both, labels, drawn))
+        )
+        for name, metric in SCORES.items()
+    }
+
+
+def gap_closed(score: dict, baseline: dict, gap: dict) -> float | None:
+    """The share of a gap, of :func:`gap`, that lies between the real baseline's score and a method's.
+
+    None unless the whole interval of the gap is above zero: of a gap that may be none there is no share.
+    """
+    if None in (score["mean"], baseline["mean"], gap["ci95"]) or gap["ci95"][0] <= 0:
         return None
-    return float((ends[0] - ends[1]) / (ends[2] - ends[1]))
+    return float((score["mean"] - baseline["mean"]) / gap["mean"])

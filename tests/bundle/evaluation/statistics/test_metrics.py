@@ -273,11 +273,32 @@ def test_what_cannot_be_computed_is_null_with_a_reason():
 
 
 def test_gap_closed():
-    def score(value):
-        return {"mean": value}
+    """A share of the gap; none where the interval of the gap holds zero, or there is none."""
 
-    assert metrics.gap_closed(score(0.805), score(0.742), score(0.819)) == pytest.approx(0.818, abs=1e-3)  # the paper's
-    assert metrics.gap_closed(score(0.7), score(0.8), score(0.9)) == pytest.approx(-1.0)
-    assert metrics.gap_closed(score(0.7), score(0.8), score(0.8)) is None
-    assert metrics.gap_closed(score(0.7), score(0.8), score(0.7)) is None
-    assert metrics.gap_closed(score(None), score(0.7), score(0.8)) is None
+    def score(value, *bounds):
+        return {"mean": value, "ci95": list(bounds) or None}
+
+    shown = score(0.077, 0.02, 0.13)
+    assert metrics.gap_closed(score(0.805), score(0.742), shown) == pytest.approx(0.818, abs=1e-3)  # the paper's
+    assert metrics.gap_closed(score(0.7), score(0.8), score(0.1, 0.05, 0.2)) == pytest.approx(-1.0)
+    assert metrics.gap_closed(score(0.7), score(0.6), score(0.1, -0.01, 0.2)) is None
+    assert metrics.gap_closed(score(0.7), score(0.6), score(0.1, 0.0, 0.2)) is None
+    assert metrics.gap_closed(score(0.7), score(0.6), score(-0.1, -0.2, -0.05)) is None
+    assert metrics.gap_closed(score(0.7), score(0.6), score(0.1)) is None
+    assert metrics.gap_closed(score(None), score(0.7), shown) is None
+
+
+def test_the_gap_is_paired():
+    """Mean and interval equal plain computations on the same resamples; a follow-up like the baseline has no gap."""
+    rng = np.random.default_rng(0)
+    labels = np.append(rng.integers(0, 2, 40).astype(float), np.nan)
+    baseline, follow_up = rng.uniform(size=41), np.append(0.5 * labels[:-1] + rng.uniform(size=40), 0.5)
+    weights = metrics.patient_resamples([str(index) for index in range(41)], labels, 100, 0)
+    found = metrics.gap(baseline, follow_up, labels, weights)
+    for name, plain in (("auroc", roc_auc_score), ("auprc", average_precision_score)):
+        pairs = [(labels[:-1], each[:-1]) for each in (follow_up, baseline)]
+        assert found[name]["mean"] == pytest.approx(plain(*pairs[0]) - plain(*pairs[1]))
+        drawn = [np.subtract(*(plain(*pair, sample_weight=row[:-1]) for pair in pairs)) for row in weights]
+        assert found[name]["ci95"] == pytest.approx(np.percentile(drawn, [2.5, 97.5]).tolist())
+    assert metrics.gap(baseline, baseline, labels, weights)["auroc"]["ci95"] == [0, 0]
+    assert metrics.gap(baseline, follow_up, np.zeros(41), weights)["auprc"]["reason"].endswith("benign")
