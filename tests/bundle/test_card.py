@@ -60,6 +60,7 @@ MADE = {
     ],
     "bundle/docs/evaluation.md": [
         *(f"runs/mine/evaluation/{name}" for name in ("report.html", "steering.json")),
+        *(f"runs/site/evaluation/{name}" for name in ("metrics.json", "tripod_ai.md")),
         "runs/mine/evaluation/cases/patient-9_n1.pdf",
         "runs/mine/unguided/patient-9_n1/samples.nii.gz",
         *(f"runs/mine/baselines/{name}.csv" for name in ("record_only", "direct_classifier")),
@@ -82,6 +83,10 @@ def place(
     shutil.copytree(trained / "models", tmp_path / "bundle" / "models")
     for dataset in ("crops", "dataset"):
         (tmp_path / dataset).symlink_to(tiny_dataset)
+    shutil.copytree(tiny_dataset, tmp_path / "site")
+    alone = json.loads((tiny_dataset / "datalist.json").read_text())
+    alone |= {"training": [], "validation": [], "unpaired": []}
+    (tmp_path / "site" / "datalist.json").write_text(json.dumps(alone))
     shutil.copy(tiny_dataset / "4_t0.nii.gz", tmp_path / "CROP.nii.gz")
     (tmp_path / "EHR.json").write_text(json.dumps({"age": 66}))
     torch.save(stable_diffusion(tiny_settings), tmp_path / "v1-5-pruned.ckpt")

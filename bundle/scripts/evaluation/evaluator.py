@@ -21,13 +21,15 @@ from torch import Tensor
 from scripts.arrays import Array
 from scripts.data.transforms import to_hu
 from scripts.errors import UserError
-from scripts.evaluation.judge import Judge, Method, ensembles, score_methods
+from scripts.evaluation import clinical
+from scripts.evaluation.judge import Judge, Method, ensembles, one_probability_per_case, score_methods
+from scripts.evaluation.left_out import left_out
 from scripts.evaluation.nodules import latents
 from scripts.evaluation.nodules.growth import MEDIAN, Growth, Sizes, measure
 from scripts.evaluation.nodules.latents import Nodules, averaged, latent_scores
 from scripts.evaluation.report.case_view import case_studies, chosen
 from scripts.evaluation.report.columns import ENSEMBLE, TITLES
-from scripts.evaluation.report.drawing import draw_growth, draw_methods, draw_training
+from scripts.evaluation.report.drawing import draw_benefit, draw_growth, draw_methods, draw_training
 from scripts.evaluation.report.output import write
 from scripts.evaluation.report.training_log import Stage
 from scripts.evaluation.study import Cases, Study
@@ -47,12 +49,15 @@ DEFINITIONS = {
     "p_delong_independent": "DeLong's test (1988), which assumes independent cases: too sure if patients have several",
     "change_pearson": "correlation of the mean diameter's change since the baseline with the true change, over cases",
     "change_spearman": "the same, of ranks",
+    "gap": "the real follow-ups' AUROC and AUPRC less those of the real baselines, paired; of a gap whose interval "
+    "holds zero no share is given as closed",
     "calibration": "of probabilities averaged over runs; intervals from a bootstrap that is not stratified",
     "brier": "mean squared difference of probability and outcome",
     "ece": "expected calibration error, ten bins of equal width",
     "slope": "of the outcome's logistic regression on the log odds; 1 is right, below 1 too extreme",
     "intercept": "calibration in the large, the slope held at 1; 0 is right, below 0 too high on the whole",
     **latents.DEFINITIONS,
+    **clinical.DEFINITIONS,
 }
 """What the keys of metrics.json mean; written into metrics.json and onto the evaluation page."""
 
@@ -68,6 +73,7 @@ def evaluate(
     stages: Sequence[Stage] = (),
     case_pages: Sequence[str] | str = (),
     record: Mapping[str, Any] | None = None,
+    thresholds: Mapping[str, Mapping[str, float] | str] | None = None,
 ) -> dict[str, Any]:
     """Evaluates generated follow-ups and writes the results into `output_dir`.
 
@@ -81,6 +87,7 @@ def evaluate(
         stages: of `read_stages`, for the evaluation page.
         case_pages: ids of the cases that get a PDF page each, or "all".
         record: of `evaluation_record`, how all that is judged was made.
+        thresholds: of :func:`scripts.evaluation.validation.validation_thresholds`, by method.
 
     Returns:
         The content of metrics.json.
@@ -91,39 +98,57 @@ def evaluate(
     cases, pages = study.cases, chosen(study.cases.ids, case_pages)
     images, predicted, generated = _checked(methods, study, reconstruction)
     main = next(iter(generated), None)
-    rows = {name: Method(judge.classify(values, name), values) for name, values in images.items()}
-    rows |= {name: Method(values) for name, values in predicted.items()}
-    rows |= ensembles({name: rows[name] for name in (*generated, *predicted)})
+    rows = _judged(judge, images, predicted, generated)
     growth = None if study.spacing is None else Growth(_measure(images, study.spacing), study, judge.weights)
     spaces = {title: _nodules(judge, encoder) for title, encoder in (encoders or {}).items()}
     result = {
-        "dataset": study.dataset,
-        "simulated": bool(study.simulated),
-        "simulation": study.simulated if isinstance(study.simulated, str) else None,
-        **cases.counts(),
-        "cohort": study.cohort,
-        "stages": {stage.name: stage.facts for stage in stages},
+        **_studied(study, judge, stages),
         "n_runs": max((len(images[name]) for name in generated), default=0),
-        "feature_extractors": {"lpips": judge.perceptual.name, "fid": judge.features.name, "kid": judge.features.name},
-        "bootstrap": {"unit": "patient", **asdict(judge.bootstrap)},
-        "definitions": DEFINITIONS,
         **score_methods(rows, judge, main),
         "growth": None if growth is None else growth.score(),
         "latents": {title: latent_scores(*pair, judge.weights) for title, pair in spaces.items()},
         "reconstruction_mae_hu": _error_hu(reconstruction, study),
+        **clinical.clinical_scores(judge, one_probability_per_case(rows), main, thresholds or {}, record),
         **_origin(record),
     }
+    result |= {"left_out": left_out(result)}
     maps = {title: averaged(unseen.latents) for title, (unseen, _) in spaces.items()}
-    figures = [*draw_methods(rows, cases, maps, main), *draw_growth(growth, cases, main), *draw_training(stages)]
+    figures = [*draw_methods(rows, cases, maps, main), *draw_benefit(result["decision_curves"])]
+    figures += [*draw_growth(growth, cases, main), *draw_training(stages)]
     views = [] if main is None else case_studies(study, rows, growth, main)
     write(Path(output_dir), result, _table(rows, cases, growth), figures, views, pages)
     return result
 
 
+def _judged(
+    judge: Judge, images: Mapping[str, Array], predicted: Mapping[str, Array], generated: Sequence[str]
+) -> dict[str, Method]:
+    """Every method with its probabilities, and averages over the runs of those that are no real images."""
+    rows = {name: Method(judge.classify(values, name), values) for name, values in images.items()}
+    rows |= {name: Method(values) for name, values in predicted.items()}
+    return rows | ensembles({name: rows[name] for name in (*generated, *predicted)})
+
+
+def _studied(study: Study, judge: Judge, stages: Sequence[Stage]) -> dict[str, Any]:
+    """The entries of metrics.json that say who was studied, and by what."""
+    return {
+        "dataset": study.dataset,
+        "simulated": bool(study.simulated),
+        "simulation": study.simulated if isinstance(study.simulated, str) else None,
+        **study.cases.counts(),
+        "cohort": study.cohort,
+        "stages": {stage.name: stage.facts for stage in stages},
+        "feature_extractors": {"lpips": judge.perceptual.name, "fid": judge.features.name, "kid": judge.features.name},
+        "bootstrap": {"unit": "patient", **asdict(judge.bootstrap)},
+        "definitions": DEFINITIONS,
+    }
+
+
 def _origin(record: Mapping[str, Any] | None) -> dict[str, Any]:
     """The entries of metrics.json that say how to make it again."""
     created = datetime.now(UTC).isoformat(timespec="minutes")
-    return {"command": command_line(), "created": created, "versions": versions(), "record": record}
+    made = {"command": command_line(), "created": created, "versions": versions(), "record": record}
+    return {"training_cases": (record or {}).get("training_cases"), **made}
 
 
 def _checked(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from scripts.comparators.tables import read_table
+from scripts.comparators.tables import ComparatorError, read_table
 from scripts.data.padding import real_key
 from scripts.errors import UserError
 from scripts.evaluation.evaluator import evaluate
 from scripts.evaluation.judge import Bootstrap, Judge
+from scripts.evaluation.record import USED
 from scripts.evaluation.report.cohort import describe
 from scripts.evaluation.report.training_log import Stage
 from scripts.evaluation.study import Cases, Study
+from scripts.evaluation.validation import validation_thresholds
 from scripts.networks.autoencoder import LatentAutoencoder
 from scripts.networks.classifiers import NoduleClassifier
 from scripts.predictions import read_predictions
@@ -44,6 +47,9 @@ class Evaluation:
         compared: by title, folders of predictions of other methods, for the same section.
         tables: by title, tables of probabilities of methods without images, see :mod:`scripts.comparators.tables`.
         case_pages: see :func:`scripts.evaluation.evaluate`.
+        thresholds: by title, a threshold for sensitivity and specificity; else those fixed on the validation section,
+            where there are predictions for it.
+        validation_baselines: gives the validation section's baseline crops (V, 1, H, W), for thresholds on them.
         record: gives how all that is judged was made, see :func:`scripts.evaluation.evaluation_record`.
         resamples, stratified: of the bootstrap over patients, see :class:`scripts.evaluation.judge.Bootstrap`.
         judging: further arguments of :class:`scripts.evaluation.Judge`, such as its networks, ``batch_size`` and
@@ -65,6 +71,8 @@ class Evaluation:
         compared: Mapping[str, str | Path] | None = None,
         tables: Mapping[str, str | Path] | None = None,
         case_pages: Sequence[str] | str = (),
+        thresholds: Mapping[str, float] | None = None,
+        validation_baselines: Callable[[], np.ndarray] | None = None,
         resamples: int = 2000,
         stratified: bool = True,
         record: Callable[[], Mapping[str, Any]] | None = None,
@@ -80,6 +88,7 @@ class Evaluation:
         if unaligned is not None:
             self.encoders["not aligned"] = unaligned.eval().encode_stage_2_inputs
         self.training_baselines = training_baselines
+        self.thresholds, self.validation_baselines = thresholds or {}, validation_baselines
         self.judging = {"bootstrap": Bootstrap(resamples, stratified), **judging}
         self.real: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
         self.spacing: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
@@ -102,23 +111,51 @@ class Evaluation:
         """Evaluates all cases; the result is ``engine.state.metrics["evaluation"]``."""
         study = self._study()
         ids = study.cases.ids
+        record = self.record and self.record()
         logger.info(f"Judging {len(ids)} cases; most of the time goes into the distances and the bootstrap")
+        judge = Judge(study, lambda crops: torch.sigmoid(self.classifier(crops)).flatten(), **self.judging)
         engine.state.metrics["evaluation"] = evaluate(
             study,
             {name: read_predictions(folder, ids) for name, folder in self.folders.items()}
             | {name: read_table(path, ids) for name, path in self.tables.items()},
-            Judge(study, lambda crops: torch.sigmoid(self.classifier(crops)).flatten(), **self.judging),
+            judge,
             self.output_dir,
             reconstruction=self._reconstruct(study.follow_up),
             encoders=self.encoders,
             stages=self.stages,
             case_pages=self.case_pages,
-            record=self.record and self.record(),
+            record=record,
+            thresholds=self._thresholds(judge, record or {}),
         )
+
+    @torch.no_grad()
+    def _thresholds(self, judge: Judge, record: Mapping[str, Any]) -> dict[str, dict[str, float] | str]:
+        """The thresholds of the real baselines, of each folder of predictions and of each table."""
+        usable = record.get("validation_predictions", {})
+
+        def baselines(cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
+            assert self.validation_baselines is not None
+            return judge.classify(self.validation_baselines()[None], "real_baseline")
+
+        def generated(name: str, cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
+            if usable.get(name, USED) != USED:
+                raise UserError(usable[name])
+            return judge.classify(read_predictions(self.folders[name], _ids(cases)), name)
+
+        def table(name: str, cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
+            try:
+                return read_table(self.tables[name], _ids(cases))
+            except ComparatorError as error:
+                raise UserError("its table lacks cases of the validation section") from error
+
+        readers: dict[str, Any] = {} if self.validation_baselines is None else {"real_baseline": baselines}
+        readers |= {name: partial(generated, name) for name in self.folders}
+        readers |= {name: partial(table, name) for name in self.tables}
+        return validation_thresholds(self.datalist, self.section, readers, self.thresholds)
 
     def _study(self) -> Study:
         """The section as it is evaluated."""
-        baselines = self.training_baselines
+        baselines, training = self.training_baselines, self.datalist["training"]
         return Study(
             cases=Cases.of(self.datalist[self.section]),
             baseline=np.concatenate(self.real["baseline"]),
@@ -126,7 +163,7 @@ class Evaluation:
             spacing={key: np.concatenate(parts) for key, parts in self.spacing.items()},
             dataset=self.datalist.get("name", "unnamed"),
             simulated=self.datalist.get("simulated", ""),
-            training=None if baselines is None else (Cases.of(self.datalist["training"]), baselines),
+            training=None if baselines is None or not training else (Cases.of(training), baselines),
             cohort=describe(self.datalist, self.section),
             unpadded=np.concatenate(self.unpadded) if self.unpadded else None,
         )
@@ -139,6 +176,10 @@ class Evaluation:
         encode, decode = self.autoencoder.encode_stage_2_inputs, self.autoencoder.decode_stage_2_outputs
         decoded = [decode(encode(part)).clamp(-1, 1).cpu() for part in parts]
         return torch.cat(decoded).numpy()
+
+
+def _ids(cases: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [case["case_id"] for case in cases]
 
 
 def _named(

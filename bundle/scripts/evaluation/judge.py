@@ -19,9 +19,6 @@ from scripts.evaluation.study import Study
 from scripts.networks.inception import FeatureExtractor
 from scripts.networks.perceptual import PerceptualDistance
 
-GAPS = ("auroc", "auprc")
-"""Metrics whose gap between real baseline and real follow-up a method may close."""
-
 REAL = ("real_baseline", "real_follow_up")
 """Names of the rows of real images."""
 
@@ -164,17 +161,18 @@ def one_probability_per_case(methods: Mapping[str, Method]) -> dict[str, Array]:
 
 
 def score_methods(methods: Mapping[str, Method], judge: Judge, main: str | None) -> dict[str, Any]:
-    """The entries `methods` and `gap_closed` of metrics.json; `gap_closed` is that of the method `main`."""
+    """The entries `methods`, `gap` and `gap_closed` of metrics.json; `gap_closed` is that of the method `main`."""
     rows = {name: judge.score(method, compare=name not in REAL) for name, method in methods.items()}
+    gap = metrics.gap(*(methods[real].probabilities[0] for real in REAL), judge.study.cases.labels, judge.weights)
     for name, row in rows.items():
         row["n_runs"] = len(methods[name].probabilities)
         if name not in REAL:
-            ends = tuple(rows[real] for real in REAL)
-            row["gap_closed"] = {key: metrics.gap_closed(row[key], *(end[key] for end in ends)) for key in GAPS}
+            row["gap_closed"] = {key: metrics.gap_closed(row[key], rows[REAL[0]][key], gap[key]) for key in gap}
     probabilities = one_probability_per_case(methods)
     for name in probabilities:
         rows[name] |= judge.statistics(name, probabilities, _held_against(name, list(probabilities), main))
-    return {"methods": rows, "gap_closed": dict.fromkeys(GAPS) if main is None else rows[main]["gap_closed"]}
+    closed = dict.fromkeys(gap) if main is None else rows[main]["gap_closed"]
+    return {"methods": rows, "gap": gap, "gap_closed": closed}
 
 
 def _held_against(name: str, names: Sequence[str], main: str | None) -> list[str]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from scripts.arrays import Array
 from scripts.ehr.encoding import attributes
+from scripts.ehr.features import validate
 from scripts.ehr.report import radiology_report
 
 DIAMETERS = ("sct_long_dia", "sct_perp_dia")
@@ -28,6 +29,7 @@ class Cases:
         diameters, follow_up_diameters: (N, 2) in mm, long and perpendicular, as recorded by radiologists.
         attributes: (N, F), of :func:`scripts.ehr.attributes`, standardised.
         days: (N,) from baseline to follow-up.
+        records: N records at baseline, what is known of the 13 features, of :func:`scripts.ehr.validate`.
 
     Example:
         >>> entry = {"case_id": "a", "patient_id": "p", "malignant": 1, "ehr": {"sct_long_dia": 8}}
@@ -43,6 +45,7 @@ class Cases:
     follow_up_diameters: Array
     attributes: Array
     days: Array
+    records: list[dict[str, float]]
 
     @classmethod
     def of(cls, entries: Sequence[Mapping[str, Any]]) -> Cases:
@@ -69,6 +72,7 @@ class Cases:
             follow_up_diameters=np.stack([_numbers(later, name) for name in DIAMETERS], axis=1),
             attributes=np.array([attributes(record) for record in records], dtype=np.float64),
             days=_numbers(entries, "interval_days"),
+            records=[validate(record) for record in records],
         )
 
     def counts(self) -> dict[str, int]:

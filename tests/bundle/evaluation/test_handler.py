@@ -24,6 +24,16 @@ from scripts.networks.classifiers import ResNetClassifier
 RUNS = np.zeros((2, 3, 1, 32, 32))
 
 
+class Judge:
+    """Reads 0.25 from every image."""
+
+    def __init__(self, study: Any, classify: Any, **options: Any) -> None:
+        self.study = study
+
+    def classify(self, images: np.ndarray, name: str) -> np.ndarray:
+        return np.full(images.shape[:2], 0.25)
+
+
 @pytest.fixture
 def make(tiny_dataset: Path, tmp_path: Path) -> Any:
     """An evaluation of the tiny dataset's test section by small networks."""
@@ -47,10 +57,13 @@ def test_what_is_judged_is_the_section(make: Any, tiny_dataset: Path, monkeypatc
         return {"n_cases": 3}
 
     monkeypatch.setattr(handler, "evaluate", evaluate)
-    monkeypatch.setattr(handler, "Judge", lambda study, classify, **options: (classify, options))
+    monkeypatch.setattr(handler, "Judge", Judge)
     monkeypatch.setattr(handler, "read_predictions", lambda folder, ids: RUNS)
     monkeypatch.setattr(handler, "read_table", lambda path, ids: np.full((1, len(ids)), 0.5))
-    evaluation = make(batch_size=2, tables={"table": "table.csv"}, compared={"other": "elsewhere"})
+    record = {"validation_predictions": {"NAMD": "made otherwise"}}
+    evaluation = make(
+        batch_size=2, tables={"table": "table.csv"}, compared={"other": "elsewhere"}, record=lambda: record
+    )
     items = Dataset(pairs(tiny_dataset, "test"), preprocessing(["baseline", "follow_up"], 32))
     engine = Engine(lambda engine, batch: None)
     evaluation.attach(engine)
@@ -61,6 +74,11 @@ def test_what_is_judged_is_the_section(make: Any, tiny_dataset: Path, monkeypatc
     for key in ("baseline", "follow_up"):
         np.testing.assert_array_equal(getattr(study, key), np.stack([item[key].numpy() for item in items]))
         np.testing.assert_allclose(study.spacing[key], [[0.6, 0.7]] * 3, rtol=1e-6)
+    assert given["record"] is record and given["thresholds"] == {
+        "NAMD": "made otherwise",
+        "other": {"sensitive": 0.25, "youden": 0.25},
+        "table": {"sensitive": 0.5, "youden": 0.5},
+    }
     assert (
         list(given["methods"]) == ["NAMD", "other", "table"] and study.dataset == "ellipses" and study.simulated is True
     )
@@ -95,3 +113,24 @@ def test_what_of_the_follow_ups_is_padded_is_known(make: Any, tiny_dataset: Path
     unpadded = evaluation._study().unpadded
     assert unpadded.dtype == bool and unpadded.shape == (3, 1, 32, 32)
     assert unpadded[:, 0, :, 0].sum(axis=1).tolist() == [16, 17, 18] and (unpadded == unpadded[..., :1]).all()
+
+
+def test_an_empty_training_section_is_none(make: Any) -> None:
+    """Nothing is fitted on it; and a threshold may be given where there is no validation section."""
+    evaluation = make(training_baselines=np.empty((0, 1, 32, 32)), thresholds={"NAMD": 0.3})
+    evaluation.datalist |= {"training": [], "validation": []}
+    evaluation.real = {key: [np.zeros((3, 1, 32, 32))] for key in evaluation.real}
+    evaluation.spacing = {key: [np.ones((3, 2))] for key in evaluation.spacing}
+    assert evaluation._study().training is None
+    assert evaluation._thresholds(Judge(None, None), {}) == {"NAMD": {"given": 0.3}}
+
+
+def test_thresholds_of_the_real_baselines_and_of_a_table_that_lacks_them(make: Any, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("case_id,run,probability\npatient-9_n1,0,0.5\n")
+    evaluation = make(tables={"short": tmp_path / "table.csv"}, validation_baselines=lambda: np.zeros((3, 1, 32, 32)))
+    found = evaluation._thresholds(Judge(None, None), {"validation_predictions": {"NAMD": "none"}})
+    assert found == {
+        "real_baseline": {"sensitive": 0.25, "youden": 0.25},
+        "NAMD": "none",
+        "short": "its table lacks cases of the validation section",
+    }

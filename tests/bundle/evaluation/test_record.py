@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from scripts.comparators.tables import table_record, write_table
-from scripts.data.datalist import DatalistError
-from scripts.data.digest import digest_dataset
-from scripts.evaluation.record import evaluation_record
+from scripts.data.datalist import DatalistError, pairs
+from scripts.data.digest import digest_case, digest_dataset
+from scripts.evaluation.record import USED, evaluation_record
 from scripts.fingerprint import digest_weights
 from scripts.predictions import FILE
 from scripts.weights.checkpoints import load_network, save_network
@@ -137,7 +137,7 @@ def test_other_weights_are_refused_for_the_method_itself_alone(run: Path) -> Non
 
 
 def test_tables_of_another_dataset_are_refused(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path, rows = run / "alone.csv", (["patient-9_n1"], [0.5])
+    path, rows = run / "alone.csv", ([f"patient-{index}_n1" for index in (9, 10, 11)], [0.5, 0.6, 0.7])
     judged = partial(evaluation_record, run / "dataset", "test", run / "models", run / "predictions")
     write_table(path, 0, *rows, {"dataset": digest_dataset(run / "dataset")})
     assert judged(tables={"record": path})["tables"] == {"record": table_record(path)}
@@ -174,3 +174,48 @@ def test_a_section_without_follow_ups_is_refused_before_anything_is_read(
 ) -> None:
     with pytest.raises(DatalistError, match=f"{section} has no follow-ups"):
         evaluation_record(tiny_dataset, section, tmp_path / "no models", tmp_path / "no predictions")
+
+
+def test_a_table_that_lacks_a_case_is_refused_before_any_work(run: Path) -> None:
+    write_table(run / "table.csv", 0, ["patient-9_n1", "patient-10_n1"], [0.5, 0.6])
+    judged = partial(evaluation_record, run / "dataset", "test", run / "models", run / "predictions")
+    assert "no probability for 1 of 3 cases: patient-11_n1" in refusal(
+        lambda: judged(tables={"short": run / "table.csv"})
+    )
+
+
+def test_cases_that_trained_the_weights_are_counted(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A crop of the training section under another name."""
+    assert record(run)["training_cases"] == {"n_cases": 3, "n_trained": 0, "unknown": []}
+    assert "trained these weights" not in caplog.text
+    shutil.copy(run / "dataset" / "2_t1.nii.gz", run / "dataset" / "10_t1.nii.gz")
+    assert record(run)["training_cases"]["n_trained"] == 1
+    assert "1 of 3 cases trained these weights: what is said of them is no evaluation" in caplog.text
+
+
+def test_predictions_of_validation_are_used_where_they_are_alike(run: Path) -> None:
+    """Else the record says why thresholds are not fixed on them."""
+
+    def said() -> str:
+        return record(run)["validation_predictions"]["NAMD"]
+
+    assert said().startswith("there are no predictions of the validation section")
+    own = pairs(run / "dataset", "test")[0]
+    both = (pairs(run / "dataset", "validation", interval) for interval in (True, False))
+    for items in zip(*both, strict=True):
+        case = run / "predictions" / items[0]["case_id"]
+        shutil.copytree(run / "predictions" / "patient-9_n1", case)
+        made = json.loads((case / FILE).read_text())
+        interval = made["case_sha256"] == digest_case(own["baseline"], own["report"])
+        made["case_sha256"] = digest_case(items[0]["baseline"], items[0 if interval else 1]["report"])
+        (case / FILE).write_text(json.dumps(made))
+    assert said() == USED
+    for path in (run / "predictions").glob(f"patient-[678]_n1/{FILE}"):
+        made = json.loads(path.read_text())
+        path.write_text(json.dumps(made | {"guidance_scale": 3.5}))
+    assert "made otherwise than these" in said()
+    shutil.copy(run / "dataset" / "8_t0.nii.gz", run / "dataset" / "7_t0.nii.gz")
+    assert "of other crops or records" in said()
+    change = json.loads((run / "dataset" / "datalist.json").read_text()) | {"validation": []}
+    (run / "dataset" / "datalist.json").write_text(json.dumps(change))
+    assert said() == "the dataset has no validation section"

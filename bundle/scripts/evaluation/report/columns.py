@@ -18,6 +18,15 @@ CALIBRATION = {
 }
 """Title and decimals of each column of the table of calibration."""
 
+RECALIBRATION = {"brier": ("Brier ↓", 3), "ici": ("ICI ↓", 3), "observed_expected": ("O:E → 1", 2)}
+"""Title and decimals of each column of the table of recalibration."""
+
+WAYS = {"as_given": "as given", "intercept": "intercept", "intercept_and_slope": "intercept and slope"}
+"""Titles of the ways of recalibration."""
+
+POLICIES = {"treat_all": "treating all", "treat_none": "treating none"}
+"""Titles of the policies that look at no case."""
+
 GROWTH = {
     "long_mm": ("Long (mm) ↓", 2),
     "perpendicular_mm": ("Perp. (mm) ↓", 2),
@@ -55,6 +64,8 @@ CAPTIONS = {
     "curves": "ROC and precision-recall curves of the classifier's probabilities, averaged over runs; dotted: chance.",
     "calibration": "Calibration of the probabilities, averaged over runs, in ten bins of equal width; a dot's area is "
     "its bin's share of the cases; dotted: right (left). How often which probability is given (right).",
+    "benefit": "Net benefit of acting on the probability from a threshold on, averaged over runs; dotted: treating "
+    "none. A method helps where its curve is above treating all and none.",
     "gallery": "The first malignant and the first benign cases of the list, not the best ones; std is over runs.",
     "error_variance": "Error of the mean probability against its variance over runs (left), and three cases, the most "
     "clearly right, the most unsure and the most clearly wrong one: mean absolute error and pixel variance (right).",
@@ -78,4 +89,4 @@ def title_of(name: str) -> str:
         return f"{title_of(name.removesuffix(MEDIAN))}, median size over runs"
     if name.endswith(ENSEMBLE):
         return f"{title_of(name.removesuffix(ENSEMBLE))}, probability averaged over runs"
-    return TITLES.get(name, name)
+    return (TITLES | POLICIES).get(name, name)

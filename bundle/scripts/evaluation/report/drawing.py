@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -47,6 +48,13 @@ def draw_methods(
             yield "running_variance", figures.running_variance(probabilities)
     if maps and len(cases.ids) >= 5:
         yield "latent_map", figures.latent_map(maps, cases.diameters[:, 0])
+
+
+def draw_benefit(curves: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
+    """Name and figure of the decision curves, given the entry of metrics.json, if there are any."""
+    if "net_benefit" in curves:
+        titles = {title_of(name): values for name, values in curves["net_benefit"].items()}
+        yield "benefit", figures.decision_curves(curves["thresholds"], titles)
 
 
 def draw_training(stages: Sequence[Stage]) -> Iterator[tuple[str, Figure]]:

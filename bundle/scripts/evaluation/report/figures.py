@@ -122,6 +122,25 @@ def calibration(probabilities: Mapping[str, Array], labels: Array) -> Figure:
     return figure
 
 
+def decision_curves(thresholds: Sequence[float], benefit: Mapping[str, Sequence[float]]) -> Figure:
+    """Net benefit over thresholds, a curve a method; below zero the axis is cut off.
+
+    Args:
+        thresholds: T, between 0 and 1.
+        benefit: title to T numbers.
+    """
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    axis = figure.subplots()
+    highest = max(max(values) for values in benefit.values())
+    for index, (title, values) in enumerate(benefit.items()):
+        axis.plot(thresholds, values, color=LINES[index % len(LINES)], label=title, linewidth=1.6)
+    axis.axhline(0, color=NEUTRAL, linestyle=":", linewidth=1)
+    axis.set(xlabel="threshold", ylabel="net benefit", xlim=(0, max(thresholds)))
+    axis.set_ylim(-0.25 * highest - 0.005, 1.1 * highest + 0.005)
+    figure.legend(fontsize=8, frameon=False, loc="outside right center")
+    return figure
+
+
 def running_variance(probabilities: Array) -> Figure:
     """Fig. 5: variance of a case's probability over its first k runs, against k, for (R, N) with R at least 3."""
     runs = np.arange(2, len(probabilities) + 1)

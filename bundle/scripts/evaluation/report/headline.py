@@ -9,6 +9,7 @@ from typing import Any
 
 from scripts.evaluation.judge import REAL
 from scripts.evaluation.report.columns import TITLES
+from scripts.training.cases import trained_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +27,16 @@ def headline(result: Mapping[str, Any]) -> str:
         names[generated] = f"{generated} {'of one run' if runs == 1 else f'averaged over {runs} runs'}"
     names |= zip(REAL, ("real baselines", "real follow-ups"), strict=True)
     texts = [f"{title} {_text(rows[name]['auroc'])}" for name, title in names.items()]
-    return f"AUROC of {result['n_cases']} cases, 95% interval over patients: {'; '.join(texts)}"
+    seen = result.get("training_cases")
+    warning = f" ({trained_sentence(seen)})" if seen and seen["n_trained"] else ""
+    return f"AUROC of {result['n_cases']} cases{warning}, 95% interval over patients: {'; '.join(texts)}"
 
 
 def log_result(result: Mapping[str, Any], evaluation_dir: str | Path) -> None:
-    """Logs the headline, and the path of the evaluation page."""
+    """Logs the headline, what is left out, and the path of the evaluation page."""
     logger.info(headline(result))
+    if missing := result.get("left_out"):
+        logger.info("Left out: " + "; ".join(f"{each['what']} ({each['reason']})" for each in missing))
     simulated = ", data in part simulated" if result["simulated"] else ""
     logger.info(f"Open {Path(evaluation_dir) / 'report.html'}; synthetic images{simulated}, for research only")
 

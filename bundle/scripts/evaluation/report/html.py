@@ -12,16 +12,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from scripts.evaluation.report.case_view import CaseStudy, browser
+from scripts.evaluation.report.clinical_view import clinical_view
 from scripts.evaluation.report.columns import (
     CALIBRATION,
     CAPTIONS,
     GROWTH,
     LATENTS,
     METRICS,
+    RECALIBRATION,
     STEERING,
     TITLES,
     title_of,
 )
+from scripts.training.cases import trained_sentence
 
 
 def render(
@@ -45,6 +48,7 @@ def render(
         trim_blocks=True,
     )
     environment.filters |= {"number": number, "p_value": p_value, "embed": embed, "json": in_script}
+    seen = result["training_cases"]
     rows = {title_of(name): scores for name, scores in result["methods"].items()}
     return environment.get_template("report.html.j2").render(
         result=result,
@@ -58,6 +62,9 @@ def render(
         notes=notes,
         gap=gap_sentence(result),
         facts_sentence=facts_sentence,
+        clinical=clinical_view(result),
+        recalibration_columns=RECALIBRATION,
+        trained=trained_sentence(seen) if seen and seen["n_trained"] else None,
         latent_columns=LATENTS,
         steering=steering,
         steering_columns=STEERING,
@@ -110,13 +117,25 @@ def notes(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, tuple[str
 
 
 def gap_sentence(result: Mapping[str, Any]) -> str | None:
-    """A sentence on the gap between real baselines and follow-ups: the share that the first method closes."""
-    shares = {METRICS[key][0]: share for key, share in result["gap_closed"].items() if share is not None}
+    """A sentence on the gap between real baselines and follow-ups: the share that the first method closes.
+
+    Where a gap's interval holds zero, it says so in place of a share.
+    """
     generated = [name for name in result["methods"] if name not in TITLES]
-    if not shares or not generated:
+    known = {METRICS[key][0]: (gap, result["gap_closed"][key]) for key, gap in result["gap"].items() if gap["ci95"]}
+    if not known or not generated:
         return None
-    parts = " and ".join(f"{share:.0%} of the {title} gap" for title, share in shares.items())
-    return f"{title_of(generated[0])} closes {parts} between the data set's baselines and follow-ups."
+    shares = [f"{share:.0%} of the {title} gap" for title, (_, share) in known.items() if share is not None]
+    unsure = [
+        f"{title} {gap['mean']:+.3f} [{gap['ci95'][0]:.3f}, {gap['ci95'][1]:.3f}]"
+        for title, (gap, share) in known.items()
+        if share is None
+    ]
+    between = "between the data set's baselines and follow-ups"
+    sentences = [f"{title_of(generated[0])} closes {' and '.join(shares)} {between}."] if shares else []
+    if unsure:
+        sentences.append(f"No gap is shown {between} in {' and '.join(unsure)}, so that no share of it is given.")
+    return " ".join(sentences)
 
 
 def facts_sentence(facts: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from scripts.errors import listed
 from scripts.evaluation.report.case_page import pdf
 from scripts.evaluation.report.case_view import CaseStudy, spread_limit
 from scripts.evaluation.report.html import render
+from scripts.evaluation.report.tripod import tripod
 from scripts.files import write_bytes, write_json, write_text
 from scripts.fingerprint import differences
 from scripts.pictures import png
@@ -51,6 +52,7 @@ def write(
     write_json(folder / "metrics.json", result, indent=2)
     steering, figure = _steering(folder, result.get("record")), folder / "figures" / "steering.png"
     pictures |= {"steering": figure.read_bytes()} if steering else {}
+    write_text(folder / "tripod_ai.md", tripod(result))
     write_text(folder / "report.html", render(result, pictures, steering, studies))
 
 

@@ -56,3 +56,17 @@ def test_the_log_says_what_to_open(tmp_path: Path, caplog: pytest.LogCaptureFixt
     first, last = caplog.messages
     assert first == headline(result()) and last.startswith(f"Open {tmp_path / 'report.html'}")
     assert ("in part simulated" in last) == simulated and "for research only" in last
+
+
+def test_cases_that_trained_the_weights_stand_in_the_headline() -> None:
+    seen = {"n_cases": 40, "n_trained": 3, "unknown": []}
+    assert headline(result() | {"training_cases": seen}).startswith(
+        "AUROC of 40 cases (3 of 40 cases trained these weights), 95% interval"
+    )
+    assert headline(result() | {"training_cases": seen | {"n_trained": 0}}) == headline(result())
+
+
+def test_what_is_left_out_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        log_result(result() | {"left_out": [{"what": "FID", "reason": "one case"}]}, tmp_path)
+    assert caplog.messages[1] == "Left out: FID (one case)"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from scripts.evaluation.report.columns import LATENTS, METRICS, title_of
-from scripts.evaluation.report.html import gap_sentence, number, steering_sentence
+from scripts.evaluation.report.html import gap_sentence, number, render, steering_sentence
 from scripts.evaluation.steering import (
     SHUFFLED,
 )
@@ -73,3 +75,30 @@ def test_the_report_says_whether_an_effect_is_shown(change: list[float] | None, 
     row = {"image_change_hu": {"mean": 31.0, "ci95": [25.0, 38.0]}, "auroc_change": auroc_change}
     sentence = steering_sentence({"interventions": {SHUFFLED: row}})
     assert "by 31 HU" in sentence and said in sentence
+
+
+def test_a_gap_whose_interval_holds_zero_has_no_share() -> None:
+    def result(bounds: list[float] | None, share: float | None) -> dict[str, Any]:
+        gap = {"mean": 0.1, "ci95": bounds}
+        return {"methods": {"mine": {}}, "gap": {"auroc": gap}, "gap_closed": {"auroc": share}}
+
+    shown, unsure, unknown = (
+        gap_sentence(result(*each)) for each in (([0.02, 0.2], 0.65), ([-0.01, 0.2], None), (None, None))
+    )
+    assert shown == "mine closes 65% of the AUROC gap between the data set's baselines and follow-ups."
+    assert unsure is not None and "%" not in unsure
+    assert "No gap is shown" in unsure and "AUROC +0.100 [-0.010, 0.200]" in unsure
+    assert unknown is None
+
+
+def test_the_page_says_what_trained_the_weights_and_what_is_left_out(outcome: Any) -> None:
+    _, result, folder = outcome
+    whole = (folder / "report.html").read_text()
+    assert 'id="trained"' not in whole and 'id="events"' in whole and result["events_warning"] in whole
+    seen = {"n_cases": 12, "n_trained": 3, "unknown": ["classifier"]}
+    missing = [{"what": "everything", "reason": "no time"}]
+    pictures = {name: b"" for name in ("benefit", "latent_map")}
+    page = Page(render({**result, "training_cases": seen, "left_out": missing}, pictures))
+    flat = " ".join(page.text.split())
+    assert "3 of 12 cases trained these weights: what is said of them is no evaluation" in flat
+    assert "It is not known which cases trained classifier" in flat and "everything: no time." in flat

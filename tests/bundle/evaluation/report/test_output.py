@@ -34,7 +34,7 @@ def test_predictions_file_has_a_row_per_case_and_run(outcome):
 
 def test_figures_are_drawn_and_embedded(outcome):
     _, _, folder = outcome
-    names = ["curves", "calibration", "gallery", "error_variance", "running_variance", "latent_map"]
+    names = ["curves", "calibration", "benefit", "gallery", "error_variance", "running_variance", "latent_map"]
     assert sorted(path.stem for path in (folder / "figures").iterdir()) == sorted(names)
     images = Page((folder / "report.html").read_text()).images
     embedded = [base64.b64decode(image.removeprefix("data:image/png;base64,")) for image in images]
