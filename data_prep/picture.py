@@ -74,7 +74,7 @@ def _draw_case(axes: Axes, dataset: Path, section: str, case: dict[str, Any], un
             (low, high), (left, right) = np.array(unpadded[crop]).reshape(2, 2) / len(pixels)
             place = (extent[0] + low, left), high - low, right - left
             axes.add_patch(Rectangle(*place, fill=False, edgecolor="gold", linestyle="--", linewidth=0.8))
-    axes.set_xlim(0.0, 2.05)
+    axes.set_xlim(0.0, 2.05) if len(crops) > 1 else axes.set_xlim(-0.525, 1.525)  # a single one in the middle
     facts = [_size(case.get("ehr", {})), "no follow-up"]
     if len(crops) > 1:
         facts = [f"{facts[0]} | {_size(case.get('follow_up_attributes', {}))}", f"{case.get('interval_days')} days"]

@@ -19,6 +19,9 @@ NEXT = {
 }
 """For each configuration the one to run after it."""
 
+WITHOUT_FOLLOW_UPS = ("predict", "unpaired")
+"""Sections of single crops."""
+
 FLAG = re.compile("--|-[a-zA-Z]")
 """How options begin; a negative number is none."""
 
@@ -53,6 +56,8 @@ def parse_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 def next_command(arguments: Sequence[str]) -> str | None:
     """The command to run after a finished one, with the same dataset and output folder; None after the last.
 
+    What has no follow-ups is not evaluated.
+
     >>> next_command(["run", "training", "--config_file", "configs/train_classifier.yaml", "--output_dir=out"])
     'python -m monai.bundle run --config_file configs/inference.yaml --output_dir out --models_dir out/models'
 
@@ -62,12 +67,13 @@ def next_command(arguments: Sequence[str]) -> str | None:
     _, options = parse_options(arguments)
     files = options.get("config_file", "")
     stage = next((name for name in NEXT if re.search(rf"\b{name}\.", files)), None)
-    if stage is None or "direct_classifier" in files or "image" in options:
+    single = "image" in options or options.get("section") in WITHOUT_FOLLOW_UPS
+    if stage is None or "direct_classifier" in files or single:
         return None
     following = NEXT[stage]
     run = ["run", "training"] if following.startswith("train_") else ["run"]
     kept = {"config_file": files.replace(stage, following)}
-    kept |= {name: options[name] for name in ("dataset_dir", "output_dir", "models_dir") if name in options}
+    kept |= {name: options[name] for name in ("dataset_dir", "section", "output_dir", "models_dir") if name in options}
     if following == "inference":  # else inference would use the bundle's own weights
         kept.setdefault("models_dir", f"{kept.get('output_dir', './runs/default')}/models")
     return " ".join(["python -m monai.bundle", *run, *(f"--{name} {_quoted(value)}" for name, value in kept.items())])

@@ -9,8 +9,9 @@ from typing import Any
 import fire
 import pytest
 
+from scripts.data.datalist import SINGLE
 from scripts.options.check import check_options
-from scripts.options.command_line import NEXT, next_command, parse_options
+from scripts.options.command_line import NEXT, WITHOUT_FOLLOW_UPS, next_command, parse_options
 
 CONFIGS = Path(__file__).resolve().parents[3] / "bundle" / "configs"
 INFERENCE = ["run", "--config_file", str(CONFIGS / "inference.yaml")]
@@ -64,3 +65,10 @@ def test_nothing_follows_on_what_ends_there(arguments: list[str]) -> None:
 
 def test_inference_with_the_weights_in_the_bundle_is_evaluated_with_them() -> None:
     assert "--models_dir" not in str(next_command([*INFERENCE, "--output_dir", "out"]))
+
+
+def test_the_evaluation_is_of_the_same_section_and_of_none_without_follow_ups() -> None:
+    assert "--section validation" in str(next_command([*INFERENCE, "--section", "validation"]))
+    for section in SINGLE:
+        assert next_command([*INFERENCE, "--section", section]) is None
+    assert set(WITHOUT_FOLLOW_UPS) == set(SINGLE)
