@@ -1,4 +1,4 @@
-"""The command line: ``python -m data_prep phantom | nlst | convert | template | cohort | check | crop``."""
+"""The command line: ``python -m data_prep phantom | nlst | convert | progression | template | cohort | check | crop``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from data_prep.errors import DataError
 from data_prep.images import Transform
 from data_prep.nlst.choices import Attributes, Pairs, Preset, System
+from data_prep.progression import Control
 from data_prep.unforeseen import NO_PERMISSION, NO_ROOM
 
 app = typer.Typer(
@@ -171,6 +172,33 @@ def convert(
     for reason, count in rows.items():
         console.print(f"{count:,}: {reason}.", soft_wrap=True, highlight=False)
     console.print(f"Next: python -m data_prep cohort {out} --out DATASET", soft_wrap=True)
+
+
+@app.command()
+def progression(
+    baselines: Annotated[
+        Path, typer.Argument(help="Cohort table with malignancy_rating (1 to 5) and, of crops, mask.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write: cohort.csv, images, masks, law.yaml.")],
+    law: Annotated[
+        str, typer.Option(help="real: growth as in NLST; published: as in LIDC-progression; or a YAML file.")
+    ] = "real",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    control: Annotated[
+        Control | None, typer.Option(help="permuted: the record tells nothing; told: it tells the outcome.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine (Dask).")] = 1,
+) -> None:
+    """Simulate outcome, record, growth and follow-up on baseline crops: a cohort whose right answers are known."""
+    from data_prep.progression.cohort import make
+
+    made = make(baselines, out, law, seed, control, workers)
+    nodules = made[made["study_yr"] == 0]
+    counts = (
+        f"{len(nodules)} nodules of {nodules['patient_id'].nunique()} patients, {nodules['malignant'].sum()} malignant"
+    )
+    console.print(f"SIMULATED on given baselines, law {law}: {counts}.", soft_wrap=True)
+    console.print(f"Next: python -m data_prep cohort {out / 'cohort.csv'} --out DATASET", soft_wrap=True)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from data_prep.schema import (
     PREDICT,
     SECTIONS,
     TIMES,
+    TRUTH,
     YES,
     canonical,
     read_table,
@@ -75,6 +76,8 @@ def cohort_schema(folder: Path, columns: frozenset[str]) -> pa.DataFrameSchema:
     year = _number_check("a study year: 0, 1, 2 ...", lambda number: number >= 0 and number.is_integer())
     days = _number_check("days, 0 or more", lambda number: number >= 0)
     outcome = _number_check("0 (benign), 1 (malignant) or nothing", lambda number: number in (0, 1))
+    probability = _number_check("a probability", lambda number: 0 <= number <= 1)
+    truth = {**dict.fromkeys(TRUTH, probability), TRUTH[0]: _number_check("a factor", lambda number: number > 0)}
     millimetres = _number_check("millimetres", math.isfinite)
     optional: dict[str, Any] = {"required": False, "nullable": True}
     timed = {name: pa.Column(checks=check, nullable=True) for name, check in _timing(columns, year, days).items()}
@@ -89,6 +92,7 @@ def cohort_schema(folder: Path, columns: frozenset[str]) -> pa.DataFrameSchema:
             "series_uid": pa.Column(**optional),
             "split": pa.Column(checks=section, **optional),
             "malignant": pa.Column(checks=outcome, **optional),
+            **{name: pa.Column(checks=check, **optional) for name, check in truth.items()},
         },
         checks=[_whole(text, test) for text, test in _relations(folder).items()],
     )
@@ -239,7 +243,7 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     typed = table.copy()
     for name, feature in FEATURES.items():
         typed[name] = pd.Series([feature.read(value) for value in table[name]], index=table.index, dtype=float)
-    for name in (*TIMES, "malignant", *POSITION):
+    for name in (*TIMES, "malignant", *POSITION, *TRUTH):
         typed[name] = numbers(table[name])[0] if name in table else math.nan
     for name in ("split", "simulated", "source", "licence", "series_uid"):
         if name not in table:

@@ -46,6 +46,9 @@ COLUMNS = {
 }
 """Of the cohort table, in the order of the template."""
 
+TRUTH = ("simulated_growth", "oracle", "oracle_growth")
+"""Further columns, of simulated cohorts: what no model may read; see :mod:`data_prep.progression`."""
+
 SECTIONS = ("training", "validation", "test")
 """Of pairs."""
 PREDICT = "predict"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from data_prep.schema import KEY, LISTS, PREDICT, SECTIONS
+from data_prep.schema import KEY, LISTS, PREDICT, SECTIONS, TRUTH
 from scripts.ehr.features import EHR_FEATURES, NODULE_ATTRIBUTES
 
 SHARES = {"training": 0.7, "validation": 0.1, "test": 0.2}
@@ -94,6 +94,7 @@ def _case(first: Row, second: Row) -> dict[str, Any]:
         "follow_up_attributes": _known(second, NODULE_ATTRIBUTES),
         **_outcome(first, second),
         "interval_days": int(days),
+        **_truth(second),
     }
 
 
@@ -125,3 +126,9 @@ def _outcome(*rows: Row) -> dict[str, int]:
     """``malignant`` from the first row that tells; nothing where none does."""
     known = [int(row["malignant"]) for row in rows if not pd.isna(row["malignant"])]
     return {"malignant": known[0]} if known else {}
+
+
+def _truth(row: Row) -> dict[str, dict[str, float]]:
+    """``truth``: what the simulation knows of a case and no model may read; nothing where it is no simulated one."""
+    known = {name: float(row[name]) for name in TRUTH if not pd.isna(row.get(name))}
+    return {"truth": known} if known else {}

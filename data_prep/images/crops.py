@@ -104,6 +104,15 @@ def cut(
     return crop
 
 
+def crop_plane(image: Path) -> nib.Nifti1Image:
+    """The axial slice of a file that is a crop already, whole and as it is: float32, axes as those of :func:`cut`.
+
+    Raises:
+        ImageError: the image cannot be read or placed.
+    """
+    return _to_lps(_file_plane(image, None, None))
+
+
 def _plane(source: _Source, centre: Sequence[float] | None) -> tuple[nib.Nifti1Image, NDArray[np.float64]]:
     """The axial slice that holds a point, its axes towards the patient's left, back and head, and the point's pixel.
 

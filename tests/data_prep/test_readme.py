@@ -47,6 +47,9 @@ def place(phantom, trial, tmp_path, monkeypatch):
         axes = {"lidc.csv": "{}", "ward.csv": "Centre{}"}.get(name, "coord{}")
         centre = {axes.format(axis): value for axis, value in zip("xyz", PLACE, strict=True)}
         pd.DataFrame([{**row, **centre}]).to_csv(tmp_path / name, index=False)
+    scans = pd.read_csv(phantom / "cohort.csv").head(6)
+    scans = scans.assign(image=[str(phantom / image) for image in scans["image"]], malignancy_rating=3)
+    scans.to_csv(tmp_path / "baselines.csv", index=False)
     routes.write(phantom, tmp_path, {"luna25": pd.read_csv(tmp_path / "luna25.csv")})
     (tmp_path / "ward.yaml").write_text(BLOCKS["yaml"])
     monkeypatch.setattr(phantoms, "make", lambda out, *_: shutil.copytree(phantom, out))
