@@ -163,7 +163,8 @@ def one_probability_per_case(methods: Mapping[str, Method]) -> dict[str, Array]:
 def score_methods(methods: Mapping[str, Method], judge: Judge, main: str | None) -> dict[str, Any]:
     """The entries `methods`, `gap` and `gap_closed` of metrics.json; `gap_closed` is that of the method `main`."""
     rows = {name: judge.score(method, compare=name not in REAL) for name, method in methods.items()}
-    gap = metrics.gap(*(methods[real].probabilities[0] for real in REAL), judge.study.cases.labels, judge.weights)
+    baseline, follow_up = (methods[real].probabilities[0] for real in REAL)
+    gap = metrics.gap(baseline, follow_up, judge.study.cases.labels, judge.weights)
     for name, row in rows.items():
         row["n_runs"] = len(methods[name].probabilities)
         if name not in REAL:

@@ -39,7 +39,8 @@ def benefits(probabilities: Array, labels: Array, thresholds: Array | Sequence[f
         array([0.25])
     """
     limits = np.asarray(thresholds)[:, None]
-    return (probabilities[None, :] >= limits) * np.where(labels[None, :] == 1, 1.0, -limits / (1 - limits))
+    worth = np.where(labels[None, :] == 1, 1.0, -limits / (1 - limits))
+    return np.where(probabilities[None, :] >= limits, worth, 0.0)
 
 
 def net_benefit_differences(

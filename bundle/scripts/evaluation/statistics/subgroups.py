@@ -9,11 +9,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scripts.arrays import Array
 from scripts.ehr.features import ATTENUATION
 from scripts.evaluation.statistics.folds import too_few
 from scripts.evaluation.statistics.metrics import classification, undefined
+
+Mask = NDArray[np.bool_]
 
 EVENTS = 100
 """Malignant, and benign, cases below which an evaluation is warned of (Vergouwe et al. 2005; Collins et al. 2016)."""
@@ -37,7 +40,7 @@ CODES: dict[str, tuple[str, dict[float, str]]] = {
 UNKNOWN = "not known"
 
 
-def members_of(records: Sequence[Mapping[str, float]], spacing: Array | None = None) -> dict[str, dict[str, Array]]:
+def members_of(records: Sequence[Mapping[str, float]], spacing: Array | None = None) -> dict[str, dict[str, Mask]]:
     """Masks (N,) of the cases of each subgroup that occurs, by what divides them; every case is in one of each.
 
     Args:
@@ -53,7 +56,7 @@ def members_of(records: Sequence[Mapping[str, float]], spacing: Array | None = N
     def value(name: str) -> Array:
         return places if name == "spacing" else np.array([record.get(name, np.nan) for record in records])
 
-    groups: dict[str, dict[str, Array]] = {}
+    groups: dict[str, dict[str, Mask]] = {}
     for title, (name, codes) in CODES.items():
         groups[title] = {words: value(name) == code for code, words in codes.items()}
     for title, (name, limits, unit) in LIMITS.items():
@@ -64,7 +67,7 @@ def members_of(records: Sequence[Mapping[str, float]], spacing: Array | None = N
     return {title: {name: mask for name, mask in groups[title].items() if mask.any()} for title in order}
 
 
-def _between(values: Array, limits: tuple[float, ...], unit: str) -> dict[str, Array]:
+def _between(values: Array, limits: tuple[float, ...], unit: str) -> dict[str, Mask]:
     """Masks of the values below the first limit, between two, and from the last one on."""
     ends = (-np.inf, *limits, np.inf)
     titles = [
@@ -76,7 +79,7 @@ def _between(values: Array, limits: tuple[float, ...], unit: str) -> dict[str, A
 
 
 def subgroup(
-    mask: Array, probabilities: Mapping[str, Array], labels: Array, patients: Sequence[Hashable], weights: Array | None
+    mask: Mask, probabilities: Mapping[str, Array], labels: Array, patients: Sequence[Hashable], weights: Array | None
 ) -> dict[str, Any]:
     """Counts of a subgroup, and by method its AUROC as `estimate` or `undefined` gives it.
 

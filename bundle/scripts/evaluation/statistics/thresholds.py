@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from scripts.arrays import Array
@@ -72,7 +73,7 @@ def operating_points(
     return {rule: operating_point(probabilities, labels, value, weights) for rule, value in thresholds.items()}
 
 
-def _share(right: Array, members: Array, weights: Array | None, reason: str) -> dict[str, Any]:
+def _share(right: NDArray[np.bool_], members: NDArray[np.bool_], weights: Array | None, reason: str) -> dict[str, Any]:
     """The share of members that are right; resamples without a member are left out of the interval."""
     if not members.any():
         return undefined(reason)
