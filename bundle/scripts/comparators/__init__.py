@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "tables": ["COLUMNS", "HELD_OUT", "ComparatorError", "read_table", "table_record", "write_table"],
         "apply": ["write_probabilities"],
         "copy": ["CopyBaseline"],
+        "published": ["published"],
         "regression": ["RecordRegression"],
         "record": ["RecordOnly", "record_regression"],
         "direct": ["DirectClassifier", "direct_items", "prepare_direct_batch", "publish_direct"],

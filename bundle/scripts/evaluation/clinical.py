@@ -52,7 +52,7 @@ def clinical_scores(
         main: the method whose images are judged; None if no method generates any.
         thresholds: by method, without the suffix of averages, its thresholds by rule, or why it has none; see
             :func:`scripts.evaluation.validation.validation_thresholds`.
-        record: of `evaluation_record`; says which table is of the record alone.
+        record: of `evaluation_record`; says which table, or published method, is of the record alone.
     """
     cases, plain = judge.study.cases, judge.plain_weights
     labels, patients = cases.labels, cases.patients
@@ -86,8 +86,8 @@ def _row(method: str | None, probabilities: Mapping[str, Array]) -> str | None:
 
 
 def _record_alone(probabilities: Mapping[str, Array], record: Mapping[str, Any] | None) -> str | None:
-    """The row of the first table that was made by the regression on the record alone."""
-    tables = (record or {}).get("tables", {})
+    """The row of the first table, or published method, that is the regression on the record alone."""
+    tables = (record or {}).get("tables", {}) | (record or {}).get("published", {})
     return next((_row(title, probabilities) for title, made in tables.items() if made.get("method") == RECORD), None)
 
 

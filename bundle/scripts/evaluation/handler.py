@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from scripts.comparators.tables import ComparatorError, read_table
+from scripts.comparators.contract import ProbabilityMethod
+from scripts.comparators.published import probabilities
+from scripts.comparators.tables import ComparatorError, read_table, table_record
 from scripts.data.padding import real_key
 from scripts.errors import UserError
 from scripts.evaluation.evaluator import evaluate
@@ -46,6 +48,8 @@ class Evaluation:
         name: title of the method in ``predictions_dir``.
         compared: by title, folders of predictions of other methods, for the same section.
         tables: by title, tables of probabilities of methods without images, see :mod:`scripts.comparators.tables`.
+        published: by title, methods without images whose weights lie beside the others, of
+            :func:`scripts.comparators.published`; one of which there is a table is left aside.
         case_pages: see :func:`scripts.evaluation.evaluate`.
         thresholds: by title, a threshold for sensitivity and specificity; else those fixed on the validation section,
             where there are predictions for it.
@@ -70,6 +74,7 @@ class Evaluation:
         name: str = "NAMD",
         compared: Mapping[str, str | Path] | None = None,
         tables: Mapping[str, str | Path] | None = None,
+        published: Mapping[str, ProbabilityMethod] | None = None,
         case_pages: Sequence[str] | str = (),
         thresholds: Mapping[str, float] | None = None,
         validation_baselines: Callable[[], np.ndarray] | None = None,
@@ -82,6 +87,10 @@ class Evaluation:
         self.stages, self.case_pages, self.record = stages, case_pages, record
         self.folders = _named({name: predictions_dir}, compared or {}, "compared")
         self.tables = _named(self.folders, tables or {}, "tables", among_them=False)
+        taken = {*self.folders, *self.tables, *(table_record(path).get("method") for path in self.tables.values())}
+        self.published = {
+            title: method for title, method in (published or {}).items() if not {title, type(method).__name__} & taken
+        }
         self.classifier = classifier.eval()
         self.autoencoder = autoencoder.eval()
         self.encoders = {"this model": self.autoencoder.encode_stage_2_inputs}
@@ -110,14 +119,15 @@ class Evaluation:
     def judge(self, engine: Engine) -> None:
         """Evaluates all cases; the result is ``engine.state.metrics["evaluation"]``."""
         study = self._study()
-        ids = study.cases.ids
-        record = self.record and self.record()
+        ids, cases = study.cases.ids, self.datalist[self.section]
+        record = {"published": _kinds(self.published), **((self.record and self.record()) or {})}
         logger.info(f"Judging {len(ids)} cases; most of the time goes into the distances and the bootstrap")
         judge = Judge(study, lambda crops: torch.sigmoid(self.classifier(crops)).flatten(), **self.judging)
         engine.state.metrics["evaluation"] = evaluate(
             study,
             {name: read_predictions(folder, ids) for name, folder in self.folders.items()}
-            | {name: read_table(path, ids) for name, path in self.tables.items()},
+            | {name: read_table(path, ids) for name, path in self.tables.items()}
+            | {name: probabilities(each, study.baseline, cases) for name, each in self.published.items()},
             judge,
             self.output_dir,
             reconstruction=self._reconstruct(study.follow_up),
@@ -125,7 +135,7 @@ class Evaluation:
             stages=self.stages,
             case_pages=self.case_pages,
             record=record,
-            thresholds=self._thresholds(judge, record or {}),
+            thresholds=self._thresholds(judge, record),
         )
 
     @torch.no_grad()
@@ -148,9 +158,15 @@ class Evaluation:
             except ComparatorError as error:
                 raise UserError("its table lacks cases of the validation section") from error
 
+        def applied(method: ProbabilityMethod, cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
+            if self.validation_baselines is None:
+                raise UserError("the validation section's baselines were not given")
+            return probabilities(method, self.validation_baselines(), cases)
+
         readers: dict[str, Any] = {} if self.validation_baselines is None else {"real_baseline": baselines}
         readers |= {name: partial(generated, name) for name in self.folders}
         readers |= {name: partial(table, name) for name in self.tables}
+        readers |= {name: partial(applied, method) for name, method in self.published.items()}
         return validation_thresholds(self.datalist, self.section, readers, self.thresholds)
 
     def _study(self) -> Study:
@@ -176,6 +192,11 @@ class Evaluation:
         encode, decode = self.autoencoder.encode_stage_2_inputs, self.autoencoder.decode_stage_2_outputs
         decoded = [decode(encode(part)).clamp(-1, 1).cpu() for part in parts]
         return torch.cat(decoded).numpy()
+
+
+def _kinds(methods: Mapping[str, ProbabilityMethod]) -> dict[str, dict[str, str]]:
+    """What the record says of published methods, as of tables: the ``method``, by title."""
+    return {title: {"method": type(method).__name__} for title, method in methods.items()}
 
 
 def _ids(cases: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -58,6 +58,8 @@ def test_the_record_speaks_by_its_table_where_there_is_one(judge: Judge, monkeyp
     assert records.shape == (24, 13) and np.isfinite(records[:, 2]).all()
     assert scores[0] is given["real_baseline"] and scores[1] is given["NAMD"] and record is given["mine"]
     assert len(patients) == 24 and labels is judge.study.cases.labels
+    found = clinical_scores(judge, given, "NAMD", {}, {"published": tables})
+    assert found["added_value"]["record"] == "mine" and asked.pop()[-1] is given["mine"]
     found = clinical_scores(judge, given, "NAMD", {}, {"tables": {"direct": tables["direct"]}})
     assert found["added_value"]["record"] == FITTED_HERE and asked.pop()[-1] is None
 

@@ -13,6 +13,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 
+from scripts.comparators.tables import write_table
 from scripts.data.datalist import pairs
 from scripts.data.transforms import preprocessing
 from scripts.errors import UserError
@@ -74,7 +75,7 @@ def test_what_is_judged_is_the_section(make: Any, tiny_dataset: Path, monkeypatc
     for key in ("baseline", "follow_up"):
         np.testing.assert_array_equal(getattr(study, key), np.stack([item[key].numpy() for item in items]))
         np.testing.assert_allclose(study.spacing[key], [[0.6, 0.7]] * 3, rtol=1e-6)
-    assert given["record"] is record and given["thresholds"] == {
+    assert given["record"] == record | {"published": {}} and given["thresholds"] == {
         "NAMD": "made otherwise",
         "other": {"sensitive": 0.25, "youden": 0.25},
         "table": {"sensitive": 0.5, "youden": 0.5},
@@ -134,3 +135,32 @@ def test_thresholds_of_the_real_baselines_and_of_a_table_that_lacks_them(make: A
         "NAMD": "none",
         "short": "its table lacks cases of the validation section",
     }
+
+
+class Half:
+    """A method beside the weights."""
+
+    reads = frozenset({"record"})
+    stochastic = False
+
+    def probability(self, baseline: torch.Tensor, condition: Any, draw: Any) -> torch.Tensor:
+        return torch.full((len(condition),), 0.5)
+
+
+def test_methods_beside_the_weights_are_judged_but_where_a_table_has_them(
+    make: Any, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(handler, "evaluate", lambda study, methods, *rest, **more: given.update(more, methods=methods))
+    monkeypatch.setattr(handler, "Judge", Judge)
+    monkeypatch.setattr(handler, "read_predictions", lambda folder, ids: RUNS)
+    evaluation = make(published={"half": Half()}, validation_baselines=lambda: np.zeros((3, 1, 32, 32)))
+    evaluation.real = {key: [np.zeros((3, 1, 32, 32), np.float32)] for key in evaluation.real}
+    evaluation.spacing = {key: [np.ones((3, 2))] for key in evaluation.spacing}
+    evaluation.judge(Engine(lambda engine, batch: None))
+    np.testing.assert_array_equal(given["methods"]["half"], np.full((1, 3), 0.5))
+    assert given["thresholds"]["half"] == {"sensitive": 0.5, "youden": 0.5}
+    assert given["record"]["published"] == {"half": {"method": "Half"}}
+    write_table(tmp_path / "mine.csv", 0, ["patient-9_n1"], [0.5], {"method": "Half"})
+    assert make(published={"half": Half()}, tables={"mine": tmp_path / "mine.csv"}).published == {}
+    assert make(published={"half": Half()}, compared={"half": "elsewhere"}).published == {}
