@@ -1,4 +1,4 @@
-"""The command line: ``python -m data_prep phantom | nlst | convert | progression | template | cohort | check | crop``."""
+"""The command line, ``python -m data_prep``: phantom, nlst, convert, progression, template, cohort, check, crop."""
 
 from __future__ import annotations
 
