@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "handler": ["Evaluation"],
         "record": ["evaluation_record", "judged_by"],
         "judge": ["Judge", "Method"],
+        "memorisation": ["audit_memorisation"],
         "requirements": ["check_section"],
         "study": ["Study"],
         "steering": ["steer"],
