@@ -1,5 +1,6 @@
 # make demo   sets everything up and runs the whole method on a simulated cohort, ending in runs/demo/report.html
-# make test   sets everything up, then lint, types and tests; make test-processes what starts processes of its own,
+# make test   sets everything up, then the tests; make lint checks style and types, make test-documents runs every command
+#             of the documents, make test-processes what starts processes of its own,
 #             make test-browser opens the evaluation page in Chromium,
 #             make test-gemma reads with a real Gemma 3 (downloads 240 MB under Gemma's terms)
 # make lidc   trains the weights in bundle/models (give COHORT=.../cohort.csv)
@@ -24,7 +25,7 @@ configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(if $(
 # MONAI says of every configuration that it runs code, which is true of ours too
 bundle = $(PY) -W "ignore:parsing config_file" -m monai.bundle run
 
-.PHONY: demo test test-processes test-browser test-gemma setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
+.PHONY: demo test test-documents test-processes test-browser test-gemma setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -38,8 +39,12 @@ $(READY): requirements.lock pyproject.toml
 	touch $@
 
 # two processes of one thread each: two threads of one process slow each other down
-test: $(READY) lint
+test: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+
+# Every command that stands in a document, in its order, on small data
+test-documents: $(READY)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m documents -n 2 --dist load
 
 # What starts processes of its own, most of which import MONAI for ten seconds: several ranks, workers, the command line
 test-processes: $(READY)

@@ -181,6 +181,7 @@ def test_the_python_example_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -
     assert names["samples"].shape == (1, 4, 32, 32)
 
 
+@pytest.mark.documents
 @pytest.mark.parametrize("document", MADE)
 def test_every_command_runs(
     document: str, place: Path, trained: Path, monai: Callable[..., None], monkeypatch: pytest.MonkeyPatch

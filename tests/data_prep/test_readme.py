@@ -66,6 +66,7 @@ def fill(table: Path, phantom: Path) -> None:
     rows.reindex(columns=pd.read_csv(table).columns).to_csv(table, index=False)
 
 
+@pytest.mark.documents
 def test_every_command_runs(place, phantom, call, monkeypatch):
     """In the order of the README and from one folder, so that later commands find what earlier ones have made."""
     spread_over = []
