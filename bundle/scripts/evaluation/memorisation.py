@@ -84,24 +84,14 @@ def audit_memorisation(
             f"{dataset_dir}: expected two patients or more in training, and in validation and test together."
         )
     items = [item for name in sections for item in pairs(dataset_dir, name, report_interval)]
-    keys = ["baseline", "follow_up"]
-    load = Compose([preprocessing(keys), Rotationsd(keys, rotations, image_size)])
-    losses, samples, views = [], [], []
-    for start in track(range(0, len(items), batch_size), description="Auditing"):
-        part = [load(item) for item in items[start : start + batch_size]]
-        baseline, follow_up = (torch.stack([item[key][0].as_tensor() for item in part]).to(device) for key in keys)
-        reports = [item["report"] for item in part]
-        losses.append(denoising_losses(network, baseline, follow_up, reports, seed))
-        samples.append(inferer(baseline, network, reports).cpu().numpy())
-        views += [np.concatenate([view.as_tensor() for view in item["follow_up"]]) for item in part]
-    generated, crops = np.concatenate(samples), np.stack(views)
+    losses, generated, crops = _generated(items, network, inferer, image_size, rotations, batch_size, seed, device)
     own = np.sqrt(((generated - crops[:, :1]) ** 2).mean(axis=(2, 3))).mean(axis=1)
     result = {
         "n_training": int(member.sum()),
         "n_held_out": int((1 - member).sum()),
         "n_runs": inferer.num_runs,
         "membership_auroc": {
-            "denoising_loss": telling_members(-np.concatenate(losses), member, weights),
+            "denoising_loss": telling_members(-losses, member, weights),
             "own_follow_up": telling_members(-own, member, weights),
         },
         "nearest_crop": nearest_crops(generated, crops, patients, member, weights, seed),
@@ -110,6 +100,30 @@ def audit_memorisation(
     write_json(Path(output_dir) / "memorisation.json", result, indent=2)
     logger.info(f"Written: {Path(output_dir) / 'memorisation.json'}. {headline(result)}")
     return result
+
+
+def _generated(
+    items: Sequence[dict[str, Any]],
+    network: ProgressionModel,
+    inferer: ProgressionInferer,
+    image_size: int,
+    rotations: Sequence[int],
+    batch_size: int,
+    seed: int,
+    device: str | torch.device,
+) -> tuple[Array, Array, Array]:
+    """Of each pair the denoising loss (N,), the samples (N, R, H, W) and the follow-up in its rotations (N, V, H, W)."""
+    keys, turns = ["baseline", "follow_up"], [0, *(angle for angle in rotations if angle)]
+    load = Compose([preprocessing(keys), Rotationsd(keys, turns, image_size)])
+    losses, samples, views = [], [], []
+    for start in track(range(0, len(items), batch_size), description="Auditing"):
+        part = [load(item) for item in items[start : start + batch_size]]
+        baseline, follow_up = (torch.stack([item[key][0].as_tensor() for item in part]).to(device) for key in keys)
+        reports = [item["report"] for item in part]
+        losses.append(denoising_losses(network, baseline, follow_up, reports, seed))
+        samples.append(inferer(baseline, network, reports).cpu().numpy())
+        views += [np.concatenate([view.as_tensor() for view in item["follow_up"]]) for item in part]
+    return np.concatenate(losses), np.concatenate(samples), np.stack(views)
 
 
 def denoising_losses(
