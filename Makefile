@@ -155,6 +155,12 @@ $(RUN)/baselines/direct_classifier.csv: $(DATASET)/datalist.json $(CONFIGS)/trai
 	for seed in $(SEEDS); do $(bundle) training --config_file $(call configs,train_classifier,direct_classifier) \
 	  --dataset_dir $(DATASET) --output_dir $(RUN) --seed $$seed || exit 1; done
 
+# what the result of a single case needs beside the weights (docs/evaluation.md)
+$(RUN)/models/reference.json: $(RUN)/predictions/done $(RUN)/models/classifier.safetensors $(RUN)/baselines/direct_classifier.csv \
+  $(CONFIGS)/publish_reference.yaml $(wildcard bundle/scripts/results/*.py)
+	$(bundle) --config_file $(call configs,inference) --dataset_dir $(DATASET) --output_dir $(RUN) --models_dir $(RUN)/models --section validation
+	$(bundle) --config_file $(CONFIGS)/publish_reference.yaml --dataset_dir $(DATASET) --output_dir $(RUN)
+
 # {'no alignment': 'RUN/ablations/no_alignment/predictions', ..}
 named = "{$(foreach name,$(1),'$(subst _, ,$(name))': '$(RUN)/$(2)/$(name)$(3)'$(comma))}"
 
@@ -172,8 +178,9 @@ lidc_comparisons lidc_report:
 	$(MAKE) $(if $(filter %report,$@),runs/lidc/report.html,comparisons) $(LIDC)
 
 lidc: lidc_report
-	cp runs/lidc/models/autoencoder.safetensors runs/lidc/models/unet_conditional.safetensors \
-	  runs/lidc/models/classifier.safetensors bundle/models/
+	$(MAKE) runs/lidc/models/reference.json $(LIDC)
+	cp $(patsubst %,runs/lidc/models/%,autoencoder.safetensors unet_conditional.safetensors classifier.safetensors \
+	  direct_classifier.safetensors record_only.json reference.json reference.safetensors) bundle/models/
 	rm -rf bundle/models/conditioner && cp -r runs/lidc/models/conditioner bundle/models/
 	rm -rf bundle/models/training_cases && cp -r runs/lidc/models/training_cases bundle/models/
 

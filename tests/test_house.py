@@ -30,6 +30,7 @@ FLOORS = [
     {"training", "export", "predictions"},
     {"comparators"},
     {"evaluation"},
+    {"results"},
 ]
 """Rooms of the bundle from the ground up: each imports from itself and from floors below."""
 

@@ -215,6 +215,11 @@ def crop_affine(crop: MetaTensor) -> NDArray[np.float64]:
     return affine
 
 
+def pixel_mm(crop: MetaTensor) -> NDArray[np.float64]:
+    """mm between the pixels of a crop (1, H, W) of a NIfTI image along both axes, (2,)."""
+    return np.linalg.norm(crop_affine(crop)[:3, :2], axis=0)
+
+
 def end_if_done(predictions_dir: str | Path, items: Sequence[Mapping[str, Any]], rest: Sequence[Any]) -> None:
     """Ends the program where nothing is left to generate, if it is ``python -m monai.bundle``: no model is opened.
 

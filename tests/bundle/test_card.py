@@ -64,6 +64,11 @@ MADE = {
         "runs/mine/evaluation/cases/patient-9_n1.pdf",
         "runs/mine/unguided/patient-9_n1/samples.nii.gz",
         *(f"runs/mine/baselines/{name}.csv" for name in ("record_only", "direct_classifier")),
+        *(
+            f"runs/mine/models/{name}"
+            for name in ("reference.json", "record_only.json", "direct_classifier.safetensors")
+        ),
+        *(f"runs/mine/predictions/{name}" for name in ("results.csv", "patient-9_n1/result.pdf")),
     ],
 }
 """Document to what its commands have to make."""

@@ -76,7 +76,8 @@ class DirectClassifier(nn.Module):
         regression = {"columns": list(self.regression.columns), "intercept": self.regression.intercept}
         metadata = {
             **{"format": "pt", "namd_format": FORMAT_VERSION, "network": type(self.reader).__name__},
-            **{"config": json.dumps(self.reader.config), "extra": json.dumps({**(extra or {}), "record": regression})},
+            "config": json.dumps(self.reader.config),
+            "extra": json.dumps({**(extra or {}), "regression": regression}),
         }
         write_tensors(path, self.state_dict(), metadata)
 
@@ -88,7 +89,7 @@ class DirectClassifier(nn.Module):
             CheckpointError: the file is absent, damaged, or of another network.
         """
         metadata = read_metadata(path, "NoduleClassifier")
-        regression = metadata["extra"].get("record", {})
+        regression = metadata["extra"].get("regression", {})
         if "columns" not in regression:
             raise CheckpointError(f"{path}: holds a {metadata['network']}, expected a direct classifier.")
         reader = getattr(networks, metadata["network"])(**metadata["config"])
@@ -138,5 +139,5 @@ def publish_direct(
     logger.info(f"Best epoch {best}")
     if idist.get_rank() == 0:
         device = next(network.parameters()).device
-        network.save(weights, extra=best)
+        network.save(weights, extra={**best, "record": checkpoint.record})
         write_probabilities(network.eval(), dataset_dir, table, run, image_size, device=device)

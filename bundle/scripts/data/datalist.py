@@ -274,7 +274,7 @@ def crops(dataset_dir: str | Path, section: str, metric: str = "standardised") -
     return items
 
 
-def outcome(case: dict[str, Any]) -> float:
+def outcome(case: Mapping[str, Any]) -> float:
     """The outcome of a datalist's entry: 1.0 malignant, 0.0 benign, NaN unknown."""
     value = case.get("malignant")
     return math.nan if value is None else float(value)

@@ -48,7 +48,7 @@ def page(study: CaseStudy, result: Mapping[str, Any], limit: float) -> Figure:
     figure.text(0.08, 0.925, WARNING, size=9, weight="bold", color="#8a3b00", va="top")
     simulated = f" Simulated: {result['simulation'] or 'yes'}." if result["simulated"] else ""
     figure.text(0.08, 0.907, fill(f"Dataset {result['dataset']}.{simulated}", 110), size=8, color=NEUTRAL, va="top")
-    _tiles(figure, study, limit)
+    draw_tiles(figure, study, limit)
     _scores(figure.add_axes((0.10, 0.335, 0.80, 0.075)), study)
     texts = [("Record given to the model", study.record or "nothing is known")]
     texts += [("Measured long diameter", measured)] if (measured := diameters(study)) else []
@@ -63,8 +63,8 @@ def page(study: CaseStudy, result: Mapping[str, Any], limit: float) -> Figure:
     return figure
 
 
-def _tiles(figure: Figure, study: CaseStudy, limit: float) -> None:
-    """Draws the images, four in a row, with a scale bar if the pixel size is known."""
+def draw_tiles(figure: Figure, study: CaseStudy, limit: float) -> None:
+    """Draws the images into the upper half of a page, four in a row, with a scale bar if the pixel size is known."""
     grid = figure.add_gridspec(2, 4, left=0.08, right=0.92, top=0.865, bottom=0.47, hspace=0.22, wspace=0.08)
     for index, tile in enumerate(study.tiles()):
         axis = figure.add_subplot(grid[index // 4, index % 4])

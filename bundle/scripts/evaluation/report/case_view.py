@@ -47,7 +47,7 @@ class CaseStudy:
         case_id: of the datalist.
         outcome: benign, malignant or unknown.
         record: the report that the language model reads.
-        baseline, follow_up: real images (H, W).
+        baseline, follow_up: real images (H, W); of a patient without a follow-up the latter is None.
         samples: generated images (R, H, W).
         scores: the classifier's probabilities of malignancy for the samples (R,).
         real_scores: those for baseline and follow-up.
@@ -59,7 +59,7 @@ class CaseStudy:
     outcome: str
     record: str
     baseline: Array
-    follow_up: Array
+    follow_up: Array | None
     samples: Array
     scores: Array
     real_scores: tuple[float, float]
@@ -69,12 +69,13 @@ class CaseStudy:
     def tiles(self) -> list[Tile]:
         """Baseline, mean, standard deviation, follow-up and some samples; of a single run no mean and deviation."""
         shown = [Tile(f"sample {run}", image, True) for run, image in enumerate(self.samples[:SAMPLES], start=1)]
-        real = [Tile("baseline", self.baseline), Tile("follow-up (data set)", self.follow_up)]
+        baseline = Tile("baseline", self.baseline)
+        later = [] if self.follow_up is None else [Tile("follow-up (data set)", self.follow_up)]
         if len(self.samples) == 1:
-            return [real[0], *shown, real[1]]
+            return [baseline, *shown, *later]
         mean = Tile(f"mean of {len(self.samples)} runs", self.samples.mean(axis=0), True)
         deviation = Tile("standard deviation", self.samples.std(axis=0), True, "magma")
-        return [real[0], mean, deviation, real[1], *shown]
+        return [baseline, mean, deviation, *later, *shown]
 
 
 def case_studies(study: Study, methods: Mapping[str, Method], growth: Growth | None, main: str) -> list[CaseStudy]:

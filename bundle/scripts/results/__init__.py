@@ -1,0 +1,13 @@
+"""What an inference says of each case: probabilities by several methods, growth, and flags in plain sentences."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "write": ["add_flags", "write_results"],
+        "page": ["write_page"],
+        "publish": ["publish_reference"],
+        "reference": ["METHODS", "Reference", "open_reference"],
+    },
+)

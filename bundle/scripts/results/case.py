@@ -1,0 +1,118 @@
+"""The result of a case: what is in its result.json, whose keys are in bundle/docs/evaluation.md."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scripts.arrays import Array
+from scripts.data.transforms import MARK, preprocessing
+from scripts.evaluation.nodules.growth import YEAR, measure
+from scripts.predictions import pixel_mm, read_predictions
+from scripts.results.flags import Case, flags
+from scripts.results.growth import growth
+from scripts.results.probabilities import Readers
+from scripts.results.reference import METHODS, Reference, open_reference, pooled
+from scripts.weights.checkpoints import load_network
+from scripts.weights.parts import PARTS
+
+logger = logging.getLogger(__name__)
+
+RESULT, PAGE = "result.json", "result.pdf"
+"""Files in the folder of a case."""
+
+FORMAT = 1
+"""Of result.json; raised where the same predictions would give another one."""
+
+WARNING = "Research use only, not for clinical decisions. Generated images are synthetic."
+
+BATCH = 16
+"""Cases at once."""
+
+Item = Mapping[str, Any]
+"""Of :func:`scripts.data.inference_items`."""
+
+
+class Results:
+    """Makes results from saved predictions, with the methods and the reference of a folder of weights.
+
+    Args:
+        models_dir: holds the weights and, where they were published, what single cases are compared with.
+        made_by: of :func:`scripts.predictions.provenance`.
+    """
+
+    def __init__(self, models_dir: str | Path, made_by: Mapping[str, Any], device: str | torch.device = "cpu") -> None:
+        size = made_by["image_size"]
+        self.reference, self.readers = open_reference(models_dir, made_by), Readers(models_dir, size, device)
+        self.lacking = [*self.reference.lacking, *self.readers.lacking.values()]
+        if self.lacking:
+            logger.warning(f"{models_dir}: results lack {'; '.join(self.lacking)}. publish_reference.yaml makes it.")
+        self.load = preprocessing(["image"], size)
+        self.encode = encoder(models_dir, device) if self.reference.mean is not None else None
+
+    def of(self, items: Sequence[Item], predictions_dir: str | Path) -> Iterator[tuple[Item, dict[str, Any]]]:
+        """Each item with its result."""
+        for start in range(0, len(items), BATCH):
+            some = items[start : start + BATCH]
+            crops = [self.load({"image": item["image"]})["image"] for item in some]
+            baselines, spacing = np.stack([np.asarray(crop) for crop in crops]), np.stack([*map(pixel_mm, crops)])
+            samples = read_predictions(predictions_dir, [item["case_id"] for item in some])
+            said = self.readers.probabilities(samples, baselines, [item["ehr"] for item in some])
+            sizes = measure(baselines[None], spacing), measure(samples, spacing)
+            latents = [None] * len(some) if self.encode is None else pooled(self.encode(baselines))
+            for index, item in enumerate(some):
+                before, after = (each.take(np.array([index])) for each in sizes)
+                size = growth(before, after, item["interval_days"] or YEAR)
+                case = Case(
+                    item["ehr"], item["interval_days"], baselines[index, 0], spacing[index], before, latents[index]
+                )
+                sentences = flags(case, self.reference, said[index], size, len(samples))
+                yield item, self._result(item, len(samples), said[index], size, sentences)
+
+    def _result(
+        self, item: Item, runs: int, said: Mapping[str, Mapping[str, Any]], size: Mapping[str, Any], found: list[str]
+    ) -> dict[str, Any]:
+        methods, content = ranked(said, self.reference), self.reference.content
+        first = methods[0]["method"]
+        return {
+            **{"format": FORMAT, "synthetic": MARK, "warning": WARNING, "case_id": item["case_id"]},
+            **{"interval_days": item["interval_days"], "num_runs": runs},
+            "best_method": first if first in self.reference.compared else None,
+            "methods": methods,
+            "growth": {**size, "held_out": content.get("growth")},
+            "flags": found,
+            "lacking": self.lacking,
+            "held_out_cases": {name: content.get(name) for name in ("dataset", "simulated", "compared")},
+        }
+
+
+def ranked(said: Mapping[str, Mapping[str, Any]], reference: Reference) -> list[dict[str, Any]]:
+    """The entry `methods`: the best on held-out cases first, those that could not be computed last.
+
+    Args:
+        said: of :meth:`scripts.results.probabilities.Readers.probabilities`.
+    """
+    entries = []
+    for name in reference.order:
+        entry: dict[str, Any] = {"method": name, "title": METHODS[name]}
+        if "uncalibrated" in said[name]:
+            entry["probability"] = reference.calibrated(name, said[name]["uncalibrated"])
+        entries.append({**entry, **said[name], "held_out": reference.held_out(name)})
+    return sorted(entries, key=lambda entry: "not_computable" in entry)
+
+
+def encoder(models_dir: str | Path, device: str | torch.device) -> Callable[[Array], Array]:
+    """A function from crops (N, 1, H, W) to the latents of a folder's autoencoder (N, C, h, w)."""
+    autoencoder: Any = load_network(Path(models_dir) / PARTS["autoencoder"], "LatentAutoencoder").to(device)
+
+    @torch.no_grad()
+    def encode(crops: Array) -> Array:
+        parts = torch.as_tensor(crops, dtype=torch.float32, device=device).split(64)
+        return np.concatenate([autoencoder.encode_stage_2_inputs(part).double().cpu().numpy() for part in parts])
+
+    return encode

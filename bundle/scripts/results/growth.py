@@ -1,0 +1,90 @@
+"""Growth of one nodule from the baseline to what was generated: changes in mm, volume, doublings, over all runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scripts.arrays import Array
+from scripts.evaluation.nodules.growth import DIAMETER_CHANGE, YEAR, Sizes, diameter_class, doubling_time
+
+INTERVALS = {"interval50": (0.25, 0.75), "interval90": (0.05, 0.95)}
+"""Names of the intervals over runs, and their quantiles."""
+
+NOT_FOUND = "no nodule is found at the centre of the crop"
+CUT = "the nodule reaches the border of the crop, or has no edge that can be followed"
+"""Why a nodule is not measured, see :class:`scripts.evaluation.nodules.outline.Outlines`."""
+
+AXES = ("long", "perpendicular", "mean")
+"""Diameters, see :class:`scripts.evaluation.nodules.growth.Sizes`."""
+
+
+def spread(values: Array) -> dict[str, Any]:
+    """Median and intervals of one number over runs (R,), by quantiles at (R + 1) p (Weibull 1939).
+
+    Returns:
+        ``median`` and :data:`INTERVALS`; an interval is None where the runs are too few to reach its ends.
+
+    Example:
+        >>> spread(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+        {'median': 3.0, 'interval50': [1.5, 4.5], 'interval90': None}
+    """
+    result: dict[str, Any] = {"median": float(np.median(values))}
+    for name, ends in INTERVALS.items():
+        reached = (len(values) + 1) * ends[0] >= 1
+        result[name] = np.quantile(values, ends, method="weibull").tolist() if reached else None
+    return result
+
+
+def yearly(change_mm: Array, days: float) -> Array:
+    """The change of a diameter within 12 months, as Lung-RADS asks for it.
+
+    Where the interval is not longer it is all of the change, else the share of 365.25 days, as if growth were even.
+    """
+    return change_mm * min(1.0, YEAR / days)
+
+
+def growth(baseline: Sizes, generated: Sizes, days: float) -> dict[str, Any]:
+    """The entry `growth` of result.json.
+
+    Args:
+        baseline: of the nodule at baseline, one run and one case.
+        generated: of the same nodule in R runs, one case.
+        days: from baseline to what was generated.
+
+    Returns:
+        ``not_measurable``, the reason, where the nodule is not seen at baseline, or is larger than the crop there or in
+        most runs; else the numbers that bundle/docs/evaluation.md names.
+    """
+    counts = {"runs_not_found": int((~generated.found).sum()), "runs_cut": int(generated.cut.sum())}
+    if reason := _not_measurable(baseline, counts["runs_cut"], len(generated.cut)):
+        return {"not_measurable": reason, **counts}
+    before = {axis: float(getattr(baseline, axis)[0, 0]) for axis in AXES}
+    change = {axis: getattr(generated, axis)[:, 0] - before[axis] for axis in AXES}
+    in_a_year = yearly(change["mean"], days)
+    classes = diameter_class(np.zeros_like(in_a_year), in_a_year)
+    volumes = float(baseline.volume[0, 0]), generated.volume[:, 0]
+    return {
+        "baseline_mm": before,
+        "change_mm": {axis: spread(values) for axis, values in change.items()},
+        "lung_rads": {
+            "threshold_mm": DIAMETER_CHANGE,
+            "change_in_12_months_mm": spread(in_a_year),
+            "grows": bool(np.median(in_a_year) > DIAMETER_CHANGE),
+            "share_of_runs_that_grow": float((classes == 1).mean()),
+            "share_of_runs_that_shrink": float((classes == -1).mean()),
+        },
+        "volume_mm3": {"from": "one slice, as an ellipsoid", "baseline": volumes[0], "generated": spread(volumes[1])},
+        "doublings_per_year": spread(YEAR / doubling_time(np.array(volumes[0]), volumes[1], days)),
+        **counts,
+    }
+
+
+def _not_measurable(baseline: Sizes, runs_cut: int, num_runs: int) -> str | None:
+    """Why growth cannot be measured; None where it can."""
+    if not baseline.found[0, 0]:
+        return f"in the baseline {NOT_FOUND}"
+    if baseline.cut[0, 0]:
+        return f"in the baseline {CUT}"
+    return f"in {runs_cut} of {num_runs} runs {CUT}" if runs_cut > num_runs / 2 else None

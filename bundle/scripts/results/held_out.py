@@ -1,0 +1,113 @@
+"""How far methods can be trusted, by cases that they were not fitted on: AUROC, calibration, error of the growth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from scripts.arrays import Array
+from scripts.data.datalist import load_datalist, outcome, pairs
+from scripts.data.transforms import preprocessing
+from scripts.evaluation.nodules.growth import MEDIAN, Growth, measure
+from scripts.evaluation.statistics.calibration import CLIP, logistic_fit
+from scripts.evaluation.statistics.metrics import classification, patient_resamples
+from scripts.evaluation.study import Cases, Study
+from scripts.predictions import pixel_mm
+
+EVENTS = 10
+"""Cases of each outcome below which probabilities are not recalibrated."""
+
+Known = Mapping[str, float]
+"""Probabilities by case id, of cases that the method was not fitted on."""
+
+
+def score(known: Known, cases: Sequence[Mapping[str, Any]], on: str, resamples: int) -> dict[str, Any]:
+    """The entry of a method in reference.json: ``calibration`` and ``held_out``.
+
+    Args:
+        known: probabilities of some of the cases.
+        cases: entries of a datalist, with a known outcome.
+        on: in words, which cases these are.
+        resamples: of the bootstrap over patients.
+    """
+    used = [case for case in cases if case["case_id"] in known]
+    labels, patients = np.array([outcome(case) for case in used]), [case["patient_id"] for case in used]
+    values = np.array([known[case["case_id"]] for case in used])
+    scores = classification(values[None], labels, patient_resamples(patients, labels, resamples, seed=0))["auroc"]
+    held_out = {
+        "auroc": None if scores["mean"] is None else round(scores["mean"], 4),
+        "ci95": scores["ci95"] and [round(end, 4) for end in scores["ci95"]],
+        **{"n": len(used), "n_patients": len(set(patients))},
+        **{"n_malignant": int((labels == 1).sum()), "on": on},
+    }
+    if "reason" in scores:
+        held_out["reason"] = scores["reason"]
+    return {"calibration": recalibration(values, labels), "held_out": held_out}
+
+
+def recalibration(values: Array, labels: Array) -> dict[str, float] | None:
+    """Intercept and slope of the outcome's logistic regression on the log odds of probabilities (N,).
+
+    Returns:
+        None for fewer than :data:`EVENTS` cases of an outcome, where there is no finite solution, and where the slope
+        is not positive, since probabilities would change their order.
+    """
+    if min((labels == 1).sum(), (labels == 0).sum()) < EVENTS:
+        return None
+    log_odds = logit(np.clip(values, CLIP, 1 - CLIP))
+    design = np.stack([np.ones_like(log_odds), log_odds], axis=1)
+    intercept, slope = logistic_fit(design, np.zeros_like(log_odds), labels, np.ones((1, len(labels))))[0]
+    if not np.isfinite(slope) or slope <= 0:
+        return None
+    return {"intercept": float(f"{intercept:.6g}"), "slope": float(f"{slope:.6g}")}
+
+
+def compare(known: Mapping[str, Known], cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The entry `compared` of reference.json: each method's AUROC on the cases that all of them have."""
+    shared = set.intersection(*(set(each) for each in known.values())) if known else set()
+    used = [case for case in cases if case["case_id"] in shared]
+    labels = np.array([outcome(case) for case in used])
+    auroc = {}
+    for name, each in known.items():
+        values = np.array([[each[case["case_id"]] for case in used]])
+        found = classification(values, labels, None)["auroc"]["mean"] if used else None
+        if found is not None:
+            auroc[name] = round(found, 4)
+    return {"n": len(used), "n_malignant": int((labels == 1).sum()), "auroc": auroc}
+
+
+def open_section(dataset_dir: str | Path, section: str, image_size: int) -> Study:
+    """A section's cases and crops, with their spacing."""
+    keys = ("baseline", "follow_up")
+    load = preprocessing(keys, image_size)
+    loaded = [load({key: item[key] for key in keys}) for item in pairs(dataset_dir, section)]
+    crops = {key: np.stack([np.asarray(item[key]) for item in loaded]) for key in keys}
+    spacing = {key: np.stack([pixel_mm(item[key]) for item in loaded]) for key in keys}
+    return Study(cases=Cases.of(load_datalist(dataset_dir)[section]), spacing=spacing, **crops)
+
+
+def held_out_growth(study: Study, samples: NDArray[np.float32]) -> dict[str, Any] | None:
+    """The entry `growth` of reference.json: how far the generated change of the mean diameter is from the real one.
+
+    Args:
+        samples: of the study's cases (R, N, 1, H, W) in [-1, 1].
+
+    Returns:
+        ``error_mm``, the mean absolute error of the median over runs, and ``unchanged_error_mm``, that of predicting no
+        change; None where no nodule can be measured.
+    """
+    assert study.spacing is not None
+    images = {"real_baseline": study.baseline[None], "real_follow_up": study.follow_up[None], "generated": samples}
+    on = {name: study.spacing["follow_up" if name == "real_follow_up" else "baseline"] for name in images}
+    several = len(samples) > 1
+    growth = Growth({name: measure(each, on[name]) for name, each in images.items()}, study, None)
+    real, generated = growth.changes("generated" + MEDIAN if several else "generated")
+    if len(real) == 0:
+        return None
+    errors = {"error_mm": np.abs(generated[0] - real).mean(), "unchanged_error_mm": np.abs(real).mean()}
+    return {**{name: float(f"{value:.3g}") for name, value in errors.items()}, "n": len(real)}

@@ -1,0 +1,167 @@
+"""Publishing, beside the weights, what single cases are judged by: calibration, held-out AUROC, how training cases are.
+
+Only aggregates are written: no latent, no number of a case, and percentiles of 100 cases or more.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scripts.comparators.record import out_of_fold, record_regression, with_outcome
+from scripts.comparators.regression import RecordRegression
+from scripts.comparators.tables import read_table
+from scripts.data.datalist import load_datalist
+from scripts.data.digest import digest_dataset
+from scripts.data.transforms import baseline_crops
+from scripts.files import write_json, write_tensors
+from scripts.fingerprint import code_version, comparable
+from scripts.predictions import read_predictions, read_provenance
+from scripts.results.case import encoder
+from scripts.results.held_out import Known, compare, held_out_growth, open_section, score
+from scripts.results.probabilities import Readers
+from scripts.results.reference import FILES, FORMAT, LATENTS, REFERENCE, PublishedReferenceError, digest_files, pooled
+from scripts.results.training import describe_latents, describe_training
+from scripts.weights.checkpoints import read_metadata, trained_image_size
+from scripts.weights.parts import digest_parts
+
+logger = logging.getLogger(__name__)
+
+
+def publish_reference(
+    dataset_dir: str | Path,
+    section: str,
+    models_dir: str | Path,
+    predictions_dir: str | Path,
+    direct: str | Path,
+    tables: Mapping[str, str | Path] | None = None,
+    folds: int = 5,
+    resamples: int = 2000,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Writes record_only.json, direct_classifier.safetensors, reference.json and reference.safetensors to models_dir.
+
+    Args:
+        dataset_dir: that the weights were trained on.
+        section: held-out cases that ``predictions_dir`` has follow-ups of; validation, since the test section chooses
+            nothing.
+        direct: weights of one training of the direct classifier; where there is no such file none are published.
+        tables: by method, tables of probabilities (:mod:`scripts.comparators.tables`) of all cases of training and
+            validation, each by weights that did not see its patient; they replace the section.
+        folds: of the record alone.
+        resamples: of the bootstrap over patients.
+
+    Raises:
+        UserError: weights of another dataset, or predictions or tables that do not fit.
+    """
+    folder, datalist, digest = Path(models_dir), load_datalist(dataset_dir), digest_dataset(dataset_dir)
+    for path in (folder / FILES["classifier"], Path(direct)):
+        _refuse_other_dataset(path, digest)
+    image_size = trained_image_size(folder / FILES["classifier"])
+    study = open_section(dataset_dir, section, image_size)
+    samples = read_predictions(predictions_dir, study.cases.ids)
+    made_by = _same_weights(predictions_dir, study.cases.ids, folder)
+
+    facts = {name: datalist.get(name) for name in ("name", "simulated")}
+    RecordRegression.of(record_regression(dataset_dir, folds)).write(folder / FILES["record_only"], **facts)
+    _copy_direct(Path(direct), folder / FILES["direct_classifier"])
+    readers = Readers(folder, image_size, device)
+    said = readers.probabilities(samples, study.baseline, [case["ehr"] for case in datalist[section]])
+    known, origin = _held_out(said, datalist, section, tables or {}, folds)
+    cases = with_outcome([*datalist["training"], *datalist["validation"]])
+    content = {
+        **{"format": FORMAT, "dataset": facts["name"], "simulated": facts["simulated"]},
+        "methods": {name: score(each, cases, origin[name], resamples) for name, each in known.items()},
+        "compared": compare(known, cases),
+        "growth": held_out_growth(study, samples),
+        **_describe(dataset_dir, folder, image_size, device),
+        "made_from": {"dataset": digest, "weights": {**digest_parts(folder), **digest_files(folder)}}
+        | {"sampling": made_by, **code_version()},
+    }
+    write_json(folder / REFERENCE, content)
+    found = ", ".join(f"{name} {value:.3f}" for name, value in content["compared"]["auroc"].items())
+    logger.info(f"Wrote {folder / REFERENCE}; AUROC on {content['compared']['n']} held-out cases: {found or 'none'}")
+
+
+def _held_out(
+    said: Sequence[Mapping[str, Mapping[str, Any]]],
+    datalist: Mapping[str, Any],
+    section: str,
+    tables: Mapping[str, str | Path],
+    folds: int,
+) -> tuple[dict[str, Known], dict[str, str]]:
+    """Probabilities by method and case, and in words which cases these are."""
+    held_out = [case["case_id"] for case in with_outcome(datalist[section])]
+    by_case = dict(zip([case["case_id"] for case in datalist[section]], said, strict=True))
+    known: dict[str, Known] = {}
+    origin = {}
+    for name in ("direct_classifier", "generated", "baseline"):
+        values = {case_id: by_case[case_id][name].get("uncalibrated") for case_id in held_out}
+        known[name] = {case_id: value for case_id, value in values.items() if value is not None}
+        origin[name] = (
+            f"{section} section, on which no weights were fitted, but by which epochs and settings were chosen"
+        )
+    cases = with_outcome([*datalist["training"], *datalist["validation"]])
+    ids = [case["case_id"] for case in cases]
+    if (crossed := out_of_fold(cases, folds)) is not None:
+        known["record_only"] = dict(zip(ids, crossed.tolist(), strict=True))
+        origin["record_only"] = f"{folds}-fold cross-validation over training and validation, by patient"
+    for name, path in tables.items():
+        known[name] = dict(zip(ids, read_table(path, ids).mean(axis=0).tolist(), strict=True))
+        origin[name] = "out-of-fold table over training and validation"
+    return {name: each for name, each in known.items() if each}, origin
+
+
+def _describe(
+    dataset_dir: str | Path, folder: Path, image_size: int, device: str | torch.device
+) -> dict[str, dict[str, Any] | None]:
+    """The entries `training` and `latents`; writes reference.safetensors, or removes an older one."""
+    baselines = baseline_crops(dataset_dir, "training", image_size)
+    patients = [str(case["patient_id"]) for case in load_datalist(dataset_dir)["training"]]
+    latents = describe_latents(pooled(encoder(folder, device)(baselines)), patients)
+    (folder / LATENTS).unlink(missing_ok=True)
+    if latents is not None:
+        write_tensors(
+            folder / LATENTS, {name: torch.from_numpy(each.astype(np.float32)) for name, each in latents[1].items()}
+        )
+    return {"training": describe_training(dataset_dir, baselines), "latents": None if latents is None else latents[0]}
+
+
+def _copy_direct(source: Path, target: Path) -> None:
+    """Publishes weights of the direct classifier, or removes older ones where there are none."""
+    target.unlink(missing_ok=True)
+    if source.is_file():
+        shutil.copyfile(source, target)
+    else:
+        logger.warning(f"{source}: no such file, so none is published; direct_classifier.yaml trains it.")
+
+
+def _refuse_other_dataset(path: Path, digest: str) -> None:
+    """Refuses weights that say that they were trained on another dataset; those of versions before 0.7 do not say."""
+    trained_on = (read_metadata(path)["extra"].get("record") or {}).get("dataset") if path.is_file() else None
+    if trained_on not in (None, digest):
+        raise PublishedReferenceError(
+            f"{path}: trained on another dataset ({trained_on[:12]}) than this one ({digest[:12]}), so that what is "
+            "held out here may have been seen there. Give the dataset of its training."
+        )
+
+
+def _same_weights(predictions_dir: str | Path, case_ids: Sequence[str], folder: Path) -> dict[str, Any]:
+    """The settings of sampling that all predictions share, after a check that the folder's weights made them."""
+    made = [comparable(read_provenance(predictions_dir, case_id)) for case_id in case_ids]
+    for each in made:
+        each.pop("case_sha256", None)
+    weights = digest_parts(folder)
+    if any(each != made[0] for each in made) or made[0].get("weights") != weights:
+        raise PublishedReferenceError(
+            f"{predictions_dir}: not all of its cases were generated alike by the weights in {folder}. Run inference "
+            "again with these weights."
+        )
+    names = ("num_runs", "num_steps", "solver", "guidance_scale", "image_size")
+    return {name: made[0].get(name) for name in names}

@@ -1,0 +1,166 @@
+"""What is published beside the weights so that a single case can be judged: aggregates, never a case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, logit
+
+from scripts.arrays import Array
+from scripts.errors import UserError
+from scripts.evaluation.statistics.calibration import CLIP
+from scripts.files import read_mapping
+from scripts.fingerprint import digest_weights
+
+FORMAT = 1
+"""Of reference.json."""
+
+REFERENCE, LATENTS = "reference.json", "reference.safetensors"
+"""Files in models_dir: calibration, held-out AUROC and percentiles; mean and covariance of the baselines' latents."""
+
+FEWEST = 100
+"""Cases below which no percentile is published, since it would tell of single cases."""
+
+POOLED = 4
+"""Side to which latents are pooled before their distance is taken."""
+
+METHODS = {
+    "record_only": "the record alone",
+    "direct_classifier": "baseline crop and record, direct classifier",
+    "generated": "generated follow-ups, read by the judge",
+    "baseline": "baseline crop, read by the judge",
+    "brock": "the record, Brock model",
+}
+"""Names and titles of the methods that give a probability."""
+
+FILES = {
+    "record_only": "record_only.json",
+    "direct_classifier": "direct_classifier.safetensors",
+    "classifier": "classifier.safetensors",
+}
+"""Files of models_dir that give probabilities; the last one, the judge, reads images."""
+
+
+class PublishedReferenceError(UserError):
+    """A reference that cannot be made or read; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The content of reference.json and reference.safetensors; empty where they are not there or of other weights.
+
+    Attributes:
+        content: of reference.json.
+        mean, covariance: (D,) and (D, D), of the training baselines' latents, see :func:`pooled`.
+        lacking: in words, what cannot be given for want of these files.
+    """
+
+    content: Mapping[str, Any] = field(default_factory=dict)
+    mean: Array | None = None
+    covariance: Array | None = None
+    lacking: Sequence[str] = ()
+
+    def calibrated(self, method: str, probability: float) -> float | None:
+        """A probability after the logistic recalibration on held-out cases; None where there is none.
+
+        log odds -> intercept + slope * log odds (Cox 1958; Platt 1999).
+        """
+        calibration = self.content.get("methods", {}).get(method, {}).get("calibration")
+        if calibration is None:
+            return None
+        log_odds = logit(np.clip(probability, CLIP, 1 - CLIP))
+        return float(expit(calibration["intercept"] + calibration["slope"] * log_odds))
+
+    def held_out(self, method: str) -> dict[str, Any] | None:
+        """AUROC of a method on cases that it was not fitted on, with its interval and those cases; None if unknown."""
+        return self.content.get("methods", {}).get(method, {}).get("held_out")
+
+    @property
+    def compared(self) -> dict[str, float]:
+        """The AUROC of methods on the same held-out cases; empty where it is not known."""
+        return self.content.get("compared", {}).get("auroc", {})
+
+    @property
+    def order(self) -> list[str]:
+        """All methods: first those with an AUROC on the same held-out cases, the best one first, then the others."""
+        ranked = sorted(self.compared, key=lambda name: -self.compared[name])
+        return ranked + [name for name in METHODS if name not in ranked]
+
+    def percentiles(self, name: str) -> tuple[float, float] | None:
+        """The 1st and 99th percentile of a number of training; None where it is not published."""
+        found = self.content.get("training", {}).get("percentiles", {}).get(name)
+        return None if found is None else (found[0], found[1])
+
+    def distance(self, latent: Array) -> float | None:
+        """Mahalanobis distance of a baseline's pooled latent (D,) from those of training; None without them."""
+        if self.mean is None or self.covariance is None:
+            return None
+        return float(mahalanobis(latent[None], self.mean, self.covariance)[0])
+
+
+def mahalanobis(latents: Array, mean: Array, covariance: Array) -> Array:
+    """Mahalanobis distances (N,) of latents (N, D) from a distribution with mean (D,) and covariance (D, D)."""
+    centred = latents - mean
+    return np.sqrt(np.einsum("nd,nd->n", centred, np.linalg.solve(covariance, centred.T).T))
+
+
+def pooled(latents: Array) -> Array:
+    """Latents (N, C, h, w) averaged over a grid of :data:`POOLED` cells a side, at most h and w, as (N, D)."""
+    count, channels, *sides = latents.shape
+    cells = [min(POOLED, side) for side in sides]
+    parts = [np.array_split(np.arange(side), cell) for side, cell in zip(sides, cells, strict=True)]
+    rows = [[latents[:, :, rows][..., columns].mean(axis=(2, 3)) for columns in parts[1]] for rows in parts[0]]
+    return np.stack([cell for row in rows for cell in row], axis=2).reshape(count, channels * cells[0] * cells[1])
+
+
+def digest_files(models_dir: str | Path) -> dict[str, str]:
+    """The digest of each of :data:`FILES` that a folder has."""
+    folder = Path(models_dir)
+    return {name: digest_weights(folder / file) for name, file in FILES.items() if (folder / file).is_file()}
+
+
+def open_reference(models_dir: str | Path, made_by: Mapping[str, Any]) -> Reference:
+    """The reference of the weights in a folder.
+
+    Args:
+        made_by: of :func:`scripts.predictions.provenance`. A reference of other weights is not taken, and of another
+            guidance scale nothing that it says of generated images.
+
+    Raises:
+        PublishedReferenceError: a file of it is damaged.
+    """
+    from scripts.weights.checkpoints import load_tensors
+
+    folder = Path(models_dir)
+    if not (folder / REFERENCE).is_file():
+        return Reference(lacking=[f"{REFERENCE}: no calibration, no held-out AUROC and no comparison with training"])
+    content = read_mapping(folder / REFERENCE, PublishedReferenceError)
+    if content.get("format") != FORMAT:
+        raise PublishedReferenceError(
+            f"{folder / REFERENCE}: format {content.get('format')!r}, expected {FORMAT}. Make it again."
+        )
+    weights, made = {**made_by["weights"], **digest_files(folder)}, content["made_from"]
+    if other := sorted(name for name, digest in made["weights"].items() if weights.get(name) != digest):
+        return Reference(lacking=[f"{REFERENCE}: it is of other weights ({', '.join(other)}), so not used"])
+    scale, published = made_by.get("guidance_scale"), made["sampling"].get("guidance_scale")
+    lacking = []
+    if scale != published:
+        content = _without_generated(content)
+        lacking = [f"{REFERENCE}: of generated images nothing, since its guidance scale is {published}, not {scale}"]
+    if not (folder / LATENTS).is_file():
+        lacking.append(f"{LATENTS}: no comparison of the baseline's latent with training's")
+        return Reference(content, lacking=lacking)
+    tensors = load_tensors(folder / LATENTS)
+    mean, covariance = (tensors[name].double().numpy() for name in ("mean", "covariance"))
+    return Reference(content, mean, covariance, lacking)
+
+
+def _without_generated(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of reference.json without calibration and AUROC of generated images."""
+    methods = {name: each for name, each in content["methods"].items() if name != "generated"}
+    compared = {name: each for name, each in content["compared"]["auroc"].items() if name != "generated"}
+    return {**content, "methods": methods, "compared": {**content["compared"], "auroc": compared}}

@@ -1,0 +1,71 @@
+"""The content of result.json: what is documented is there, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.data.transforms import MARK, baseline_crops
+from scripts.fingerprint import leaves
+from scripts.results.case import encoder, ranked
+from scripts.results.reference import METHODS, Reference, open_reference
+from scripts.weights.checkpoints import load_network
+from scripts.weights.parts import digest_parts
+from tests.bundle.helpers import BUNDLE
+from tests.bundle.results.conftest import RUNS, SIZE
+
+
+def test_a_result_says_what_it_is(written: Path, cohort: Path) -> None:
+    result = json.loads((written / "c160" / "result.json").read_text())
+    case = json.loads((cohort / "datalist.json").read_text())["test"][0]
+    assert (result["case_id"], result["interval_days"], result["num_runs"]) == ("c160", case["interval_days"], RUNS)
+    assert result["synthetic"] == MARK and "not for clinical decisions" in result["warning"]
+    assert result["held_out_cases"]["simulated"] == "all of it" and result["lacking"] == []
+    assert [each["method"] for each in result["methods"]][-1] == "brock"
+    assert result["best_method"] == result["methods"][0]["method"]
+    auroc = result["held_out_cases"]["compared"]["auroc"]
+    order = [auroc[each["method"]] for each in result["methods"][:-1]]
+    assert order == sorted(order, reverse=True) and len(order) == 4
+    assert "patient_id" not in json.dumps(result) and case["patient_id"] not in json.dumps(result)
+
+
+def test_probabilities_are_calibrated(written: Path, published: Path) -> None:
+    reference = open_reference(published, {"weights": digest_parts(published), "guidance_scale": 6.0})
+    for each in json.loads((written / "c161" / "result.json").read_text())["methods"][:-1]:
+        expected = reference.calibrated(each["method"], each["uncalibrated"])
+        assert each["probability"] == (None if expected is None else pytest.approx(expected, rel=1e-3))
+        assert each["held_out"] == reference.held_out(each["method"])
+
+
+def test_what_cannot_be_computed_stands_last_whatever_its_rank() -> None:
+    reference = Reference({"compared": {"auroc": {"record_only": 0.9, "baseline": 0.6}}})
+    said = {name: {"uncalibrated": 0.5} for name in METHODS} | {"record_only": {"not_computable": "no record"}}
+    found = [each["method"] for each in ranked(said, reference)]
+    assert (found[0], found[-1]) == ("baseline", "record_only")
+
+
+def test_every_key_is_documented(written: Path) -> None:
+    """The table in evaluation.md names each key, and no other."""
+    text = (BUNDLE / "docs" / "evaluation.md").read_text()
+    _, table = text.split("## Keys of `result.json`")
+    rows = re.findall(r"^\| `.+$", table.split("\n## ")[0], re.MULTILINE)
+    documented = {name for row in rows for name in re.findall(r"`(\S+?)`", row)}
+    found = set()
+    for case_id in ("c160", "c161"):
+        for name, _ in leaves(json.loads((written / case_id / "result.json").read_text())):
+            found |= {part for part in name.split("::") if not part.isdigit()}
+    optional = {"not_measurable", "reason", "at_most"}
+    assert found - set(METHODS) - documented == set() and documented - found - set(METHODS) - optional == set()
+
+
+def test_latents_are_the_autoencoders(published: Path, cohort: Path) -> None:
+    crops = baseline_crops(cohort, "test", SIZE)
+    network = load_network(published / "autoencoder.safetensors", "LatentAutoencoder")
+    with torch.no_grad():
+        expected = network.encode_stage_2_inputs(torch.from_numpy(crops)).numpy()  # type: ignore[operator]
+    np.testing.assert_allclose(encoder(published, "cpu")(crops), expected, atol=1e-5)

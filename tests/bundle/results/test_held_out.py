@@ -1,0 +1,65 @@
+"""Scores of held-out cases: when probabilities are recalibrated, and the error of growth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.evaluation.nodules.growth import measure
+from scripts.results.held_out import compare, held_out_growth, open_section, recalibration, score
+from tests.bundle.results.conftest import SIZE
+
+
+def case(index: int, malignant: int) -> dict[str, object]:
+    return {"case_id": f"c{index}", "patient_id": f"p{index}", "malignant": malignant}
+
+
+CASES = [case(index, index % 2) for index in range(40)]
+
+
+def test_few_cases_and_reversed_orders_are_not_recalibrated() -> None:
+    noise = np.random.default_rng(0)
+    labels = np.array([0, 1] * 20, dtype=float)
+    values = np.clip(0.3 + 0.2 * labels + noise.normal(0, 0.15, 40), 0.01, 0.99)
+    found = recalibration(values, labels)
+    assert found is not None and found["slope"] > 0
+    assert recalibration(1 - values, labels) is None, "the order would be turned"
+    assert recalibration(values[:19], labels[:19]) is None, "nine malignant cases"
+    assert recalibration(labels * 0.5 + 0.2, labels) is None, "outcomes that a threshold separates"
+
+
+def test_methods_are_compared_on_the_cases_that_all_have() -> None:
+    labels = {f"c{index}": index % 2 for index in range(40)}
+    right = {name: 0.2 + 0.6 * label for name, label in labels.items()}
+    wrong_elsewhere = {name: (0.2 + 0.6 * label if int(name[1:]) < 20 else 0.5) for name, label in labels.items()}
+    few = {name: value for name, value in right.items() if int(name[1:]) < 20}
+    found = compare({"record_only": wrong_elsewhere, "generated": few}, CASES)
+    assert found == {"n": 20, "n_malignant": 10, "auroc": {"record_only": 1.0, "generated": 1.0}}
+    assert score(wrong_elsewhere, CASES, "here", 50)["held_out"]["auroc"] == 0.875  # a quarter of the pairs tied
+
+
+def test_one_outcome_has_no_auroc() -> None:
+    benign = [case(index, 0) for index in range(12)]
+    held_out = score({f"c{index}": 0.3 for index in range(12)}, benign, "here", 50)
+    assert held_out["calibration"] is None and held_out["held_out"]["auroc"] is None
+    assert held_out["held_out"]["reason"] == "all cases with a known outcome are benign"
+    assert compare({"generated": {"c1": 0.2}}, benign)["auroc"] == {} and compare({}, benign)["n"] == 0
+
+
+def test_error_of_growth_by_hand(cohort: Path) -> None:
+    study = open_section(cohort, "validation", SIZE)
+    assert study.spacing is not None and (study.spacing["follow_up"] == 1.0).all()
+    after = measure(study.follow_up[None], np.ones((40, 2)))
+    before = measure(study.baseline[None], np.ones((40, 2)))
+    use = before.found[0] & after.found[0] & ~before.cut[0] & ~after.cut[0]
+    change = (after.mean - before.mean)[0, use]
+    found = held_out_growth(study, np.stack([study.follow_up] * 3))
+    assert found == {
+        "error_mm": 0.0,
+        "unchanged_error_mm": pytest.approx(np.abs(change).mean(), rel=5e-3),
+        "n": use.sum(),
+    }
+    copied = held_out_growth(study, study.baseline[None])
+    assert copied is not None and copied["error_mm"] == copied["unchanged_error_mm"]

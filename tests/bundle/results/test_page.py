@@ -1,0 +1,91 @@
+"""The page of a case: its words, and that it fits whatever it has to say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from scripts.evaluation.report.case_view import CaseStudy
+from scripts.results.page import growth_in_words, page, write_page
+
+
+def study(case_id: str = "c160") -> CaseStudy:
+    noise = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16))
+    facts = {"outcome": "unknown", "record": "", "follow_up": None, "scores": np.empty(0)}
+    return CaseStudy(case_id, baseline=noise[0], samples=noise, real_scores=(0, 0), pixel_mm=(1, 1), **facts)
+
+
+def words(figure: Figure) -> str:
+    return " ".join(" ".join(text.get_text() for text in figure.texts).split())
+
+
+@pytest.fixture
+def result(written: Path) -> dict[str, Any]:
+    return json.loads((written / "c160" / "result.json").read_text())
+
+
+def test_words_of_the_page(result: dict[str, Any]) -> None:
+    text = words(page(study(), result | {"flags": ["Look at this."]}))
+    assert "Research use only, not for clinical decisions. Generated images are synthetic." in text
+    for each in result["methods"]:
+        assert each["title"] in text
+    held_out = result["methods"][0]["held_out"]
+    assert (
+        f"{held_out['auroc']:.2f} [{held_out['ci95'][0]:.2f}, {held_out['ci95'][1]:.2f}] (n = {held_out['n']})" in text
+    )
+    assert "In the order of their AUROC on the same 40 held-out cases" in text and "all of it" in text
+    assert "not computable: lacks the number of nodules" in text and "Look at this." in text
+    assert result["made_from"]["prediction_sha256"][:12] in text
+
+
+def test_growth_in_words(result: dict[str, Any]) -> None:
+    lines = growth_in_words(result)
+    trust = result["growth"]["held_out"]
+    assert f"off by {trust['error_mm']:.1f} mm; to say that nothing changes is off by" in lines[-1]
+    assert lines[1].startswith("Lung-RADS: ") and "mm³" in lines[2]
+    unmeasured = {"growth": {"not_measurable": "no nodule is found"}}
+    assert growth_in_words(unmeasured) == ["Not measured: no nodule is found."]
+
+
+def test_without_a_reference_it_says_so(result: dict[str, Any]) -> None:
+    methods = [each | {"probability": None, "held_out": None} for each in result["methods"]]
+    compared = {"dataset": None, "simulated": None, "compared": None}
+    lacking = ["reference.json: no calibration"]
+    growth = {**result["growth"], "held_out": None}
+    changes = {
+        "methods": methods,
+        "held_out_cases": compared,
+        "lacking": lacking,
+        "growth": growth,
+        "best_method": None,
+    }
+    text = words(page(study(), result | changes))
+    assert "not known which of these is best" in text and "Lacking: reference.json: no calibration." in text
+
+
+def test_long_lists_stay_on_the_page(result: dict[str, Any]) -> None:
+    """Whatever is written lies within the sheet, and above the line at its foot."""
+    long = "which goes on for so long that it takes more than a single line of the page to say what it has to say"
+    flags = [f"This is flag number {index}, {long}" for index in range(30)]
+    figure = page(study("a-case-with-a-very-long-name-" * 2), result | {"flags": flags})
+    figure.canvas.draw()
+    sheet = figure.bbox
+    for text in figure.texts:
+        box = text.get_window_extent()
+        assert box.y0 >= 0 and box.x1 <= sheet.x1, text.get_text()
+    *above, foot = sorted(figure.texts, key=lambda text: -text.get_window_extent().y0)
+    assert min(text.get_window_extent().y0 for text in above) > foot.get_window_extent().y1
+    assert "flag number 1," in words(figure) and "more in result.json" in words(figure)
+
+
+def test_it_is_written_beside_the_result(written: Path, cohort: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(written, tmp_path / "predictions")
+    path = write_page(folder / "c160", cohort / "160_0.nii")
+    content = path.read_bytes()
+    assert path == folder / "c160" / "result.pdf" and content.startswith(b"%PDF") and b"SYNTHETIC" in content

@@ -1,0 +1,138 @@
+"""What is published beside the weights: right by an independent computation, and nothing of a single case."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from sklearn.metrics import roc_auc_score
+
+from scripts.comparators.record import out_of_fold, record_regression
+from scripts.comparators.regression import RecordRegression
+from scripts.comparators.tables import write_table
+from scripts.data.transforms import baseline_crops
+from scripts.ehr.encoding import records
+from scripts.errors import UserError
+from scripts.fingerprint import leaves
+from scripts.predictions import read_predictions
+from scripts.results import publish
+from scripts.results.case import encoder
+from scripts.results.probabilities import Readers
+from scripts.results.publish import publish_reference
+from scripts.results.reference import LATENTS, REFERENCE, pooled
+from tests.bundle.results.conftest import FOLDS, SIZE
+
+
+@pytest.fixture(scope="module")
+def content(published: Path) -> dict[str, Any]:
+    return json.loads((published / REFERENCE).read_text())
+
+
+def test_auroc_equals_scikit_learns(cohort: Path, published: Path, content: dict[str, Any]) -> None:
+    """Of the section, by networks opened here; of the record alone, by its out-of-fold probabilities."""
+    datalist = json.loads((cohort / "datalist.json").read_text())
+    cases = datalist["validation"]
+    labels = [case["malignant"] for case in cases]
+    baselines = baseline_crops(cohort, "validation", SIZE)
+    readers = Readers(published, SIZE)
+    samples = read_predictions(published.parent / "predictions", [case["case_id"] for case in cases])
+    read = {
+        "baseline": readers.judged(baselines),
+        "generated": np.mean([readers.judged(run) for run in samples], axis=0),
+        "direct_classifier": readers.read_directly(baselines, records(cases)),
+    }
+    for name, values in read.items():
+        expected = roc_auc_score(labels, values)
+        assert content["methods"][name]["held_out"]["auroc"] == pytest.approx(expected, abs=1e-4)
+        assert content["compared"]["auroc"][name] == pytest.approx(expected, abs=1e-4)
+    both = datalist["training"] + cases
+    crossed = out_of_fold(both, FOLDS)
+    assert crossed is not None
+    held_out = content["methods"]["record_only"]["held_out"]
+    assert held_out["auroc"] == pytest.approx(roc_auc_score([c["malignant"] for c in both], crossed), abs=1e-4)
+    assert content["compared"]["auroc"]["record_only"] == pytest.approx(roc_auc_score(labels, crossed[120:]), abs=1e-4)
+    assert (held_out["n"], held_out["n_patients"], content["compared"]["n"]) == (160, 80, 40)
+    assert held_out["ci95"][0] < held_out["auroc"] < held_out["ci95"][1]
+
+
+def test_the_published_regression_is_that_of_training(cohort: Path, published: Path) -> None:
+    expected = RecordRegression.of(record_regression(cohort, FOLDS))
+    assert RecordRegression.read(published / "record_only.json") == expected
+
+
+def test_nothing_of_a_single_case_is_published(cohort: Path, published: Path, content: dict[str, Any]) -> None:
+    """Neither an id, nor a value that one record alone has, nor a latent or a crop's number; nor lists as long."""
+    datalist = json.loads((cohort / "datalist.json").read_text())
+    cases = datalist["training"] + datalist["validation"]
+    files = [published / name for name in (REFERENCE, "record_only.json")]
+    texts = [path.read_text() for path in files]
+    for case in cases:
+        assert not any(f'"{case[key]}"' in text for text in texts for key in ("case_id", "patient_id", "baseline"))
+    numbers = {value for path in files for value in floats(json.loads(path.read_text()))}
+    own = {value for case in cases for value in case["ehr"].values() if isinstance(value, float)}
+    own |= {float(np.log(value)) for value in own}
+    assert len(own) > 900 and not numbers & own
+    tensors = load_file(published / LATENTS)
+    latents = pooled(encoder(published, "cpu")(baseline_crops(cohort, "training", SIZE)))
+    assert {name: each.shape for name, each in tensors.items()} == {
+        "mean": (latents.shape[1],),
+        "covariance": (latents.shape[1],) * 2,
+    }
+    rows = np.concatenate([tensors["mean"][None], tensors["covariance"]])
+    nearest = np.linalg.norm(latents[:, None] - rows[None], axis=2).min()
+    assert nearest > 0.1 * latents.std()
+    np.testing.assert_allclose(tensors["mean"], latents.mean(axis=0), rtol=1e-4, atol=1e-5)
+
+
+def floats(content: Any) -> Iterator[float]:
+    yield from (value for _, value in leaves(content) if isinstance(value, float))
+
+
+def test_the_test_of_single_cases_finds_one(cohort: Path, published: Path, content: dict[str, Any]) -> None:
+    """Else it would hold nothing: a range from the smallest to the largest case is found."""
+    ages = [case["ehr"]["age"] for case in json.loads((cohort / "datalist.json").read_text())["training"]]
+    leaking = {**content, "training": {"percentiles": {"age": [min(ages), max(ages)]}}}
+    assert set(floats(leaking)) & set(ages)
+
+
+def test_tables_out_of_fold_replace_the_section(
+    cohort: Path, weights: Path, tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where patients are too few for the record's cross-validation, the record alone has no score."""
+    monkeypatch.setattr(publish, "out_of_fold", lambda cases, folds: None)
+    models = tmp_path / "models"
+    shutil.copytree(weights / "models", models)
+    predictions = published.parent / "predictions"
+    datalist = json.loads((cohort / "datalist.json").read_text())
+    cases = datalist["training"] + datalist["validation"]
+    values = np.linspace(0.01, 0.99, len(cases))
+    write_table(tmp_path / "table.csv", 0, [case["case_id"] for case in cases], values)
+    tables = {"generated": tmp_path / "table.csv"}
+    publish_reference(cohort, "validation", models, predictions, tmp_path / "none", tables, FOLDS, resamples=20)
+    content = json.loads((models / REFERENCE).read_text())
+    labels = [case["malignant"] for case in cases]
+    found = content["methods"]["generated"]["held_out"]
+    assert found["auroc"] == pytest.approx(roc_auc_score(labels, values), abs=1e-4) and "out-of-fold" in found["on"]
+    assert content["methods"].keys() == {"generated", "baseline"}
+    assert not (models / "direct_classifier.safetensors").exists()
+
+
+def test_weights_of_another_dataset_or_of_other_predictions_are_refused(
+    cohort: Path, weights: Path, trained: Path, published: Path, tmp_path: Path
+) -> None:
+    models, predictions = tmp_path / "models", published.parent / "predictions"
+    shutil.copytree(trained / "models", models)
+    arguments = (cohort, "validation", models, predictions, weights / "direct.safetensors")
+    with pytest.raises(UserError, match=r"classifier.safetensors: trained on another dataset"):
+        publish_reference(*arguments)
+    shutil.copy(weights / "models" / "classifier.safetensors", models)
+    shutil.copy(models / "unet_unconditional.safetensors", models / "unet_conditional.safetensors")
+    with pytest.raises(UserError, match="not all of its cases were generated alike by the weights"):
+        publish_reference(*arguments)
+    assert not (models / REFERENCE).exists() and not (models / "record_only.json").exists()

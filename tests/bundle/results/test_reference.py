@@ -1,0 +1,88 @@
+"""The reference: what it says of a probability and a latent, and that one of other weights is not taken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import mahalanobis as scipys
+from sklearn.linear_model import LogisticRegression
+
+from scripts.errors import UserError
+from scripts.results.held_out import recalibration
+from scripts.results.reference import METHODS, REFERENCE, Reference, mahalanobis, open_reference, pooled
+from scripts.weights.parts import digest_parts
+
+
+def made_by(models: Path, guidance_scale: float = 6.0) -> dict[str, Any]:
+    return {"weights": digest_parts(models), "guidance_scale": guidance_scale}
+
+
+def test_a_calibrated_probability_equals_scikit_learns() -> None:
+    noise = np.random.default_rng(0)
+    values = noise.uniform(0.02, 0.98, 300)
+    labels = (noise.random(300) < values**2).astype(float)
+    log_odds = np.log(values / (1 - values))[:, None]
+    expected = LogisticRegression(C=np.inf, tol=1e-10).fit(log_odds, labels).predict_proba(log_odds)[:, 1]
+    reference = Reference({"methods": {"baseline": {"calibration": recalibration(values, labels)}}})
+    found = [reference.calibrated("baseline", value) for value in values]
+    np.testing.assert_allclose(np.array(found, dtype=float), expected, atol=1e-5)
+    assert reference.calibrated("generated", 0.3) is None and Reference().calibrated("baseline", 0.3) is None
+
+
+def test_the_best_on_the_same_cases_stands_first() -> None:
+    reference = Reference({"compared": {"auroc": {"generated": 0.7, "baseline": 0.6, "record_only": 0.8}}})
+    assert reference.order == ["record_only", "generated", "baseline", "direct_classifier", "brock"]
+    assert Reference().order == list(METHODS) and Reference().compared == {}
+
+
+def test_distance_equals_scipys() -> None:
+    noise = np.random.default_rng(1)
+    latents, mixing = noise.normal(size=(5, 3)), noise.normal(size=(3, 3))
+    covariance, mean = mixing @ mixing.T + np.eye(3), noise.normal(size=3)
+    expected = [scipys(latent, mean, np.linalg.inv(covariance)) for latent in latents]
+    np.testing.assert_allclose(mahalanobis(latents, mean, covariance), expected)
+    assert Reference(mean=mean, covariance=covariance).distance(latents[2]) == pytest.approx(expected[2])
+    assert Reference().distance(latents[2]) is None
+
+
+def test_pooling_averages_cells() -> None:
+    latents = np.arange(2 * 3 * 8 * 8, dtype=float).reshape(2, 3, 8, 8)
+    found = pooled(latents).reshape(2, 3, 4, 4)
+    np.testing.assert_allclose(found, latents.reshape(2, 3, 4, 2, 4, 2).mean(axis=(3, 5)))
+    assert pooled(latents[..., :2, :3]).shape == (2, 3 * 2 * 3)
+    np.testing.assert_allclose(pooled(np.ones((1, 2, 7, 5))), 1.0)
+
+
+def test_it_is_of_these_weights(published: Path, tmp_path: Path) -> None:
+    assert open_reference(published, made_by(published)).lacking == []
+    models = tmp_path / "models"
+    shutil.copytree(published, models)
+    shutil.copy(published / "direct_classifier.safetensors", models / "classifier.safetensors")
+    other = open_reference(models, made_by(published))
+    assert other.content == {} and "it is of other weights (classifier), so not used" in other.lacking[0]
+    other = open_reference(published, made_by(published) | {"weights": {"autoencoder": "0"}})
+    assert "(autoencoder, conditioner, unet_conditional)" in other.lacking[0]
+
+
+def test_another_guidance_scale_has_no_calibration_of_generated_images(published: Path) -> None:
+    usual, other = (open_reference(published, made_by(published, scale)) for scale in (6.0, 1.0))
+    assert usual.held_out("generated") is not None and "generated" in usual.compared
+    assert other.held_out("generated") is None and "generated" not in other.compared
+    assert other.held_out("baseline") == usual.held_out("baseline")
+    assert "guidance scale is 6.0, not 1.0" in other.lacking[0]
+
+
+def test_what_is_not_there_is_named(published: Path, tmp_path: Path) -> None:
+    assert "no calibration" in open_reference(tmp_path, {"weights": {}}).lacking[0]
+    models = tmp_path / "models"
+    shutil.copytree(published, models)
+    (models / "reference.safetensors").unlink()
+    assert "reference.safetensors: no comparison" in open_reference(models, made_by(published)).lacking[0]
+    (models / REFERENCE).write_text(json.dumps({"format": 99}))
+    with pytest.raises(UserError, match=r"reference.json: format 99, expected 1. Make it again"):
+        open_reference(models, made_by(published))
