@@ -186,10 +186,11 @@ def test_each_stage_builds_on_the_one_before(trained: Path) -> None:
 
 def test_predictions_lie_where_the_baseline_lies(run: Path, tiny_dataset: Path) -> None:
     cases = json.loads((tiny_dataset / "datalist.json").read_text())["test"]
-    assert {path.name for path in (run / "predictions").iterdir()} == {case["case_id"] for case in cases}
+    names = {path.name for path in (run / "predictions").iterdir()}
+    assert names == {*(case["case_id"] for case in cases), "results.csv"}
     for case in cases:
         folder = run / "predictions" / case["case_id"]
-        files = {"samples.nii.gz", "mean.nii.gz", "std.nii.gz", "panel.png", "provenance.json"}
+        files = {"samples.nii.gz", "mean.nii.gz", "std.nii.gz", "panel.png", "provenance.json", "result.json"}
         assert {path.name for path in folder.iterdir()} == files
         baseline, samples = nib.load(tiny_dataset / case["baseline"]), nib.load(folder / "samples.nii.gz")
         assert samples.shape == (32, 32, 1, 3)

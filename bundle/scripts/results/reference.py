@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from scripts.arrays import Array
+from scripts.comparators.published import PUBLISHED
 from scripts.errors import UserError
 from scripts.evaluation.statistics.calibration import CLIP
 from scripts.files import read_mapping
@@ -38,8 +39,8 @@ METHODS = {
 """Names and titles of the methods that give a probability."""
 
 FILES = {
-    "record_only": "record_only.json",
-    "direct_classifier": "direct_classifier.safetensors",
+    "record_only": PUBLISHED["record alone"][0],
+    "direct_classifier": PUBLISHED["direct classifier"][0],
     "classifier": "classifier.safetensors",
 }
 """Files of models_dir that give probabilities; the last one, the judge, reads images."""
