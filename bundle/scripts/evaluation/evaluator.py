@@ -22,7 +22,7 @@ from scripts.arrays import Array
 from scripts.data.transforms import to_hu
 from scripts.errors import UserError
 from scripts.evaluation import clinical
-from scripts.evaluation.judge import Judge, Method, ensembles, one_probability_per_case, score_methods
+from scripts.evaluation.judge import REAL, Judge, Method, ensembles, one_probability_per_case, score_methods
 from scripts.evaluation.left_out import left_out
 from scripts.evaluation.nodules import latents
 from scripts.evaluation.nodules.growth import MEDIAN, Growth, Sizes, measure
@@ -32,6 +32,7 @@ from scripts.evaluation.report.columns import ENSEMBLE, TITLES
 from scripts.evaluation.report.drawing import draw_benefit, draw_growth, draw_methods, draw_training
 from scripts.evaluation.report.output import write
 from scripts.evaluation.report.training_log import Stage
+from scripts.evaluation.statistics.regret import regrets
 from scripts.evaluation.study import Cases, Study
 from scripts.provenance import command_line, versions
 
@@ -56,6 +57,9 @@ DEFINITIONS = {
     "ece": "expected calibration error, ten bins of equal width",
     "slope": "of the outcome's logistic regression on the log odds; 1 is right, below 1 too extreme",
     "intercept": "calibration in the large, the slope held at 1; 0 is right, below 0 too high on the whole",
+    "regret": "in nats, to the oracle, the true probability by the law that simulated the cases: mean Kullback-Leibler "
+    "divergence, the expected logarithmic loss beyond the least possible. The oracle knows rating and record and, held "
+    "against real follow-ups, growth. of_baseline: the regret over that of the real baselines",
     **latents.DEFINITIONS,
     **clinical.DEFINITIONS,
 }
@@ -108,6 +112,7 @@ def evaluate(
         "growth": None if growth is None else growth.score(),
         "latents": {title: latent_scores(*pair, judge.weights) for title, pair in spaces.items()},
         "reconstruction_mae_hu": _error_hu(reconstruction, study),
+        "regret": _regrets(judge, one_probability_per_case(rows)),
         **clinical.clinical_scores(judge, one_probability_per_case(rows), main, thresholds or {}, record),
         **_origin(record),
     }
@@ -127,6 +132,12 @@ def _judged(
     rows = {name: Method(judge.classify(values, name), values) for name, values in images.items()}
     rows |= {name: Method(values) for name, values in predicted.items()}
     return rows | ensembles({name: rows[name] for name in (*generated, *predicted)})
+
+
+def _regrets(judge: Judge, probabilities: Mapping[str, Array]) -> dict[str, dict[str, Any]] | None:
+    """The entry `regret` of metrics.json: real follow-ups, seen or reconstructed, show growth."""
+    cases, seen = judge.study.cases, (REAL[1], "reconstructed_follow_up")
+    return regrets(probabilities, cases.oracle, cases.informed, seen, REAL[0], judge.plain_weights)
 
 
 def _studied(study: Study, judge: Judge, stages: Sequence[Stage]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class Cases:
         attributes: (N, F), of :func:`scripts.ehr.attributes`, standardised.
         days: (N,) from baseline to follow-up.
         records: N records at baseline, what is known of the 13 features, of :func:`scripts.ehr.validate`.
+        oracle, informed: of simulated cases the true probability of malignancy (N,), given what may be known at
+            baseline, and given growth too. No method reads them.
 
     Example:
         >>> entry = {"case_id": "a", "patient_id": "p", "malignant": 1, "ehr": {"sct_long_dia": 8}}
@@ -46,6 +48,8 @@ class Cases:
     attributes: Array
     days: Array
     records: list[dict[str, float]]
+    oracle: Array
+    informed: Array
 
     @classmethod
     def of(cls, entries: Sequence[Mapping[str, Any]]) -> Cases:
@@ -63,6 +67,7 @@ class Cases:
         records = [entry.get("ehr", {}) for entry in entries]
         later = [entry.get("follow_up_attributes", {}) for entry in entries]
         days = [entry.get("interval_days") for entry in entries]
+        truths = [entry.get("truth", {}) for entry in entries]
         return cls(
             ids=ids,
             patients=[str(entry["patient_id"]) for entry in entries],
@@ -73,6 +78,8 @@ class Cases:
             attributes=np.array([attributes(record) for record in records], dtype=np.float64),
             days=_numbers(entries, "interval_days"),
             records=[validate(record) for record in records],
+            oracle=_numbers(truths, "oracle"),
+            informed=_numbers(truths, "oracle_growth"),
         )
 
     def counts(self) -> dict[str, int]:

@@ -42,6 +42,7 @@ def make_study(count: int = 12, runs: int = 4, seed: int = 0) -> dict[str, Any]:
                 "patient_id": f"patient-{index // 2}",
                 "malignant": int(malignant[index]),
                 "ehr": {"sct_long_dia": 2 * float(radii[index])},
+                "truth": {"oracle": 0.7 if malignant[index] else 0.1, "oracle_growth": float(malignant[index])},
             }
             for index in range(count)
         ],

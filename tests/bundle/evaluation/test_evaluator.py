@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
-from scripts.evaluation.report.columns import CALIBRATION, METRICS, title_of
+from scripts.evaluation.report.columns import CALIBRATION, METRICS, REGRET, title_of
 from scripts.evaluation.report.html import gap_sentence, number
 from scripts.networks.perceptual import PerceptualDistance
 from tests.bundle.evaluation.page import Page
@@ -90,6 +90,20 @@ def test_differences_and_calibration_are_of_single_or_averaged_probabilities(out
     for row in rows:
         for cell, (key, (_, decimals)) in zip(row[1:], CALIBRATION.items(), strict=True):
             assert cell.split()[0] == number(names[row[0]]["calibration"][key]["mean"], decimals)
+
+
+def test_regret_is_in_both_files(outcome):
+    """Of every method with one probability a case; the real follow-up is held against the oracle that knows growth."""
+    study, result, folder = outcome
+    assert list(result["regret"]) == [name for name, scores in result["methods"].items() if "calibration" in scores]
+    follow_up = study["classifier"](torch.from_numpy(study["follow_up"])).numpy()
+    loss = log_loss([case["malignant"] for case in study["cases"]], follow_up)  # of an oracle that is certain
+    assert result["regret"]["real_follow_up"]["regret"]["mean"] == pytest.approx(loss, rel=1e-4)
+    share = result["regret"]["NAMD_mean_probability"]["of_baseline"]["mean"]
+    baseline, own = (result["regret"][name]["regret"] for name in ("real_baseline", "NAMD_mean_probability"))
+    assert share == pytest.approx(own["mean"] / baseline["mean"]) and baseline["ci95"][0] < baseline["mean"]
+    page = (folder / "report.html").read_text()
+    assert f'<td data-label="{REGRET["regret"][0]}">{own["mean"]:.3f}' in page
 
 
 def test_fid_does_not_depend_on_the_network_of_the_distance(study, distance, outcome, tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -55,3 +58,16 @@ def test_images_of_other_cases_are_refused(shape: tuple[int, ...]) -> None:
 def test_no_case_is_no_study() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Study(Cases.of(ENTRIES[:0]), np.zeros((0, 1, 8, 8)), np.zeros((0, 1, 8, 8)))
+
+
+def test_the_evaluation_alone_reads_the_truth_of_simulated_cases():
+    """No part that trains, generates or is compared names it, and what a network is given holds none of it."""
+    scripts = Path(__file__).parents[3] / "bundle" / "scripts"
+    naming = {
+        str(path.relative_to(scripts))
+        for path in scripts.rglob("*.py")
+        if re.search(r"""["'](truth|oracle|oracle_growth|simulated_growth)["']""", path.read_text(encoding="utf-8"))
+    }
+    assert naming == {"evaluation/study.py"}
+    cases = Cases.of([ENTRIES[0] | {"truth": {"oracle": 0.2, "oracle_growth": 0.9}}, ENTRIES[1]])
+    assert cases.oracle[0] == 0.2 and cases.informed[0] == 0.9 and np.isnan([cases.oracle[1], cases.informed[1]]).all()

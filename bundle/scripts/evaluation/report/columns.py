@@ -18,6 +18,9 @@ CALIBRATION = {
 }
 """Title and decimals of each column of the table of calibration."""
 
+REGRET = {"regret": ("Regret (nats) ↓", 3), "of_baseline": ("of the baseline's ↓", 2)}
+"""Title and decimals of each column of the table of regret."""
+
 RECALIBRATION = {"brier": ("Brier ↓", 3), "ici": ("ICI ↓", 3), "observed_expected": ("O:E → 1", 2)}
 """Title and decimals of each column of the table of recalibration."""
 
