@@ -48,6 +48,7 @@ LIGHT = {
     "scripts.data.datalist": {"pandas", "sklearn", "torch", "monai", "matplotlib"},
     "scripts.comparators.tables": {"sklearn", "torch", "monai", "matplotlib"},
     "data_prep.cohort": {"sklearn", "torch", "monai", "matplotlib"},
+    "deploy.case": {"sklearn", "torch", "monai", "matplotlib"},
 }
 """Modules that are imported without the packages named: reading a table does not wait for torch."""
 
@@ -71,7 +72,7 @@ def name_of(path: Path) -> str:
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the bundle and of data preparation, and deployment's where there is any."""
+    """Every module of the bundle, of data preparation and of deployment."""
     folders = [SCRIPTS, ROOT / "data_prep", ROOT / "deploy"]
     return {name_of(path): path for folder in folders for path in sorted(folder.rglob("*.py"))}
 
@@ -168,7 +169,7 @@ def test_inference_does_not_wait_for_peft() -> None:
 def test_text_files_have_an_encoding() -> None:
     """Else Python takes the locale's. JSON is read as bytes, whose encoding it knows."""
     without = []
-    for folder in (SCRIPTS, ROOT / "data_prep"):
+    for folder in (SCRIPTS, ROOT / "data_prep", ROOT / "deploy"):
         for path in sorted(folder.rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and opens_text(node) and "encoding" not in {k.arg for k in node.keywords}:
@@ -270,6 +271,12 @@ def test_tests_mirror_the_bundle() -> None:
     }
     found = {str(path.relative_to(tests).with_suffix("")) for path in tests.rglob("test_*.py")}
     assert sorted(expected - found) == [] and sorted(found - expected - WHOLE) == []
+
+
+def test_tests_mirror_deployment() -> None:
+    modules = {path.stem for path in (ROOT / "deploy").glob("*.py")} - {"__init__", "__main__"}
+    found = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "deploy").glob("test_*.py")}
+    assert found == modules
 
 
 # --- the four stages' configurations

@@ -14,7 +14,7 @@ from data_prep.version import VERSION
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "bundle/docs/*.md", "benchmarks/*.md", "data_prep/*.md", "findings/*.md")
+    for pattern in ("*.md", "bundle/docs/*.md", "benchmarks/*.md", "data_prep/*.md", "deploy/*.md", "findings/*.md")
     for path in ROOT.glob(pattern)
 )
 
@@ -65,7 +65,7 @@ def test_files_in_backticks_exist() -> None:
         text = path.read_text()
         for name in re.findall(r"`(?:bundle/configs/)?(\w+\.yaml)`", text):
             assert name in configs, f"{path.name}: {name}"
-        for name in re.findall(r"`((?:bundle|data_prep|benchmarks|tests|findings)/[\w./-]+)`", text):
+        for name in re.findall(r"`((?:bundle|data_prep|deploy|benchmarks|tests|findings)/[\w./-]+)`", text):
             assert (ROOT / name).exists(), f"{path.name}: {name}"
 
 

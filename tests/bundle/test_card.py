@@ -23,6 +23,7 @@ import torch
 import yaml
 
 import data_prep.cli
+import deploy.cli
 from data_prep.version import VERSION
 from scripts.evaluation.evaluator import DEFINITIONS
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
@@ -30,6 +31,7 @@ from scripts.networks.unet import StableDiffusionUNet
 from scripts.options.check import check_options
 from scripts.options.configuration import OptionError
 from scripts.weights.key_maps import COMPVIS, key_maps_of
+from tests.deploy.scans import write_chest
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundle"
@@ -40,7 +42,8 @@ MADE = {
     "README.md": [
         "cases.png",
         "dataset/datalist.json",
-        "out/predictions/900002_1_T0/panel.png",
+        "out/nodule/panel.png",
+        "out/nodule/result.json",
         "runs/mine/models/autoencoder.safetensors",
     ],
     "bundle/docs/README.md": [
@@ -136,6 +139,16 @@ def prepare(name: str, *options: str) -> None:
                 writer.writerow({**row, "sct_long_dia": 8 + case, "sct_perp_dia": 6 + case, "malignant": case % 2})
 
 
+def forecast(name: str, scan: str, *options: str) -> None:
+    """A command of deploy, of a drawn scan, in two runs of two steps by the small weights of the place."""
+    write_chest(Path(scan), tuple(map(float, options[options.index("--point") + 1].split(","))))
+    small = ("--models_dir", "bundle/models", "--num_runs", "2", "--num_steps", "2")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(sys, "argv", ["deploy", name, scan, *options, *small])
+        deploy.cli.main()
+    assert not stopped.value.code
+
+
 def run(command: str, monai: Callable[..., None]) -> None:
     """A command of a document in this process, with tiny.yaml composed last."""
     own_code = command.startswith("PYTHONPATH=bundle ")
@@ -160,6 +173,9 @@ def run(command: str, monai: Callable[..., None]) -> None:
     module, name, *options = arguments[1:]
     if module == "data_prep":
         prepare(name, *options)
+        return
+    if module == "deploy":
+        forecast(name, *options)
         return
     assert (arguments[0], module) == ("-m", "monai.bundle"), command
     assert own_code or name == "run", f"MONAI does not put the bundle's root on the path: {command}"
@@ -197,9 +213,6 @@ def test_every_command_runs(
         monkeypatch.setattr(huggingface_hub.HfApi, name, lambda self, **arguments: uploads.append(arguments))
     if document == "README.md":  # makes its own
         (place / "dataset").unlink()
-        crops = place / "runs" / "demo" / "dataset" / "crops"
-        crops.mkdir(parents=True)
-        (place / "CROP.nii.gz").rename(crops / "900002_1_T0.nii.gz")
     if document in ("bundle/docs/training.md", "bundle/docs/evaluation.md"):  # begin where stages are trained
         shutil.copytree(trained / "models", place / "runs" / "mine" / "models")
     commands = commands_of((ROOT / document).read_text())

@@ -1,0 +1,101 @@
+"""The command line: ``python -m deploy predict``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from data_prep.errors import DataError
+from data_prep.images import Transform
+from data_prep.unforeseen import NO_PERMISSION, NO_ROOM
+from scripts.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+
+
+@app.callback()
+def options() -> None:
+    """From one scan, a point and a record to a result. Research use only, not for any clinical decision."""
+
+
+@app.command()
+def predict(
+    series: Annotated[Path, typer.Argument(help="Folder with one DICOM series, or NIfTI or MetaImage file.")],
+    point: Annotated[str, typer.Option(help="The nodule's centre, x,y,z in mm, LPS as in DICOM.")],
+    ehr: Annotated[Path, typer.Option(help="The record: a JSON object of the 13 features.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    interval_days: Annotated[
+        float, typer.Option("--interval_days", min=1, help="From the scan to the follow-up.")
+    ] = 365,
+    models_dir: Annotated[
+        Path | None, typer.Option("--models_dir", help="Folder of the weights; left out: the bundle's.")
+    ] = None,
+    num_runs: Annotated[int, typer.Option("--num_runs", min=1, help="Follow-ups to generate.")] = 20,
+    solver: Annotated[str, typer.Option(help="ddim, or dpmpp, which needs fewer steps.")] = "ddim",
+    num_steps: Annotated[int, typer.Option("--num_steps", min=1, help="Of the solver.")] = 50,
+    series_uid: Annotated[
+        str | None, typer.Option("--series_uid", help="SeriesInstanceUID, where the folder holds several series.")
+    ] = None,
+    transform: Annotated[
+        Transform | None, typer.Option(help="Of NIfTI whose qform and sform differ, the one that is right.")
+    ] = None,
+) -> None:
+    """Generate follow-ups of one nodule, and say what they tell."""
+    from data_prep.single import point_of
+    from deploy import case
+    from scripts.files import read_mapping
+
+    result = case.predict(
+        series,
+        point_of(point),
+        read_mapping(ehr, case.CaseError),
+        out,
+        interval_days=interval_days,
+        models_dir=models_dir,
+        transform=transform and transform.value,
+        series_uid=series_uid,
+        num_runs=num_runs,
+        solver=solver,
+        num_steps=num_steps,
+    )
+    print_result(result, out)
+
+
+def print_result(result: dict[str, Any], out: Path) -> None:
+    """The headline, the flags, and what to open."""
+    from scripts.results.table import headline
+
+    console.print(headline(result), soft_wrap=True, highlight=False)
+    for flag in result["flags"]:
+        console.print(f"[yellow]flag:[/yellow] {flag}", soft_wrap=True, highlight=False)
+    console.print(
+        f"{out}: nodule/panel.png, nodule/result.json. Images are synthetic; research use only.", soft_wrap=True
+    )
+
+
+def main() -> None:
+    """Runs the command line; faults of the scan, the point or the record go to stderr in words, with exit status 2."""
+    try:
+        app(prog_name="python -m deploy")
+    except Exception as error:
+        if (message := told(error)) is None:
+            raise
+        print(message, file=sys.stderr)
+        sys.exit(2)
+
+
+def told(error: BaseException) -> str | None:
+    """The message of what a user can mend, MONAI's wrappers taken off; None of all else."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (DataError, UserError)):
+            return str(cause)
+        if isinstance(cause, OSError) and cause.errno in (*NO_ROOM, *NO_PERMISSION):
+            return f"{cause.filename or 'output'}: cannot be written or read ({cause.strerror})."
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -1,0 +1,96 @@
+"""``python -m deploy predict`` in this process."""
+
+import errno
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_prep.errors import DataError
+from deploy import case, cli
+from scripts.errors import UserError
+from tests.deploy.scans import RECORD
+
+ROOT = Path(__file__).resolve().parents[2]
+
+RESULT = {
+    "methods": [{"method": "record_only", "title": "the record alone", "probability": 0.12, "held_out": None}],
+    "growth": {"not_measurable": "no nodule was found"},
+    "flags": ["The scan ends within the crop."],
+}
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """The command with a record, a scan that is not there, and what is given: exit status and what was printed."""
+
+    def run(*arguments, ehr=None):
+        (tmp_path / "EHR.json").write_text(json.dumps(RECORD) if ehr is None else ehr)
+        command = ["predict", tmp_path / "SCAN", "--ehr", tmp_path / "EHR.json", "--out", tmp_path / "out", *arguments]
+        monkeypatch.setattr(sys, "argv", ["deploy", *map(str, command)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return int(stopped.value.code or 0), capsys.readouterr()
+
+    return run
+
+
+def test_options_reach_the_case_and_its_result_is_told(call, monkeypatch, tmp_path):
+    asked = {}
+
+    def predict(series, point, record, out, **options):
+        asked.update(options, series=series, point=point, record=record, out=out)
+        return RESULT
+
+    monkeypatch.setattr(case, "predict", predict)
+    options = ["--interval_days", "180", "--models_dir", "weights", "--num_runs", "4", "--solver", "dpmpp"]
+    code, shown = call("--point", "-70,0,102.5", *options, "--num_steps", "12", "--transform", "qform")
+    assert code == 0 and asked["point"] == (-70.0, 0.0, 102.5) and asked["record"] == RECORD
+    assert asked["series"] == tmp_path / "SCAN" and asked["out"] == tmp_path / "out"
+    assert (asked["interval_days"], str(asked["models_dir"]), asked["num_runs"]) == (180, "weights", 4)
+    assert (asked["solver"], asked["num_steps"], asked["transform"]) == ("dpmpp", 12, "qform")
+    for words in ("12 % by the record alone", "flag: The scan ends within the crop.", "panel.png", "research use only"):
+        assert words in shown.out
+
+
+def test_the_commands_of_the_documents_are_taken(call, monkeypatch):
+    monkeypatch.setattr(case, "predict", lambda *_, **options: RESULT)
+    texts = [(ROOT / name / "README.md").read_text() for name in ("", "deploy")]
+    for text in texts:
+        (command,) = re.findall(r"^    python -m deploy predict (.*)$", text, flags=re.MULTILINE)
+        _, point, *_ = (options := shlex.split(command))[1:]
+        assert options[3::2] == ["--ehr", "--out"]
+        assert call("--point", point)[0] == 0
+    explained = set(re.findall(r"`(--\w+)`", texts[1]))
+    assert explained <= set(re.findall(r"--\w+", call("--help")[1].out))
+
+
+@pytest.mark.parametrize(
+    ("point", "ehr", "words"),
+    [
+        ("1,2", "{}", "expected x,y,z"),
+        ("1,2,3", "[1]", "EHR.json"),
+        ("1,2,3", "{", "EHR.json"),
+        ("1,2,3", '{"age": 630}', "age: 630"),
+        ("1,2,3", json.dumps(RECORD), "no such file or folder"),
+    ],
+)
+def test_what_is_wrong_is_one_line(call, tmp_path, point, ehr, words):
+    code, shown = call("--point", point, ehr=ehr)
+    assert code == 2 and words in shown.err and shown.err.count("\n") == 1 and "Traceback" not in shown.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_errors_are_found_beneath_those_that_wrap_them():
+    def wrapped(error):
+        try:
+            raise RuntimeError("MONAI's") from error
+        except RuntimeError as outer:
+            return outer
+
+    assert cli.told(wrapped(UserError("a"))) == "a" and cli.told(wrapped(DataError("b"))) == "b"
+    assert "No space" in cli.told(wrapped(OSError(errno.ENOSPC, "No space left", "out")))
+    assert cli.told(wrapped(OSError(errno.ENOENT, "gone"))) is None and cli.told(KeyError("c")) is None
