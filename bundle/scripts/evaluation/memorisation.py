@@ -112,37 +112,36 @@ def _generated(
     seed: int,
     device: str | torch.device,
 ) -> tuple[Array, Array, Array]:
-    """Of each pair the denoising loss (N,), the samples (N, R, H, W) and the follow-up in its rotations (N, V, H, W)."""
+    """Of each pair the denoising loss (N,), samples (N, R, H, W) and the follow-up in its rotations (N, V, H, W)."""
     keys, turns = ["baseline", "follow_up"], [0, *(angle for angle in rotations if angle)]
     load = Compose([preprocessing(keys), Rotationsd(keys, turns, image_size)])
     losses, samples, views = [], [], []
     for start in track(range(0, len(items), batch_size), description="Auditing"):
         part = [load(item) for item in items[start : start + batch_size]]
         baseline, follow_up = (torch.stack([item[key][0].as_tensor() for item in part]).to(device) for key in keys)
-        reports = [item["report"] for item in part]
-        losses.append(denoising_losses(network, baseline, follow_up, reports, seed))
-        samples.append(inferer(baseline, network, reports).cpu().numpy())
+        context = network.denoiser.context([item["report"] for item in part], len(part))
+        losses.append(denoising_losses(network, baseline, follow_up, context, seed))
+        samples.append(inferer(baseline, network, context).cpu().numpy())
         views += [np.concatenate([view.as_tensor() for view in item["follow_up"]]) for item in part]
     return np.concatenate(losses), np.concatenate(samples), np.stack(views)
 
 
 def denoising_losses(
-    network: ProgressionModel, baseline: Tensor, follow_up: Tensor, reports: Sequence[str], seed: int
+    network: ProgressionModel, baseline: Tensor, follow_up: Tensor, context: Tensor, seed: int
 ) -> Array:
     """The loss of Eq. 10 of each pair (N,), averaged over :data:`TIMESTEPS`, with the same noise for every pair.
 
     Args:
         baseline, follow_up: crops (N, 1, H, W) in [-1, 1].
-        reports: N.
+        context: of their reports (N, M, D).
     """
     concat, latents = (network.autoencoder.encode_stage_2_inputs(crops) for crops in (baseline, follow_up))
-    context = network.denoiser.context(reports, len(reports))
     inferer = ConditionalDiffusionInferer(network.beta_schedule)
     generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros(len(reports), dtype=torch.float64)
+    total = torch.zeros(len(latents), dtype=torch.float64)
     for step in TIMESTEPS:
         noise = torch.randn(latents.shape[1:], generator=generator).to(latents).expand_as(latents)
-        timesteps = torch.full((len(reports),), step, device=latents.device)
+        timesteps = torch.full((len(latents),), step, device=latents.device)
         predicted = inferer(latents, network.denoiser, noise, timesteps, context, concat)
         target = noise
         if network.prediction_type == "v_prediction":
