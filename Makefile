@@ -179,6 +179,7 @@ lidc_comparisons lidc_report:
 
 lidc: lidc_report
 	$(MAKE) runs/lidc/models/reference.json $(LIDC)
+	$(bundle) --config_file $(CONFIGS)/audit.yaml --dataset_dir runs/lidc/dataset --output_dir runs/lidc --models_dir runs/lidc/models
 	cp $(patsubst %,runs/lidc/models/%,autoencoder.safetensors unet_conditional.safetensors classifier.safetensors \
 	  direct_classifier.safetensors record_only.json reference.json reference.safetensors) bundle/models/
 	rm -rf bundle/models/conditioner && cp -r runs/lidc/models/conditioner bundle/models/
