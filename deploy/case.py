@@ -75,9 +75,8 @@ def predict(
         raise CaseError(
             f"{models}: no unet_conditional.safetensors; expected finished weights. Name another --models_dir."
         )
-    from scripts.results import add_flags
-
     from scripts.diffusion.settings import sampling_settings  # these import torch
+    from scripts.results import add_flags
 
     told = sampling_settings(models)
     crop = cut_single(series, point, max(SIZE, told["image_size"]), told["pixel_mm"], **which)
