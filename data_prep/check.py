@@ -25,6 +25,7 @@ from data_prep.images.crops import is_lossy
 from data_prep.images.nifti import reading
 from data_prep.padding import Padding, crops_of, padding, possible
 from data_prep.schema import LISTS, OLDEST, PREDICT, SECTIONS
+from data_prep.spacing import other_pixels, unequal_pixels
 from scripts.ehr.features import EHR_FEATURES, EHRError, validate
 from scripts.errors import listed
 
@@ -49,7 +50,7 @@ class Section:
     outcomes: Counter[int | None] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
     hu: list[tuple[float, float]] = field(default_factory=list)
-    spacing: list[float] = field(default_factory=list)
+    spacing: dict[str, tuple[float, float]] = field(default_factory=dict)
     lossy: int = 0
 
 
@@ -123,6 +124,8 @@ def examine(dataset: Path) -> Overview:
     findings += _leaking_patients(sections) + _equal_pixels(places) + _equal_names(datalist) + impossible
     padded = {} if impossible else {name: padding(datalist, name) for name in LISTS}
     wrong, notes = _points(dataset, datalist)
+    sizes = {file: mm for section in sections.values() for file, mm in section.spacing.items()}
+    wrong, notes = wrong + other_pixels(datalist, sizes), notes + unequal_pixels(datalist, sizes)
     name, simulated = (str(datalist.get(key, "")) for key in ("name", "simulated"))
     return Overview(name, simulated, sections, findings + wrong, padded, notes + _known_patients(sections))
 
@@ -191,7 +194,7 @@ def _examine_crop(
     section.hu.append((float(pixels.min()), float(pixels.max())))
     box = datalist.get("unpadded", {}).get(file)
     faults += not_hu(pixels[slice(*box[:2]), slice(*box[2:])] if possible(box, size) else pixels, spacing)
-    section.spacing.append(float(spacing[0]))
+    section.spacing[file] = float(spacing[0]), float(spacing[1])
     section.lossy += is_lossy(image)
     if not np.all((spacing >= SPACING_MM[0]) & (spacing <= SPACING_MM[1])):
         faults.append(f"pixel spacing {spacing.round(3).tolist()} mm; expected {SPACING_MM[0]} to {SPACING_MM[1]}")
@@ -314,5 +317,6 @@ def _numbers(section: Section) -> list[str]:
     if not section.hu:
         return [*counts, "", ""]
     low, high = np.array(section.hu).T
-    spacing = f"{min(section.spacing):.2g}..{max(section.spacing):.2g}"
+    millimetres = [x for x, _ in section.spacing.values()]
+    spacing = f"{min(millimetres):.2g}..{max(millimetres):.2g}"
     return [*counts, f"{low.min():.0f}..{high.max():.0f}", spacing]

@@ -13,6 +13,7 @@ from data_prep.errors import DataError
 from data_prep.images import Transform
 from data_prep.nlst.choices import Attributes, Pairs, Preset, System
 from data_prep.progression import Control
+from data_prep.spacing import PIXEL_MM, spacing_of
 from data_prep.unforeseen import NO_PERMISSION, NO_ROOM
 
 app = typer.Typer(
@@ -142,7 +143,8 @@ def nlst(
     )
     made = study.make(out, options)
     summary.print_summary(made, console)
-    after = f"cohort {out / 'cohort.csv'} --out DATASET" if dicom else "nlst ..., with --dicom FOLDER or --fetch"
+    kept = " --spacing none" if preset else ""
+    after = f"cohort {out / 'cohort.csv'} --out DATASET{kept}" if dicom else "nlst ..., with --dicom FOLDER or --fetch"
     console.print(
         f"{out}: cohort.csv, manifest.csv, left_out.csv, flow.svg.\nNext: python -m data_prep {after}", soft_wrap=True
     )
@@ -215,14 +217,15 @@ def template(
     console.print(f"Next: python -m data_prep cohort {out} --out DATASET", soft_wrap=True)
 
 
+Spacing = Annotated[str, typer.Option(help="mm between the crops' pixels; none: each scanner's own.")]
+
+
 @app.command()
 def cohort(
     table: Annotated[Path, typer.Argument(help="Cohort table, CSV or parquet.")],
     out: Annotated[Path, typer.Option(help="Dataset folder to write.")],
     size: Annotated[int, typer.Option(min=16, help="Pixels along each side of a crop.")] = 128,
-    spacing: Annotated[
-        float | None, typer.Option(min=0.1, max=5.0, help="Pixel spacing in mm; left out: each scanner's own.")
-    ] = None,
+    spacing: Spacing = f"{PIXEL_MM:g}",
     name: Annotated[str | None, typer.Option(help="The dataset's name; left out: the folder's.")] = None,
     simulated: Annotated[str | None, typer.Option(help="Marks the dataset as simulated, with this text.")] = None,
     key: Annotated[
@@ -246,7 +249,7 @@ def cohort(
 
     key = key or out.with_name(f"{out.name}.key.json")
     made = build(
-        *(table, out, size, spacing, name, simulated, key, keep_ids, workers, dask),
+        *(table, out, size, spacing_of(spacing), name, simulated, key, keep_ids, workers, dask),
         transform=transform and transform.value,
         predict=predict,
     )
@@ -297,9 +300,7 @@ def crop(
     point: Annotated[str, typer.Option(help="The nodule's centre, x,y,z in mm, LPS as in DICOM.")],
     out: Annotated[Path, typer.Option(help="Crop to write, .nii.gz.")],
     size: Annotated[int, typer.Option(min=16, help="Pixels along each side.")] = 128,
-    spacing: Annotated[
-        float | None, typer.Option(min=0.1, max=5.0, help="Pixel spacing in mm; left out: the scanner's own.")
-    ] = None,
+    spacing: Spacing = f"{PIXEL_MM:g}",
     series_uid: Annotated[
         str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several series.")
     ] = None,
@@ -313,7 +314,8 @@ def crop(
 
     if not out.name.endswith((".nii", ".nii.gz")) or out.absolute() == series.absolute() or out.is_dir():
         raise DataError(f"--out {out}: expected a new file, .nii.gz or .nii.")
-    made = single.cut_single(series, single.point_of(point), size, spacing, transform and transform.value, series_uid)
+    chosen = size, spacing_of(spacing), transform and transform.value, series_uid
+    made = single.cut_single(series, single.point_of(point), *chosen)
     crops.save(made, out)
     x_mm, y_mm, _ = crops.spacing(made)
     console.print(f"{out}: {size} x {size} pixels of {x_mm:g} x {y_mm:g} mm.", soft_wrap=True, highlight=False)

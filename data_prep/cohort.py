@@ -20,6 +20,7 @@ from data_prep.identity import Names, open_key, write_key
 from data_prep.padding import crops_of
 from data_prep.schema import KEY, OLDEST, PREDICT, times
 from data_prep.sections import assigned_sections, sectioned
+from data_prep.spacing import PIXEL_MM
 from data_prep.tables import write_csv
 from data_prep.unforeseen import Streak
 from data_prep.workers import spread
@@ -56,7 +57,7 @@ def build(
     table: Path,
     out: Path,
     size: int = 128,
-    spacing: float | None = None,
+    spacing: float | None = PIXEL_MM,
     name: str | None = None,
     simulated: str | None = None,
     key: Path | None = None,
@@ -76,7 +77,7 @@ def build(
         table: see :mod:`data_prep.schema`.
         out: the dataset folder.
         size: pixels along both axes of a crop.
-        spacing: mm between pixels in plane; None keeps each scanner's.
+        spacing: mm between pixels in plane, of all crops; None keeps each scanner's.
         name: the dataset's name; None: the folder's.
         simulated: a text that marks the data as simulated; None: what the table's column ``simulated`` says.
         key: the file that maps cases to patients; None: beside ``out``.
@@ -151,7 +152,7 @@ def _complete(
         raise DataError(
             "\n  ".join(["No pair is left without these images; nothing was written:", *reasons[:MAX_FAULTS]])
         )
-    datalist = {"name": name, "simulated": simulated, "crop_size": recipe.size, **sections}
+    datalist = {"name": name, "simulated": simulated, "crop_size": recipe.size, "pixel_mm": recipe.spacing, **sections}
     datalist |= _of_crops(taken, results, recipe.size)
     write_json(folder / "datalist.json", datalist)
     write_csv(_failures(bad.values()), folder / "failures.csv")

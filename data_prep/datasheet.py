@@ -69,6 +69,7 @@ def write(folder: Path, facts: Facts) -> None:
         distributions=[*_record(facts.timepoints), *_measured(facts.timepoints), *_changes(pairs)],
         keep_ids=facts.keep_ids,
         oldest=OLDEST,
+        one_spacing=facts.spacing is not None,
     )
     write_text(folder / "datasheet.md", text)
     _draw(facts.timepoints, pairs, str(datalist["simulated"])).savefig(

@@ -23,6 +23,7 @@ from data_prep.images.hu import AIR, LOSSY, within_the_field_of_view
 from data_prep.images.metaimage import open_metaimage
 from data_prep.images.nifti import in_one_place, reading
 from data_prep.images.stack import AXIS_TOLERANCE
+from data_prep.spacing import SAME
 from scripts.files import write_atomically
 
 CHECKSUM = "sha256:"
@@ -33,6 +34,9 @@ WIDEST_CROP_MM = 200
 
 ROUNDING = 1e-6
 """Of a pixel: what lies so far beyond the last one is on it."""
+
+MARGIN = 12
+"""Pixels about a grid, by which its values are determined: beyond, a spline's memory is below 1e-6."""
 
 POINTS = ("seen", "nothing", "RAS", "rather RAS", "voxels")
 """Something nodule-like lies at a point; nothing does; nothing does, but would if the point were in mm RAS; something
@@ -76,7 +80,7 @@ def cut(
         image: a file (one of :data:`data_prep.images.VOLUMES`) or a folder with one DICOM series.
         centre: the nodule's x, y, z in mm, LPS as in DICOM; None: the image's own middle (files only).
         size: pixels along both axes.
-        spacing: mm between pixels in plane, linear interpolation; None keeps the scanner's.
+        spacing: mm between pixels in plane, by cubic splines; None keeps the scanner's, and so do pixels of that size.
         transform: `qform` or `sform`, of NIfTI in which both are set and differ; None refuses those.
         series_uid: which series of a folder that holds several.
         found: the folder's :func:`data_prep.images.files.stamp`, if it was taken just now.
@@ -301,14 +305,11 @@ def _crop(
 ) -> nib.Nifti1Image:
     """Samples a square grid about ``voxel`` (in pixels of the plane, LPS axes); refused where it has no values."""
     native = np.linalg.norm(plane.affine[:3, :2], axis=0)
-    # At native spacing the grid falls on the pixels themselves, and linear interpolation leaves them as they are.
-    voxel = np.rint(voxel) if spacing is None else voxel
-    zoom = np.ones(2) if spacing is None else spacing / native
+    zoom = np.ones(2) if spacing is None or np.allclose(native, spacing, rtol=SAME, atol=0) else spacing / native
+    voxel = np.rint(voxel) if (zoom == 1).all() else voxel
     start = voxel - zoom * (size // 2)
     hu = np.asarray(plane.dataobj, dtype=np.float32)[..., 0]
-    if zoom.max() > 1.0:  # coarser pixels see more of the neighbourhood; without this, noise would fold back
-        hu = ndimage.gaussian_filter(hu, 0.5 * np.sqrt(np.maximum(zoom**2 - 1.0, 0.0)), mode="nearest")
-    values = ndimage.affine_transform(hu, zoom, start, (size, size), order=1, mode=border, cval=AIR, prefilter=False)
+    values = _sampled(hu, zoom, start, size, border)
     if not np.isfinite(values).all():
         raise ImageError(image, "values not finite", "NaN or infinite about the nodule; expected HU. Export it again.")
     grid = np.eye(4)
@@ -321,3 +322,21 @@ def _crop(
     crop.set_qform(crop.affine, code="scanner")
     crop.extra["unpadded"] = _unpadded(start, zoom, hu.shape, size)
     return crop
+
+
+def _sampled(
+    hu: NDArray[np.float32], zoom: NDArray[np.float64], start: NDArray[np.float64], size: int, border: Border
+) -> NDArray[np.float32]:
+    """The values on a grid: pixels as they are where it falls on them, else those of a cubic spline.
+
+    Straight lines between pixels would blur edges, the more the larger the pixels, and so make nodules of coarse scans
+    look larger than those of fine ones.
+    """
+    if (zoom == 1).all():
+        return ndimage.affine_transform(hu, zoom, start, (size, size), order=1, mode=border, cval=AIR, prefilter=False)
+    if zoom.max() > 1.0:  # coarser pixels see more of the neighbourhood; without this, noise would fold back
+        hu = ndimage.gaussian_filter(hu, 0.5 * np.sqrt(np.maximum(zoom**2 - 1.0, 0.0)), mode="nearest")
+    first = np.maximum(np.floor(start).astype(int) - MARGIN, 0)
+    end = np.ceil(start + zoom * (size - 1)).astype(int) + MARGIN + 1
+    part = hu[first[0] : end[0], first[1] : end[1]]
+    return ndimage.affine_transform(part, zoom, start - first, (size, size), order=3, mode=border, cval=AIR)

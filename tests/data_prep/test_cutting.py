@@ -69,7 +69,7 @@ def made(folder):
 
 
 def run(folder, cohort):
-    return build(cohort, folder / "out", size=8, keep_ids=True)
+    return build(cohort, folder / "out", size=8, spacing=None, keep_ids=True)
 
 
 def expected(seed):

@@ -43,10 +43,11 @@ def source(tmp_path_factory):
 
 
 def test_the_card_says_what_the_table_says(source, tmp_path):
-    build(source, tmp_path / "dataset", size=16)
+    build(source, tmp_path / "dataset", size=16, spacing=None)
     text = (tmp_path / "dataset" / "datasheet.md").read_text()
     taken = pd.read_csv(source)[:-1]
     assert text.startswith("# Datasheet: dataset\n") and "Research use only" in text and "SIMULATED" not in text
+    assert "16 x 16 pixels in HU, each scanner's own size," in text and "can be of two sizes" in text
     assert cells(text, "NLST") == ["NLST", "CC BY 4.0", "3", "5"]
     assert cells(text, "our clinic") == ["our clinic", "not given", "1", "2"]
     assert cells(text, "training") == ["training", "2", "2", "1", "1", "0"]
@@ -82,7 +83,13 @@ def test_what_is_simulated_or_not_known_is_said(source, tmp_path):
     build(source.with_name("two.csv"), tmp_path / "x", size=16, simulated="by a test", keep_ids=True, spacing=0.7)
     text = (tmp_path / "x" / "datasheet.md").read_text()
     assert "**SIMULATED.** by a test" in text and "columns `source` and `licence`" in text
-    assert "No image was unfit" in text and "with loss" not in text and "--keep-ids" in text and "0.7 mm each" in text
+    assert (
+        "No image was unfit" in text
+        and "with loss" not in text
+        and "--keep-ids" in text
+        and "0.7 mm each" in text
+        and "brought to one size" in text
+    )
 
 
 def test_the_same_bytes_again(source, tmp_path):

@@ -39,7 +39,7 @@ def test_the_pair_through_the_cohort_table(lung, tmp_path):
         for number, point in enumerate(points)
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "cohort.csv", index=False)
-    made = build(tmp_path / "cohort.csv", tmp_path / "dataset", size=32, keep_ids=True)
+    made = build(tmp_path / "cohort.csv", tmp_path / "dataset", size=32, spacing=None, keep_ids=True)
     assert made.entries["training"] == PLACES and not made.faults
     cases = json.loads((tmp_path / "dataset" / "datalist.json").read_text())["training"]
     crops = [[hu_of(tmp_path / "dataset" / case[when]) for case in cases] for when in ("baseline", "follow_up")]

@@ -88,7 +88,7 @@ def made(tmp_path_factory):
         rows(image="large.nii.gz", split="training", study_yr=1),
         rows(patient_id="P2", image="scan", split="training", **point),
     ]
-    build(write_table(tmp_path, table), tmp_path / "out", size=128, keep_ids=True)
+    build(write_table(tmp_path, table), tmp_path / "out", size=128, spacing=None, keep_ids=True)
     return tmp_path
 
 
@@ -120,7 +120,7 @@ def test_the_dataset_its_card_and_the_check_tell_of_it(dataset, call, tmp_path):
 def test_it_is_known_of_reused_crops_too(made, dataset, monkeypatch):
     monkeypatch.setattr(datasheet, "write", lambda *_: None)
     before = (dataset / "datalist.json").read_bytes()
-    assert build(made / "cohort.csv", dataset, size=128, keep_ids=True).reused == 3
+    assert build(made / "cohort.csv", dataset, size=128, spacing=None, keep_ids=True).reused == 3
     assert (dataset / "datalist.json").read_bytes() == before
 
 

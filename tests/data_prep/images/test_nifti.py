@@ -124,10 +124,11 @@ def test_the_command_line_asks_and_takes_the_answer(tmp_path, call, monkeypatch)
     )
     code, shown = call("cohort", table, "--out", tmp_path / "out", "--size", 16)
     assert code == 2 and "two geometries" in shown.err and "--transform" in shown.err
-    assert call("cohort", table, "--out", tmp_path / "out", "--size", 16, "--keep-ids", "--transform", "qform")[0] == 0
+    given = "--size", 16, "--spacing", "none", "--keep-ids", "--transform", "qform"
+    assert call("cohort", table, "--out", tmp_path / "out", *given)[0] == 0
     by_qform = np.asarray(nib.load(tmp_path / "out" / "crops" / "P1_1_T0.nii.gz").dataobj)
     np.testing.assert_array_equal(by_qform, crops.cut(tmp_path / "0.nii", CENTRE, 16, transform="qform").dataobj)
-    again = build(table, tmp_path / "out", size=16, keep_ids=True, transform="sform")
+    again = build(table, tmp_path / "out", size=16, spacing=None, keep_ids=True, transform="sform")
     assert again.written == 2 and again.reused == 0
 
 
