@@ -11,7 +11,6 @@ from data_prep.cutting import Centre
 from data_prep.errors import DataError, ImageError
 from data_prep.images import VOLUMES
 from data_prep.images.crops import cut
-from data_prep.spacing import PIXEL_MM
 from data_prep.unforeseen import UnforeseenError
 
 SHOWN = {
@@ -46,7 +45,7 @@ def cut_single(
     image: Path,
     point: Centre,
     size: int = 128,
-    spacing: float | None = PIXEL_MM,
+    spacing: float | None = None,
     transform: str | None = None,
     series_uid: str | None = None,
 ) -> nib.Nifti1Image:
