@@ -26,10 +26,8 @@ def test_it_is_the_crop_of_the_cohort(scans, tmp_path, call, monkeypatch, spacin
     scans.iloc[:1].to_csv(tmp_path / "cohort.csv", index=False)
     build(tmp_path / "cohort.csv", tmp_path / "dataset", size=64, spacing=spacing, keep_ids=True)
     (theirs,) = (tmp_path / "dataset" / "crops").iterdir()
-    point, options = (
-        f"{row.x},{row.y},{row.z}",
-        ["--size", 64] + ([] if spacing == 0.5 else ["--spacing", spacing or "none"]),
-    )
+    point, options = f"{row.x},{row.y},{row.z}", ["--size", 64]
+    options += [] if spacing == 0.5 else ["--spacing", spacing or "none"]
     code, shown = call("crop", row.image, "--point", point, "--out", tmp_path / "crop.nii.gz", *options)
     assert code == 0 and "64 x 64 pixels of" in shown.out and "look:" not in shown.out
     ours, expected = nib.load(tmp_path / "crop.nii.gz"), nib.load(theirs)
