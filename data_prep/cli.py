@@ -145,9 +145,8 @@ def nlst(
     summary.print_summary(made, console)
     kept = " --spacing none" if preset else ""
     after = f"cohort {out / 'cohort.csv'} --out DATASET{kept}" if dicom else "nlst ..., with --dicom FOLDER or --fetch"
-    console.print(
-        f"{out}: cohort.csv, manifest.csv, left_out.csv, flow.svg.\nNext: python -m data_prep {after}", soft_wrap=True
-    )
+    console.print(f"{out}: cohort.csv, manifest.csv, left_out.csv, flow.svg.", soft_wrap=True)
+    console.print(f"Next: python -m data_prep {after}", soft_wrap=True)
     _end(made.unforeseen)
 
 
