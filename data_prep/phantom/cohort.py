@@ -16,8 +16,9 @@ from data_prep.phantom.anatomy import Chest
 from data_prep.phantom.lesion import Lesion
 from data_prep.phantom.patients import RIGHT, Patient, draw_patients
 from data_prep.phantom.scanner import scan
-from data_prep.phantom.tables import Finding, tables
+from data_prep.phantom.tables import Finding, tables, truth
 from data_prep.phantom.writer import write_series
+from data_prep.schema import KEY
 from scripts.files import write_atomically
 
 LEVEL_MM = {1: -80.0, 4: -80.0, 2: -150.0, 5: -150.0, 3: -200.0, 6: -200.0}
@@ -61,7 +62,9 @@ def make(out: Path, patients: int = 64, seed: int = 0) -> None:
         for name, table in tables(people, findings, seed).items():
             _write_csv(table, folder / "tables" / f"{name}.csv")
         marked = join_files(folder / "tables").assign(simulated=f"Simulated by NAMD's phantom, seed {seed}: no patient")
-        _write_csv(marked, folder / "cohort.csv")
+        names = marked[[*KEY]].astype(str).set_axis(marked.index)
+        known = names.merge(truth(people), on=[*KEY], how="left").drop(columns=[*KEY]).set_axis(marked.index)
+        _write_csv(pd.concat([marked, known], axis=1), folder / "cohort.csv")
         (folder / "README.txt").write_text(README.format(patients=patients, seed=seed), encoding="utf-8", newline="\n")
 
 

@@ -15,8 +15,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numpy.random import Generator
+from numpy.typing import ArrayLike
+from scipy.stats import norm
 
+from data_prep.progression.growth import DECIMALS, Doubling, Floats, Uniform
 from scripts.ehr.brock import GROUND_GLASS, PART_SOLID, SOLID
 
 DOUBLING_DAYS = {
@@ -27,10 +31,15 @@ DOUBLING_DAYS = {
 """Mean and standard deviation."""
 
 SHORTEST_DOUBLING_DAYS = 90.0
-LARGEST_MM = 40.0
+LARGEST_MM, SMALLEST_MM = 40.0, 3.0
 
 RESOLVED, SHRINKING, STABLE, GROWING = 0.08, 0.14, 0.60, 0.18
 """Shares of benign nodules."""
+SHRINK_TO = 0.55, 0.9
+STABLE_LOG = 0.04
+"""Standard deviation of the factor's logarithm."""
+BENIGN_DOUBLING_DAYS = (550.0, 300.0)
+"""Of those that grow: mean and standard deviation."""
 
 
 def diameter_factor(doubling_days: float, days: float) -> float:
@@ -38,10 +47,15 @@ def diameter_factor(doubling_days: float, days: float) -> float:
     return 2.0 ** (days / doubling_days / 3.0)
 
 
+def _log_moments(mean: float, deviation: float) -> tuple[float, float]:
+    """Mean and standard deviation of a log-normal number's logarithm, by its own mean and standard deviation."""
+    variance = math.log1p((deviation / mean) ** 2)
+    return math.log(mean) - variance / 2.0, math.sqrt(variance)
+
+
 def lognormal(mean: float, deviation: float, rng: Generator) -> float:
     """A log-normal number by its own mean and standard deviation."""
-    variance = math.log1p((deviation / mean) ** 2)
-    return float(rng.lognormal(math.log(mean) - variance / 2.0, math.sqrt(variance)))
+    return float(rng.lognormal(*_log_moments(mean, deviation)))
 
 
 def growth(malignant: bool, attenuation: int, diameter: float, days: float, rng: Generator) -> float:
@@ -59,7 +73,34 @@ def growth(malignant: bool, attenuation: int, diameter: float, days: float, rng:
     if fate == 0:
         return 0.0
     if fate == 1:
-        return max(float(rng.uniform(0.55, 0.9)), 3.0 / diameter)
+        return max(float(rng.uniform(*SHRINK_TO)), SMALLEST_MM / diameter)
     if fate == 2:
-        return float(rng.lognormal(0.0, 0.04))
-    return min(diameter_factor(max(lognormal(550.0, 300.0, rng), SHORTEST_DOUBLING_DAYS), days), LARGEST_MM / diameter)
+        return float(rng.lognormal(0.0, STABLE_LOG))
+    doubling = max(lognormal(*BENIGN_DOUBLING_DAYS, rng), SHORTEST_DOUBLING_DAYS)
+    return min(diameter_factor(doubling, days), LARGEST_MM / diameter)
+
+
+def probability(factor: ArrayLike, malignant: bool, attenuation: int, diameter: float, days: float) -> Floats:
+    """Probability of exactly these factors of :func:`growth`, written with four decimals; other arguments as there.
+
+    Args:
+        factor: above 0, so that the nodule is still there.
+    """
+    centre, half = np.asarray(factor, dtype=np.float64).round(DECIMALS), 0.5 * 10.0**-DECIMALS
+    above, below = (_cdf(end, malignant, attenuation, diameter, days) for end in (centre + half, centre - half))
+    return above - below
+
+
+def _cdf(factor: Floats, malignant: bool, attenuation: int, diameter: float, days: float) -> Floats:
+    """Probability of a growth of at most this factor, above 0."""
+
+    def doubling(moments: tuple[float, float]) -> Floats:
+        mean, deviation = _log_moments(*moments)
+        law = Doubling(math.exp(mean), deviation, SHORTEST_DOUBLING_DAYS, math.inf)
+        return np.where(factor >= LARGEST_MM / diameter, 1.0, law.cdf(factor, np.asarray(days)))
+
+    if malignant:
+        return doubling(DOUBLING_DAYS[attenuation])
+    shrinking = np.where(factor < SMALLEST_MM / diameter, 0.0, Uniform(*SHRINK_TO).cdf(factor, np.asarray(days)))
+    stable = norm.cdf(np.log(factor) / STABLE_LOG)
+    return np.asarray(RESOLVED + SHRINKING * shrinking + STABLE * stable + GROWING * doubling(BENIGN_DOUBLING_DAYS))

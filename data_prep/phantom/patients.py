@@ -33,6 +33,7 @@ class Nodule:
         diameters: longest and perpendicular at T0.
         growth: diameter at T1 over T0, 0 where it is gone.
         malignant: the outcome.
+        risk: its probability, by which it was drawn.
         offset: of its centre from the first nodule's, mm (LPS axes).
     """
 
@@ -43,6 +44,7 @@ class Nodule:
     diameters: tuple[float, float]
     growth: float = 1.0
     malignant: bool = False
+    risk: float = 0.0
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
@@ -73,8 +75,8 @@ def draw_patients(count: int, seed: int) -> list[Patient]:
     """A cohort: attributes first, outcomes from their Brock risk, growth from the outcomes."""
     people = [_person(index, np.random.default_rng([seed, index, 0])) for index in range(count)]
     rng = np.random.default_rng([seed, count, 1])
-    flags = iter(_outcomes(people, rng))
-    people = [_with_outcomes(person, [next(flags) for _ in person.nodules]) for person in people]
+    drawn = iter(_outcomes(people, rng))
+    people = [_with_outcomes(person, [next(drawn) for _ in person.nodules]) for person in people]
     return [_followed(person, np.random.default_rng([seed, person.pid, 2])) for person in people]
 
 
@@ -111,8 +113,8 @@ def _nodule(number: int, location: int, rng: Generator) -> Nodule:
     return Nodule(number, location, attenuation, margins, (longest, longest * float(rng.uniform(0.62, 0.97))))
 
 
-def _outcomes(people: list[Patient], rng: Generator) -> list[bool]:
-    """Malignant or not, nodule by nodule, drawn from the enriched Brock risk."""
+def _outcomes(people: list[Patient], rng: Generator) -> list[tuple[bool, float]]:
+    """Malignant or not, nodule by nodule, drawn from the enriched Brock risk; and that risk."""
     rows = [(person, nodule) for person in people for nodule in person.nodules]
     risks = brock.risk(
         age=[person.age for person, _ in rows],
@@ -125,11 +127,14 @@ def _outcomes(people: list[Patient], rng: Generator) -> list[bool]:
         count=[len(person.nodules) for person, _ in rows],
         spiculated=[nodule.margins == SPICULATED for _, nodule in rows],
     )
-    return [bool(flag) for flag in outcomes.draw(outcomes.enriched(risks, MALIGNANT_SHARE), rng)]
+    risks = outcomes.enriched(risks, MALIGNANT_SHARE)
+    return list(zip(outcomes.draw(risks, rng).tolist(), risks.tolist(), strict=True))
 
 
-def _with_outcomes(person: Patient, flags: list[bool]) -> Patient:
-    nodules = (replace(nodule, malignant=flag) for nodule, flag in zip(person.nodules, flags, strict=True))
+def _with_outcomes(person: Patient, drawn: list[tuple[bool, float]]) -> Patient:
+    nodules = (
+        replace(nodule, malignant=flag, risk=risk) for nodule, (flag, risk) in zip(person.nodules, drawn, strict=True)
+    )
     return replace(person, nodules=tuple(nodules))
 
 

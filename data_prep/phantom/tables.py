@@ -11,7 +11,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from data_prep.nlst.tables import CANCER_SITES
+from data_prep.phantom.growth import RESOLVED, probability
 from data_prep.phantom.patients import Nodule, Patient
+from data_prep.progression.growth import DECIMALS
+from data_prep.schema import KEY, TRUTH
 
 SHARE_MISSING = {"diagemph": 0.06, "famsister": 0.04, "famchild": 0.04, "sct_perp_dia": 0.03}
 UNDETERMINED_MARGINS = 0.05
@@ -126,3 +129,27 @@ def _position(finding: Finding, number: int) -> dict[str, object]:
     x, y, z = (round(float(value), 2) for value in finding.centre)
     key = {"pid": finding.patient.pid, "study_yr": finding.year, "sct_ab_num": number}
     return {**key, "nodule_id": finding.nodule.number, "image": finding.image, "x": x, "y": y, "z": z}
+
+
+def truth(patients: Sequence[Patient]) -> pd.DataFrame:
+    """What the simulation knows of each pair and no model may read: :data:`data_prep.schema.TRUTH`.
+
+    The oracle knows all that a nodule's risk was computed from, diameters unrounded and gaps filled, and that the
+    nodule was seen again, which resolved ones are not.
+    """
+    rows: list[list[object]] = []
+    for patient in patients:
+        for nodule in patient.nodules:
+            if patient.days is None or nodule.growth == 0:
+                continue
+            known = (nodule.attenuation, nodule.diameters[0], patient.days)
+            benign, malignant = (float(probability(nodule.growth, outcome, *known)) for outcome in (False, True))
+            row: list[object] = [str(patient.pid), str(nodule.number), round(nodule.growth, DECIMALS)]
+            row += [_bayes(nodule.risk, 1.0 - RESOLVED, 1.0), _bayes(nodule.risk, benign, malignant)]
+            rows.append(row)
+    return pd.DataFrame(rows, columns=[*KEY, *TRUTH])
+
+
+def _bayes(prior: float, benign: float, malignant: float) -> float:
+    """Probability of malignancy after what is so likely under each outcome, with six decimals."""
+    return round(prior * malignant / (prior * malignant + (1.0 - prior) * benign), 6)

@@ -18,11 +18,13 @@ from scripts.data.transforms import HU_WINDOW
 def digest_dataset(dataset_dir: str | Path) -> str:
     """SHA-256 of a dataset folder: the content of its datalist, and every crop that the datalist names.
 
+    The truth of simulated cases, which no model reads, has no effect.
+
     Raises:
         DatalistError: no datalist, a malformed one, or a crop that is not there.
     """
     folder, datalist = Path(dataset_dir), load_datalist(dataset_dir)
-    digest = hashlib.sha256(json.dumps(datalist, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(_read_by_models(datalist), sort_keys=True).encode())
     for crop in sorted(set(_crops(datalist))):
         try:
             digest.update(crop.encode() + (folder / crop).read_bytes())
@@ -32,6 +34,15 @@ def digest_dataset(dataset_dir: str | Path) -> str:
                 f"({error.strerror}). Copy the dataset again, whole."
             ) from error
     return digest.hexdigest()
+
+
+def _read_by_models(datalist: Mapping[str, Any]) -> dict[str, Any]:
+    """The datalist without the truth of its cases."""
+
+    def without(case: Any) -> Any:
+        return {key: value for key, value in case.items() if key != "truth"} if isinstance(case, dict) else case
+
+    return {key: [*map(without, value)] if isinstance(value, list) else value for key, value in datalist.items()}
 
 
 def digest_case(baseline: str | Path, report: str) -> str:

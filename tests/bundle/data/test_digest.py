@@ -38,6 +38,11 @@ def test_a_copy_is_the_same_dataset(tiny_dataset: Path, changed: Any) -> None:
     assert digest_dataset(copy) == digest_dataset(tiny_dataset)
 
 
+def test_the_truth_that_no_model_reads_makes_no_other_dataset(tiny_dataset: Path, changed: Any) -> None:
+    copy = changed(lambda datalist: datalist["test"][0].update(truth={"oracle": 0.3}))
+    assert digest_dataset(copy) == digest_dataset(tiny_dataset)
+
+
 @pytest.mark.parametrize("change", ["outcome", "record", "order", "test crop", "unpaired crop"])
 def test_another_case_is_another_dataset(tiny_dataset: Path, changed: Any, change: str) -> None:
     def change_datalist(datalist: dict[str, Any]) -> None:
