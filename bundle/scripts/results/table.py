@@ -54,10 +54,12 @@ def headline(result: Mapping[str, Any]) -> str:
     >>> best = {"method": "record_only", "title": METHODS["record_only"], "probability": 0.12, "held_out": held_out}
     >>> seen = {"method": "generated", "title": METHODS["generated"], "probability": None, "uncalibrated": 0.3}
     >>> growth = {"change_mm": {"mean": {"median": -0.21, "interval90": [-1.0, 0.5]}}, "lung_rads": {"grows": False}}
+    >>> growth |= {"held_out": {"error_mm": 1.5, "unchanged_error_mm": 1.4}}
     >>> result = {"methods": [best, seen | {"held_out": None}], "growth": growth, "flags": ["Look.", "Think."]}
     >>> print(headline(result))
     Malignant: 12 % by the record alone (held-out AUROC 0.80), 30 % by generated follow-ups, read by the judge (not
-    calibrated). Mean diameter -0.2 mm [-1.0, +0.5]: no growth by Lung-RADS. 2 flags.
+    calibrated). Mean diameter -0.2 mm [-1.0, +0.5] (on held-out nodules off by 1.5 mm, no change by 1.4): no growth by
+    Lung-RADS. 2 flags.
     """
     computed = [each for each in result["methods"] if "not_computable" not in each]
     shown = computed[:1] + [each for each in computed[1:] if each["method"] == "generated"]
@@ -69,7 +71,10 @@ def headline(result: Mapping[str, Any]) -> str:
         mean = size["change_mm"]["mean"]
         ends = "" if mean["interval90"] is None else " [{:+.1f}, {:+.1f}]".format(*mean["interval90"])
         grows = "growth" if size["lung_rads"]["grows"] else "no growth"
-        change = f"Mean diameter {mean['median']:+.1f} mm{ends}: {grows} by Lung-RADS."
+        trust = size["held_out"]
+        errors = trust and f"off by {trust['error_mm']:.1f} mm, no change by {trust['unchanged_error_mm']:.1f}"
+        known = errors and f" (on held-out nodules {errors})"
+        change = f"Mean diameter {mean['median']:+.1f} mm{ends}{known or ''}: {grows} by Lung-RADS."
     count = len(result["flags"])
     return f"Malignant: {said or 'no probability'}. {change} {count} flag{'s' * (count != 1)}."
 

@@ -24,6 +24,7 @@ def result(**changes: Any) -> dict[str, Any]:
         "lung_rads": {"grows": False, "share_of_runs_that_grow": 0.25},
         "volume_mm3": {"baseline": 100.0, "generated": spread},
         "doublings_per_year": spread,
+        "held_out": None,
     }
     content = {"case_id": "a", "interval_days": 365, "num_runs": 4, "best_method": "record_only", "methods": methods}
     return {**content, "growth": growth, "flags": ["Look, here.", "Think."], **changes}
