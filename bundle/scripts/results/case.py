@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from scripts.arrays import Array
-from scripts.data.transforms import MARK, preprocessing
+from scripts.data.transforms import HU_PER_UNIT, MARK, preprocessing
 from scripts.evaluation.nodules.growth import YEAR, measure
 from scripts.predictions import pixel_mm, read_predictions
 from scripts.results.flags import Case, flags
@@ -63,13 +63,20 @@ class Results:
             baselines, spacing = np.stack([np.asarray(crop) for crop in crops]), np.stack([*map(pixel_mm, crops)])
             samples = read_predictions(predictions_dir, [item["case_id"] for item in some])
             said = self.readers.probabilities(samples, baselines, [item["ehr"] for item in some])
+            differences = HU_PER_UNIT * np.median(np.abs(samples - baselines).mean(axis=(2, 3, 4)), axis=0)
             sizes = measure(baselines[None], spacing), measure(samples, spacing)
             latents = [None] * len(some) if self.encode is None else pooled(self.encode(baselines))
             for index, item in enumerate(some):
                 before, after = (each.take(np.array([index])) for each in sizes)
                 size = growth(before, after, item["interval_days"] or YEAR)
                 case = Case(
-                    item["ehr"], item["interval_days"], baselines[index, 0], spacing[index], before, latents[index]
+                    ehr=item["ehr"],
+                    interval_days=item["interval_days"],
+                    crop=baselines[index, 0],
+                    pixel_mm=spacing[index],
+                    size=before,
+                    latent=latents[index],
+                    change_hu=float(differences[index]),
                 )
                 sentences = flags(case, self.reference, said[index], size, len(samples))
                 yield item, self._result(item, len(samples), said[index], size, sentences)

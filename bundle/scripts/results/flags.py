@@ -32,6 +32,9 @@ SPREAD = 0.1
 DISAGREEING = 0.1
 """Share of runs that grow, and of runs that shrink, from which runs disagree."""
 
+DISSOLVED_HU = 200.0
+"""Mean absolute difference from the baseline from which generated images hardly show the same place."""
+
 HU_SLACK = 50.0
 """HU beyond training's percentiles that are not flagged: scanners and noise differ by as much."""
 
@@ -50,6 +53,7 @@ class Case:
         pixel_mm: mm between pixels along both axes (2,).
         size: of the nodule at baseline, one run and one case.
         latent: of the baseline, pooled (D,); None without an autoencoder.
+        change_hu: mean absolute difference of generated images from the baseline, median over runs.
     """
 
     ehr: Mapping[str, Any]
@@ -58,6 +62,7 @@ class Case:
     pixel_mm: Array
     size: Sizes
     latent: Array | None
+    change_hu: float = 0.0
 
 
 def flags(
@@ -74,6 +79,7 @@ def flags(
         of_size(case, size),
         of_image(case, reference),
         of_interval(case, reference),
+        of_generated(case),
         of_runs(said, size, num_runs),
     )
     return [sentence for part in parts for sentence in part]
@@ -147,6 +153,15 @@ def of_interval(case: Case, reference: Reference) -> Iterator[str]:
                 f"The interval, {case.interval_days:g} days, is outside that of training, {_span(limits, '.0f')} days: "
                 "the weights never saw such a follow-up."
             )
+
+
+def of_generated(case: Case) -> Iterator[str]:
+    """Images that do not show the baseline's surroundings any more."""
+    if case.change_hu >= DISSOLVED_HU:
+        yield (
+            "The generated images hardly show the same place: they differ from the baseline by "
+            f"{case.change_hu:.0f} HU on average. Look at them first."
+        )
 
 
 def of_runs(said: Mapping[str, Mapping[str, Any]], size: Mapping[str, Any], num_runs: int) -> Iterator[str]:

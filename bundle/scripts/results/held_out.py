@@ -88,7 +88,8 @@ def open_section(dataset_dir: str | Path, section: str, image_size: int) -> Stud
     loaded = [load({key: item[key] for key in keys}) for item in pairs(dataset_dir, section)]
     crops = {key: np.stack([np.asarray(item[key]) for item in loaded]) for key in keys}
     spacing = {key: np.stack([pixel_mm(item[key]) for item in loaded]) for key in keys}
-    return Study(cases=Cases.of(load_datalist(dataset_dir)[section]), spacing=spacing, **crops)
+    cases = Cases.of(load_datalist(dataset_dir)[section])
+    return Study(cases, crops["baseline"], crops["follow_up"], spacing=spacing)
 
 
 def held_out_growth(study: Study, samples: NDArray[np.float32]) -> dict[str, Any] | None:

@@ -75,7 +75,7 @@ def publish_reference(
     said = readers.probabilities(samples, study.baseline, [case["ehr"] for case in datalist[section]])
     known, origin = _held_out(said, datalist, section, tables or {}, folds)
     cases = with_outcome([*datalist["training"], *datalist["validation"]])
-    content = {
+    content: dict[str, Any] = {
         **{"format": FORMAT, "dataset": facts["name"], "simulated": facts["simulated"]},
         "methods": {name: score(each, cases, origin[name], resamples) for name, each in known.items()},
         "compared": compare(known, cases),

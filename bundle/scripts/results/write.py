@@ -54,7 +54,10 @@ def write_results(
     if rest := [item for item in items if not _is_done(folder / item["case_id"], digests[item["case_id"]])]:
         for item, result in Results(models_dir, made_by, device).of(rest, folder):
             made = read_provenance(folder, item["case_id"])
-            origin = {"sha256": digests[item["case_id"]], "prediction_sha256": _digest(comparable(made))}
+            origin: dict[str, Any] = {
+                "sha256": digests[item["case_id"]],
+                "prediction_sha256": _digest(comparable(made)),
+            }
             origin |= {name: made.get(name) for name in SETTINGS}
             write_json(folder / item["case_id"] / RESULT, rounded({**result, "made_from": origin}))
             (folder / item["case_id"] / PAGE).unlink(missing_ok=True)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
+from scripts.data.datalist import inference_items
 from scripts.data.transforms import MARK, baseline_crops
 from scripts.fingerprint import leaves
-from scripts.results.case import encoder, ranked
+from scripts.results import case as case_module
+from scripts.results.case import Results, encoder, ranked
+from scripts.results.flags import Case
 from scripts.results.reference import METHODS, Reference, open_reference
 from scripts.weights.checkpoints import load_network
 from scripts.weights.parts import digest_parts
@@ -61,6 +66,25 @@ def test_every_key_is_documented(written: Path) -> None:
             found |= {part for part in name.split("::") if not part.isdigit()}
     optional = {"not_measurable", "reason", "at_most"}
     assert found - set(METHODS) - documented == set() and documented - found - set(METHODS) - optional == set()
+
+
+def test_generated_images_are_compared_with_their_baseline(written: Path, cohort: Path, published: Path) -> None:
+    """By HU from the files; saved samples of other cases differ more."""
+    made_by = json.loads((written / "c160" / "provenance.json").read_text())
+    (seen,) = [case for case in _cases_of_flags(published, made_by, cohort, written)]
+    hu = nib.load(written / "c160" / "samples.nii.gz").get_fdata()[:, :, 0].clip(-1000, 400)
+    baseline = nib.load(cohort / "160_0.nii").get_fdata().clip(-1000, 400)
+    assert seen.change_hu == pytest.approx(np.median(np.abs(hu - baseline).mean(axis=(0, 1))), rel=1e-3)
+
+
+def _cases_of_flags(published: Path, made_by: dict[str, Any], cohort: Path, written: Path) -> list[Case]:
+    """What the flags of a case are made from."""
+    seen: list[Case] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(case_module, "flags", lambda case, *_: seen.append(case) or [])
+        items = inference_items(cohort, "test", image_size=SIZE)[:1]
+        list(Results(published, made_by).of(items, written))
+    return seen
 
 
 def test_latents_are_the_autoencoders(published: Path, cohort: Path) -> None:

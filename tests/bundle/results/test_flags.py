@@ -110,6 +110,12 @@ def test_a_latent_far_from_trainings() -> None:
     assert "its latent lies 5.0 from their mean (Mahalanobis), and 99 % of theirs within 3.0" in sentence
 
 
+def test_images_that_have_dissolved() -> None:
+    assert found(replace(CASE, change_hu=199.0)) == []
+    (sentence,) = found(replace(CASE, change_hu=307.2))
+    assert "they differ from the baseline by 307 HU on average" in sentence
+
+
 def test_runs_that_disagree() -> None:
     (sentence,) = found(said={"generated": {"runs": {"sd": 0.15}}})
     assert sentence.startswith("The runs disagree: the judge's probability has a standard deviation of 0.15")
