@@ -68,7 +68,7 @@ def make(
         raise DataError(f"{out}: exists and is no simulated cohort. Name another folder, or remove it.")
     ruling = laws.read(law)
     if control is Control.TOLD:
-        ruling = _telling(ruling)
+        ruling = telling(ruling)
     table = draw(read(baselines), ruling, seed, control is Control.PERMUTED)
     mark = f"Simulated outcomes, records, growth and follow-ups: NAMD's law {ruling.name}, seed {seed}"
     mark += f", control {control}" if control else ""
@@ -87,7 +87,7 @@ def make(
     return cohort
 
 
-def _telling(law: Law) -> Law:
+def telling(law: Law) -> Law:
     """The law with a record that tells the outcome: the lobe is an upper one where the nodule is malignant alone."""
     told = {"malignant": 1.0, "benign": 0.0}
     record = {**law.content["record"], "upper_lobe": told}
