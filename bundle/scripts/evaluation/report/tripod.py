@@ -108,7 +108,7 @@ def answers(result: Mapping[str, Any]) -> dict[str, str]:
         "10": result["events_warning"] or "100 or more of either outcome",
         "11": "cases with an unknown outcome are left out of scores of outcomes; missing features stay missing",
         "12a": _sections(result),
-        "12d": f"intervals by a bootstrap over patients, {result['bootstrap']['resamples']} resamples",
+        "12d": f"clusters are patients, whom the bootstrap draws: {result['bootstrap']['resamples']} resamples",
         "12e": f"{names}, calibration, decision curves, sensitivity and specificity, growth; paired differences",
         "12f": "by intercept, and by intercept and slope, cross-validated by patient, apart from the scores as given",
         "12g": f"{result['n_runs']} runs a case, probabilities averaged over them; command: `{result['command']}`",

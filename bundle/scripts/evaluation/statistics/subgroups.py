@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 EVENTS = 100
 """Malignant, and benign, cases below which an evaluation is warned of (Vergouwe et al. 2005; Collins et al. 2016)."""
 
-FEWEST = 2
+FEWEST = 5
 """Patients with a malignant, and with a benign, case, below which a subgroup has no AUROC."""
 
 LIMITS: dict[str, tuple[str, tuple[float, ...], str]] = {

@@ -46,10 +46,13 @@ def test_scores_are_of_the_cases_inside() -> None:
     assert found["n_malignant"] + found["n_benign"] == known.sum()
 
 
-def test_a_subgroup_of_one_malignant_patient_has_no_score() -> None:
-    labels = np.array([1, 1, 0, 0, 1], dtype=float)
-    found = subgroup(np.array([1, 1, 1, 1, 0], dtype=bool), {"a": labels}, labels, list("aabcd"), None)
-    assert found["n_malignant"] == 2 and "fewer than 2 patients" in found["auroc"]["a"]["reason"]
+def test_a_subgroup_of_few_malignant_patients_has_no_score() -> None:
+    """Five malignant cases of four patients inside; one more is outside."""
+    labels = np.array([1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 1], dtype=float)
+    mask = np.arange(11) < 10
+    found = subgroup(mask, {"a": labels}, labels, list("aabcdefghij"), None)
+    assert found["n_malignant"] == 5 and "fewer than 5 patients" in found["auroc"]["a"]["reason"]
+    assert subgroup(mask, {"a": labels}, labels, list("abcdefghijk"), None)["auroc"]["a"]["mean"] == 1
 
 
 @pytest.mark.parametrize(("malignant", "benign", "warned"), [(99, 500, True), (100, 99, True), (100, 100, False)])
