@@ -84,6 +84,17 @@ def test_days_must_rise_with_years(folder):
     assert "row 3, column days_from_baseline: expected to rise" in faults(write_table(folder, table))
 
 
+def test_the_truth_of_simulated_cases_is_possible_or_refused(folder):
+    message = faults(write_table(folder, [rows(oracle=1.5, oracle_growth="sure", simulated_growth=0)]))
+    assert "row 2, column oracle: '1.5': expected a probability" in message
+    assert (
+        "row 2, column oracle_growth: 'sure'" in message
+        and "column simulated_growth: '0': expected a factor" in message
+    )
+    known = read_cohort(write_table(folder, [rows(oracle=0.25), rows(nodule_id="2")]))
+    assert known["oracle"].tolist()[0] == 0.25 and known["oracle_growth"].isna().all()
+
+
 def test_empty_cells_that_must_not_be(folder):
     message = faults(write_table(folder, [rows(patient_id=""), rows(nodule_id="2", study_yr="")]))
     assert "row 2, column patient_id: empty" in message
