@@ -177,9 +177,13 @@ def _of_section(
     cases = entries_of(folder, datalist, section, (*SECTIONS, *SINGLE))
     if not cases:
         raise DatalistError(f"{folder}: its {section} section is empty; name another with --section.")
-    items = []
+    key, items = SINGLE.get(section, "baseline"), []
     for case in cases:
-        crop, ehr, days = case[SINGLE.get(section, "baseline")], case.get("ehr", {}), case.get("interval_days")
+        if not isinstance(crop := case.get(key), str):
+            raise DatalistError(
+                f"{folder}: a case of {section} has no {key}; expected its crop. Make the dataset again."
+            )
+        ehr, days = case.get("ehr", {}), case.get("interval_days")
         days = interval_days if days is None and section in SINGLE else days
         items.append(
             {

@@ -285,5 +285,7 @@ def test_sections_that_are_none_are_named(tiny_dataset: Path, datalist: dict[str
         inference_items(tiny_dataset, "tests")
     with pytest.raises(DatalistError, match="its predict section is empty"):  # as in datasets of earlier versions
         inference_items(tiny_dataset, "predict")
+    with pytest.raises(DatalistError, match="a case of predict has no baseline"):
+        inference_items(write(tmp_path, {**datalist, "predict": [{"case_id": "a", "image": "a.nii.gz"}]}), "predict")
     with pytest.raises(DatalistError, match="predict is no list"):
         load_datalist(write(tmp_path, {**datalist, "predict": {}}))
