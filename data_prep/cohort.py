@@ -152,7 +152,13 @@ def _complete(
         raise DataError(
             "\n  ".join(["No pair is left without these images; nothing was written:", *reasons[:MAX_FAULTS]])
         )
-    datalist = {"name": name, "simulated": simulated, "crop_size": recipe.size, "pixel_mm": recipe.spacing, **sections}
+    datalist: dict[str, Any] = {
+        "name": name,
+        "simulated": simulated,
+        "crop_size": recipe.size,
+        "pixel_mm": recipe.spacing,
+        **sections,
+    }
     datalist |= _of_crops(taken, results, recipe.size)
     write_json(folder / "datalist.json", datalist)
     write_csv(_failures(bad.values()), folder / "failures.csv")
