@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from scripts.arrays import Array
-from scripts.data.datalist import load_datalist, outcome, pairs
+from scripts.data.datalist import DatalistError, load_datalist, outcome, pairs
 from scripts.data.transforms import preprocessing
 from scripts.evaluation.nodules.growth import MEDIAN, Growth, measure
 from scripts.evaluation.statistics.calibration import CLIP, logistic_fit
@@ -82,10 +82,19 @@ def compare(known: Mapping[str, Known], cases: Sequence[Mapping[str, Any]]) -> d
 
 
 def open_section(dataset_dir: str | Path, section: str, image_size: int) -> Study:
-    """A section's cases and crops, with their spacing."""
+    """A section's cases and crops, with their spacing.
+
+    Raises:
+        DatalistError: the section is empty.
+    """
     keys = ("baseline", "follow_up")
     load = preprocessing(keys, image_size)
-    loaded = [load({key: item[key] for key in keys}) for item in pairs(dataset_dir, section)]
+    items = pairs(dataset_dir, section)
+    if not items:
+        raise DatalistError(
+            f"{dataset_dir}: its {section} section is empty; expected cases that no weights were fitted on."
+        )
+    loaded = [load({key: item[key] for key in keys}) for item in items]
     crops = {key: np.stack([np.asarray(item[key]) for item in loaded]) for key in keys}
     spacing = {key: np.stack([pixel_mm(item[key]) for item in loaded]) for key in keys}
     cases = Cases.of(load_datalist(dataset_dir)[section])

@@ -20,23 +20,35 @@ from scripts.comparators.tables import read_table
 from scripts.data.datalist import load_datalist
 from scripts.data.digest import digest_dataset
 from scripts.data.transforms import baseline_crops
+from scripts.errors import listed
 from scripts.files import write_json, write_tensors
 from scripts.fingerprint import code_version, comparable
 from scripts.predictions import read_predictions, read_provenance
 from scripts.results.case import encoder
 from scripts.results.held_out import Known, compare, held_out_growth, open_section, score
 from scripts.results.probabilities import Readers
-from scripts.results.reference import FILES, FORMAT, LATENTS, REFERENCE, PublishedReferenceError, digest_files, pooled
+from scripts.results.reference import (
+    FILES,
+    FORMAT,
+    LATENTS,
+    METHODS,
+    REFERENCE,
+    PublishedReferenceError,
+    digest_files,
+    pooled,
+)
 from scripts.results.training import describe_latents, describe_training
 from scripts.weights.checkpoints import read_metadata, trained_image_size
 from scripts.weights.parts import digest_parts
 
 logger = logging.getLogger(__name__)
 
+HELD_OUT = "validation"
+"""The section on which what has no out-of-fold table is judged."""
+
 
 def publish_reference(
     dataset_dir: str | Path,
-    section: str,
     models_dir: str | Path,
     predictions_dir: str | Path,
     direct: str | Path,
@@ -49,8 +61,7 @@ def publish_reference(
 
     Args:
         dataset_dir: that the weights were trained on.
-        section: held-out cases that ``predictions_dir`` has follow-ups of; validation, since the test section chooses
-            nothing.
+        predictions_dir: has follow-ups of the validation section; the test section is to choose nothing.
         direct: weights of one training of the direct classifier; where there is no such file none are published.
         tables: by method, tables of probabilities (:mod:`scripts.comparators.tables`) of all cases of training and
             validation, each by weights that did not see its patient; they replace the section.
@@ -60,11 +71,12 @@ def publish_reference(
     Raises:
         UserError: weights of another dataset, or predictions or tables that do not fit.
     """
+    _refuse_unknown(tables or {})
     folder, datalist, digest = Path(models_dir), load_datalist(dataset_dir), digest_dataset(dataset_dir)
     for path in (folder / FILES["classifier"], Path(direct)):
         _refuse_other_dataset(path, digest)
     image_size = trained_image_size(folder / FILES["classifier"])
-    study = open_section(dataset_dir, section, image_size)
+    study = open_section(dataset_dir, HELD_OUT, image_size)
     samples = read_predictions(predictions_dir, study.cases.ids)
     made_by = _same_weights(predictions_dir, study.cases.ids, folder)
 
@@ -72,8 +84,8 @@ def publish_reference(
     RecordRegression.of(record_regression(dataset_dir, folds)).write(folder / FILES["record_only"], **facts)
     _copy_direct(Path(direct), folder / FILES["direct_classifier"])
     readers = Readers(folder, image_size, device)
-    said = readers.probabilities(samples, study.baseline, [case["ehr"] for case in datalist[section]])
-    known, origin = _held_out(said, datalist, section, tables or {}, folds)
+    said = readers.probabilities(samples, study.baseline, [case["ehr"] for case in datalist[HELD_OUT]])
+    known, origin = _held_out(said, datalist, tables or {}, folds)
     cases = with_outcome([*datalist["training"], *datalist["validation"]])
     content: dict[str, Any] = {
         **{"format": FORMAT, "dataset": facts["name"], "simulated": facts["simulated"]},
@@ -92,20 +104,19 @@ def publish_reference(
 def _held_out(
     said: Sequence[Mapping[str, Mapping[str, Any]]],
     datalist: Mapping[str, Any],
-    section: str,
     tables: Mapping[str, str | Path],
     folds: int,
 ) -> tuple[dict[str, Known], dict[str, str]]:
     """Probabilities by method and case, and in words which cases these are."""
-    held_out = [case["case_id"] for case in with_outcome(datalist[section])]
-    by_case = dict(zip([case["case_id"] for case in datalist[section]], said, strict=True))
+    held_out = [case["case_id"] for case in with_outcome(datalist[HELD_OUT])]
+    by_case = dict(zip([case["case_id"] for case in datalist[HELD_OUT]], said, strict=True))
     known: dict[str, Known] = {}
     origin = {}
     for name in ("direct_classifier", "generated", "baseline"):
         values = {case_id: by_case[case_id][name].get("uncalibrated") for case_id in held_out}
         known[name] = {case_id: value for case_id, value in values.items() if value is not None}
         origin[name] = (
-            f"{section} section, on which no weights were fitted, but by which epochs and settings were chosen"
+            f"{HELD_OUT} section, on which no weights were fitted, but by which epochs and settings were chosen"
         )
     cases = with_outcome([*datalist["training"], *datalist["validation"]])
     ids = [case["case_id"] for case in cases]
@@ -131,6 +142,12 @@ def _describe(
             folder / LATENTS, {name: torch.from_numpy(each.astype(np.float32)) for name, each in latents[1].items()}
         )
     return {"training": describe_training(dataset_dir, baselines), "latents": None if latents is None else latents[0]}
+
+
+def _refuse_unknown(tables: Mapping[str, str | Path]) -> None:
+    known = [name for name in METHODS if name != "brock"]
+    if unknown := [name for name in tables if name not in known]:
+        raise PublishedReferenceError(f"tables: no such method: {listed(unknown)}; expected {', '.join(known)}.")
 
 
 def _copy_direct(source: Path, target: Path) -> None:

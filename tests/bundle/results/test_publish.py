@@ -114,7 +114,7 @@ def test_tables_out_of_fold_replace_the_section(
     values = np.linspace(0.01, 0.99, len(cases))
     write_table(tmp_path / "table.csv", 0, [case["case_id"] for case in cases], values)
     tables = {"generated": tmp_path / "table.csv"}
-    publish_reference(cohort, "validation", models, predictions, tmp_path / "none", tables, FOLDS, resamples=20)
+    publish_reference(cohort, models, predictions, tmp_path / "none", tables, FOLDS, resamples=20)
     content = json.loads((models / REFERENCE).read_text())
     labels = [case["malignant"] for case in cases]
     found = content["methods"]["generated"]["held_out"]
@@ -128,7 +128,7 @@ def test_weights_of_another_dataset_or_of_other_predictions_are_refused(
 ) -> None:
     models, predictions = tmp_path / "models", published.parent / "predictions"
     shutil.copytree(trained / "models", models)
-    arguments = (cohort, "validation", models, predictions, weights / "direct.safetensors")
+    arguments = (cohort, models, predictions, weights / "direct.safetensors")
     with pytest.raises(UserError, match=r"classifier.safetensors: trained on another dataset"):
         publish_reference(*arguments)
     shutil.copy(weights / "models" / "classifier.safetensors", models)
@@ -136,3 +136,14 @@ def test_weights_of_another_dataset_or_of_other_predictions_are_refused(
     with pytest.raises(UserError, match="not all of its cases were generated alike by the weights"):
         publish_reference(*arguments)
     assert not (models / REFERENCE).exists() and not (models / "record_only.json").exists()
+
+
+def test_what_cannot_be_published_is_refused_at_once(cohort: Path, published: Path, tmp_path: Path) -> None:
+    arguments = (tmp_path / "models", tmp_path / "predictions", tmp_path / "none")
+    with pytest.raises(UserError, match=r"tables: no such method: judge; expected record_only, direct_classifier, gen"):
+        publish_reference(cohort, *arguments, {"judge": "table.csv"})
+    datalist = json.loads((cohort / "datalist.json").read_text())
+    shutil.copytree(cohort, tmp_path / "cohort")
+    (tmp_path / "cohort" / "datalist.json").write_text(json.dumps(datalist | {"validation": []}))
+    with pytest.raises(UserError, match="its validation section is empty"):
+        publish_reference(tmp_path / "cohort", published, *arguments[1:])
