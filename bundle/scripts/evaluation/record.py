@@ -70,6 +70,10 @@ def evaluation_record(
     seen = trained_on(dataset_dir, load_datalist(dataset_dir)[section], models_dir)
     if seen["n_trained"]:
         logger.warning(f"{trained_sentence(seen)}: what is said of them is no evaluation.")
+    if seen["unknown"]:
+        logger.warning(
+            f"{models_dir}: does not say which cases trained {', '.join(seen['unknown'])}; they are not looked for."
+        )
     return {
         **judged,
         "predictions": made,

@@ -191,6 +191,10 @@ def test_cases_that_trained_the_weights_are_counted(run: Path, caplog: pytest.Lo
     shutil.copy(run / "dataset" / "2_t1.nii.gz", run / "dataset" / "10_t1.nii.gz")
     assert record(run)["training_cases"]["n_trained"] == 1
     assert "1 of 3 cases trained these weights: what is said of them is no evaluation" in caplog.text
+    assert "does not say which cases trained" not in caplog.text
+    shutil.rmtree(run / "models" / "training_cases")
+    assert record(run)["training_cases"]["n_trained"] == 0
+    assert "does not say which cases trained autoencoder, unet_conditional, classifier" in caplog.text
 
 
 def test_predictions_of_validation_are_used_where_they_are_alike(run: Path) -> None:
