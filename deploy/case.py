@@ -82,7 +82,7 @@ def predict(
     crop = cut_single(series, point, max(SIZE, told["image_size"]), told["pixel_mm"], **which)
     with whole_folder(out) as folder:
         crops.save(crop, folder / f"{CASE}.nii.gz")
-        _generate(folder, record, models, interval_days, settings)
+        _generate(folder, known, models, interval_days, settings)
         add_flags(folder / CASE, found)
     return read_mapping(out / RESULT)
 

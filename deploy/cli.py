@@ -38,6 +38,9 @@ def predict(
     num_runs: Annotated[int, typer.Option("--num_runs", min=1, help="Follow-ups to generate.")] = 20,
     solver: Annotated[str, typer.Option(help="ddim, or dpmpp, which needs fewer steps.")] = "ddim",
     num_steps: Annotated[int, typer.Option("--num_steps", min=1, help="Of the solver.")] = 50,
+    guidance_scale: Annotated[
+        float | None, typer.Option("--guidance_scale", help="By the record; left out: the weights' own, 1 is none.")
+    ] = None,
     series_uid: Annotated[
         str | None, typer.Option("--series_uid", help="SeriesInstanceUID, where the folder holds several series.")
     ] = None,
@@ -59,6 +62,7 @@ def predict(
         models_dir=models_dir,
         transform=transform and transform.value,
         series_uid=series_uid,
+        **({} if guidance_scale is None else {"guidance_scale": guidance_scale}),
         num_runs=num_runs,
         solver=solver,
         num_steps=num_steps,

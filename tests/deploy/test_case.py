@@ -14,6 +14,7 @@ from deploy import case
 from scripts.data.digest import digest_case
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
+from scripts.files import write_json
 from tests.deploy.scans import POINT, RECORD, write_chest
 
 
@@ -63,6 +64,15 @@ def test_nothing_tells_whose_case_it_is(made):
     out, _ = made
     content = b"".join(path.read_bytes() for path in out.rglob("*") if path.suffix in (".json", ".csv"))
     assert b"Doe" not in content and str(Path.home()).encode() not in content and b"ehr.json" not in content
+
+
+def test_what_a_record_does_not_tell_is_missing(series, tmp_path, monkeypatch):
+    """NaN and null, which JSON files hold, are no values."""
+    given = []
+    monkeypatch.setattr(case, "_generate", lambda folder, record, *_: given.append(record))
+    monkeypatch.setattr("scripts.results.add_flags", lambda folder, _: write_json(folder / "result.json", {}))
+    case.predict(series, POINT, {"age": float("nan"), "gender": None, "sct_long_dia": "9"}, tmp_path / "out")
+    assert given == [{"sct_long_dia": 9.0}]
 
 
 @pytest.fixture

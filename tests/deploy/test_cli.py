@@ -47,11 +47,15 @@ def test_options_reach_the_case_and_its_result_is_told(call, monkeypatch, tmp_pa
 
     monkeypatch.setattr(case, "predict", predict)
     options = ["--interval_days", "180", "--models_dir", "weights", "--num_runs", "4", "--solver", "dpmpp"]
-    code, shown = call("--point", "-70,0,102.5", *options, "--num_steps", "12", "--transform", "qform")
+    code, shown = call("--point", "-70,0,102.5")
+    assert code == 0 and "guidance_scale" not in asked  # the weights' own
+    options += ["--num_steps", "12", "--guidance_scale", "1"]
+    code, shown = call("--point", "-70,0,102.5", *options, "--transform", "qform")
     assert code == 0 and asked["point"] == (-70.0, 0.0, 102.5) and asked["record"] == RECORD
     assert asked["series"] == tmp_path / "SCAN" and asked["out"] == tmp_path / "out"
     assert (asked["interval_days"], str(asked["models_dir"]), asked["num_runs"]) == (180, "weights", 4)
     assert (asked["solver"], asked["num_steps"], asked["transform"]) == ("dpmpp", 12, "qform")
+    assert asked["guidance_scale"] == 1
     for words in ("12 % by the record alone", "flag: The scan ends within the crop.", "panel.png", "research use only"):
         assert words in shown.out
 
