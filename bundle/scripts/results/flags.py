@@ -15,7 +15,7 @@ import numpy as np
 from scripts.arrays import Array
 from scripts.data.spacing import TOLERANCE
 from scripts.data.transforms import to_hu
-from scripts.ehr.features import EHR_FEATURES, FEATURES, validate
+from scripts.ehr.features import EHR_FEATURES, FEATURES, RELATIVES, validate
 from scripts.evaluation.nodules.growth import DIAMETER_CHANGE, Sizes
 from scripts.results.growth import CUT, NOT_FOUND
 from scripts.results.reference import Reference
@@ -88,8 +88,12 @@ def flags(
 def of_record(case: Case, reference: Reference) -> Iterator[str]:
     """Features that are missing, or unlike those of training."""
     known = validate(case.ehr)
-    if missing := [FEATURES[name].description for name in EHR_FEATURES if name not in known]:
-        yield f"The record lacks {_listed(missing)}."
+    missing = [name for name in EHR_FEATURES if name not in known]
+    words = [FEATURES[name].description for name in missing if name not in RELATIVES]
+    if relatives := [RELATIVES[name] for name in missing if name in RELATIVES]:
+        words.append(f"lung cancer in {_listed(relatives, 'or')}")
+    if words:
+        yield f"The record lacks {_listed(words)}."
     common = reference.content.get("training", {}).get("codes", {})
     for name, value in known.items():
         feature = FEATURES[name]
@@ -200,5 +204,5 @@ def _span(limits: tuple[float, float], form: str) -> str:
     return first if first == last else f"{first} to {last}"
 
 
-def _listed(words: list[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def _listed(words: list[str], last: str = "and") -> str:
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -58,6 +58,10 @@ def test_a_case_like_those_of_training_has_none() -> None:
     ("change", "sentence"),
     [
         ({"age": None, "gender": None}, "The record lacks age and gender."),
+        (
+            {"age": None, "famfather": None, "famchild": None},
+            "The record lacks age and lung cancer in father or child.",
+        ),
         ({"age": 90}, "The age, 90 years, is outside what 98 % of the training cases have, 55 to 75 years."),
         ({"sct_margins": 3}, "Under 1 % of the training records have this margins: poorly defined."),
     ],
