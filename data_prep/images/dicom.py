@@ -44,7 +44,7 @@ WANTED = (*IDENTITY, *KIND, *NUMBERS, *stack.PASSES, *stack.COUNTERS, "ImagesInA
 MULTI_FRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 BESIDE_SLICES = frozenset(
-    ("SR", "KO", "PR", "SEG", "REG", "FID", "RWV", "DOC", "PLAN", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD")
+    ("SR", "KO", "PR", "SEG", "REG", "FID", "RWV", "DOC", "PLAN", "RTSTRUCT", "RTPLAN", "RTRECORD")
 )
 """``Modality`` of what is no scan but refers to one (DICOM PS3.3, C.7.3.1.1.1); as series of their own, left aside."""
 
@@ -197,7 +197,10 @@ def _of_series(folder: Path, names: Sequence[str], uid: str | None) -> dict[Path
         raise ImageError(folder, "several series", fault)
     if uid is not None and uid not in found:
         raise ImageError(folder, "another series", "expected the one that series_uid names. Check both columns.")
-    meant = slices or found if uid is None else {uid}
+    scouts = {
+        header.tags["SeriesInstanceUID"] for header in headers.values() if _codes(header.tags, "Modality") == ["CT"]
+    }
+    meant = slices or scouts or found if uid is None else {uid}
     return {path: header for path, header in headers.items() if header.tags["SeriesInstanceUID"] in meant}
 
 

@@ -180,7 +180,7 @@ def a_number_in_odd_letters(table: Table, rng: Random) -> None:
 def numbers_with_points_and_exponents(table: Table, rng: Random) -> None:
     for row in table.rows:
         row["sct_long_dia"] = f"{float(row['sct_long_dia']):.3e}"
-        row |= {name: f"{row[name]}.0" for name in ("study_yr", "gender", "age", "sct_pre_att")}
+        row |= {name: f"{row[name].strip()}.0" for name in ("study_yr", "gender", "age", "sct_pre_att")}
 
 
 @corrupts("table", facet="numbers")

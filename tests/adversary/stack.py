@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from random import Random
 
@@ -111,8 +112,13 @@ def one_instance_number_on_two_slices(series: Series, rng: Random) -> None:
 
 @corrupts("series", facet="instance")
 def instance_numbers_shuffled(series: Series, rng: Random) -> None:
+    """In none that several acquisitions could have."""
     numbers = list(range(1, len(series.slices) + 1))
-    rng.shuffle(numbers)
+    steps = [2]
+    while Counter(steps).most_common(1)[0][1] > len(steps) / 2:
+        rng.shuffle(numbers)
+        places = [numbers.index(number) for number in sorted(numbers)]
+        steps = [abs(second - first) for first, second in zip(places, places[1:], strict=False)]
     for each, number in zip(series.slices, numbers, strict=True):
         set_tags(each, InstanceNumber=number)
 

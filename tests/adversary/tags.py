@@ -68,7 +68,7 @@ def a_modality_with_blanks(series: Series, rng: Random) -> None:
     series.tag(Modality=Raw("CS", b" CT "))
 
 
-@corrupts(*BOTH, facet="kind", refused="localizer")
+@corrupts(*BOTH, facet="kind, series", refused="localizer")
 def a_localizer_among_the_slices(series: Series, rng: Random) -> None:
     set_tags(rng.choice(series.slices), ImageType=("ORIGINAL", "PRIMARY", "LOCALIZER"))
 
