@@ -14,7 +14,7 @@ from data_prep.images import Transform
 from data_prep.nlst.choices import Attributes, Pairs, Preset, System
 from data_prep.progression import Control
 from data_prep.spacing import PIXEL_MM, spacing_of
-from data_prep.unforeseen import NO_PERMISSION, NO_ROOM
+from data_prep.unforeseen import told
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -333,11 +333,8 @@ def main() -> None:
     """Runs the command line; faults of the data go to stderr in words, and the exit status is 2."""
     try:
         app(prog_name="python -m data_prep")
-    except DataError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno not in (*NO_ROOM, *NO_PERMISSION):
+    except Exception as error:
+        if (message := told(error)) is None:
             raise
-        print(f"{error.filename or 'output'}: cannot be written or read ({error.strerror}).", file=sys.stderr)
+        print(message, file=sys.stderr)
         sys.exit(2)

@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 from data_prep.errors import DataError, ImageError
+from scripts.errors import UserError
 
 SAME_IN_A_ROW = 20
 """So many images in a row that meet the same unforeseen error end a run: it is not the images'."""
@@ -29,6 +30,15 @@ class UnforeseenError(ImageError):
         frames = traceback.extract_tb(error.__traceback__)
         self.cause = f"{name} at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else name
         super().__init__(path, "unforeseen error", f"{self.cause}. See the image.", error)
+
+
+def told(error: BaseException) -> str | None:
+    """What a command line says of an error that its user can mend; None of all others."""
+    if isinstance(error, (DataError, UserError)):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (*NO_ROOM, *NO_PERMISSION):
+        return f"{error.filename or 'output'}: cannot be written or read ({error.strerror})."
+    return None
 
 
 def ends_run(error: BaseException, output: Path) -> str:

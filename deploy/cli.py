@@ -9,10 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from data_prep.errors import DataError
 from data_prep.images import Transform
-from data_prep.unforeseen import NO_PERMISSION, NO_ROOM
-from scripts.errors import UserError
+from data_prep.unforeseen import told
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -87,19 +85,15 @@ def main() -> None:
     try:
         app(prog_name="python -m deploy")
     except Exception as error:
-        if (message := told(error)) is None:
+        if (message := told_within(error)) is None:
             raise
         print(message, file=sys.stderr)
         sys.exit(2)
 
 
-def told(error: BaseException) -> str | None:
+def told_within(error: BaseException) -> str | None:
     """The message of what a user can mend, MONAI's wrappers taken off; None of all else."""
     cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, (DataError, UserError)):
-            return str(cause)
-        if isinstance(cause, OSError) and cause.errno in (*NO_ROOM, *NO_PERMISSION):
-            return f"{cause.filename or 'output'}: cannot be written or read ({cause.strerror})."
+    while cause is not None and (message := told(cause)) is None:
         cause = cause.__cause__ or cause.__context__
-    return None
+    return None if cause is None else message

@@ -11,6 +11,8 @@ from data_prep import cohort, workers
 from data_prep.errors import DataError
 from data_prep.images import crops
 from data_prep.nlst import idc
+from data_prep.unforeseen import told
+from scripts.errors import UserError
 from tests.data_prep.helpers import rows, stack, write_series
 
 COUNT = 24
@@ -156,3 +158,10 @@ def test_fetching_ends_where_no_series_can_come(tmp_path, error, asked, words):
     with pytest.raises(DataError, match=words):
         idc.fetch(series, tmp_path, source)
     assert source.asked == asked and not list(tmp_path.iterdir())
+
+
+def test_what_a_user_can_mend_is_told_and_nothing_else():
+    """Of the bundle's errors too, as those of a record."""
+    assert told(DataError("row 3")) == "row 3" and told(UserError("age")) == "age"
+    assert told(OSError(errno.ENOSPC, "No space left", "out")) == "out: cannot be written or read (No space left)."
+    assert told(OSError(errno.ENOENT, "gone")) is None and told(KeyError("c")) is None

@@ -95,6 +95,6 @@ def test_errors_are_found_beneath_those_that_wrap_them():
         except RuntimeError as outer:
             return outer
 
-    assert cli.told(wrapped(UserError("a"))) == "a" and cli.told(wrapped(DataError("b"))) == "b"
-    assert "No space" in cli.told(wrapped(OSError(errno.ENOSPC, "No space left", "out")))
-    assert cli.told(wrapped(OSError(errno.ENOENT, "gone"))) is None and cli.told(KeyError("c")) is None
+    assert cli.told_within(wrapped(UserError("a"))) == "a" and cli.told_within(wrapped(DataError("b"))) == "b"
+    assert "No space" in cli.told_within(wrapped(OSError(errno.ENOSPC, "No space left", "out")))
+    assert cli.told_within(wrapped(OSError(errno.ENOENT, "gone"))) is None and cli.told_within(KeyError("c")) is None

@@ -78,9 +78,9 @@ def test_the_nearest_is_that_of_a_loop() -> None:
                 others = [i for i in range(12) if patients[i] != patients[index] and (member[i] == 1) == kind]
                 ends = [np.sqrt(((samples[index, run] - view) ** 2).mean()) for i in others for view in views[i]]
                 nearest[kind].append(min(ends))
-    if found["n_crops"] == 4:  # six training crops are drawn four at a time; the held-out ones are all taken
-        assert found["held_out_hu"] == pytest.approx(700 * np.median(nearest[False]))
-        assert found["training_hu"] >= 700 * np.median(nearest[True])
+    assert found["n_crops"] == 4  # of six training crops, drawn four at a time; the held-out ones are all taken
+    assert found["held_out_hu"] == pytest.approx(700 * np.median(nearest[False]))
+    assert found["training_hu"] >= 700 * np.median(nearest[True])
 
 
 class Remembers(nn.Module):
