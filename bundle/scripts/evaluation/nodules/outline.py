@@ -1,8 +1,9 @@
 """The outline of the nodule at the centre of a crop, as the closed path of least cost in polar coordinates.
 
 Dynamic programming over rays from a point inside finds the optimal closed outline, as in Wang et al., "Segmentation of
-pulmonary nodules in three-dimensional CT images by use of a spiral-scanning technique", Med Phys 34 (2007). Where a
-vessel or the chest wall touches the nodule, some rays have no edge; there the outline continues smoothly from its
+pulmonary nodules in three-dimensional CT images by use of a spiral-scanning technique", Med Phys 34 (2007). On each ray it
+is then moved to where the density crosses the threshold, between the candidate radii, so that sizes have no steps. Where
+a vessel or the chest wall touches the nodule, some rays have no edge; there the outline continues smoothly from its
 neighbours. The threshold lies between the density of lung and that of the nodule, both estimated from the crop, so it
 suits solid, part-solid and ground-glass nodules alike. Accuracy: benchmarks/README.md.
 """
@@ -22,6 +23,9 @@ RAYS = 64
 
 STEP = 0.25
 """Distance in mm between candidate radii."""
+
+REACH = 2
+"""Steps inwards and outwards from the path of least cost within which the threshold is looked for."""
 
 SMALLEST = 1.0
 """Smallest radius in mm; a nodule that cannot be distinguished from lung is measured as 2 mm in diameter."""
@@ -56,7 +60,7 @@ class Settings:
     """
 
     smoothing: float = 0.4
-    fraction: float = 0.2
+    fraction: float = 0.25
     softness: float = 80.0
     window: float = 1.0
     gap: float = 0.3
@@ -103,15 +107,16 @@ def outline(hu: Array, spacing: Array, settings: Settings | None = None) -> Outl
     lung, level = _levels(smooth, spacing, centres)
     threshold = lung + settings.fraction * (level - lung)
     found = level - lung >= VISIBLE
-    dense = np.clip((smooth - threshold[:, None, None]) / settings.softness, -1.0, 1.0)
-    dense[~found] = -1.0
+    above = smooth - threshold[:, None, None]
+    above[~found] = -settings.softness
+    dense = np.clip(above / settings.softness, -1.0, 1.0)
     radii = np.arange(SMALLEST, max(SMALLEST, float(extent.max()) / 2) + STEP, STEP)
-    points = np.empty((len(hu), RAYS, 2))
-    for _ in range(2):  # repeated from the centroid of the first outline, for more even rays
+    for again in (True, False):  # from the centroid of the first outline, for more even rays
         costs, contrast = _costs(dense, spacing, centres, radii, settings)
         path = _closed_path(costs, settings.bend)
-        points = centres[:, None] + radii[path][..., None] * DIRECTIONS
-        centres = points.mean(axis=1)
+        if again:
+            centres = centres + (radii[path][..., None] * DIRECTIONS).mean(axis=1)
+    points = centres[:, None] + _crossings(above, spacing, centres, radii[path])[..., None] * DIRECTIONS
     edge = np.minimum(points, extent[:, None] - points).min(axis=(1, 2))
     sharpness = np.take_along_axis(contrast, path[..., None], axis=-1).mean(axis=(1, 2))
     return Outlines(points, found, found & ((edge < spacing.max(axis=1)) | (sharpness < EDGE)))
@@ -150,15 +155,40 @@ def _costs(dense: Array, spacing: Array, centres: Array, radii: Array, settings:
     reach = round(settings.window / STEP)
     first = round(SMALLEST / STEP)
     samples = STEP * np.arange(1, first + len(radii) + reach)
-    where = (centres[:, None, None] + samples[:, None] * DIRECTIONS[:, None]) / spacing[:, None, None]
-    case = np.broadcast_to(np.arange(len(dense))[:, None, None], where.shape[:-1])
-    values = ndimage.map_coordinates(dense, [case, where[..., 0], where[..., 1]], order=1, mode="nearest")
+    values = _along_rays(dense, spacing, centres, np.broadcast_to(samples, (len(dense), RAYS, len(samples))))
     total = np.concatenate([np.zeros_like(values[..., :1]), np.cumsum(values, axis=-1)], axis=-1)
     at = first + np.arange(len(radii))  # number of samples up to each radius, itself included
     inner = np.maximum(at - reach, 0)
     contrast = (total[..., at] - total[..., inner]) / (at - inner) - (total[..., at + reach] - total[..., at]) / reach
     lung = STEP * np.cumsum(np.maximum(-values, 0.0), axis=-1)[..., at - 1]
     return settings.gap * lung - 0.5 * contrast, contrast
+
+
+def _along_rays(images: Array, spacing: Array, centres: Array, radii: Array) -> Array:
+    """Values of images (N, H, W) at radii (N, RAYS, R) in mm, linear between pixels; beyond the edge those of the edge."""
+    where = (centres[:, None, None] + radii[..., None] * DIRECTIONS[:, None]) / spacing[:, None, None]
+    case = np.broadcast_to(np.arange(len(images))[:, None, None], radii.shape)
+    return ndimage.map_coordinates(images, [case, where[..., 0], where[..., 1]], order=1, mode="nearest")
+
+
+def _crossings(above: Array, spacing: Array, centres: Array, radii: Array) -> Array:
+    """Radii (N, RAYS) in mm at which rays leave the nodule, each the nearest to the given one within :data:`REACH`.
+
+    Where a ray does not leave it there, the radius stays as it is.
+
+    Args:
+        above: (N, H, W), HU above the threshold.
+        radii: (N, RAYS) in mm.
+    """
+    samples = radii[..., None] + STEP * np.arange(-REACH, REACH + 1)
+    values = _along_rays(above, spacing, centres, samples)
+    inner, outer = values[..., :-1], values[..., 1:]
+    leaves = (inner > 0) & (outer <= 0)
+    share = np.divide(inner, inner - outer, out=np.zeros_like(inner), where=leaves)
+    crossings = samples[..., :-1] + STEP * share
+    far = np.where(leaves, np.abs(crossings - radii[..., None]), np.inf)
+    nearest = np.take_along_axis(crossings, far.argmin(axis=-1)[..., None], axis=-1)[..., 0]
+    return np.where(leaves.any(axis=-1), np.maximum(nearest, SMALLEST), radii)
 
 
 def _closed_path(costs: Array, bend: float, most: int = 3) -> NDArray[np.int64]:
