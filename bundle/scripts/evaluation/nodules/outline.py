@@ -1,10 +1,10 @@
 """The outline of the nodule at the centre of a crop, as the closed path of least cost in polar coordinates.
 
 Dynamic programming over rays from a point inside finds the optimal closed outline, as in Wang et al., "Segmentation of
-pulmonary nodules in three-dimensional CT images by use of a spiral-scanning technique", Med Phys 34 (2007). On each ray it
-is then moved to where the density crosses the threshold, between the candidate radii, so that sizes have no steps. Where
-a vessel or the chest wall touches the nodule, some rays have no edge; there the outline continues smoothly from its
-neighbours. The threshold lies between the density of lung and that of the nodule, both estimated from the crop, so it
+pulmonary nodules in three-dimensional CT images by use of a spiral-scanning technique", Med Phys 34 (2007). On each ray
+it is then moved to where the density crosses the threshold, between the candidate radii, so that sizes have no steps.
+Where a vessel or the chest wall touches the nodule, some rays have no edge; there the outline continues smoothly from
+its neighbours. The threshold lies between the density of lung and that of the nodule, both estimated from the crop, so it
 suits solid, part-solid and ground-glass nodules alike. Accuracy: benchmarks/README.md.
 """
 
@@ -165,7 +165,7 @@ def _costs(dense: Array, spacing: Array, centres: Array, radii: Array, settings:
 
 
 def _along_rays(images: Array, spacing: Array, centres: Array, radii: Array) -> Array:
-    """Values of images (N, H, W) at radii (N, RAYS, R) in mm, linear between pixels; beyond the edge those of the edge."""
+    """Values of images (N, H, W) at radii (N, RAYS, R) in mm, linear between pixels; beyond the edge, the edge's."""
     where = (centres[:, None, None] + radii[..., None] * DIRECTIONS[:, None]) / spacing[:, None, None]
     case = np.broadcast_to(np.arange(len(images))[:, None, None], radii.shape)
     return ndimage.map_coordinates(images, [case, where[..., 0], where[..., 1]], order=1, mode="nearest")
