@@ -4,8 +4,8 @@ Dynamic programming over rays from a point inside finds the optimal closed outli
 pulmonary nodules in three-dimensional CT images by use of a spiral-scanning technique", Med Phys 34 (2007). On each ray
 it is then moved to where the density crosses the threshold, between the candidate radii, so that sizes have no steps.
 Where a vessel or the chest wall touches the nodule, some rays have no edge; there the outline continues smoothly from
-its neighbours. The threshold lies between the density of lung and that of the nodule, both estimated from the crop, so it
-suits solid, part-solid and ground-glass nodules alike. Accuracy: benchmarks/README.md.
+its neighbours. The threshold lies between the density of lung and that of the nodule, both estimated from the crop, so
+it suits solid, part-solid and ground-glass nodules alike. Accuracy: benchmarks/README.md.
 """
 
 from __future__ import annotations
