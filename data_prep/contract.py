@@ -17,6 +17,7 @@ from data_prep.images import VOLUMES
 from data_prep.schema import (
     COLUMNS,
     IDENTIFIER,
+    INTERVAL,
     KEY,
     POSITION,
     PREDICT,
@@ -75,6 +76,9 @@ def cohort_schema(folder: Path, columns: frozenset[str]) -> pa.DataFrameSchema:
     section = pa.Check.isin(sections, error=f"expected {', '.join(sections)}")
     year = _number_check("a study year: 0, 1, 2 ...", lambda number: number >= 0 and number.is_integer())
     days = _number_check("days, 0 or more", lambda number: number >= 0)
+    interval = _number_check(
+        "whole days to the forecast, 1 or more", lambda number: number >= 1 and number.is_integer()
+    )
     outcome = _number_check("0 (benign), 1 (malignant) or nothing", lambda number: number in (0, 1))
     probability = _number_check("a probability", lambda number: 0 <= number <= 1)
     truth = {**dict.fromkeys(TRUTH, probability), TRUTH[0]: _number_check("a factor", lambda number: number > 0)}
@@ -91,6 +95,7 @@ def cohort_schema(folder: Path, columns: frozenset[str]) -> pa.DataFrameSchema:
             "mask": pa.Column(checks=exists, **optional),
             "series_uid": pa.Column(**optional),
             "split": pa.Column(checks=section, **optional),
+            INTERVAL: pa.Column(checks=interval, **optional),
             "malignant": pa.Column(checks=outcome, **optional),
             **{name: pa.Column(checks=check, **optional) for name, check in truth.items()},
         },
@@ -142,7 +147,7 @@ def _whole(text: str, test: RowTest) -> pa.Check:
     """A check over rows: ``test`` tells for each row whether it is good; columns that a table lacks are empty."""
 
     def complete(table: pd.DataFrame) -> pd.Series:
-        columns = dict.fromkeys([*table.columns, *KEY, *TIMES, *POSITION, "image", "split", "malignant"])
+        columns = dict.fromkeys([*table.columns, *KEY, *TIMES, *POSITION, "image", "split", "malignant", INTERVAL])
         return test(table.reindex(columns=[*columns])).astype(bool)
 
     return pa.Check(complete, error=text)
@@ -171,6 +176,10 @@ def _relations(folder: Path) -> dict[str, RowTest]:
         steps = timed.groupby(list(KEY))["days"].diff()
         return ~(steps <= 0).reindex(table.index)
 
+    def last(table: pd.DataFrame) -> pd.Series:
+        moments = table[list(KEY)].assign(time=times(table))
+        return table[INTERVAL].isna() | ~(moments["time"] < moments.groupby(list(KEY))["time"].transform("max"))
+
     def positioned(table: pd.DataFrame) -> pd.Series:
         given = table.reindex(columns=list(POSITION)).notna().sum(axis=1)
         dicom = table["image"].map(lambda value: isinstance(value, str) and _there(folder / value, Path.is_dir))
@@ -182,6 +191,7 @@ def _relations(folder: Path) -> dict[str, RowTest]:
         "column days_from_baseline: expected to rise with study_yr": rising,
         "column split: expected one per patient; patient {patient} is in several": one_each("split", KEY[0]),
         "column malignant: expected one per nodule, one of patient {patient} has both": one_each("malignant", *KEY),
+        f"column {INTERVAL}: expected nothing, as a later time of the nodule follows, which tells the interval": last,
         "columns x, y, z: expected all three with a DICOM folder, all three or none with NIfTI": positioned,
     }
 
@@ -243,7 +253,7 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     typed = table.copy()
     for name, feature in FEATURES.items():
         typed[name] = pd.Series([feature.read(value) for value in table[name]], index=table.index, dtype=float)
-    for name in (*TIMES, "malignant", *POSITION, *TRUTH):
+    for name in (*TIMES, INTERVAL, "malignant", *POSITION, *TRUTH):
         typed[name] = numbers(table[name])[0] if name in table else math.nan
     for name in ("split", "simulated", "source", "licence", "series_uid"):
         if name not in table:

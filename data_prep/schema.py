@@ -26,6 +26,7 @@ class Column:
 
 
 YES, ONE, NO = "yes", "one of the two", "no"
+INTERVAL = "interval_days"
 COLUMNS = {
     "patient_id": Column(YES, "letters, digits, `.`, `_` and `-`; datasets get names of their own for it"),
     "nodule_id": Column(YES, "the same for a nodule at all times; unique within a patient"),
@@ -37,6 +38,9 @@ COLUMNS = {
     "x": Column(NO, "centre of the nodule, mm, LPS as in DICOM; needed with DICOM"),
     "y": Column(NO, "likewise; without x, y, z the image is a crop already, the nodule in its middle"),
     "z": Column(NO, "likewise"),
+    INTERVAL: Column(
+        NO, "in `predict`, days from a nodule's last time to the forecast, 1 or more; 365 where it is empty"
+    ),
     "malignant": Column(NO, "0 benign, 1 malignant; the same in all rows of a nodule"),
     "split": Column(NO, "the patient's section: training, validation, test or predict; drawn where it is empty"),
     "mask": Column(NO, "file of a segmentation; it is only checked to exist"),
@@ -58,7 +62,7 @@ LISTS = (*SECTIONS, "unpaired", PREDICT)
 POSITION = ("x", "y", "z")
 KEY = ("patient_id", "nodule_id")
 TIMES = ("study_yr", "days_from_baseline")
-NUMBERS = (*POSITION, *TIMES, *FEATURES, "malignant")
+NUMBERS = (*POSITION, *TIMES, *FEATURES, INTERVAL, "malignant")
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 OLDEST = 90
 """Years; a greater age stands as this one in a dataset, since it identifies (HIPAA, 45 CFR 164.514(b)(2)(i)(C))."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from data_prep.schema import KEY, LISTS, PREDICT, SECTIONS, TRUTH
+from data_prep.schema import INTERVAL, KEY, LISTS, PREDICT, SECTIONS, TRUTH
 from scripts.ehr.features import EHR_FEATURES, NODULE_ATTRIBUTES
 
 SHARES = {"training": 0.7, "validation": 0.1, "test": 0.2}
@@ -110,10 +110,11 @@ def _single(row: Row) -> dict[str, Any]:
 
 
 def _baseline(row: Row) -> dict[str, Any]:
-    """A baseline without a follow-up as the datalist has it."""
+    """A baseline without a follow-up as the datalist has it; the interval to the forecast where the table says it."""
     single = _single(row)
     crop = single.pop("image")
-    return {**single, "nodule_id": row["nodule_id"], "baseline": crop}
+    interval = {} if pd.isna(row[INTERVAL]) else {"interval_days": int(row[INTERVAL])}
+    return {**single, "nodule_id": row["nodule_id"], "baseline": crop, **interval}
 
 
 def _known(row: Row, names: Iterable[str]) -> dict[str, float]:

@@ -84,6 +84,21 @@ def test_days_must_rise_with_years(folder):
     assert "row 3, column days_from_baseline: expected to rise" in faults(write_table(folder, table))
 
 
+def test_an_interval_is_days_to_a_forecast_and_stands_in_a_nodules_last_row(folder):
+    table = [
+        *[rows(patient_id=f"P{n}", interval_days=days) for n, days in enumerate((0, -365, 90.5, "a year", "inf"))],
+        rows(patient_id="Q", interval_days=400),
+        rows(patient_id="Q", study_yr=1, interval_days=400),
+    ]
+    message = faults(write_table(folder, table))
+    assert message.count("column interval_days: ") == 6
+    assert all(f"row {row}, column interval_days: " in message for row in (2, 3, 4, 5, 6, 7))
+    assert "'90.5': expected whole days to the forecast, 1 or more" in message
+    assert "row 7, column interval_days: expected nothing, as a later time of the nodule follows" in message
+    assert read_cohort(write_table(folder, table[-1:]))["interval_days"].tolist() == [400]
+    assert read_cohort(write_table(folder, [rows()]))["interval_days"].isna().all()
+
+
 def test_the_truth_of_simulated_cases_is_possible_or_refused(folder):
     message = faults(write_table(folder, [rows(oracle=1.5, oracle_growth="sure", simulated_growth=0)]))
     assert "row 2, column oracle: '1.5': expected a probability" in message

@@ -108,6 +108,19 @@ def test_nothing_to_take_is_said_before_anything_is_cut(images, tmp_path, no_dat
     assert build(table, tmp_path / "out", size=32, predict=True).entries["predict"] == 2
 
 
+def test_the_table_says_how_long_after_the_last_time_the_forecast_is(images, tmp_path, no_datasheet):
+    """Of the patient alone whose row says so; inference has the others' from its own option."""
+    from scripts.data.datalist import inference_items
+
+    table = [*patients("P", "Q"), rows(patient_id="Q", study_yr=1, image="c.nii.gz", interval_days=180)]
+    table = write_table(images, [{**row, "split": "predict"} for row in table])
+    build(table, tmp_path / "out", size=32, keep_ids=True)
+    entries = json.loads((tmp_path / "out" / "datalist.json").read_text())["predict"]
+    assert [entry.get("interval_days") for entry in entries] == [None, 180]
+    items = inference_items(tmp_path / "out", "predict", interval_days=365, image_size=32)
+    assert [item["interval_days"] for item in items] == [365, 180]
+
+
 def test_a_patient_is_in_one_section(images):
     table = write_table(images, [rows(split="predict"), rows(study_yr=1, split="training")])
     with pytest.raises(DataError, match="expected one per patient"):
