@@ -191,14 +191,14 @@ class PredictionSaver:
             report: the one that the model was given; the picture shows its interval, nothing else of the record.
         """
         affine = crop_affine(baseline)
-        target = self.folder / case_id
+        target, mark = self.folder / case_id, mark_of(self.made_by)
         with whole_folder(target) as new:
-            _write(new / SAMPLES, np.moveaxis(hu, 0, -1)[:, :, None], affine)
-            _write(new / "mean.nii.gz", hu.mean(axis=0)[..., None], affine)
-            _write(new / "std.nii.gz", hu.std(axis=0)[..., None], affine)
+            _write(new / SAMPLES, np.moveaxis(hu, 0, -1)[:, :, None], affine, mark)
+            _write(new / "mean.nii.gz", hu.mean(axis=0)[..., None], affine, mark)
+            _write(new / "std.nii.gz", hu.std(axis=0)[..., None], affine, mark)
             pixel_mm, towards = float(np.linalg.norm(affine[:3, 0])), nib.aff2axcodes(affine)
             picture = panel(baseline.numpy()[0], from_hu(hu), case_id, pixel_mm, towards, interval_of(report))
-            picture.savefig(new / PANEL, dpi=150, metadata={"Comment": MARK})
+            picture.savefig(new / PANEL, dpi=150, metadata={"Comment": mark})
             write_json(new / FILE, made_by or self.made_by)
         return target
 
@@ -246,9 +246,18 @@ def log_result(predictions_dir: str | Path, items: Sequence[Mapping[str, Any]], 
     log_next()
 
 
-def _write(path: Path, hu: NDArray[np.floating], affine: NDArray[np.floating]) -> None:
+def mark_of(made_by: Mapping[str, Any]) -> str:
+    """The text in the header of a generated image: :data:`scripts.data.MARK`, with a compared method's own title.
+
+    >>> mark_of({"method": "McWGAN (reconstructed)"})
+    'SYNTHETIC follow-up by McWGAN (reconstructed), research use only'
+    """
+    return MARK.replace("NAMD", made_by.get("method", "NAMD"))
+
+
+def _write(path: Path, hu: NDArray[np.floating], affine: NDArray[np.floating], mark: str) -> None:
     image = nib.Nifti1Image(hu.round().astype(np.int16), affine)  # type: ignore[attr-defined]
-    image.header["descrip"] = MARK
+    image.header["descrip"] = mark
     image.header["cal_min"], image.header["cal_max"] = HU_WINDOW
     image.header.set_xyzt_units("mm")
     nib.save(image, path)  # type: ignore[attr-defined]

@@ -14,5 +14,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "record": ["RecordOnly", "record_regression"],
         "direct": ["DirectClassifier", "direct_items", "prepare_direct_batch", "publish_direct"],
         "namd": ["NAMD"],
+        # compared methods with weights: a file names one of their classes, and only a public name is opened
+        "generator": ["Generator", "load_generator"],
+        "mcwgan": ["ImageLoss", "McWGAN", "PairCritic", "WassersteinTrainer"],
+        "batches": ["ConditionBatch", "PairBatch"],
+        "generation": ["MethodInferer", "generation_record", "generation_settings"],
     },
 )

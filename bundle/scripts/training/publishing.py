@@ -54,15 +54,18 @@ def publish(
     path: str | Path,
     dtype: str = "float32",
     dataset_dir: str | Path | None = None,
+    sampling: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the best weights of ``network`` to ``path``, stored as ``dtype``.
 
     Args:
         dataset_dir: as of :func:`publish_autoencoder`.
+        sampling: what whoever applies the weights needs to know of the training; it is stored with them.
     """
     best = checkpoint.load_best()
     if idist.get_rank() == 0:
-        save_network(network, path, extra={**best, "record": checkpoint.record}, dtype=dtype)
+        extra = {**best, "record": checkpoint.record, **({"sampling": dict(sampling)} if sampling else {})}
+        save_network(network, path, extra=extra, dtype=dtype)
         _finish(checkpoint, best, dataset_dir, path)
 
 

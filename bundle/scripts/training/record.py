@@ -96,12 +96,13 @@ def refuse_another(path: str | Path, was: Mapping[str, Any] | None, now: Mapping
 def composed_settings() -> dict[str, Any]:
     """Every setting of the configuration that is being resolved, with its overlays and options.
 
-    Settings that the stage's own file gives a plain value are resolved. Of its parts, such as ``optimizer``, the
-    configuration is taken as it stands, with its references, so that no part is built for it.
+    Settings that the stage's own file gives a plain value are resolved; a stage without one, which an overlay names,
+    has all that stands in the configuration, and of it is resolved what any stage gives a plain value. Of parts, such
+    as ``optimizer``, the configuration is taken as it stands, with its references, so that no part is built for it.
     """
     parser = _parser()
     path = CONFIGS / f"train_{parser['stage']}.yaml"
-    own = ConfigParser.load_config_file(str(path)) if path.is_file() else parser.get()
+    own = ConfigParser.load_config_file(str(path)) if path.is_file() else {**parser.get(), **_plain_of_stages()}
     settings = {}
     for name in (own.keys() - ELSEWHERE) & parser.get().keys():
         content = parser[name]
@@ -109,6 +110,12 @@ def composed_settings() -> dict[str, Any]:
             content = parser.get_parsed_content(name)
         settings[name] = content
     return json.loads(json.dumps(settings, sort_keys=True, default=str))
+
+
+def _plain_of_stages() -> dict[str, Any]:
+    """What any stage's file gives a plain value, by name."""
+    stages = [ConfigParser.load_config_file(str(path)) for path in sorted(CONFIGS.glob("train_*.yaml"))]
+    return {name: content for stage in stages for name, content in stage.items() if _plain(content)}
 
 
 def _parser() -> ConfigParser:

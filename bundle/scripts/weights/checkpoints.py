@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class CheckpointError(UserError):
 def save_network(
     network: nn.Module, path: str | os.PathLike, extra: Mapping[str, Any] | None = None, dtype: str = "float32"
 ) -> Path:
-    """Writes ``network`` (any class of :mod:`scripts.networks`) to ``path`` atomically.
+    """Writes ``network`` to ``path`` atomically: any class of :mod:`scripts.networks`, or of another fixed table.
 
     Args:
         extra: JSON-serialisable facts that are stored with the weights, such as the validation loss.
@@ -60,11 +61,12 @@ def save_network(
     return path
 
 
-def read_metadata(path: str | os.PathLike, expected: str | None = None) -> dict[str, Any]:
+def read_metadata(path: str | os.PathLike, expected: str | None = None, known: ModuleType = networks) -> dict[str, Any]:
     """Class, arguments and extra facts of a weights file: ``{"network", "config", "extra"}``.
 
     Args:
         expected: name of the class, or of a base class, that the file must hold.
+        known: the package whose public names are the classes that a file may name.
 
     Raises:
         CheckpointError: names the file, what it holds and what was expected.
@@ -80,10 +82,10 @@ def read_metadata(path: str | os.PathLike, expected: str | None = None) -> dict[
             "Weights of other projects are converted with import_weights.yaml."
         )
     name = RENAMED.get(metadata["network"], metadata["network"])
-    network_class = getattr(networks, name, None)
+    network_class = getattr(known, name, None) if name in known.__all__ else None
     if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
         raise CheckpointError(f"{path}: holds a {name}, which this version does not know. Update it.")
-    if expected is not None and not issubclass(network_class, getattr(networks, expected)):
+    if expected is not None and not issubclass(network_class, getattr(known, expected)):
         raise CheckpointError(f"{path}: holds a {name}, expected a {expected}.")
     return {
         "network": name,
@@ -92,18 +94,20 @@ def read_metadata(path: str | os.PathLike, expected: str | None = None) -> dict[
     }
 
 
-def load_network(path: str | os.PathLike, expected: str | None = None, **overrides: Any) -> nn.Module:
+def load_network(
+    path: str | os.PathLike, expected: str | None = None, known: ModuleType = networks, **overrides: Any
+) -> nn.Module:
     """Rebuilds the network of ``path`` on the CPU, in evaluation mode.
 
     Args:
-        expected: name of the class, or of a base class, that the file must hold.
+        expected, known: as of :func:`read_metadata`.
         overrides: arguments that replace the stored ones; they must not change the shapes of the weights.
 
     Raises:
         CheckpointError: names the file, what it holds and what was expected.
     """
-    metadata = read_metadata(path, expected)
-    network = getattr(networks, metadata["network"])(**{**metadata["config"], **overrides})
+    metadata = read_metadata(path, expected, known)
+    network = getattr(known, metadata["network"])(**{**metadata["config"], **overrides})
     try:
         network.load_state_dict(load_tensors(path))
     except RuntimeError as error:

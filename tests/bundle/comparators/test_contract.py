@@ -14,12 +14,14 @@ from torch import Tensor
 from scripts.comparators.contract import INPUTS, Comparator, Condition, ImageMethod, ProbabilityMethod
 from scripts.comparators.copy import CopyBaseline
 from scripts.comparators.direct import DirectClassifier
+from scripts.comparators.mcwgan import McWGAN
 from scripts.comparators.namd import NAMD
 from scripts.comparators.record import RecordOnly, record_regression
 from scripts.comparators.regression import RecordRegression
 from scripts.diffusion.noise import CaseNoise
 from scripts.diffusion.sampler import load_progression_model
 from scripts.networks.classifiers import ResNetClassifier
+from tests.bundle.helpers import stirred
 
 SIZE = 32
 CONDITIONS = [
@@ -145,7 +147,11 @@ def namd(cohort: Path, trained: Path, settings: dict) -> Comparator:
     return NAMD(model, num_steps=3, guidance_scale=2.0)
 
 
-@pytest.mark.parametrize("make", [copy, record_only, direct_classifier, namd])
+def mcwgan(cohort: Path, trained: Path, settings: dict) -> Comparator:
+    return stirred(McWGAN((4, 8, 8)))
+
+
+@pytest.mark.parametrize("make", [copy, record_only, direct_classifier, namd, mcwgan])
 def test_every_method_keeps_the_contract(
     make: Callable[[Path, Path, dict], Comparator], cohort: Path, trained: Path, tiny_settings: dict
 ) -> None:

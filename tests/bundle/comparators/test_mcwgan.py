@@ -1,0 +1,187 @@
+"""McWGAN: a Lipschitz critic of pairs, five of whose steps go with one of the predictor, and three terms of images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+
+from scripts import comparators
+from scripts.comparators.batches import PairBatch
+from scripts.comparators.generator import WEIGHTS, load_generator
+from scripts.comparators.mcwgan import ImageLoss, McWGAN, PairCritic, WassersteinTrainer, gradient_penalty
+from scripts.networks.classifiers import ResNetClassifier
+from scripts.weights.checkpoints import read_metadata
+from tests.bundle.comparators.toy import Pairs, batches, discs
+from tests.bundle.helpers import count, refusal, stirred
+
+Make = Callable[..., Any]
+READER = {"channels": [4, 4, 8, 8], "blocks": [2, 2, 2, 2]}
+
+
+def trainer(pairs: Pairs, steps: int, rate: float = 1e-4, reader: Any = None) -> WassersteinTrainer:
+    torch.manual_seed(0)
+    network, critic = McWGAN((8, 16, 32)), PairCritic(32, (8, 16, 32))
+    return WassersteinTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=list(batches(pairs, 4, steps)),
+        g_network=network,
+        g_optimizer=torch.optim.Adam(network.parameters(), rate, betas=(0.5, 0.9)),
+        recon_loss_function=ImageLoss(reader),
+        d_network=critic,
+        d_optimizer=torch.optim.Adam(critic.parameters(), rate, betas=(0.5, 0.9)),
+        prepare_batch=PairBatch(pairs.cases()),
+        decollate=False,
+    )
+
+
+def test_the_penalty_of_a_linear_critic_is_known_by_hand() -> None:
+    """C(x0, x) = <v, x0> + <w, x> has the gradient w everywhere, whatever x0 weighs: (|w| - 1)^2."""
+    generator = torch.Generator().manual_seed(0)
+    v, w = torch.randn(2, 64, generator=generator, dtype=torch.float64) / 4
+    baseline, real, fake = torch.randn(3, 5, 1, 8, 8, generator=generator, dtype=torch.float64)
+    share = torch.rand(5, 1, 1, 1, generator=generator, dtype=torch.float64)
+    penalty = gradient_penalty(lambda a, b: a.flatten(1) @ v + b.flatten(1) @ w, baseline, real, fake, share)
+    assert penalty.item() == pytest.approx((w.norm().item() - 1.0) ** 2, rel=1e-10)
+
+
+def test_the_penalty_is_taken_between_real_and_fake() -> None:
+    """Of C = x^2 / 2 the gradient is x itself: the mix, half way between -1 and 3."""
+    real, fake, share = torch.full((2, 1, 1, 1), -1.0), torch.full((2, 1, 1, 1), 3.0), torch.full((2, 1, 1, 1), 0.5)
+    penalty = gradient_penalty(lambda a, b: 0.5 * b.square().flatten(1).sum(1), real, real, fake, share)
+    assert penalty.item() == pytest.approx((1.0 - 1.0) ** 2)
+    share.fill_(0.25)
+    penalty = gradient_penalty(lambda a, b: 0.5 * b.square().flatten(1).sum(1), real, real, fake, share)
+    assert penalty.item() == pytest.approx((2.0 - 1.0) ** 2)
+
+
+def test_three_terms_vanish_where_the_follow_up_is_met() -> None:
+    torch.manual_seed(0)
+    loss, pairs = ImageLoss(ResNetClassifier(32, (4, 4, 8, 8))), discs(3)
+    assert loss(pairs.follow_up, pairs.follow_up).item() == pytest.approx(0.0, abs=1e-5)
+    loss(pairs.baseline, pairs.follow_up)
+    assert loss.terms.keys() == {"l1", "ssim", "perceptual"} and all(term > 1e-4 for term in loss.terms.values())
+    whole = loss(pairs.baseline, pairs.follow_up)
+    expected = 100 * loss.terms["l1"] + 10 * loss.terms["ssim"] + 10 * loss.terms["perceptual"]
+    assert whole.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_structure_is_compared_by_wangs_formula() -> None:
+    """(2 m n + c1) (2 s_xy + c2) / ((m^2 + n^2 + c1) (s_x^2 + s_y^2 + c2)) in Gaussian windows (Wang et al. 2004)."""
+
+    def mean(image: Any) -> Any:
+        return gaussian_filter(image, 1.5, radius=5)[5:-5, 5:-5]
+
+    pairs, loss, values = discs(3), ImageLoss(), []
+    loss(pairs.baseline, pairs.follow_up)
+    c1, c2 = (0.01 * 2.0) ** 2, (0.03 * 2.0) ** 2
+    for x, y in zip(pairs.baseline[:, 0].double().numpy(), pairs.follow_up[:, 0].double().numpy(), strict=True):
+        m, n = mean(x), mean(y)
+        covariance, spread = mean(x * y) - m * n, mean(x * x) - m**2 + mean(y * y) - n**2
+        values.append(((2 * m * n + c1) * (2 * covariance + c2) / ((m**2 + n**2 + c1) * (spread + c2))).mean())
+    assert loss.terms["ssim"].item() == pytest.approx(1.0 - sum(values) / 3, abs=1e-4)
+
+
+def test_padded_pixels_are_left_out() -> None:
+    pairs = discs(2)
+    target = pairs.follow_up.clone()
+    target[:, :, :8] = torch.nan
+    loss = ImageLoss()
+    loss(pairs.baseline, target)
+    expected = (pairs.baseline - pairs.follow_up)[:, :, 8:].abs().mean()
+    assert loss.terms["l1"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_critic_normalises_nothing_and_sees_the_baseline() -> None:
+    critic = stirred(PairCritic(32, (4, 8, 8, 16)))
+    assert not [each for each in critic.modules() if "Norm" in type(each).__name__]
+    pairs = discs(3)
+    numbers = critic(pairs.baseline, pairs.follow_up)
+    assert numbers.shape == (3, 1)
+    assert not torch.allclose(critic(pairs.baseline.roll(1, 0), pairs.follow_up), numbers, atol=1e-4)
+    torch.testing.assert_close(critic(pairs.baseline[:1], pairs.follow_up[:1]), numbers[:1])
+
+
+def test_sizes() -> None:
+    """The numbers of parameters of the two sizes in the overlay."""
+    with torch.device("meta"):
+        assert [count(McWGAN()), count(McWGAN((32, 64, 128, 256)))] == [3_269_140, 818_452]
+        assert (
+            count(PairCritic(64, (32, 64, 128, 256)))
+            == sum(16 * a * b + b for a, b in pairwise((2, 32, 64, 128, 256))) + 4097
+        )
+
+
+def test_five_steps_of_the_critic_on_five_batches_go_with_one_of_the_predictor() -> None:
+    pairs = discs(16)
+    engine = trainer(pairs, steps=12)
+    network, critic = engine.state.g_network, engine.state.d_network
+    seen: list[tuple[bool, bool]] = []
+    before: dict[str, list[Tensor]] = {}
+
+    def keep() -> None:
+        before.update({name: [p.clone() for p in each.parameters()] for name, each in parts.items()})
+
+    parts: dict[str, nn.Module] = {"predictor": network, "critic": critic}
+    keep()
+
+    def note() -> None:
+        moved = [
+            any(not torch.equal(a, b) for a, b in zip(before[name], each.parameters(), strict=True))
+            for name, each in parts.items()
+        ]
+        seen.append((moved[0], moved[1]))
+        keep()
+
+    from ignite.engine import Events
+
+    ids: list[tuple[str, ...]] = []
+    engine.add_event_handler(Events.ITERATION_COMPLETED, note)
+    engine.add_event_handler(Events.ITERATION_STARTED, lambda: ids.append(tuple(engine.state.batch["case_id"])))
+    engine.run()
+    assert seen == [(step % 5 == 4, True) for step in range(12)]
+    assert len(set(ids)) == 12
+
+
+def test_the_generator_step_leaves_no_gradient_of_its_own_in_the_critics_step() -> None:
+    """With a critic's rate of 0 it stays, though the predictor moves."""
+    engine = trainer(discs(16), steps=5)
+    engine.state.d_optimizer.param_groups[0]["lr"] = 0.0
+    before = [each.clone() for each in engine.state.d_network.parameters()]
+    engine.run()
+    assert all(torch.equal(a, b) for a, b in zip(before, engine.state.d_network.parameters(), strict=True))
+
+
+def test_the_overlays_train_and_generate(make_workflow: Make, tmp_path: Path) -> None:
+    """From the datalist to follow-ups on disk; a second call has nothing to do, and other settings are refused."""
+    shape = {"channels": [4, 8, 8], "num_res_units": 1}
+    make_workflow(
+        "train_classifier", tmp_path, "small", "compare_mcwgan_perceptual", seed=1023, classifier_shape=READER
+    ).run()
+    reader = read_metadata(tmp_path / "models" / "perceptual.safetensors")
+    assert reader["config"]["blocks"] == [2, 2, 2, 2] and reader["extra"]["record"]["seed"] == 1023
+
+    def train(**options: Any) -> None:
+        make_workflow("train_conditional", tmp_path, "small", "compare_mcwgan", shape=shape, **options).run()
+
+    train()
+    method = load_generator(tmp_path / "models")
+    assert isinstance(method, McWGAN) and method.config == shape
+    extra = read_metadata(tmp_path / "models" / WEIGHTS, known=comparators)["extra"]
+    assert extra["sampling"]["image_size"] == 32 and math.isfinite(extra["val_loss"])
+    settings = extra["record"]["settings"]
+    assert (settings["max_epochs"], settings["critic_steps"], settings["loss"]["l1_weight"]) == (2, 5, 100.0)
+    assert extra["record"]["built_on"].keys() == {"perceptual"}
+    said = refusal(lambda: train(critic_steps=2))
+    assert "critic_steps was 5, is 2" in said
+    options = {"num_steps": None, "image_size": None}
+    make_workflow("inference", tmp_path, "small", "compare_generate", **options).run()
+    assert len(list((tmp_path / "predictions").glob("*/samples.nii.gz"))) == 3
