@@ -53,6 +53,9 @@ class Evaluation:
         case_pages: see :func:`scripts.evaluation.evaluate`.
         thresholds: by title, a threshold for sensitivity and specificity; else those fixed on the validation section,
             where there are predictions for it.
+        published_thresholds: gives, for how predictions were made, on which cases thresholds were fixed that were
+            published with the weights, and these by title (`generated` for ``name``), see
+            :func:`scripts.results.published_thresholds`; they are taken where the dataset has no validation section.
         validation_baselines: gives the validation section's baseline crops (V, 1, H, W), for thresholds on them.
         record: gives how all that is judged was made, see :func:`scripts.evaluation.evaluation_record`.
         resamples, stratified: of the bootstrap over patients, see :class:`scripts.evaluation.judge.Bootstrap`.
@@ -78,6 +81,7 @@ class Evaluation:
         case_pages: Sequence[str] | str = (),
         thresholds: Mapping[str, float] | None = None,
         validation_baselines: Callable[[], np.ndarray] | None = None,
+        published_thresholds: Callable[[Mapping[str, Any]], tuple[str, Mapping[str, Any]]] | None = None,
         resamples: int = 2000,
         stratified: bool = True,
         record: Callable[[], Mapping[str, Any]] | None = None,
@@ -98,6 +102,7 @@ class Evaluation:
             self.encoders["not aligned"] = unaligned.eval().encode_stage_2_inputs
         self.training_baselines = training_baselines
         self.thresholds, self.validation_baselines = thresholds or {}, validation_baselines
+        self.name, self.published_thresholds = name, published_thresholds
         self.judging = {"bootstrap": Bootstrap(resamples, stratified), **judging}
         self.real: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
         self.spacing: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
@@ -121,6 +126,9 @@ class Evaluation:
         study = self._study()
         ids, cases = study.cases.ids, self.datalist[self.section]
         record = {"published": _kinds(self.published), **((self.record and self.record()) or {})}
+        on, elsewhere = self._published_thresholds(record)
+        if elsewhere:
+            record |= {"published_thresholds": on}
         logger.info(f"Judging {len(ids)} cases; most of the time goes into the distances and the bootstrap")
         judge = Judge(study, lambda crops: torch.sigmoid(self.classifier(crops)).flatten(), **self.judging)
         engine.state.metrics["evaluation"] = evaluate(
@@ -135,11 +143,21 @@ class Evaluation:
             stages=self.stages,
             case_pages=self.case_pages,
             record=record,
-            thresholds=self._thresholds(judge, record),
+            thresholds=self._thresholds(judge, record, elsewhere),
         )
 
+    def _published_thresholds(self, record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """On which cases, and by title, thresholds that were published; none where the dataset can fix its own."""
+        if self.published_thresholds is None or self.datalist["validation"]:
+            return "", {}
+        made = record.get("predictions", {}).get(self.name, {})
+        on, found = self.published_thresholds({**made, "weights": record.get("weights", {})})
+        return on, {self.name if title == "generated" else title: limits for title, limits in found.items()}
+
     @torch.no_grad()
-    def _thresholds(self, judge: Judge, record: Mapping[str, Any]) -> dict[str, dict[str, float] | str]:
+    def _thresholds(
+        self, judge: Judge, record: Mapping[str, Any], elsewhere: Mapping[str, Any] | None = None
+    ) -> dict[str, dict[str, float] | str]:
         """The thresholds of the real baselines, of each folder of predictions and of each table."""
         usable = record.get("validation_predictions", {})
 
@@ -167,7 +185,7 @@ class Evaluation:
         readers |= {name: partial(generated, name) for name in self.folders}
         readers |= {name: partial(table, name) for name in self.tables}
         readers |= {name: partial(applied, method) for name, method in self.published.items()}
-        return validation_thresholds(self.datalist, self.section, readers, self.thresholds)
+        return validation_thresholds(self.datalist, self.section, readers, self.thresholds, elsewhere)
 
     def _study(self) -> Study:
         """The section as it is evaluated."""

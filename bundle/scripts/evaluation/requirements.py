@@ -66,7 +66,9 @@ def foreseen(cases: Cases, absent: set[str]) -> list[str]:
     if "training" in absent:
         found.append("the diameter read from latents, for there is no training section")
     if "validation" in absent:
-        found.append("thresholds fixed on validation, for there is no validation section")
+        found.append(
+            "thresholds of its own, for there is no validation section (those published with the weights are taken)"
+        )
     if np.isnan(cases.diameters[:, 0]).all():
         found.append("growth against the record, for no diameter is recorded")
     return found

@@ -1,4 +1,4 @@
-"""Thresholds that are fixed before the evaluated cases are seen: on the validation section, or given."""
+"""Thresholds that are fixed before the evaluated cases are seen: on validation, with the weights, or given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scripts.arrays import Array
 from scripts.data.datalist import outcome
 from scripts.errors import UserError
 from scripts.evaluation.statistics.metrics import why_undefined
-from scripts.evaluation.statistics.thresholds import fixed_thresholds
+from scripts.evaluation.statistics.thresholds import PUBLISHED, fixed_thresholds
 
 SECTION = "validation"
 """Thresholds are fixed on this section."""
@@ -22,6 +22,7 @@ def validation_thresholds(
     section: str,
     readers: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], Array]],
     given: Mapping[str, float],
+    published: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, dict[str, float] | str]:
     """The thresholds of each method by rule (:data:`scripts.evaluation.statistics.thresholds.RULES`), or why none.
 
@@ -31,6 +32,8 @@ def validation_thresholds(
         readers: by method, gives its probabilities (R, V) of the validation section's cases, or raises a
             :class:`UserError` that says why there are none.
         given: by method, a threshold to take instead.
+        published: by method, thresholds by rule that were published with the weights; they are taken where the dataset
+            has no validation section, each under its rule's name after :data:`PUBLISHED`.
 
     Raises:
         UserError: a threshold is given for no method, or is no probability.
@@ -46,13 +49,15 @@ def validation_thresholds(
     if section == SECTION:
         reason = "the evaluated section is the one on which thresholds are fixed"
     elif not cases:
-        reason = "the dataset has no validation section"
+        reason = "the dataset has no validation section, and none were published with the weights"
     elif reason is not None:
         reason = f"in the validation section {reason}"
     found: dict[str, dict[str, float] | str] = {}
     for name, read in readers.items():
         if name in given:
             found[name] = {"given": float(given[name])}
+        elif section != SECTION and not cases and name in (published or {}):
+            found[name] = {PUBLISHED + rule: limit for rule, limit in (published or {})[name].items()}
         elif reason is not None:
             found[name] = reason
         else:

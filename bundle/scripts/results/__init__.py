@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "write": ["add_flags", "write_results"],
         "page": ["write_page"],
         "publish": ["publish_reference"],
-        "reference": ["METHODS", "Reference", "open_reference"],
+        "reference": ["METHODS", "Reference", "open_reference", "published_thresholds"],
     },
 )

@@ -16,11 +16,12 @@ from scripts.data.transforms import preprocessing
 from scripts.evaluation.nodules.growth import MEDIAN, Growth, measure
 from scripts.evaluation.statistics.calibration import CLIP, logistic_fit
 from scripts.evaluation.statistics.metrics import classification, patient_resamples
+from scripts.evaluation.statistics.thresholds import fixed_thresholds
 from scripts.evaluation.study import Cases, Study
 from scripts.predictions import pixel_mm
 
 EVENTS = 10
-"""Cases of each outcome below which probabilities are not recalibrated."""
+"""Cases of each outcome below which probabilities are not recalibrated, and no thresholds are fixed on them."""
 
 Known = Mapping[str, float]
 """Probabilities by case id, of cases that the method was not fitted on."""
@@ -65,6 +66,25 @@ def recalibration(values: Array, labels: Array) -> dict[str, float] | None:
     if not np.isfinite(slope) or slope <= 0:
         return None
     return {"intercept": float(f"{intercept:.6g}"), "slope": float(f"{slope:.6g}")}
+
+
+def thresholds(values: Array, labels: Array) -> dict[str, float]:
+    """Thresholds of :func:`fixed_thresholds` that call the same cases (N,), each between two cases' probabilities.
+
+    As they stand there, they are probabilities of single cases. Fewer than :data:`EVENTS` of an outcome give none.
+
+    >>> thresholds(np.linspace(0.01, 0.8, 80), np.arange(80) >= 50)
+    {'sensitive': 0.535, 'youden': 0.505}
+    """
+    if min((labels == 1).sum(), (labels == 0).sum()) < EVENTS:
+        return {}
+    found = {}
+    for rule, limit in fixed_thresholds(values, labels).items():
+        below = values[values < limit].max(initial=0.0)
+        middle = (limit + below) / 2
+        short = float(f"{middle:.4g}")
+        found[rule] = short if below < short < limit else float(middle)
+    return found
 
 
 def compare(known: Mapping[str, Known], cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

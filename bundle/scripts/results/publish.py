@@ -17,7 +17,7 @@ import torch
 from scripts.comparators.record import out_of_fold, record_regression, with_outcome
 from scripts.comparators.regression import RecordRegression
 from scripts.comparators.tables import read_table
-from scripts.data.datalist import load_datalist
+from scripts.data.datalist import load_datalist, outcome
 from scripts.data.digest import digest_dataset
 from scripts.data.transforms import baseline_crops
 from scripts.errors import listed
@@ -25,7 +25,7 @@ from scripts.files import write_json, write_tensors
 from scripts.fingerprint import code_version, comparable
 from scripts.predictions import read_predictions, read_provenance
 from scripts.results.case import encoder
-from scripts.results.held_out import Known, compare, held_out_growth, open_section, score
+from scripts.results.held_out import Known, compare, held_out_growth, open_section, score, thresholds
 from scripts.results.probabilities import Readers
 from scripts.results.reference import (
     FILES,
@@ -38,6 +38,7 @@ from scripts.results.reference import (
     pooled,
 )
 from scripts.results.training import describe_latents, describe_training
+from scripts.training.cases import write_training_cases
 from scripts.weights.checkpoints import read_metadata, trained_image_size
 from scripts.weights.parts import digest_parts
 
@@ -58,6 +59,9 @@ def publish_reference(
     device: str | torch.device = "cpu",
 ) -> None:
     """Writes record_only.json, direct_classifier.safetensors, reference.json and reference.safetensors to models_dir.
+
+    Of the first two it notes what trained them (:mod:`scripts.training.cases`), unless the direct classifier does not
+    say on which dataset that was.
 
     Args:
         dataset_dir: that the weights were trained on.
@@ -82,7 +86,10 @@ def publish_reference(
 
     facts = {name: datalist.get(name) for name in ("name", "simulated")}
     RecordRegression.of(record_regression(dataset_dir, folds)).write(folder / FILES["record_only"], **facts)
+    write_training_cases(folder / FILES["record_only"], dataset_dir, image_size)
     _copy_direct(Path(direct), folder / FILES["direct_classifier"])
+    if _trained_on(folder / FILES["direct_classifier"]) == digest:
+        write_training_cases(folder / FILES["direct_classifier"], dataset_dir, image_size)
     readers = Readers(folder, image_size, device)
     said = readers.probabilities(samples, study.baseline, [case["ehr"] for case in datalist[HELD_OUT]])
     known, origin = _held_out(said, datalist, tables or {}, folds)
@@ -91,6 +98,7 @@ def publish_reference(
         **{"format": FORMAT, "dataset": facts["name"], "simulated": facts["simulated"]},
         "methods": {name: score(each, cases, origin[name], resamples) for name, each in known.items()},
         "compared": compare(known, cases),
+        "thresholds": _thresholds(said, datalist),
         "growth": held_out_growth(study, samples),
         **_describe(dataset_dir, folder, image_size, device),
         "made_from": {"dataset": digest, "weights": {**digest_parts(folder), **digest_files(folder)}}
@@ -116,7 +124,8 @@ def _held_out(
         values = {case_id: by_case[case_id][name].get("uncalibrated") for case_id in held_out}
         known[name] = {case_id: value for case_id, value in values.items() if value is not None}
         origin[name] = (
-            f"{HELD_OUT} section, on which no weights were fitted, but by which epochs and settings were chosen"
+            f"{HELD_OUT} section, not cross-validated: no weights were fitted on it, but epochs and settings were "
+            "chosen by it"
         )
     cases = with_outcome([*datalist["training"], *datalist["validation"]])
     ids = [case["case_id"] for case in cases]
@@ -127,6 +136,21 @@ def _held_out(
         known[name] = dict(zip(ids, read_table(path, ids).mean(axis=0).tolist(), strict=True))
         origin[name] = "out-of-fold table over training and validation"
     return {name: each for name, each in known.items() if each}, origin
+
+
+def _thresholds(said: Sequence[Mapping[str, Mapping[str, Any]]], datalist: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry `thresholds`: those of each method by rule, and in words on which cases they were fixed."""
+    labels = np.array([outcome(case) for case in datalist[HELD_OUT]])
+    malignant, known = int((labels == 1).sum()), int(np.isfinite(labels).sum())
+    simulated = f"; {datalist['simulated']}" if datalist.get("simulated") else ""
+    found = {}
+    for name in METHODS:
+        values = np.array([case[name].get("uncalibrated", np.nan) for case in said])
+        told = np.isfinite(values) & np.isfinite(labels)
+        if limits := thresholds(values[told], labels[told]):
+            found[name] = limits
+    on = f"the {HELD_OUT} section of {datalist.get('name')} ({known} cases, {malignant} malignant{simulated})"
+    return {"on": on, "methods": found}
 
 
 def _describe(
@@ -161,12 +185,16 @@ def _copy_direct(source: Path, target: Path) -> None:
 
 def _refuse_other_dataset(path: Path, digest: str) -> None:
     """Refuses weights that say that they were trained on another dataset; those of versions before 0.7 do not say."""
-    trained_on = (read_metadata(path)["extra"].get("record") or {}).get("dataset") if path.is_file() else None
-    if trained_on not in (None, digest):
+    if (trained_on := _trained_on(path)) not in (None, digest):
         raise PublishedReferenceError(
             f"{path}: trained on another dataset ({trained_on[:12]}) than this one ({digest[:12]}), so that what is "
             "held out here may have been seen there. Give the dataset of its training."
         )
+
+
+def _trained_on(path: Path) -> str | None:
+    """The digest of the dataset that weights say they were trained on; None where they do not, or are not there."""
+    return (read_metadata(path)["extra"].get("record") or {}).get("dataset") if path.is_file() else None
 
 
 def _same_weights(predictions_dir: str | Path, case_ids: Sequence[str], folder: Path) -> dict[str, Any]:

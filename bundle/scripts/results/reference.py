@@ -81,6 +81,15 @@ class Reference:
         return self.content.get("methods", {}).get(method, {}).get("held_out")
 
     @property
+    def thresholds(self) -> tuple[str, dict[str, dict[str, float]]]:
+        """On which cases, in words, and each method's thresholds by rule; both are empty where none were published.
+
+        The rules are those of :mod:`scripts.evaluation.statistics.thresholds`.
+        """
+        found = self.content.get("thresholds", {})
+        return found.get("on", ""), found.get("methods", {})
+
+    @property
     def compared(self) -> dict[str, float]:
         """The AUROC of methods on the same held-out cases; empty where it is not known."""
         return self.content.get("compared", {}).get("auroc", {})
@@ -161,7 +170,36 @@ def open_reference(models_dir: str | Path, made_by: Mapping[str, Any]) -> Refere
 
 
 def _without_generated(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of reference.json without calibration and AUROC of generated images."""
+    """The content of reference.json without calibration, thresholds and AUROC of generated images."""
     methods = {name: each for name, each in content["methods"].items() if name != "generated"}
     compared = {name: each for name, each in content["compared"]["auroc"].items() if name != "generated"}
-    return {**content, "methods": methods, "compared": {**content["compared"], "auroc": compared}}
+    limits = content.get("thresholds", {})
+    limits = {
+        **limits,
+        "methods": {name: each for name, each in limits.get("methods", {}).items() if name != "generated"},
+    }
+    return {
+        **content,
+        **{"methods": methods, "thresholds": limits},
+        "compared": {**content["compared"], "auroc": compared},
+    }
+
+
+def published_thresholds(models_dir: str | Path, made_by: Mapping[str, Any]) -> tuple[str, dict[str, dict[str, float]]]:
+    """The thresholds that were published with the weights in a folder, for an evaluation.
+
+    Args:
+        made_by: as of :func:`open_reference`.
+
+    Returns:
+        On which cases they were fixed, in words, and the thresholds by the title of the evaluation's row, ``generated``
+        for the images of these weights.
+    """
+    on, methods = open_reference(models_dir, made_by).thresholds
+    titles = {"baseline": "real_baseline", **{_method_of(file): title for title, (file, _) in PUBLISHED.items()}}
+    return on, {titles.get(name, name): limits for name, limits in methods.items()}
+
+
+def _method_of(file: str) -> str:
+    """The name of the method whose probabilities a file of :data:`FILES` gives."""
+    return next(name for name, each in FILES.items() if each == file)

@@ -19,15 +19,18 @@ from scripts.fingerprint import digest_weights
 FOLDER = "training_cases"
 """Name of the folder beside the weights."""
 
-TRAINED = ("autoencoder", "unet_conditional", "classifier")
-"""Weights files, without suffix, that have an effect on an evaluation."""
+TRAINED = (
+    *("autoencoder.safetensors", "unet_conditional.safetensors", "classifier.safetensors"),
+    *("direct_classifier.safetensors", "record_only.json"),
+)
+"""Weights files that have an effect on an evaluation; the last two are rows of their own, where they are published."""
 
 
 def write_training_cases(weights: str | Path, dataset_dir: str | Path, image_size: int) -> Path:
     """Writes the digests of a dataset's training crops beside the weights that were trained on them.
 
     Args:
-        weights: the file, ``.safetensors``.
+        weights: the file.
         image_size: side in pixels of the central square that training sees.
 
     Returns:
@@ -56,12 +59,12 @@ def trained_on(dataset_dir: str | Path, cases: Iterable[Mapping[str, Any]], mode
     known: dict[int, set[str]] = {}
     unknown = []
     for name in TRAINED:
-        weights = Path(models_dir) / f"{name}.safetensors"
+        weights = Path(models_dir) / name
         if not weights.is_file():
             continue
         listed = _listed(weights)
         if listed is None:
-            unknown.append(name)
+            unknown.append(weights.stem)
         else:
             known.setdefault(listed["image_size"], set()).update(listed["crops"])
     trained = [

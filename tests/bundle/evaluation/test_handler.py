@@ -126,6 +126,23 @@ def test_an_empty_training_section_is_none(make: Any) -> None:
     assert evaluation._thresholds(Judge(None, None), {}) == {"NAMD": {"given": 0.3}}
 
 
+def test_thresholds_of_the_weights_are_those_of_this_methods_images(make: Any) -> None:
+    """Asked for by how the predictions were made; not where the dataset has a validation section."""
+    asked: list[Any] = []
+
+    def published(made: Any) -> Any:
+        asked.append(made)
+        return "cases of old", {"generated": {"youden": 0.4}, "real_baseline": {"youden": 0.6}}
+
+    evaluation = make(name="mine", published_thresholds=published)
+    record = {"predictions": {"mine": {"guidance_scale": 6.0, "weights": {}}}, "weights": {"classifier": "c"}}
+    assert evaluation._published_thresholds(record) == ("", {}) and not asked
+    evaluation.datalist |= {"validation": []}
+    on, found = evaluation._published_thresholds(record)
+    assert on == "cases of old" and asked == [{"guidance_scale": 6.0, "weights": {"classifier": "c"}}]
+    assert evaluation._thresholds(Judge(None, None), record, found) == {"mine": {"published_youden": 0.4}}
+
+
 def test_thresholds_of_the_real_baselines_and_of_a_table_that_lacks_them(make: Any, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("case_id,run,probability\npatient-9_n1,0,0.5\n")
     evaluation = make(tables={"short": tmp_path / "table.csv"}, validation_baselines=lambda: np.zeros((3, 1, 32, 32)))

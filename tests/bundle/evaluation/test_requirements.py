@@ -36,7 +36,7 @@ def test_a_test_section_alone_passes_and_what_lacks_is_said(changed: Make, caplo
     assert [each.split(",")[0] for each in found] == [
         "some scores of outcomes",
         "the diameter read from latents",
-        "thresholds fixed on validation",
+        "thresholds of its own",
     ]
     assert caplog.messages == [f"Evaluation of the test section leaves out: {'; '.join(found)}."]
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from scripts.errors import UserError
-from scripts.evaluation.statistics.thresholds import fixed_thresholds
+from scripts.evaluation.report.clinical_view import RULE_TITLES
+from scripts.evaluation.statistics.thresholds import RULES, fixed_thresholds
 from scripts.evaluation.validation import validation_thresholds
 from tests.bundle.helpers import refusal
 
@@ -21,9 +22,11 @@ def absent(cases: Any) -> np.ndarray:
     raise UserError("there are no predictions")
 
 
-def thresholds(section: str = "test", cases: Any = CASES, given: dict[str, Any] | None = None) -> dict[str, Any]:
+def thresholds(
+    section: str = "test", cases: Any = CASES, given: dict[str, Any] | None = None, published: Any = None
+) -> dict[str, Any]:
     readers = {"NAMD": lambda cases: RUNS[:, [int(case["case_id"]) for case in cases]], "other": absent}
-    return validation_thresholds({"validation": cases}, section, readers, given or {})
+    return validation_thresholds({"validation": cases}, section, readers, given or {}, published)
 
 
 def test_they_are_of_probabilities_averaged_over_runs() -> None:
@@ -37,11 +40,21 @@ def test_a_given_one_is_taken_whatever_there_is() -> None:
     assert thresholds("validation", [], {"other": 0.25})["other"] == {"given": 0.25}
 
 
+def test_those_of_the_weights_are_taken_where_there_is_no_validation_section() -> None:
+    """Under names that say so; not where the dataset has cases of its own to fix them on, nor before a given one."""
+    published = {"NAMD": {"sensitive": 0.2, "youden": 0.4}, "other": {"youden": 0.6}}
+    found = thresholds(cases=[], given={"other": 0.25}, published=published)
+    assert found == {"NAMD": {"published_sensitive": 0.2, "published_youden": 0.4}, "other": {"given": 0.25}}
+    assert found["NAMD"].keys() <= RULES.keys() and found["NAMD"].keys() <= RULE_TITLES.keys()
+    assert thresholds(published=published) == thresholds()
+    assert "the one on which thresholds are fixed" in thresholds("validation", [], published=published)["NAMD"]
+
+
 @pytest.mark.parametrize(
     ("section", "cases", "said"),
     [
         ("validation", CASES, "the evaluated section is the one on which thresholds are fixed"),
-        ("test", [], "the dataset has no validation section"),
+        ("test", [], "the dataset has no validation section, and none were published with the weights"),
         ("test", CASES[:1], "in the validation section all cases with a known outcome are benign"),
     ],
 )

@@ -18,6 +18,7 @@ from scripts.comparators.direct import DirectClassifier
 from scripts.comparators.record import record_regression
 from scripts.comparators.regression import RecordRegression
 from scripts.data.datalist import inference_items
+from scripts.data.digest import digest_dataset
 from scripts.files import write_json
 from scripts.networks.classifiers import ResNetClassifier
 from scripts.predictions import case_provenance, provenance
@@ -103,7 +104,7 @@ def weights(trained: Path, cohort: Path, few_strengths: None, tmp_path_factory: 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         direct = DirectClassifier(ResNetClassifier(SIZE, (4, 4, 8, 8)), regression)
-    direct.save(folder / "direct.safetensors")
+    direct.save(folder / "direct.safetensors", extra={"record": {"dataset": digest_dataset(cohort)}})
     return folder
 
 

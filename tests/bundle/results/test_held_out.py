@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from scripts.evaluation.nodules.growth import measure
-from scripts.results.held_out import compare, held_out_growth, open_section, recalibration, score
+from scripts.evaluation.statistics.thresholds import fixed_thresholds
+from scripts.results.held_out import compare, held_out_growth, open_section, recalibration, score, thresholds
 from tests.bundle.results.conftest import SIZE
 
 
@@ -28,6 +29,21 @@ def test_few_cases_and_reversed_orders_are_not_recalibrated() -> None:
     assert recalibration(1 - values, labels) is None, "the order would be turned"
     assert recalibration(values[:19], labels[:19]) is None, "nine malignant cases"
     assert recalibration(labels * 0.5 + 0.2, labels) is None, "outcomes that a threshold separates"
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-7])
+def test_thresholds_call_as_fixed_ones_do_and_are_nobodys(scale: float) -> None:
+    """Also where probabilities lie so near to each other that few digits do not tell them apart."""
+    noise = np.random.default_rng(3)
+    labels = np.array([0, 1] * 40, dtype=float)
+    values = 0.5 + scale * np.clip(0.2 * labels + noise.normal(0, 0.15, 80), -0.4, 0.4)
+    found, fixed = thresholds(values, labels), fixed_thresholds(values, labels)
+    assert found.keys() == fixed.keys() == {"sensitive", "youden"}
+    for rule, limit in found.items():
+        assert ((values >= limit) == (values >= fixed[rule])).all() and limit not in values
+    assert thresholds(values[:19], labels[:19]) == {}, "nine malignant cases"
+    lowest = thresholds(values, np.where(values == values.min(), 1.0, labels))
+    assert lowest["sensitive"] > 0
 
 
 def test_methods_are_compared_on_the_cases_that_all_have() -> None:

@@ -13,19 +13,24 @@ import pytest
 from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 
+from scripts.comparators.published import probabilities
+from scripts.comparators.published import published as beside
 from scripts.comparators.record import out_of_fold, record_regression
 from scripts.comparators.regression import RecordRegression
 from scripts.comparators.tables import write_table
+from scripts.data.digest import crops_of, digest_crop
 from scripts.data.transforms import baseline_crops
 from scripts.ehr.encoding import records
 from scripts.errors import UserError
-from scripts.fingerprint import leaves
+from scripts.evaluation.statistics.thresholds import fixed_thresholds
+from scripts.fingerprint import digest_weights, leaves
 from scripts.predictions import read_predictions
 from scripts.results import publish
 from scripts.results.case import encoder
 from scripts.results.probabilities import Readers
 from scripts.results.publish import publish_reference
 from scripts.results.reference import LATENTS, REFERENCE, pooled
+from scripts.training.cases import trained_on
 from tests.bundle.results.conftest import FOLDS, SIZE
 
 
@@ -59,6 +64,42 @@ def test_auroc_equals_scikit_learns(cohort: Path, published: Path, content: dict
     assert content["compared"]["auroc"]["record_only"] == pytest.approx(roc_auc_score(labels, crossed[120:]), abs=1e-4)
     assert (held_out["n"], held_out["n_patients"], content["compared"]["n"]) == (160, 80, 40)
     assert held_out["ci95"][0] < held_out["auroc"] < held_out["ci95"][1]
+
+
+def test_thresholds_call_the_validation_cases_as_an_evaluation_of_them_would(
+    cohort: Path, published: Path, content: dict[str, Any]
+) -> None:
+    """By the probabilities of an evaluation's rows; and no threshold is a case's own probability."""
+    cases = json.loads((cohort / "datalist.json").read_text())["validation"]
+    labels = np.array([case["malignant"] for case in cases], dtype=float)
+    baselines, readers, opened = baseline_crops(cohort, "validation", SIZE), Readers(published, SIZE), beside(published)
+    samples = read_predictions(published.parent / "predictions", [case["case_id"] for case in cases])
+    rows = {
+        "baseline": readers.judged(baselines),
+        "generated": np.mean([readers.judged(run) for run in samples], axis=0),
+        "record_only": probabilities(opened["record alone"], baselines, cases)[0],
+        "direct_classifier": probabilities(opened["direct classifier"], baselines, cases)[0],
+    }
+    assert content["thresholds"]["methods"].keys() == rows.keys()
+    for name, values in rows.items():
+        fixed = fixed_thresholds(values, labels)
+        for rule, limit in content["thresholds"]["methods"][name].items():
+            called = values >= fixed[rule] - 1e-6  # of a threshold that is itself a probability
+            assert ((values >= limit) == called).all() and limit not in values
+
+
+def test_what_trained_the_published_methods_is_noted(cohort: Path, published: Path, tmp_path: Path) -> None:
+    """The crops of the 120 training pairs, by which an evaluation knows a case."""
+    cases = json.loads((cohort / "datalist.json").read_text())
+    for file in ("record_only.json", "direct_classifier.safetensors"):
+        noted = json.loads((published / "training_cases" / f"{Path(file).stem}.json").read_text())
+        crops = {digest_crop(cohort / each, SIZE) for case in cases["training"] for each in crops_of(case)}
+        assert noted == {"weights": digest_weights(published / file), "image_size": SIZE, "crops": sorted(crops)}
+        (tmp_path / "training_cases").mkdir(exist_ok=True)
+        shutil.copy(published / file, tmp_path)
+        shutil.copy(published / "training_cases" / f"{Path(file).stem}.json", tmp_path / "training_cases")
+        assert trained_on(cohort, cases["training"], tmp_path) == {"n_cases": 120, "n_trained": 120, "unknown": []}
+        assert trained_on(cohort, cases["test"], tmp_path)["n_trained"] == 0
 
 
 def test_the_published_regression_is_that_of_training(cohort: Path, published: Path) -> None:

@@ -14,7 +14,15 @@ from sklearn.linear_model import LogisticRegression
 
 from scripts.errors import UserError
 from scripts.results.held_out import recalibration
-from scripts.results.reference import METHODS, REFERENCE, Reference, mahalanobis, open_reference, pooled
+from scripts.results.reference import (
+    METHODS,
+    REFERENCE,
+    Reference,
+    mahalanobis,
+    open_reference,
+    pooled,
+    published_thresholds,
+)
 from scripts.weights.parts import digest_parts
 
 
@@ -74,7 +82,17 @@ def test_another_guidance_scale_has_no_calibration_of_generated_images(published
     assert usual.held_out("generated") is not None and "generated" in usual.compared
     assert other.held_out("generated") is None and "generated" not in other.compared
     assert other.held_out("baseline") == usual.held_out("baseline")
+    assert "generated" in usual.thresholds[1] and "generated" not in other.thresholds[1]
+    assert other.thresholds[1]["baseline"] == usual.thresholds[1]["baseline"]
     assert "guidance scale is 6.0, not 1.0" in other.lacking[0]
+
+
+def test_thresholds_are_told_by_the_rows_of_an_evaluation(published: Path, tmp_path: Path) -> None:
+    on, found = published_thresholds(published, made_by(published))
+    assert on.startswith("the validation section of discs (40 cases, ") and on.endswith(" malignant; all of it)")
+    assert found.keys() == {"record alone", "direct classifier", "real_baseline", "generated"}
+    assert all(each.keys() == {"sensitive", "youden"} for each in found.values())
+    assert published_thresholds(tmp_path, made_by(published)) == ("", {})
 
 
 def test_what_is_not_there_is_named(published: Path, tmp_path: Path) -> None:

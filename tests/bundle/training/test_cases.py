@@ -14,6 +14,8 @@ from scripts.fingerprint import digest_weights
 from scripts.training.cases import FOLDER, TRAINED, trained_on, trained_sentence
 from tests.bundle.helpers import BUNDLE
 
+STAGES = ("autoencoder", "unet_unconditional", "unet_conditional", "classifier")
+
 
 @pytest.fixture
 def models(trained: Path, tmp_path: Path) -> Path:
@@ -22,7 +24,7 @@ def models(trained: Path, tmp_path: Path) -> Path:
 
 def test_training_notes_its_crops_and_nothing_else(trained: Path, tiny_dataset: Path) -> None:
     """Of every stage; twelve crops of six pairs, and the unpaired one, as digests in order."""
-    for stage in (*TRAINED, "unet_unconditional"):
+    for stage in STAGES:
         noted = json.loads((trained / "models" / FOLDER / f"{stage}.json").read_text())
         assert noted.keys() == {"weights", "image_size", "crops"} and noted["image_size"] == 32
         assert noted["weights"] == digest_weights(trained / "models" / f"{stage}.safetensors")
@@ -60,7 +62,7 @@ def test_weights_of_which_nothing_was_noted_are_named(models: Path, tiny_dataset
 
 def test_the_weights_of_the_bundle_know_theirs() -> None:
     """The 427 training pairs of LIDC-progression; nothing of a patient stands there but digests."""
-    for stage in TRAINED:
-        noted = json.loads((BUNDLE / "models" / FOLDER / f"{stage}.json").read_text())
-        assert noted["weights"] == digest_weights(BUNDLE / "models" / f"{stage}.safetensors")
+    for file in map(Path, TRAINED):
+        noted = json.loads((BUNDLE / "models" / FOLDER / f"{file.stem}.json").read_text())
+        assert noted["weights"] == digest_weights(BUNDLE / "models" / file)
         assert len(noted["crops"]) == 2 * 427 and noted.keys() == {"weights", "image_size", "crops"}

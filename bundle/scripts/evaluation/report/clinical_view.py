@@ -13,6 +13,8 @@ RULE_TITLES = {
     "sensitive": f"{SENSITIVITY:.0%} sensitive on validation",
     "youden": "Youden's on validation",
     "given": "given",
+    "published_sensitive": f"{SENSITIVITY:.0%} sensitive on the weights' own validation",
+    "published_youden": "Youden's on the weights' own validation",
 }
 """How a threshold was fixed, in the table."""
 
@@ -38,6 +40,7 @@ def clinical_view(result: Mapping[str, Any]) -> dict[str, Any]:
             if "reason" not in points
             for rule, point in points.items()
         ],
+        "fixed_on": (result["record"] or {}).get("published_thresholds"),
         "subgroups": subgroups(result),
         "methods": [title_of(name) for name in subgroup_methods(result)],
     }

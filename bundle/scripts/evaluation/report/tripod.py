@@ -112,7 +112,8 @@ def answers(result: Mapping[str, Any]) -> dict[str, str]:
         "12e": f"{names}, calibration, decision curves, sensitivity and specificity, growth; paired differences",
         "12f": "by intercept, and by intercept and slope, cross-validated by patient, apart from the scores as given",
         "12g": f"{result['n_runs']} runs a case, probabilities averaged over them; command: `{result['command']}`",
-        "15": "probability of malignancy; thresholds fixed on validation or given: " + _thresholds(result),
+        "15": "probability of malignancy; thresholds fixed on validation, published with the weights or given: "
+        + _thresholds(result),
         "18f": f"`record` in metrics.json has version, commit and digests of the weights{_seen(result)}",
         "20b": "`cohort` in metrics.json, Cohort on the evaluation page",
         "21": counts,

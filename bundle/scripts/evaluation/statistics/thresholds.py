@@ -23,6 +23,9 @@ RULES = {
     "youden": "the threshold with the highest sum of sensitivity and specificity on validation (Youden 1950)",
     "given": "the threshold that was given",
 }
+PUBLISHED = "published_"
+"""Begins the name of a rule whose threshold was fixed on the weights' own validation cases, and published with them."""
+RULES |= {f"{PUBLISHED}{rule}": f"{RULES[rule]} of the weights" for rule in ("sensitive", "youden")}
 """How a threshold was fixed, by its key in metrics.json."""
 
 
