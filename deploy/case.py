@@ -70,7 +70,7 @@ def predict(
     radiology_report(known, interval_days)
     which: dict[str, Any] = {"transform": transform, "series_uid": series_uid}
     found = flags(series, point, known, cut_single(series, point, SIZE, **which), **which)
-    models = (models_dir or BUNDLE / "models").absolute()
+    models = models_of(models_dir)
     if not (models / "unet_conditional.safetensors").is_file():
         raise CaseError(
             f"{models}: no unet_conditional.safetensors; expected finished weights. Name another --models_dir."
@@ -85,6 +85,11 @@ def predict(
         _generate(folder, known, models, interval_days, settings)
         add_flags(folder / CASE, found)
     return read_mapping(out / RESULT)
+
+
+def models_of(models_dir: Path | None) -> Path:
+    """The folder of the weights; None: the bundle's."""
+    return (models_dir or BUNDLE / "models").absolute()
 
 
 def _refuse_other(out: Path) -> None:

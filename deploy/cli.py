@@ -45,26 +45,36 @@ def predict(
     transform: Annotated[
         Transform | None, typer.Option(help="Of NIfTI whose qform and sform differ, the one that is right.")
     ] = None,
+    dicom: Annotated[
+        Path | None, typer.Option(help="Folder to write DICOM objects of the result to, each marked as synthetic.")
+    ] = None,
+    with_slice: Annotated[
+        bool, typer.Option("--with_slice", help="Among them the CT slice with a follow-up in it, SYNTHETIC on it.")
+    ] = False,
+    secret: Annotated[
+        Path | None, typer.Option(help="File of the site's secret; left out: ~/.config/namd/secret.")
+    ] = None,
 ) -> None:
     """Generate follow-ups of one nodule, and say what they tell."""
     from data_prep.single import point_of
     from deploy import case
     from scripts.files import read_mapping
 
-    result = case.predict(
-        series,
-        point_of(point),
-        read_mapping(ehr, case.CaseError),
-        out,
-        interval_days=interval_days,
-        models_dir=models_dir,
-        transform=transform and transform.value,
-        series_uid=series_uid,
+    asked = (series, point_of(point), read_mapping(ehr, case.CaseError), out)
+    options: dict[str, Any] = {
+        "interval_days": interval_days,
+        "models_dir": models_dir,
+        "transform": transform and transform.value,
+        "series_uid": series_uid,
         **({} if guidance_scale is None else {"guidance_scale": guidance_scale}),
-        num_runs=num_runs,
-        solver=solver,
-        num_steps=num_steps,
-    )
+        **{"num_runs": num_runs, "solver": solver, "num_steps": num_steps},
+    }
+    if dicom is None:
+        result = case.predict(*asked, **options)
+    else:
+        from deploy import dicom_case
+
+        result = dicom_case.predict(*asked, dicom, secret=secret, with_slice=with_slice, **options)
     print_result(result, out)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from pydicom.uid import generate_uid
 
 from tests.data_prep.helpers import EHR, stack, write_series
 
@@ -27,10 +28,35 @@ def chest(size: int = 400, step: float = 2.0, middle: float = 0.0) -> np.ndarray
 
 def write_chest(folder: Path, at: tuple[float, ...] = POINT) -> Path:
     """Three slices of it, the nodule's middle at a point, of a patient of 61 years, female."""
+    study, frame = generate_uid(), generate_uid()
 
     def edit(_: int, item) -> None:
-        item.PatientAge, item.PatientSex, item.PatientName = "061Y", "F", "Doe^Jane"
+        item.PatientAge, item.PatientSex, item.PatientName, item.PatientID = "061Y", "F", "Doe^Jane", "MRN-4711"
+        item.StudyInstanceUID, item.FrameOfReferenceUID = study, frame
+        item.StudyDate, item.AccessionNumber, item.PatientPosition = "20240229", "ACC-815", "HFS"
 
     planes = np.stack([chest(256, 1.5).T] * 3)
     write_series(folder, planes, stack(3, (at[0] - 122.0, at[1] - 192.0, at[2] - 2.0)), spacing=(1.5, 1.5), edit=edit)
     return folder
+
+
+def write_ramp(folder: Path, orientation: tuple[float, ...]) -> Path:
+    """Three slices whose HU say where they are (:func:`ramp`), in any orientation of the rows and columns."""
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    middle, size, spacing = np.array([10.0, -20.0, 102.0]), np.array([90, 110]), (0.8, 0.6)  # rows, columns
+    corner = middle - column * spacing[0] * size[0] / 2 - row * spacing[1] * size[1] / 2
+    rows, columns = np.indices(size)
+    places = corner + rows[..., None] * spacing[0] * column + columns[..., None] * spacing[1] * row
+    planes = np.stack([np.rint(ramp(places[..., 0], places[..., 1]))] * 3)
+    study, frame = generate_uid(), generate_uid()
+
+    def edit(_: int, item) -> None:
+        item.StudyInstanceUID, item.FrameOfReferenceUID = study, frame
+
+    write_series(folder, planes, stack(3, (*corner[:2], 100.0)), orientation, spacing, edit)
+    return folder
+
+
+def ramp(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """HU at mm, LPS: no two places of a crop have the same."""
+    return -500 + 8 * (x - 10) + 3 * (y + 20)

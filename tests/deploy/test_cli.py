@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.errors import DataError
-from deploy import case, cli
+from deploy import case, cli, dicom_case
 from scripts.errors import UserError
 from tests.deploy.scans import RECORD
 
@@ -60,14 +60,28 @@ def test_options_reach_the_case_and_its_result_is_told(call, monkeypatch, tmp_pa
         assert words in shown.out
 
 
+def test_options_of_objects_reach_them(call, monkeypatch, tmp_path):
+    asked = {}
+
+    def predict(series, point, record, out, dicom, **options):
+        asked.update(options, dicom=dicom)
+        return RESULT
+
+    monkeypatch.setattr(dicom_case, "predict", predict)
+    code, _ = call("--point", "-70,0,102.5", "--dicom", tmp_path / "dicom", "--with_slice", "--secret", "file")
+    assert code == 0 and asked["dicom"] == tmp_path / "dicom" and asked["with_slice"]
+    assert str(asked["secret"]) == "file" and asked["num_runs"] == 20
+
+
 def test_the_commands_of_the_documents_are_taken(call, monkeypatch):
     monkeypatch.setattr(case, "predict", lambda *_, **options: RESULT)
+    monkeypatch.setattr(dicom_case, "predict", lambda *_, **options: RESULT)
     texts = [(ROOT / name / "README.md").read_text() for name in ("", "deploy")]
     for text in texts:
-        (command,) = re.findall(r"^    python -m deploy predict (.*)$", text, flags=re.MULTILINE)
-        _, point, *_ = (options := shlex.split(command))[1:]
-        assert options[3::2] == ["--ehr", "--out"]
-        assert call("--point", point)[0] == 0
+        for command in re.findall(r"^    python -m deploy predict (.*)$", text, flags=re.MULTILINE):
+            _, point, *_ = (options := shlex.split(command))[1:]
+            assert options[3:8:2] == ["--ehr", "--out", "--dicom"][: len(options[3::2])]
+            assert call("--point", point, *options[7:])[0] == 0
     explained = set(re.findall(r"`(--\w+)`", texts[1]))
     assert explained <= set(re.findall(r"--\w+", call("--help")[1].out))
 

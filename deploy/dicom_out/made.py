@@ -1,0 +1,84 @@
+"""The files of a case's result, read once, and what its objects have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.uid import UID, generate_uid
+
+from data_prep.version import VERSION
+from deploy.dicom_out.marks import MANUFACTURER, MODEL
+from scripts.files import read_mapping
+
+FIRST_SERIES = 9000
+"""Series numbers of objects follow it, far from a scanner's."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A case's result.
+
+    Attributes:
+        folder: with samples.nii.gz, panel.png, result.json and provenance.json, as inference writes them.
+        key: of :func:`deploy.dicom_out.keys.case_key`.
+    """
+
+    folder: Path
+    key: str
+
+    def uid(self, *names: str) -> UID:
+        """A UID that follows from the case and from names."""
+        return generate_uid(entropy_srcs=[self.key, *names])
+
+    def place(self, number: int, name: str, instance: int = 1) -> dict[str, Any]:
+        """What each constructor of highdicom takes: UIDs, numbers and who made it. A kind is a series of its own."""
+        return {
+            "series_instance_uid": self.uid("series", name),
+            "series_number": FIRST_SERIES + number,
+            "sop_instance_uid": self.uid("object", name, str(instance)),
+            "instance_number": instance,
+            "manufacturer": MANUFACTURER,
+            "manufacturer_model_name": MODEL,
+            "software_versions": VERSION,
+            "device_serial_number": self.weights,
+            "series_description": f"SYNTHETIC {name}, research only",
+        }
+
+    @cached_property
+    def result(self) -> Mapping[str, Any]:
+        """result.json."""
+        return read_mapping(self.folder / "result.json")
+
+    @cached_property
+    def weights(self) -> str:
+        """A digest of the weights, short enough for a serial number."""
+        weights = read_mapping(self.folder / "provenance.json").get("weights")
+        return hashlib.sha256(json.dumps(weights, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def samples(self) -> NDArray[np.float32]:
+        """HU (runs, x, y), axes as those of the crop."""
+        return np.moveaxis(np.asarray(self._image.dataobj, dtype=np.float32)[:, :, 0], -1, 0)
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """Of the samples' grid, voxel to mm, RAS+."""
+        return np.asarray(self._image.affine, dtype=float)
+
+    @cached_property
+    def typical(self) -> int:
+        """The run that is nearest to the mean of all."""
+        return int(np.square(self.samples - self.samples.mean(axis=0)).mean(axis=(1, 2)).argmin())
+
+    @cached_property
+    def _image(self) -> nib.Nifti1Image:
+        return nib.Nifti1Image.from_filename(self.folder / "samples.nii.gz")

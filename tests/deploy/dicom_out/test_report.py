@@ -1,0 +1,69 @@
+"""The report has the numbers of result.json, by code, and stays preliminary."""
+
+import pytest
+
+from deploy.dicom_out.report import plain
+from tests.deploy.results import RESULT, SPREAD
+
+
+def items(item):
+    """All content items below one."""
+    for each in item.get("ContentSequence", []):
+        yield each
+        yield from items(each)
+
+
+def numbers(document):
+    """Code, value and unit of each number, with the codes and texts below it."""
+    for item in items(document):
+        if item.ValueType == "NUM" and item.ConceptNameCodeSequence[0].CodeValue not in ("371884006", "371885007"):
+            value = item.MeasuredValueSequence[0]
+            below = {each.ConceptNameCodeSequence[0].CodeMeaning: each for each in item.get("ContentSequence", [])}
+            name = item.ConceptNameCodeSequence[0]
+            unit = value.MeasurementUnitsCodeSequence[0].CodeValue
+            yield (name.CodeValue, name.CodingSchemeDesignator), float(value.NumericValue), unit, below
+
+
+def test_probabilities_side_by_side(objects):
+    found = [each for each in numbers(objects.read("report")) if each[0] == ("111047", "DCM")]
+    assert [(value, unit) for _, value, unit, _ in found] == [(42.049, "%"), (71.631, "%"), (2.7368, "%")]
+    assert [below["Algorithm Name"].TextValue for *_, below in found][:2] == [
+        *("the record alone", "generated follow-ups, read by the judge"),
+    ]
+    assert [below["Algorithm Parameters"].TextValue for *_, below in found][1] == "not calibrated"
+    assert found[2][3]["Derivation"].ConceptCodeSequence[0].CodeMeaning == "Standard Deviation"
+    assert {below["Algorithm Family"].ConceptCodeSequence[0].CodeValue for *_, below in found} == {"123110"}
+
+
+def test_growth_and_its_spread(objects):
+    found = {name: (value, unit, below) for name, value, unit, below in numbers(objects.read("report"))}
+    assert found[("103339001", "SCT")][:2] == (9.5, "mm") and found[("103340004", "SCT")][:2] == (7.25, "mm")
+    assert found[("runs-growing", "99NAMD")][:2] == (45, "%")
+    value, unit, below = found[("change-mean", "99NAMD")]
+    assert (value, unit) == (1.25, "mm") and below["Derivation"].ConceptCodeSequence[0].CodeMeaning == "Median"
+    ends = [float(each.MeasuredValueSequence[0].NumericValue) for each in below.values() if each.ValueType == "NUM"]
+    median, (low, high) = SPREAD["median"], SPREAD["interval90"]
+    assert ends == pytest.approx([high - median, median - low])
+
+
+def test_flags_and_what_could_not_be_said(objects):
+    texts = [item.TextValue for item in items(objects.read("report")) if item.ValueType == "TEXT"]
+    assert plain(f"Flag: {RESULT['flags'][0]}") in texts and all(text.isascii() for text in texts)
+    assert any("Brock" in text and "lacks the number of nodules" in text for text in texts)
+    assert any("SYNTHETIC" in text for text in texts)
+
+
+def test_it_is_preliminary_and_of_the_slice(objects):
+    item = objects.read("report")
+    assert (item.PreliminaryFlag, item.VerificationFlag, item.CompletionFlag) == (
+        "PRELIMINARY",
+        "UNVERIFIED",
+        "PARTIAL",
+    )
+    assert item.CodingSchemeIdentificationSequence[0].CodingSchemeDesignator == "99NAMD"
+    references = [each.ReferencedSOPSequence[0] for each in items(item) if each.ValueType == "IMAGE"]
+    assert {each.ReferencedSOPInstanceUID for each in references} == {objects.slice().SOPInstanceUID}
+
+
+def test_plain_text():
+    assert plain("523 mm³ ± 2 × é") == "523 mm3 +/- 2 x e"
