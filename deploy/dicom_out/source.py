@@ -43,8 +43,8 @@ IF_KNOWN = (
 )
 """Of patient and study (PS3.3, C.7.1, C.7.2), what objects have where the series has it; all of it is text."""
 
-SEQUENCES = ("DeidentificationMethodCodeSequence",)
-"""Sequences of patient and study that are copied; others refer to objects elsewhere, often wrongly."""
+DECODED = ("PregnancyStatus", "DeidentificationMethodCodeSequence")
+"""What is copied and is no text; other sequences refer to objects elsewhere, often wrongly."""
 
 IMAGE = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
@@ -77,7 +77,7 @@ class Source:
 
     def identify(self, item: Dataset) -> None:
         """Puts patient and study into an object, in place of what is there."""
-        for keyword in (*EMPTY_IF_UNKNOWN, *IF_KNOWN, *SEQUENCES, "SpecificCharacterSet"):
+        for keyword in (*EMPTY_IF_UNKNOWN, *IF_KNOWN, *DECODED, "SpecificCharacterSet"):
             if keyword in item:
                 del item[keyword]
         item.update(self.identity)
@@ -142,7 +142,7 @@ def _identity(item: Dataset) -> Dataset:
             found[tag] = element
         elif keyword in EMPTY_IF_UNKNOWN:
             setattr(found, keyword, "")
-    for keyword in SEQUENCES:
+    for keyword in DECODED:
         if keyword in item:
             found[keyword] = item[keyword]
     found.StudyInstanceUID = item.StudyInstanceUID

@@ -34,6 +34,7 @@ def write_chest(folder: Path, at: tuple[float, ...] = POINT) -> Path:
         item.PatientAge, item.PatientSex, item.PatientName, item.PatientID = "061Y", "F", "Doe^Jane", "MRN-4711"
         item.StudyInstanceUID, item.FrameOfReferenceUID = study, frame
         item.StudyDate, item.AccessionNumber, item.PatientPosition = "20240229", "ACC-815", "HFS"
+        item.PatientBirthDate = item.StudyTime = item.StudyID = item.ReferringPhysicianName = ""
 
     planes = np.stack([chest(256, 1.5).T] * 3)
     write_series(folder, planes, stack(3, (at[0] - 122.0, at[1] - 192.0, at[2] - 2.0)), spacing=(1.5, 1.5), edit=edit)
@@ -43,7 +44,8 @@ def write_chest(folder: Path, at: tuple[float, ...] = POINT) -> Path:
 def write_ramp(folder: Path, orientation: tuple[float, ...]) -> Path:
     """Three slices whose HU say where they are (:func:`ramp`), in any orientation of the rows and columns."""
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
-    middle, size, spacing = np.array([10.0, -20.0, 102.0]), np.array([90, 110]), (0.8, 0.6)  # rows, columns
+    # Rows and columns; a multiple of 8 pixels, since GDCM misreads the last bits of other segmentations.
+    middle, size, spacing = np.array([10.0, -20.0, 102.0]), np.array([88, 112]), (0.8, 0.6)
     corner = middle - column * spacing[0] * size[0] / 2 - row * spacing[1] * size[1] / 2
     rows, columns = np.indices(size)
     places = corner + rows[..., None] * spacing[0] * column + columns[..., None] * spacing[1] * row

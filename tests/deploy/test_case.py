@@ -54,6 +54,20 @@ def test_it_was_made_of_this_crop_record_and_interval(made):
     assert provenance["num_runs"] == 2 and result["interval_days"] == 180
 
 
+def test_the_same_nodule_in_nifti_has_the_same_samples(made, series, tmp_path):
+    """Converted by other code: axes, directions and the point's place are the trap."""
+    itk = pytest.importorskip("SimpleITK", reason="no SimpleITK")
+    reader = itk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(series)))
+    itk.WriteImage(reader.Execute(), tmp_path / "scan.nii.gz")
+    record = {**RECORD, "gender": 1}
+    settings = {"interval_days": 180, "num_runs": 2, "num_steps": 2, "solver": "dpmpp"}
+    result = case.predict(tmp_path / "scan.nii.gz", POINT, record, tmp_path / "out", **settings)
+    first, second = (nib.load(out / "nodule" / "samples.nii.gz") for out in (made[0], tmp_path / "out"))
+    assert np.array_equal(first.dataobj, second.dataobj) and np.allclose(first.affine, second.affine, atol=1e-4)
+    assert result["methods"] == made[1]["methods"] and result["growth"] == made[1]["growth"]
+
+
 def test_flags_of_the_scan_are_among_those_of_the_result(made):
     out, result = made
     assert any("PatientSex" in flag for flag in result["flags"])

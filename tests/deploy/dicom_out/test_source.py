@@ -10,7 +10,7 @@ from data_prep.errors import ImageError
 from deploy.dicom_out import open_source, write_objects
 from deploy.dicom_out.made import Made
 from deploy.dicom_out.report import report
-from deploy.dicom_out.source import EMPTY_IF_UNKNOWN, IF_KNOWN
+from deploy.dicom_out.source import DECODED, EMPTY_IF_UNKNOWN, IF_KNOWN
 from deploy.dicom_out.write import quiet
 from tests.deploy.scans import POINT, ramp, write_chest, write_ramp
 
@@ -60,16 +60,21 @@ def test_series_in_other_encodings(series, objects, tmp_path, syntax):
 def test_nothing_else_is_copied(series):
     def change(item):
         item.add_new(0x00091001, "LO", "private")
-        item.InstitutionName, item.OperatorsName, item.EthnicGroup = "Hospital", "Operator", "known"
+        item.InstitutionName, item.OperatorsName, item.EthnicGroup = "Hospital", "Operator", "ethnos"
+        item.PregnancyStatus = 4
         item.ReferencedStudySequence = [pydicom.Dataset()]
 
     edit(series, change)
     source = open_source(series, POINT)
-    assert source.identity.EthnicGroup == "known" and source.identity.StudyDate == "20240229"
-    allowed = {*EMPTY_IF_UNKNOWN, *IF_KNOWN, "StudyInstanceUID", "SpecificCharacterSet"}
+    assert (
+        source.identity.EthnicGroup == "ethnos"
+        and source.identity.PregnancyStatus == 4
+        and source.identity.StudyDate == "20240229"
+    )
+    allowed = {*EMPTY_IF_UNKNOWN, *IF_KNOWN, *DECODED, "StudyInstanceUID", "SpecificCharacterSet"}
     assert {element.keyword for element in source.identity} <= allowed
     text = str(source.image)
-    assert not any(word in text for word in ("Doe", "4711", "Hospital", "Operator", "private", "known"))
+    assert not any(word in text for word in ("Doe", "4711", "Hospital", "Operator", "private", "ethnos"))
     assert source.identity.StudyID == "" and source.image.PatientName == ""
 
 
