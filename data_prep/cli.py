@@ -47,11 +47,14 @@ def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     patients: Annotated[int, typer.Option(min=1, help="How many patients.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    months: Annotated[
+        str, typer.Option(help="To the follow-up, 3 to 36: one number, give or take one, or a range as 3-36.")
+    ] = "12",
 ) -> None:
     """Make a simulated screening cohort: DICOM, trial tables and cohort.csv."""
-    from data_prep.phantom.cohort import make
+    from data_prep.phantom.cohort import make, months_of
 
-    make(out, patients, seed)
+    make(out, patients, seed, months_of(months))
     console.print(f"SIMULATED cohort of {patients} patients in {out}.")
     console.print(f"Next: python -m data_prep cohort {out / 'cohort.csv'} --out DATASET", soft_wrap=True)
 

@@ -105,10 +105,10 @@ def cohort_table(table: pd.DataFrame, any_interval: bool, simulated: str = "") -
     return cohort.reset_index(drop=True)
 
 
-def join_files(folder: Path) -> pd.DataFrame:
+def join_files(folder: Path, any_interval: bool = False) -> pd.DataFrame:
     """The cohort table of a folder with ``prsn``, ``ctab``, ``canc`` and ``positions`` (a source of coordinates)."""
-    trial = tables.read(tables.find(folder))
-    return cohort_table(join(trial, coordinates.read(folder / "positions.csv"), Flow()), any_interval=False)
+    trial, flow = tables.read(tables.find(folder)), Flow(any_interval=any_interval)
+    return cohort_table(join(trial, coordinates.read(folder / "positions.csv"), flow), any_interval)
 
 
 def _with_screens(table: pd.DataFrame, trial: Trial) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from data_prep.errors import DataError
 from data_prep.nlst.join import join_files
 from data_prep.phantom.anatomy import Chest
 from data_prep.phantom.lesion import Lesion
-from data_prep.phantom.patients import RIGHT, Patient, draw_patients
+from data_prep.phantom.patients import A_YEAR, RIGHT, Patient, draw_patients
 from data_prep.phantom.scanner import scan
 from data_prep.phantom.tables import Finding, tables, truth
 from data_prep.phantom.writer import write_series
@@ -28,7 +28,7 @@ README = """SIMULATED DATA. No patient was scanned for this.
 
 A longitudinal lung screening cohort of {patients} patients, drawn by NAMD's phantom (seed {seed}): nodules and people
 from published distributions, outcomes from the Brock model enriched to about 28 % malignant, growth from published
-volume doubling times. For tests and demonstrations; it says nothing about the accuracy of a model on patients.
+volume doubling times, follow-ups after {months} months. For tests and demonstrations; it says nothing about the accuracy of a model on patients.
 
 dicom/PATIENT/T0|T1   one CT series each, some slices about the nodules
 tables/               prsn, ctab, canc as the National Lung Screening Trial has them; positions: nodule centres, mm, LPS
@@ -36,13 +36,40 @@ cohort.csv            the tables joined, for `python -m data_prep cohort cohort.
 """
 
 
-def make(out: Path, patients: int = 64, seed: int = 0) -> None:
+SHORTEST, LONGEST = 3.0, 36.0
+"""Months to the follow-up."""
+
+
+def months_of(text: str) -> tuple[float, float]:
+    """Months to the follow-up as the command line gives them: one number, or two with a hyphen between.
+
+    >>> months_of("12"), months_of("3-36")
+    ((12.0, 12.0), (3.0, 36.0))
+
+    Raises:
+        DataError: it is neither, or is below 3 or above 36.
+    """
+    try:
+        ends = [float(part) for part in text.split("-")]
+    except ValueError:
+        ends = []
+    if len(ends) not in (1, 2) or not SHORTEST <= ends[0] <= ends[-1] <= LONGEST:
+        raise DataError(
+            f"--months {text}: expected months to the follow-up, {SHORTEST:g} to {LONGEST:g}, one number as 12 or two "
+            "as 3-36."
+        )
+    return ends[0], ends[-1]
+
+
+def make(out: Path, patients: int = 64, seed: int = 0, months: tuple[float, float] = A_YEAR) -> None:
     """Writes a phantom cohort; the same arguments give the same bytes.
 
     Args:
         out: a new folder, or one with an older phantom, which is replaced.
         patients: how many.
         seed: of all that is drawn.
+        months: to the follow-up, see :func:`data_prep.phantom.patients.draw_patients`. Where they vary, the cohort
+            table has days and no study years, so that pairs are of any interval.
 
     Raises:
         DataError: ``out`` holds something else, or there are no patients.
@@ -51,7 +78,8 @@ def make(out: Path, patients: int = 64, seed: int = 0) -> None:
         raise DataError(f"--patients {patients}: expected 1 or more.")
     if out.exists() and not (out / "tables" / "positions.csv").is_file() and (out.is_file() or any(out.iterdir())):
         raise DataError(f"{out}: exists and is no phantom. Name another folder, or remove it.")
-    people = draw_patients(patients, seed)
+    people = draw_patients(patients, seed, months)
+    varied = months[0] < months[1]
     with write_atomically(out) as folder:
         findings = [
             finding
@@ -61,11 +89,14 @@ def make(out: Path, patients: int = 64, seed: int = 0) -> None:
         (folder / "tables").mkdir(parents=True)
         for name, table in tables(people, findings, seed).items():
             _write_csv(table, folder / "tables" / f"{name}.csv")
-        marked = join_files(folder / "tables").assign(simulated=f"Simulated by NAMD's phantom, seed {seed}: no patient")
+        marked = join_files(folder / "tables", varied).assign(
+            simulated=f"Simulated by NAMD's phantom, seed {seed}: no patient"
+        )
         names = marked[[*KEY]].astype(str).set_axis(marked.index)
         known = names.merge(truth(people), on=[*KEY], how="left").drop(columns=[*KEY]).set_axis(marked.index)
         _write_csv(pd.concat([marked, known], axis=1), folder / "cohort.csv")
-        (folder / "README.txt").write_text(README.format(patients=patients, seed=seed), encoding="utf-8", newline="\n")
+        words = {"patients": patients, "seed": seed, "months": "-".join(f"{each:g}" for each in dict.fromkeys(months))}
+        (folder / "README.txt").write_text(README.format(**words), encoding="utf-8", newline="\n")
 
 
 def _scan_patient(patient: Patient, folder: Path, seed: int) -> list[Finding]:

@@ -20,7 +20,9 @@ RELATIVES = {"famfather": 0.10, "fammother": 0.06, "fambrother": 0.06, "famsiste
 RIGHT, LEFT = (1, 2, 3), (4, 5, 6)
 LOBE_WEIGHTS = {1: 0.36, 2: 0.10, 3: 0.18, 4: 0.20, 5: 0.04, 6: 0.12}
 FIRST_PID = 900_001
-DAYS = 365
+DAYS_PER_MONTH = 30.4375
+A_YEAR = 12.0, 12.0
+"""Months to the follow-up: from, to."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,18 @@ class Patient:
     days: int | None = field(default=None)
 
 
-def draw_patients(count: int, seed: int) -> list[Patient]:
-    """A cohort: attributes first, outcomes from their Brock risk, growth from the outcomes."""
+def draw_patients(count: int, seed: int, months: tuple[float, float] = A_YEAR) -> list[Patient]:
+    """A cohort: attributes first, outcomes from their Brock risk, growth from the outcomes.
+
+    Args:
+        months: to the follow-up, from and to; any within is as likely as any other. Where both are the same it is a
+            screening round: that time, give or take a month.
+    """
     people = [_person(index, np.random.default_rng([seed, index, 0])) for index in range(count)]
     rng = np.random.default_rng([seed, count, 1])
     drawn = iter(_outcomes(people, rng))
     people = [_with_outcomes(person, [next(drawn) for _ in person.nodules]) for person in people]
-    return [_followed(person, np.random.default_rng([seed, person.pid, 2])) for person in people]
+    return [_followed(person, np.random.default_rng([seed, person.pid, 2]), months) for person in people]
 
 
 def _person(index: int, rng: Generator) -> Patient:
@@ -138,9 +145,10 @@ def _with_outcomes(person: Patient, drawn: list[tuple[bool, float]]) -> Patient:
     return replace(person, nodules=tuple(nodules))
 
 
-def _followed(person: Patient, rng: Generator) -> Patient:
-    """The second screen: a year later, give or take a month; one patient in twenty does not come."""
-    days = DAYS + int(np.clip(rng.normal(0.0, 20.0), -60, 60))
+def _followed(person: Patient, rng: Generator, months: tuple[float, float]) -> Patient:
+    """The second scan; one patient in twenty does not come."""
+    low, high = (round(DAYS_PER_MONTH * each) for each in months)
+    days = int(rng.integers(low, high + 1)) if low < high else low + int(np.clip(rng.normal(0.0, 20.0), -60, 60))
     nodules = tuple(
         replace(nodule, growth=growth(nodule.malignant, nodule.attenuation, nodule.diameters[0], days, rng))
         for nodule in person.nodules

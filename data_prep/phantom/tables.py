@@ -18,6 +18,8 @@ from data_prep.schema import KEY, TRUTH
 
 SHARE_MISSING = {"diagemph": 0.06, "famsister": 0.04, "famchild": 0.04, "sct_perp_dia": 0.03}
 UNDETERMINED_MARGINS = 0.05
+A_YEAR_LATER = 425
+"""The last day of a screen that is due after a year, from the first."""
 TOPOGRAPHY = {1: "C34.1", 2: "C34.2", 3: "C34.3", 4: "C34.1", 5: "C34.1", 6: "C34.3"}
 
 
@@ -114,7 +116,8 @@ def _nodule(finding: Finding, number: int, rng: Generator) -> dict[str, object]:
 
 def _cancer(patient: Patient, nodule: Nodule, rng: Generator) -> dict[str, object]:
     """A row of ``canc``: found after the second screen."""
-    days = 400 + int(rng.integers(0, 300))
+    screen = patient.days or 0
+    days = (400 if screen <= A_YEAR_LATER else screen + 40) + int(rng.integers(0, 300))
     return {
         "pid": patient.pid,
         "lc_topog": TOPOGRAPHY[nodule.location],

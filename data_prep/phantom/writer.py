@@ -72,7 +72,7 @@ def _describe(dataset: FileDataset, patient: Patient, year: int, days: int, key:
     dataset.PatientID = str(patient.pid)
     dataset.PatientBirthDate = ""
     dataset.PatientSex = "MF"[patient.gender - 1]
-    dataset.PatientAge = f"{patient.age + year:03d}Y"
+    dataset.PatientAge = f"{patient.age + round(days / 365.25):03d}Y"
     dataset.PatientPosition = "HFS"
     dataset.KVP = "120"
     dataset.ConvolutionKernel = scan.kernel

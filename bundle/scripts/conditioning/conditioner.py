@@ -27,6 +27,7 @@ from scripts.conditioning.adapters import (
 )
 from scripts.conditioning.causality import causal_decoder
 from scripts.conditioning.context import ComponentsBy, ContextNormaliser
+from scripts.conditioning.interval import IntervalNumber, check_interval, null_vectors
 from scripts.conditioning.language_models import ConditionerError, LanguageModel, load_language_model
 from scripts.conditioning.settings import OPTION, language_model_place, write_settings
 from scripts.files import whole_folder, write_tensors
@@ -70,6 +71,8 @@ class ReportConditioner(nn.Module):
             prompts; they are put into the model of a (model, tokenizer) pair itself. None, as in the paper: no LoRA.
         end_token: append the tokenizer's end-of-sequence token, whose state is then the context. By default it is the
             state at the report's own last token, since Gemma's tokenizer adds none.
+        interval_number: add the interval that the report states as a number, one context vector more; see
+            :class:`~scripts.conditioning.interval.IntervalNumber`.
 
     Raises:
         ConditionerError: the model is not found, is no causal decoder, would run in float16, cannot be quantised or
@@ -88,6 +91,7 @@ class ReportConditioner(nn.Module):
     null_state: Tensor
     _adapted: Any
     normaliser: ContextNormaliser | None
+    interval: IntervalNumber | None
 
     def __init__(
         self,
@@ -103,6 +107,7 @@ class ReportConditioner(nn.Module):
         quantization: str | None = None,
         lora: Mapping[str, Any] | None = None,
         end_token: bool = False,
+        interval_number: bool = False,
     ) -> None:
         super().__init__()
         if (components or noise) and not standardise:
@@ -128,6 +133,7 @@ class ReportConditioner(nn.Module):
         if standardise:
             normaliser = ContextNormaliser((num_prompt_sets, self.context_dim), components, components_by, noise)
             self.normaliser = normaliser.to(self.prompts.device)
+        self.interval = IntervalNumber(self.context_dim).to(self.prompts.device) if interval_number else None
         self._tokens: dict[str, list[int]] = {}
         self.register_buffer("null_state", self._null_state(), persistent=False)  # before LoRA can change it
         self.lora = nn.ParameterDict()
@@ -140,6 +146,7 @@ class ReportConditioner(nn.Module):
             **{"llm": language_model_place(llm), "dtype": decoder.dtype, "quantization": quantization, "lora": lora},
             **{"num_prompt_sets": num_prompt_sets, "prompt_length": prompt_length, "end_token": end_token},
             **{"standardise": standardise, "components": components, "components_by": components_by, "noise": noise},
+            **({"interval_number": True} if interval_number else {}),
         }
         self._forget()
 
@@ -162,10 +169,13 @@ class ReportConditioner(nn.Module):
             ConditionerError: ``standardise`` is on and :meth:`fit_statistics` was never called.
         """
         if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())):
-            return self._with_noise(self.encode(reports))
-        distinct = list(dict.fromkeys(reports))
-        states = self._states(distinct, self.prompts)
-        return self._with_noise(self._standardised(states[[distinct.index(report) for report in reports]]))
+            with torch.no_grad():
+                context = self._standardised(self._remembered_states(reports))
+        else:
+            distinct = list(dict.fromkeys(reports))
+            states = self._states(distinct, self.prompts)
+            context = self._standardised(states[[distinct.index(report) for report in reports]])
+        return self._with_interval(self._with_noise(context), reports)
 
     @torch.no_grad()
     def encode(self, reports: Sequence[str], batch_size: int = 16) -> Tensor:
@@ -173,16 +183,16 @@ class ReportConditioner(nn.Module):
 
         The states of each distinct report are computed once and cached until prompts or LoRA change.
         """
-        return self._standardised(self._remembered_states(reports, batch_size))
+        return self._with_interval(self._standardised(self._remembered_states(reports, batch_size)), reports)
 
     def null_context(self, batch_size: int) -> Tensor:
         """The context of "no report" (B, M, D), for the unconditional stage and for classifier-free guidance.
 
         It does not depend on prompts or LoRA, so training them does not change it. A standardised null context is zero,
         the mean over the training reports. Otherwise it is the state of ``NULL_REPORT``, without prompts or LoRA,
-        repeated M times.
+        repeated M times. The vector of the interval's number, if there is one, is zero.
         """
-        return self.null_state.expand(batch_size, self.num_prompt_sets, -1)
+        return null_vectors(self.null_state, batch_size, self.num_prompt_sets, self.interval is not None)
 
     @torch.no_grad()
     def _null_state(self) -> Tensor:
@@ -209,6 +219,8 @@ class ReportConditioner(nn.Module):
             ConditionerError: fewer than two distinct reports, or not more than ``components``. For
                 ``components_by="record"`` also: no records, a different number of them, or too few that differ.
         """
+        if self.interval is not None:
+            self.interval.fit(reports)
         if self.normaliser is None:
             return
         components = self.normaliser.components
@@ -221,13 +233,16 @@ class ReportConditioner(nn.Module):
         logger.info(f"Reading {len(set(reports))} reports with {self.llm_name} for the context's statistics")
         self.normaliser.fit(self._remembered_states(reports, batch_size), records)
 
+    def _with_interval(self, context: Tensor, reports: Sequence[str]) -> Tensor:
+        return context if self.interval is None else torch.cat([context, self.interval(reports)], dim=1)
+
     def _standardised(self, states: Tensor) -> Tensor:
         return states if self.normaliser is None else self.normaliser(states)
 
     def _with_noise(self, context: Tensor) -> Tensor:
         return context if self.normaliser is None else self.normaliser.with_noise(context)
 
-    def _remembered_states(self, reports: Sequence[str], batch_size: int) -> Tensor:
+    def _remembered_states(self, reports: Sequence[str], batch_size: int = 16) -> Tensor:
         """The language model's states (B, M, D), from the cache unless prompts or LoRA have changed."""
         if not all(map(torch.equal, self._remembered_weights, self.parameters())):
             self._forget()
@@ -313,15 +328,18 @@ class ReportConditioner(nn.Module):
         if standardised != (self.normaliser is not None):
             was = "standardised" if standardised else "not standardised"
             raise ConditionerError(f"{folder}: its context was {was}. Give {OPTION}standardise {standardised}.")
+        check_interval(self.interval, statistics, folder)
         if self._adapted is not None:
             load_lora(self._adapted, folder / "lora")
         self.prompts.copy_(torch.stack([tensors["prompt_embeddings"] for tensors in sets]))
         if self.normaliser is not None:
             self.normaliser.load(statistics)
             self.settings["components"] = self.normaliser.components
+        if self.interval is not None:
+            self.interval.load(statistics)
 
     def _statistics(self) -> dict[str, Tensor]:
-        """The normaliser's statistics; zeros where the context is not standardised."""
+        """The normaliser's statistics, zeros where the context is not standardised; and the interval's, if any."""
         shape = (self.num_prompt_sets, self.context_dim)
         normaliser = ContextNormaliser(shape) if self.normaliser is None else self.normaliser
-        return dict(normaliser.named_buffers())
+        return {**dict(normaliser.named_buffers()), **({} if self.interval is None else self.interval.statistics())}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.conditioning.conditioner import ReportConditioner
+from scripts.conditioning.interval import null_vectors
 from scripts.conditioning.language_models import hidden_size
 
 
@@ -18,13 +19,15 @@ class NullConditioner(nn.Module):
     Args:
         state: one vector of the null context, (1, 1, D).
         num_prompt_sets: M, the number of vectors in a context.
+        interval_number: whether a further one is the interval's.
     """
 
     state: Tensor
 
-    def __init__(self, state: Tensor, num_prompt_sets: int) -> None:
+    def __init__(self, state: Tensor, num_prompt_sets: int, interval_number: bool = False) -> None:
         super().__init__()
         self.num_prompt_sets = num_prompt_sets
+        self.interval_number = interval_number
         self.register_buffer("state", state, persistent=False)
 
     @property
@@ -34,7 +37,7 @@ class NullConditioner(nn.Module):
 
     def null_context(self, batch_size: int) -> Tensor:
         """The context of no report, (B, M, D)."""
-        return self.state.expand(batch_size, self.num_prompt_sets, -1)
+        return null_vectors(self.state, batch_size, self.num_prompt_sets, self.interval_number)
 
 
 def null_conditioner(**arguments: Any) -> NullConditioner:
@@ -55,4 +58,4 @@ def null_conditioner(**arguments: Any) -> NullConditioner:
         state = torch.zeros(1, 1, hidden_size(given.arguments["llm"]))
     else:
         state = ReportConditioner(**arguments).null_state.clone()
-    return NullConditioner(state, given.arguments["num_prompt_sets"])
+    return NullConditioner(state, given.arguments["num_prompt_sets"], given.arguments["interval_number"])

@@ -27,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "preprocessing",
             "to_hu",
         ],
+        "intervals": ["at_intervals"],
         "latents": ["LatentDataset"],
         "spacing": ["pixel_spacing", "warn_of_spacing"],
     },

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from datetime import date
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,7 @@ from data_prep.images.dicom import open_series
 from data_prep.phantom.cohort import make
 from data_prep.phantom.patients import draw_patients
 from scripts.data.datalist import load_datalist, pairs
+from scripts.ehr.report import interval_days_of
 
 
 def fingerprint(folder):
@@ -96,3 +98,42 @@ def test_folders_of_others_are_left_alone(tmp_path):
     with pytest.raises(DataError, match="is no phantom"):
         make(tmp_path, patients=1)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_follow_ups_at_any_time_of_three_years_make_pairs(tmp_path, call):
+    code, _ = call("phantom", tmp_path / "phantom", "--patients", 7, "--seed", 3, "--months", "3-36")
+    assert code == 0
+    table = pd.read_csv(tmp_path / "phantom" / "cohort.csv")
+    assert "study_yr" not in table and "3-36 months" in (tmp_path / "phantom" / "README.txt").read_text()
+    build(tmp_path / "phantom" / "cohort.csv", tmp_path / "dataset", keep_ids=True)
+    datalist = load_datalist(tmp_path / "dataset")
+    cases = datalist["training"] + datalist["validation"] + datalist["test"]
+    days = {case["patient_id"]: case["interval_days"] for case in cases}
+    assert days == {str(each.pid): each.days for each in draw_patients(7, 3, (3.0, 36.0)) if str(each.pid) in days}
+    assert len(days) > 3 and min(days.values()) < 300 and max(days.values()) > 600
+    told = {item["case_id"]: item["report"] for item in pairs(tmp_path / "dataset", "training")}
+    for case in datalist["training"]:
+        assert interval_days_of(told[case["case_id"]]) == pytest.approx(case["interval_days"], abs=16)
+    items = [pydicom.dcmread(next((tmp_path / "phantom" / row.image).iterdir())) for row in table.itertuples()]
+    dates = [(date.fromisoformat(item.StudyDate) - date(2000, 1, 1)).days for item in items]
+    assert dates == table["days_from_baseline"].tolist()
+
+
+def test_intervals_are_drawn_evenly_and_growth_goes_by_them():
+    people = [person for person in draw_patients(600, 0, (3.0, 36.0)) if person.days]
+    days = np.array([person.days for person in people])
+    assert 91 <= days.min() < 130 and 1060 < days.max() <= 1096
+    assert np.quantile(days, [0.25, 0.5, 0.75]) == pytest.approx([342, 593, 845], abs=45)
+    grown = [(person.days, nodule.growth) for person in people for nodule in person.nodules if nodule.malignant]
+    short, long = ([factor for after, factor in grown if low < after <= high] for low, high in ((0, 365), (730, 1096)))
+    assert np.median(short) < 1.25 < 1.5 < np.median(long)
+    assert [person.nodules[0].diameters for person in draw_patients(9, 0)] == [
+        person.nodules[0].diameters for person in draw_patients(9, 0, (3.0, 36.0))
+    ], "people are the same whenever they come again"
+
+
+@pytest.mark.parametrize("months", ["2", "3-37", "12-6", "a year", "3-6-9", ""])
+def test_other_months_are_refused_before_any_work(tmp_path, call, months):
+    code, shown = call("phantom", tmp_path / "phantom", "--months", months)
+    assert code == 2 and f"--months {months}: expected months to the follow-up, 3 to 36" in " ".join(shown.err.split())
+    assert not (tmp_path / "phantom").exists()
