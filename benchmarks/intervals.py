@@ -115,14 +115,18 @@ class Unseen:
 
     def truth(self, days: float) -> Array:
         """True growth after so many days (N,)."""
-        return np.array([np.log(case["simulated_growth"]) * days / case["interval_days"] for case in self.cases])
+        return np.array(
+            [np.log(case["truth"]["simulated_growth"]) * days / case["interval_days"] for case in self.cases]
+        )
 
 
 def unseen(dataset: Path) -> Unseen:
     """The nodules of the test section that grow, and whose real images can be measured."""
     entries = load_datalist(dataset)["test"]
     load, items = preprocessing(["baseline", "follow_up"], 64), pairs(dataset, "test")
-    chosen = [index for index, case in enumerate(entries) if case["malignant"] or case["simulated_growth"] > GROWS]
+    chosen = [
+        index for index, case in enumerate(entries) if case["malignant"] or case["truth"]["simulated_growth"] > GROWS
+    ]
     crops = [load(items[index]) for index in chosen]
     spacing = np.full((len(crops), 2), load_datalist(dataset)["pixel_mm"])
     images = {name: torch.stack([crop[name].as_tensor() for crop in crops]) for name in ("baseline", "follow_up")}
@@ -170,7 +174,7 @@ def by_law(nodules: Unseen, known: str) -> dict[int, Array]:
     made: dict[int, list[float]] = {months: [] for months in MONTHS}
     for index, case in enumerate(nodules.cases):
         ehr, rng = case["ehr"], np.random.default_rng(index)
-        risk = float(case["malignant"]) if known == "outcome" else case["oracle"]
+        risk = float(case["malignant"]) if known == "outcome" else case["truth"]["oracle"]
         malignant = rng.uniform(size=DRAWS) < risk
         for months, days in MONTHS.items():
             known_of = (ehr["sct_pre_att"], ehr["sct_long_dia"], days)
@@ -217,7 +221,7 @@ def read_out(dataset: Path) -> None:
 
     entries = load_datalist(dataset)
     reports = {name: [item["report"] for item in pairs(dataset, name)] for name in ("training", "test")}
-    days = {name: np.log([interval_days_of(report) for report in each]) for name, each in reports.items()}
+    days = {name: np.log([interval_days_of(report) or np.nan for report in each]) for name, each in reports.items()}
     conditioner = ReportConditioner("embedded", **PLAIN)
     shape = (conditioner.num_prompt_sets, conditioner.context_dim)
     numbers = record_numbers(entries["training"])
@@ -274,7 +278,7 @@ def evaluate(dataset: Path, out: Path, guidance_scale: list[float]) -> None:
         table.add_row(*row(f"the law's median, {known} known", by_law(nodules, known), nodules))
     table.add_row(*row("the truth", {m: nodules.truth(days) for m, days in MONTHS.items()}, nodules))
     console.print(table)
-    own = np.array([np.log(case["simulated_growth"]) for case in nodules.cases])[None]
+    own = np.array([np.log(case["truth"]["simulated_growth"]) for case in nodules.cases])[None]
     ids = [case["patient_id"] for case in nodules.cases]
     for title, each in (("real follow-ups", nodules.measured), ("through the autoencoder", nodules.coded)):
         found = "{:.2f} [{:.2f}, {:.2f}]".format(*slope(each[None], own, ids))

@@ -28,7 +28,8 @@ README = """SIMULATED DATA. No patient was scanned for this.
 
 A longitudinal lung screening cohort of {patients} patients, drawn by NAMD's phantom (seed {seed}): nodules and people
 from published distributions, outcomes from the Brock model enriched to about 28 % malignant, growth from published
-volume doubling times, follow-ups after {months} months. For tests and demonstrations; it says nothing about the accuracy of a model on patients.
+volume doubling times, follow-ups after {months} months. For tests and demonstrations; it says nothing about the
+accuracy of a model on patients.
 
 dicom/PATIENT/T0|T1   one CT series each, some slices about the nodules
 tables/               prsn, ctab, canc as the National Lung Screening Trial has them; positions: nodule centres, mm, LPS

@@ -108,6 +108,6 @@ def check_interval(interval: IntervalNumber | None, statistics: Mapping[str, Ten
 
 
 def null_vectors(state: Tensor, batch_size: int, num_prompt_sets: int, interval_number: bool) -> Tensor:
-    """The null context (B, M, D) of one state (1, 1, D); with the interval's number (B, M + 1, D), the last one zero."""
+    """The null context (B, M, D) of one state (1, 1, D); with the interval's number one vector more, which is zero."""
     context = state.expand(batch_size, num_prompt_sets, -1)
     return nn.functional.pad(context, (0, 0, 0, 1)) if interval_number else context

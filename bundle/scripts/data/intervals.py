@@ -28,8 +28,10 @@ def at_intervals(
 
     Example:
         >>> item = {"case_id": "a", "image": "a.nii.gz", "report": "", "ehr": {"age": 62}, "interval_days": 365}
-        >>> [(each["case_id"], each["report"]) for each in at_intervals([item], [182, 730])]
-        [('a_182d', '62-year-old patient. Follow-up after 6 months.'), ('a_730d', '62-year-old patient. Follow-up after 24 months.')]
+        >>> for each in at_intervals([item], [182, 730]):
+        ...     print(each["case_id"], "|", each["report"])
+        a_182d | 62-year-old patient. Follow-up after 6 months.
+        a_730d | 62-year-old patient. Follow-up after 24 months.
     """
     if intervals is None:
         return list(items)
