@@ -43,11 +43,12 @@ from data_prep.phantom.growth import STABLE_LOG, growth
 from scripts.arrays import Array
 from scripts.conditioning.conditioner import ReportConditioner
 from scripts.conditioning.context import ContextNormaliser
+from scripts.conditioning.interval import interval_days_of
 from scripts.data.datalist import load_datalist, pairs
 from scripts.data.transforms import preprocessing
 from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
 from scripts.ehr.encoding import record_numbers
-from scripts.ehr.report import interval_days_of, radiology_report
+from scripts.ehr.report import radiology_report
 from scripts.evaluation.nodules.growth import Sizes, measure
 from scripts.weights.checkpoints import load_network
 

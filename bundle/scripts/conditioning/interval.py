@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,10 +11,23 @@ from torch import Tensor, nn
 
 from scripts.conditioning.language_models import ConditionerError
 from scripts.conditioning.settings import OPTION
-from scripts.ehr.report import interval_days_of
 
 STATISTICS = ("interval_mean", "interval_std")
 """Names of the tensors beside the context's statistics."""
+
+STATED = re.compile(r"Follow-up after ([0-9]+) (months|days)\.$")
+"""A report's last sentence, as ``scripts.ehr.radiology_report`` writes it."""
+DAYS = {"months": 30.4375, "days": 1.0}
+
+
+def interval_days_of(report: str) -> float | None:
+    """The interval that a report states, in days, as exact as it is written; None where it states none.
+
+    >>> interval_days_of("CT shows a nodule. Follow-up after 12 months."), interval_days_of("CT shows a nodule.")
+    (365.25, None)
+    """
+    found = STATED.search(report)
+    return float(found[1]) * DAYS[found[2]] if found else None
 
 
 class IntervalNumber(nn.Module):

@@ -30,8 +30,8 @@ def at_intervals(
         >>> item = {"case_id": "a", "image": "a.nii.gz", "report": "", "ehr": {"age": 62}, "interval_days": 365}
         >>> for each in at_intervals([item], [182, 730]):
         ...     print(each["case_id"], "|", each["report"])
-        a_182d | 62-year-old patient. Follow-up after 6 months.
-        a_730d | 62-year-old patient. Follow-up after 24 months.
+        a_182d | 62-year-old patient. CT shows a nodule. Follow-up after 6 months.
+        a_730d | 62-year-old patient. CT shows a nodule. Follow-up after 24 months.
     """
     if intervals is None:
         return list(items)

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "features": ["EHR_FEATURES", "EHRError", "FEATURES", "Feature", "MISSING", "NODULE_ATTRIBUTES", "validate"],
-        "report": ["interval_days_of", "interval_of", "radiology_report"],
+        "report": ["interval_of", "radiology_report"],
         "encoding": ["attributes", "record_encoder", "record_numbers", "records"],
     },
 )

@@ -8,8 +8,6 @@ from typing import Any
 
 from scripts.ehr.features import FEATURES, RELATIVES, EHRError, validate
 
-DAYS_PER_MONTH = 30.4375
-
 
 def radiology_report(ehr: Mapping[str, Any], interval_days: float | None = None) -> str:
     """The text that the language model reads (section 3.3.1, Figure 4).
@@ -75,7 +73,7 @@ def _interval(days: float | None) -> str:
         return ""
     if not 0 < days < math.inf:
         raise EHRError(f"interval_days: {days} is not allowed; expected a positive number of days, or None.")
-    return f"follow-up after {days / DAYS_PER_MONTH:.0f} months" if days >= 60 else f"follow-up after {days:.0f} days"
+    return f"follow-up after {days / 30.4375:.0f} months" if days >= 60 else f"follow-up after {days:.0f} days"
 
 
 def interval_of(report: str) -> str:
@@ -86,16 +84,6 @@ def interval_of(report: str) -> str:
     """
     last = report.rpartition(". ")[2]
     return last if last.startswith("Follow-up after ") else ""
-
-
-def interval_days_of(report: str) -> float | None:
-    """The interval that a report states, in days, as exact as it is written; None where it states none.
-
-    >>> interval_days_of(radiology_report({"age": 62}, 365)), interval_days_of(radiology_report({}, 45))
-    (365.25, 45.0)
-    """
-    words = interval_of(report).removesuffix(".").split()
-    return float(words[2]) * {"months": DAYS_PER_MONTH, "days": 1.0}[words[3]] if words else None
 
 
 def _number(value: float) -> str:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from scripts.conditioning.conditioner import ReportConditioner
+from scripts.conditioning.interval import interval_days_of
 from scripts.conditioning.language_models import ConditionerError
 from scripts.conditioning.null import null_conditioner
 from scripts.conditioning.settings import arguments_of, read_settings
@@ -85,3 +86,11 @@ def test_what_cannot_be_told_is_refused(llama: Any) -> None:
         ReportConditioner(llama, interval_number=True, standardise=False).encode(TIMED)
     with pytest.raises(ConditionerError, match="1 of 1 reports state no interval"):
         timed(llama).encode(["CT shows a nodule."])
+
+
+@pytest.mark.parametrize("days", [1, 30, 59, 60, 91, 365, 730, 1095])
+def test_the_interval_is_read_as_exactly_as_the_record_writes_it(days: int) -> None:
+    read = interval_days_of(radiology_report({"age": 62}, days))
+    assert read is not None and abs(read - days) <= (0 if days < 60 else 30.4375 / 2)
+    assert interval_days_of(radiology_report({"age": 62})) is None
+    assert interval_days_of("Follow-up after 12 months. CT shows a nodule.") is None, "only where it ends the report"

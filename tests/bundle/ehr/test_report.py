@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.ehr.features import EHR_FEATURES, EHRError
-from scripts.ehr.report import interval_days_of, radiology_report
+from scripts.ehr.report import radiology_report
 from tests.bundle.ehr.records import FULL, any_record, full_records, values
 
 
@@ -79,9 +79,3 @@ def test_changing_any_feature_changes_the_text(record: dict[str, float], name: s
 @given(any_record, any_record)
 def test_distinct_records_have_distinct_texts(first: dict[str, float], second: dict[str, float]) -> None:
     assert (radiology_report(first) == radiology_report(second)) == (first == second)
-
-
-@pytest.mark.parametrize("days", [1, 30, 59, 60, 91, 365, 730, 1095])
-def test_the_interval_is_read_back_as_exactly_as_it_is_written(days):
-    assert abs(interval_days_of(radiology_report(FULL, days)) - days) <= (0 if days < 60 else 30.4375 / 2)
-    assert interval_days_of(radiology_report(FULL)) is None
