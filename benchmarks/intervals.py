@@ -1,14 +1,15 @@
 """Asked for 6, 12 and 24 months, do generated nodules grow as true ones, told the interval in words or as a number?
 
 A phantom whose follow-ups come after 3 to 36 months, its patients divided into training, validation and unseen ones.
-The bundle's autoencoder and one unconditional stage are shared; the conditional stage is trained twice, at demo.yaml's
-size and with small.yaml's context of 12 components, once as it is and once with ``interval_number``. For unseen
-nodules that truly grow, follow-ups after 6, 12 and 24 months are generated from the baseline and its record:
+The bundle's autoencoder and one unconditional stage are shared; the conditional stage is trained at demo.yaml's size
+and with small.yaml's context of 12 components, as it is and with ``interval_number``, on records as they are and on
+records that tell the growth (the age is that of a nodule that grows so fast), which shows what the record leaves open.
+For unseen nodules that truly grow, follow-ups after 6, 12 and 24 months are generated from the baseline and its record:
 
 - the share of nodules whose median size rises from each to the next;
 - the slope of predicted (log of the median size over the baseline's, measured) on true log-growth (by the nodule's own
   doubling time, which is even in the phantom), over nodules and intervals, with its interval over patients;
-- the same of what cannot be done better: of the law's own median, for who knows the record, the outcome, or the growth.
+- the same of what cannot be done better: of the law's own median, for who knows the record or the outcome.
 
     python benchmarks/intervals.py OUT [--until unconditional]
 
@@ -49,7 +50,7 @@ from scripts.data.transforms import preprocessing
 from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
 from scripts.ehr.encoding import record_numbers
 from scripts.ehr.report import radiology_report
-from scripts.evaluation.nodules.growth import Sizes, measure
+from scripts.evaluation.nodules.growth import YEAR, measure
 from scripts.weights.checkpoints import load_network
 
 CONFIGS = Path(__file__).parents[1] / "bundle" / "configs"
@@ -58,12 +59,13 @@ SHARES = {"training": 0.62, "validation": 0.08}
 """Of the patients; the rest is unseen."""
 MONTHS = {6: 182, 12: 365, 24: 730}
 """Asked for, and their days."""
-ARMS: dict[str, dict[str, Any]] = {"text": {}, "number": {"interval_number": True}}
+ARMS = ("told, text", "told, number", "text", "number")
+"""Records that tell the growth or do not, and the interval in words alone or as a number too."""
 SCHEDULES: dict[str, dict[str, Any]] = {
-    "unconditional": {"max_epochs": 60, "batch_size": 16, "decay_steps": 1500},
-    "conditional": {"max_epochs": 120, "batch_size": 16, "decay_steps": 1200},
+    "unconditional": {"max_epochs": 30, "batch_size": 16, "decay_steps": 720},
+    "conditional": {"max_epochs": 80, "batch_size": 16, "decay_steps": 880},
 }
-"""demo.yaml's, whose 43 pairs make fewer steps an epoch."""
+"""More steps than demo.yaml's, whose 43 pairs make fewer an epoch."""
 GROWS = float(np.exp(3 * STABLE_LOG))
 """A benign nodule that has grown by more is none of the stable ones."""
 RUNS, CALLS, SEED, DRAWS = 20, 12, 19, 2000
@@ -97,7 +99,26 @@ def train(dataset: Path, out: Path, stage: str, **settings: Any) -> None:
 
 def arguments(arm: str) -> dict[str, Any]:
     """Of an arm's conditioner."""
-    return {"llm": "embedded", "components": 12, "components_by": "record", **PLAIN, **ARMS[arm]}
+    number = {"interval_number": True} if arm.endswith("number") else {}
+    return {"llm": "embedded", "components": 12, "components_by": "record", **PLAIN, **number}
+
+
+def told(case: dict[str, Any]) -> dict[str, Any]:
+    """The record of a case with an age that tells its growth in a year, 60 for none."""
+    yearly = np.log(case["truth"]["simulated_growth"]) * YEAR / case["interval_days"]
+    return {**case["ehr"], "age": round(60.0 + 25.0 * float(np.clip(yearly, -0.2, 0.6)), 1)}
+
+
+def with_told(dataset: Path, folder: Path) -> Path:
+    """The dataset with records that tell the growth, in another folder."""
+    datalist = load_datalist(dataset)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "crops").exists():
+        (folder / "crops").symlink_to((dataset / "crops").resolve())
+    for section in ("training", "validation", "test"):
+        datalist[section] = [{**case, "ehr": told(case)} for case in datalist[section]]
+    (folder / "datalist.json").write_text(json.dumps(datalist))
+    return folder
 
 
 @dataclass
@@ -148,16 +169,21 @@ def unseen(dataset: Path) -> Unseen:
     )
 
 
-def generate(models: Path, nodules: Unseen, guidance_scale: float) -> dict[int, Sizes]:
-    """Sizes of generated follow-ups (R, N), by months."""
-    model = load_progression_model(models)
-    made = {}
-    for months, days in MONTHS.items():
-        reports = [radiology_report(case["ehr"], days) for case in nodules.cases]
-        inferer = ProgressionInferer(CALLS, RUNS, guidance_scale=guidance_scale, solver="dpmpp")
-        images = inferer(nodules.baseline, model, reports).transpose(0, 1)[:, :, None]
-        made[months] = measure(images.numpy(), nodules.spacing)
-    return made
+def generate(out: Path, arm: str, nodules: Unseen, guidance_scale: float) -> dict[int, Array]:
+    """Mean diameters of generated follow-ups (R, N), by months; kept in OUT."""
+    path = out / arm / f"sizes_{guidance_scale:g}.npz"
+    if not path.is_file():
+        start, model, made = time.process_time(), load_progression_model(out / arm / "models"), {}
+        for months, days in MONTHS.items():
+            records = [told(case) if arm.startswith("told") else case["ehr"] for case in nodules.cases]
+            inferer = ProgressionInferer(CALLS, RUNS, guidance_scale=guidance_scale, solver="dpmpp")
+            images = inferer(nodules.baseline, model, [radiology_report(record, days) for record in records])
+            made[str(months)] = measure(images.transpose(0, 1)[:, :, None].numpy(), nodules.spacing).mean
+        np.savez(path, **made)
+        console.print(
+            f"{arm}, guidance {guidance_scale:g}: sampling took {time.process_time() - start:.0f} s of CPU time"
+        )
+    return {int(months): sizes for months, sizes in np.load(path).items()}
 
 
 def slope(predicted: Array, true: Array, patients: list[str]) -> tuple[float, float, float]:
@@ -195,14 +221,14 @@ def row(title: str, predicted: dict[int, Array], nodules: Unseen) -> list[str]:
     return [title, f"{rising:.0%}", "{:.2f} [{:.2f}, {:.2f}]".format(*each), f"{means:.2f}", factors]
 
 
-def draw(made: dict[str, dict[int, Sizes]], nodules: Unseen, path: Path) -> None:
+def draw(made: dict[str, dict[int, Array]], nodules: Unseen, path: Path) -> None:
     """Size against time: the nodules' medians over runs, their median and bands over nodules, beside the true."""
     figure = Figure(figsize=(4.0 * len(made), 3.6), layout="constrained")
     axes = figure.subplots(1, len(made), sharey=True, squeeze=False)[0]
     months = np.array([0, *MONTHS])
     true = np.stack([np.zeros(len(nodules.before)), *(nodules.truth(days) for days in MONTHS.values())])
     for each, (title, sizes) in zip(axes, made.items(), strict=True):
-        ratio = np.stack([np.median(sizes[month].mean, axis=0) / nodules.before for month in MONTHS])
+        ratio = np.stack([np.median(sizes[month], axis=0) / nodules.before for month in MONTHS])
         factors = np.vstack([np.ones(len(nodules.before)), ratio])
         for values, colour, label in ((np.exp(true), "0.4", "true"), (factors, "tab:blue", "generated")):
             for ends, shade in (((0.05, 0.95), 0.15), ((0.25, 0.75), 0.25)):
@@ -253,12 +279,14 @@ def main(
     shutil.copy(MODELS / "autoencoder.safetensors", shared / "models")
     train(dataset, shared, "unconditional")
     for arm in ARMS:
-        if until in ("unconditional", *[*ARMS][: [*ARMS].index(arm)]):
+        if until == "unconditional":
             return
         start_from(shared / "models", out / arm)
-        train(dataset, out / arm, "conditional", conditioner_arguments=arguments(arm), prompt_steps=0)
-    if until == "the end":
-        evaluate(dataset, out, guidance_scale or [1.0])
+        data = with_told(dataset, out / "told") if arm.startswith("told") else dataset
+        train(data, out / arm, "conditional", conditioner_arguments=arguments(arm), prompt_steps=0)
+        if until == arm:
+            break
+    evaluate(dataset, out, guidance_scale or [1.0])
 
 
 def evaluate(dataset: Path, out: Path, guidance_scale: list[float]) -> None:
@@ -266,15 +294,10 @@ def evaluate(dataset: Path, out: Path, guidance_scale: list[float]) -> None:
     nodules, made = unseen(dataset), {}
     table = Table("", "rises", "slope", "slope of means", "median factor after 6 / 12 / 24 months")
     for arm in ARMS:
-        for scale in guidance_scale:
-            start = time.process_time()
-            sizes = generate(out / arm / "models", nodules, scale)
-            seconds = time.process_time() - start
-            title = f"{arm}, guidance {scale:g}"
-            made[title] = sizes
-            medians = {months: np.median(each.mean, axis=0) for months, each in sizes.items()}
-            table.add_row(*row(title, {m: np.log(each / nodules.before) for m, each in medians.items()}, nodules))
-            console.print(f"{title}: sampling took {seconds:.0f} s of CPU time")
+        for scale in guidance_scale if (out / arm / "models" / "unet_conditional.safetensors").is_file() else ():
+            made[f"{arm}, guidance {scale:g}"] = sizes = generate(out, arm, nodules, scale)
+            predicted = {months: np.log(np.median(each, axis=0) / nodules.before) for months, each in sizes.items()}
+            table.add_row(*row(f"{arm}, guidance {scale:g}", predicted, nodules))
     for known in ("record", "outcome"):
         table.add_row(*row(f"the law's median, {known} known", by_law(nodules, known), nodules))
     table.add_row(*row("the truth", {m: nodules.truth(days) for m, days in MONTHS.items()}, nodules))
