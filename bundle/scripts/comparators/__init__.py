@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         # compared methods with weights: a file names one of their classes, and only a public name is opened
         "generator": ["Generator", "load_generator"],
         "mcwgan": ["ImageLoss", "McWGAN", "PairCritic", "WassersteinTrainer"],
+        "corrflownet": ["BridgeBatch", "CorrFlowNet", "CorrelationLoss", "PairAutoencoder", "prepare_both_times"],
         "batches": ["ConditionBatch", "PairBatch"],
         "generation": ["MethodInferer", "generation_record", "generation_settings"],
     },

@@ -144,8 +144,9 @@ class Configuration:
     def _check_name(self, entry: Entry) -> None:
         content: Any = self.parser.get()
         for depth, part in enumerate(parts := entry.id.split("::")):
-            if isinstance(content, list):
-                content = content[int(part)] if part.isdigit() and int(part) < len(content) else None
+            if isinstance(content, list) and part.isdigit() and int(part) < len(content):
+                content = content[int(part)]
+                continue
             if not isinstance(content, dict) or part == "_meta_":
                 return  # of a reference, or refused by MONAI
             last = depth == len(parts) - 1

@@ -25,7 +25,7 @@ def test_conditions_follow_the_cases_through_any_order() -> None:
 def test_pairs_are_tensors_whose_padding_is_unknown() -> None:
     pairs = discs(3)
     prepare = PairBatch(pairs.cases())
-    real = torch.ones(3, 1, 32, 32, dtype=torch.bool)
+    real = torch.ones(3, 1, 16, 16, dtype=torch.bool)
     real[1, :, :4] = False
     batch = pairs.batch() | {"follow_up": MetaTensor(pairs.follow_up), "follow_up_real": real}
     baseline, follow_up, _, kwargs = prepare(batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from scripts.comparators.contract import INPUTS, Comparator, Condition, ImageMethod, ProbabilityMethod
 from scripts.comparators.copy import CopyBaseline
+from scripts.comparators.corrflownet import CorrFlowNet
 from scripts.comparators.direct import DirectClassifier
 from scripts.comparators.mcwgan import McWGAN
 from scripts.comparators.namd import NAMD
@@ -151,7 +153,19 @@ def mcwgan(cohort: Path, trained: Path, settings: dict) -> Comparator:
     return stirred(McWGAN((4, 8, 8)))
 
 
-@pytest.mark.parametrize("make", [copy, record_only, direct_classifier, namd, mcwgan])
+def corrflownet(sigma: float, cohort: Path, trained: Path, settings: dict) -> Comparator:
+    sizes = {"num_res_blocks": 1, "norm_num_groups": 4}
+    autoencoder = {"channels": [8, 8, 16], **sizes}
+    return stirred(CorrFlowNet(autoencoder, {"channels": [8, 16], "num_heads": 2, **sizes}, sigma, num_steps=3))
+
+
+METHODS = {
+    **{"copy": copy, "record alone": record_only, "direct classifier": direct_classifier, "NAMD": namd},
+    **{"McWGAN": mcwgan, "CorrFlowNet ODE": partial(corrflownet, 0.0), "CorrFlowNet SDE": partial(corrflownet, 0.5)},
+}
+
+
+@pytest.mark.parametrize("make", METHODS.values(), ids=METHODS)
 def test_every_method_keeps_the_contract(
     make: Callable[[Path, Path, dict], Comparator], cohort: Path, trained: Path, tiny_settings: dict
 ) -> None:

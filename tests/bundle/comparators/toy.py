@@ -34,16 +34,17 @@ class Pairs(NamedTuple):
         return [{"case_id": f"c{i}", "ehr": each.record, "interval_days": each.interval_days} for i, each in known]
 
 
-def discs(count: int, size: int = 32, growth: float = GROWTH, seed: int = 0, days: Sequence[float] = (365.0,)) -> Pairs:
-    """Discs of 4 to 7 px radius, off the middle by up to 2 px, bright (0.4) in the dark (-0.8), with soft edges.
+def discs(count: int, size: int = 16, growth: float = GROWTH, seed: int = 0, days: Sequence[float] = (365.0,)) -> Pairs:
+    """Bright discs (0.4) in the dark (-0.8), with soft edges, a quarter to a half of the image wide, near its middle.
 
     Args:
+        size: side of the images in pixels.
         growth: factor of the radius in 365 days; of another interval, its power.
         days: intervals, in turn.
     """
     generator = torch.Generator().manual_seed(seed)
-    radius = 4.0 + 3.0 * torch.rand(count, 1, 1, generator=generator)
-    middle = size / 2 - 0.5 + 4.0 * torch.rand(2, count, 1, 1, generator=generator) - 2.0
+    radius = size / 8 * (1.0 + torch.rand(count, 1, 1, generator=generator))
+    middle = size / 2 - 0.5 + size / 8 * (torch.rand(2, count, 1, 1, generator=generator) - 0.5)
     axis = torch.arange(size, dtype=torch.float32)
     distance = torch.hypot(axis[None, :, None] - middle[0], axis[None, None, :] - middle[1])
     intervals = torch.tensor([days[index % len(days)] for index in range(count)])

@@ -1,0 +1,284 @@
+"""CorrFlowNet: correlation of latents, the Brownian bridge between them, and the solvers of ODE and SDE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from scripts.comparators.contract import Condition
+from scripts.comparators.corrflownet import (
+    BridgeBatch,
+    CorrelationLoss,
+    CorrFlowNet,
+    PairAutoencoder,
+    bridge,
+    correlation,
+    flow,
+    prepare_both_times,
+)
+from scripts.comparators.generation import MethodInferer
+from scripts.comparators.generator import load_generator
+from scripts.errors import UserError
+from scripts.losses import AutoencoderLoss
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
+from scripts.weights.checkpoints import load_network, read_metadata
+from tests.bundle.comparators.toy import Pairs, batches, discs, errors, fit
+from tests.bundle.helpers import count, stirred
+
+Make = Callable[..., Any]
+AUTOENCODER = {"channels": [8, 8, 16], "num_res_blocks": 1, "latent_channels": 4, "norm_num_groups": 4}
+UNET = {"channels": [8, 16], "num_res_blocks": 1, "num_heads": 2, "norm_num_groups": 4}
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Draw:
+    """Gaussian noise of n rows, and how often it was asked for."""
+
+    def __init__(self, rows: int, seed: int = 0) -> None:
+        self.rows, self.calls = rows, 0
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, shape: Sequence[int]) -> Tensor:
+        self.calls += 1
+        return torch.randn(self.rows, *shape, generator=self.generator)
+
+
+# --- correlation
+
+
+def test_correlation_of_lines_and_of_what_is_independent() -> None:
+    z = noise(64, 4, 2, 2)
+    assert correlation(z, 3.0 * z + 2.0).item() == pytest.approx(1.0, abs=1e-5)
+    assert correlation(z, -0.5 * z + 2.0).item() == pytest.approx(-1.0, abs=1e-5)
+    assert correlation(noise(20_000, 2, 2, 2), noise(20_000, 2, 2, 2, seed=1)).item() == pytest.approx(0.0, abs=0.01)
+    other = 0.3 * z + noise(64, 4, 2, 2, seed=1)
+    pairs = zip(z.flatten(1).T.numpy(), other.flatten(1).T.numpy(), strict=True)
+    expected = np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs])
+    assert correlation(z, other).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_correlation_is_finite_for_constants_and_single_cases() -> None:
+    constant, varying = torch.ones(5, 4, 2, 2, requires_grad=True), noise(5, 4, 2, 2).requires_grad_(True)
+    for first, second in ((constant, varying), (constant, constant), (varying[:1], varying[1:2])):
+        value = correlation(first, second)
+        gradients = torch.autograd.grad(value, [constant, varying], allow_unused=True)
+        assert value.item() == pytest.approx(0.0, abs=1e-5)
+        assert all(each.isfinite().all() for each in gradients if each is not None)
+
+
+def test_the_loss_sums_both_times_and_adds_the_correlation() -> None:
+    pairs = discs(3)
+    batch = pairs.batch() | {"malignant": torch.tensor([1.0, torch.nan, 0.0])}
+    crops, target = prepare_both_times(batch)
+    assert torch.equal(crops, torch.cat([pairs.baseline, pairs.follow_up], dim=1))
+    assert torch.equal(target["image"][0::2], pairs.baseline) and torch.equal(target["image"][1::2], pairs.follow_up)
+    assert target["malignant"].tolist()[:2] == [1.0, 1.0] and target["malignant"][2:4].isnan().all()
+
+    network = PairAutoencoder(stirred(StableDiffusionAutoencoder(**AUTOENCODER)), 16)
+    torch.manual_seed(0)
+    made = network(crops)
+    settings: dict[str, Any] = {"perceptual_weight": 0.0, "alignment_weight": 0.0, "prediction_weight": 0.2}
+    loss = CorrelationLoss(0.1, **settings)
+    value = loss(made, target)
+
+    def of(time: int) -> Tensor:
+        some = {name: each[time::2] for name, each in made.items()}
+        return AutoencoderLoss(**settings)(some, {name: each[time::2] for name, each in target.items()})
+
+    rho = correlation(made["mean"][0::2], made["mean"][1::2])
+    assert value.item() == pytest.approx((of(0) + of(1) + 0.1 * (1 - rho)).item(), rel=1e-5)
+    assert loss.terms.keys() == {"reconstruction", "kl", "prediction", "decorrelation"}
+
+
+# --- bridge and solvers
+
+
+def test_with_the_true_displacement_any_number_of_steps_agrees() -> None:
+    start, true = noise(3, 4, 8, 8), noise(3, 4, 8, 8, seed=1)
+    for steps in (1, 7, 50):
+        for made in (flow(lambda z, t: true, start, steps), flow(lambda z, t: true, start, steps, "rk4")):
+            torch.testing.assert_close(made, start + true, atol=1e-5, rtol=0)
+        made = bridge(lambda z, t: true, start, steps, 0.1, Draw(3))
+        torch.testing.assert_close(made, start + true, atol=1e-5, rtol=0)
+
+
+def test_euler_and_runge_kutta_converge_as_they_should() -> None:
+    """On dz/dt = z, whose solution is e z0, and dz/dt = t z: errors fall as h and as h^4."""
+    start = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    for solver, order in (("euler", 1), ("rk4", 4)):
+        wrong = [abs(flow(lambda z, t: z, start, n, solver).item() - np.e) for n in (10, 20)]
+        assert wrong[0] / wrong[1] == pytest.approx(2**order, rel=0.1)
+    timed = flow(lambda z, t: z * t[:, None, None, None], start, 20, "rk4").item()
+    assert timed == pytest.approx(np.exp(0.5), abs=1e-6)
+
+
+def test_without_noise_the_sde_is_the_ode() -> None:
+    start, true = noise(3, 4, 8, 8), noise(3, 4, 8, 8, seed=1)
+    made = bridge(lambda z, t: true, start, 50, 0.0, Draw(3))
+    torch.testing.assert_close(made, flow(lambda z, t: true, start, 50), atol=1e-5, rtol=0)
+
+
+def test_the_bridges_mean_and_variance() -> None:
+    """sigma^2 / 4 half way and 0 at the end, as the batches of training have it and as the solver passes it."""
+    count_, sigma, seen = 20_000, 0.5, {}
+    start, true = torch.full((count_, 1, 1, 1), -1.0), torch.full((count_, 1, 1, 1), 3.0)
+
+    def displacement(z: Tensor, t: Tensor) -> Tensor:
+        seen[round(float(t[0]), 4)] = z.clone()
+        return true
+
+    draw = Draw(count_)
+    end = bridge(displacement, start, 50, sigma, draw)
+    assert draw.calls == 49
+    half = seen[0.5]
+    assert half.mean().item() == pytest.approx(0.5, abs=0.01) and end.std().item() == pytest.approx(0.0, abs=1e-5)
+    assert half.var().item() == pytest.approx(sigma**2 / 4, rel=0.05)
+    assert end.mean().item() == pytest.approx(2.0, abs=1e-5)
+
+    torch.manual_seed(0)
+    prepare = BridgeBatch(sigma)
+    prepare.times = lambda latents: torch.full((len(latents),), 0.5)  # type: ignore[method-assign]
+    z, target, (first, time), _ = prepare({"baseline": start, "follow_up": start + true})
+    assert z.mean().item() == pytest.approx(0.5, abs=0.01) and z.var().item() == pytest.approx(sigma**2 / 4, rel=0.05)
+    assert torch.equal(first, start) and torch.equal(target, true) and time.shape == (count_,)
+
+
+def test_each_baseline_stays_with_its_own_follow_up() -> None:
+    """Targets permute with the batch; nothing is paired anew."""
+    latents = {"baseline": noise(8, 4, 4, 4), "follow_up": noise(8, 4, 4, 4, seed=1)}
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
+    _, target, _, _ = BridgeBatch(0.1)(latents)
+    assert torch.equal(target, latents["follow_up"] - latents["baseline"])
+    _, turned, _, _ = BridgeBatch(0.1)({name: each[order] for name, each in latents.items()})
+    assert torch.equal(turned, target[order])
+
+
+def test_validation_has_the_same_times_and_noise_in_every_call() -> None:
+    latents = {"baseline": noise(8, 4, 4, 4), "follow_up": noise(8, 4, 4, 4, seed=1)}
+    before = torch.get_rng_state()
+    one, other = (BridgeBatch(0.1, fixed=True)(latents) for _ in range(2))
+    assert torch.equal(one[0], other[0]) and torch.equal(torch.get_rng_state(), before)
+    assert one[2][1].sort().values.tolist() == pytest.approx(((torch.arange(8) + 0.5) / 8).tolist(), abs=1e-3)
+    first, second = (BridgeBatch(0.1)(latents)[2][1] for _ in range(2))
+    assert not torch.equal(first, second) and bool((first < 1).all())
+
+
+def test_padded_latents_are_no_target() -> None:
+    real = torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    real[0, :, 0] = False
+    latents = {"baseline": noise(2, 4, 4, 4), "follow_up": noise(2, 4, 4, 4, seed=1), "follow_up_real": real}
+    z, target, _, _ = BridgeBatch()(latents)
+    assert z.isfinite().all() and torch.equal(target.isnan(), ~real.expand_as(target))
+
+
+# --- the method
+
+
+def method(sigma: float, steps: int = 5, solver: str = "euler") -> CorrFlowNet:
+    torch.manual_seed(0)
+    autoencoder = stirred(StableDiffusionAutoencoder(**AUTOENCODER))
+    autoencoder.latent_scale.fill_(0.7)
+    return CorrFlowNet.of(autoencoder, UNET, sigma=sigma, num_steps=steps, solver=solver)
+
+
+def test_ode_and_sde_are_called_what_they_are() -> None:
+    ode, sde, rk4 = method(0.0), method(0.1), method(0.0, solver="rk4")
+    assert (ode.title, ode.stochastic) == ("CorrFlowNet ODE (reconstructed)", False)
+    assert (sde.title, sde.stochastic) == ("CorrFlowNet SDE (reconstructed)", True)
+    assert (ode.network_calls, sde.network_calls, rk4.network_calls) == (5, 5, 20)
+    for wrong in ({"sigma": -1.0}, {"num_steps": 0}, {"solver": "heun"}, {"sigma": 0.1, "solver": "rk4"}):
+        with pytest.raises(UserError, match="expected a sigma of 0"):
+            CorrFlowNet(AUTOENCODER, UNET, **wrong)  # type: ignore[arg-type]
+
+
+def test_untrained_it_gives_the_reconstruction() -> None:
+    """MONAI's U-Net begins at zero: nothing is displaced."""
+    network, crops = method(0.0), discs(2).baseline
+    with torch.no_grad():
+        made = network.sample(crops, [Condition({})] * 2, Draw(2))
+        latent = network.autoencoder.encode_stage_2_inputs(crops)
+        torch.testing.assert_close(made, network.autoencoder.decode_stage_2_outputs(latent).clamp(-1, 1))
+
+
+def test_sizes() -> None:
+    with torch.device("meta"):
+        small = CorrFlowNet(
+            {"channels": [16, 32, 64, 128], "num_res_blocks": 1, "norm_num_groups": 4},
+            {"channels": [32, 64, 96], "num_res_blocks": 1, "norm_num_groups": 8},
+        )
+        full = CorrFlowNet({}, {})
+    assert (count(small.autoencoder), count(small.unet)) == (2_725_045, 1_758_852)
+    assert count(full.unet) > 5e8 and not any(each.requires_grad for each in full.autoencoder.parameters())
+
+
+class Lossless:
+    """In the autoencoder's place: each square of four pixels is a latent of four channels."""
+
+    def encode_stage_2_inputs(self, x: Tensor) -> Tensor:
+        return pixel_unshuffle(x, 2)
+
+    def decode_stage_2_outputs(self, z: Tensor) -> Tensor:
+        return pixel_shuffle(z, 2)
+
+
+@pytest.mark.parametrize(("sigma", "count", "tolerance"), [(0.1, 4, 0.7), (0.0, 48, 0.8)])
+def test_it_overfits_four_pairs_and_learns_the_growth(sigma: float, count: int, tolerance: float) -> None:
+    """Where latents lose nothing; with an autoencoder that is learnt too, benchmarks/toy_progression.py."""
+    torch.manual_seed(0)
+    model = CorrFlowNet(AUTOENCODER, UNET, sigma=sigma, num_steps=8)
+    del model.autoencoder
+    model.autoencoder = Lossless()  # type: ignore[assignment]
+    pairs = discs(count)
+    latents = Pairs(*(pixel_unshuffle(each, 2) for each in (pairs.baseline, pairs.follow_up)), pairs.conditions)
+    prepare = BridgeBatch(sigma)
+
+    def loss(batch: dict[str, Any]) -> Tensor:
+        z, target, arguments, _ = prepare(batch)
+        return (model(z, *arguments) - target).square().mean()
+
+    fit(model.unet, loss, batches(latents, 8, 150), 1e-2)
+    unseen = pairs if count == 4 else discs(16, seed=1)
+    error, copied = errors(model.eval(), unseen)
+    assert error < tolerance * copied
+
+
+# --- the overlays
+
+
+def test_the_overlays_train_and_generate(make_workflow: Make, tmp_path: Path) -> None:
+    make_workflow("train_autoencoder", tmp_path, "small", "compare_corrflownet_autoencoder").run()
+    autoencoder = load_network(tmp_path / "models" / "autoencoder.safetensors", "LatentAutoencoder")
+    settings = read_metadata(tmp_path / "models" / "autoencoder.safetensors")["extra"]["record"]["settings"]
+    assert settings["loss"].items() >= {"alignment_weight": 0.0, "correlation_weight": 0.1}.items()
+    settings = {"shape": UNET, "steps": 3}
+    overlays = ("small", "compare_corrflownet", "compare_corrflownet_sde")
+    make_workflow("train_conditional", tmp_path, *overlays, **settings).run()
+    network = load_generator(tmp_path / "models")
+    assert isinstance(network, CorrFlowNet) and network.config["sigma"] == 0.1 and network.config["num_steps"] == 3
+    state = autoencoder.state_dict()
+    assert all(torch.equal(state[name], each) for name, each in network.autoencoder.state_dict().items())
+    assert network.autoencoder.latent_scale != 1.0
+    options = {"num_steps": None, "image_size": None, "num_runs": 2}
+    workflow = make_workflow("inference", tmp_path, "small", "compare_generate", **options)
+    workflow.run()
+    assert len(list((tmp_path / "predictions").glob("*/samples.nii.gz"))) == 3
+
+
+def test_a_checkpoint_samples_the_same(tmp_path: Path) -> None:
+    from scripts.comparators.generator import WEIGHTS
+    from scripts.weights.checkpoints import save_network
+
+    network, pairs = stirred(method(0.1)), discs(2)
+    save_network(network, tmp_path / WEIGHTS)
+    made = [MethodInferer(2)(pairs.baseline, each, pairs.conditions) for each in (network, load_generator(tmp_path))]
+    assert torch.equal(*made) and not torch.equal(made[0][:, 0], made[0][:, 1])
