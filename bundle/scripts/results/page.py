@@ -139,7 +139,7 @@ def _methods(figure: Figure, result: Mapping[str, Any], top: float) -> float:
         for place, cell in zip(COLUMNS, cells, strict=False):
             figure.text(place, top, cell, size=8, va="top", weight=weight)
         top -= 0.012 * cells[1].count("\n")
-    note = fill(_cases(result["held_out_cases"]), 130)
+    note = fill(f"{_cases(result['held_out_cases'])} {_origins(result['methods'])}".strip(), 130)
     figure.text(0.08, top - 0.02, note, size=7, color=NEUTRAL, va="top")
     return top - 0.045 - 0.01 * note.count("\n")
 
@@ -152,6 +152,13 @@ def _cases(held_out: Mapping[str, Any]) -> str:
     words = f"In the order of their AUROC on the same {held_out['compared']['n']} held-out cases: {reached}. "
     simulated = held_out["simulated"]
     return f"{words}Cases: {held_out['dataset']}. {simulated if isinstance(simulated, str) else ''}"
+
+
+def _origins(methods: Sequence[Mapping[str, Any]]) -> str:
+    """How the cases of each method's AUROC were held out, by their number, which stands beside it."""
+    known = [each["held_out"] for each in methods if each["held_out"]]
+    said = {f"n = {each['n']}: {each['on'].split(':')[0]}": None for each in known}
+    return f"{'; '.join(said)}." if said else ""
 
 
 def _cells(method: Mapping[str, Any]) -> list[str]:

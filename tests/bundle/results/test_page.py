@@ -40,6 +40,8 @@ def test_words_of_the_page(result: dict[str, Any]) -> None:
         f"{held_out['auroc']:.2f} [{held_out['ci95'][0]:.2f}, {held_out['ci95'][1]:.2f}] (n = {held_out['n']})" in text
     )
     assert "In the order of their AUROC on the same 40 held-out cases" in text and "all of it" in text
+    assert text.count("n = 40: validation section, not cross-validated") == 1
+    assert text.count("n = 160: 2-fold cross-validation over training and validation") == 1
     assert "not computable: lacks the number of nodules" in text and "Look at this." in text
     assert result["made_from"]["prediction_sha256"][:12] in text
 
