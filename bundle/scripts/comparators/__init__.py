@@ -20,5 +20,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "corrflownet": ["BridgeBatch", "CorrFlowNet", "CorrelationLoss", "PairAutoencoder", "prepare_both_times"],
         "batches": ["ConditionBatch", "PairBatch"],
         "generation": ["MethodInferer", "generation_record", "generation_settings"],
+        "parts": ["built", "describe"],
+        "text": ["TextEncoder"],
+        "numbers": ["ConditionNumbers"],
+        "adversarial": ["AdversarialAutoencoderTrainer", "discriminator"],
+        "flux": ["Flux", "FlowInferer", "FlowPrepareBatch", "ReportedVelocity", "initial_velocity"],
+        "ddl_cxr": ["DDLCXR", "Ramp", "RecordBatch", "RecordDenoiser", "RecordInferer", "RecordLoss"],
+        "sd15": ["StableDiffusion"],
     },
 )

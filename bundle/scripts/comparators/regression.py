@@ -16,6 +16,7 @@ from scripts.ehr.features import EHR_FEATURES, FEATURES
 from scripts.files import read_mapping, write_json
 
 if TYPE_CHECKING:
+    from sklearn.compose import ColumnTransformer
     from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import Pipeline
 
@@ -49,15 +50,7 @@ class RecordRegression:
     def of(cls, search: GridSearchCV) -> RecordRegression:
         """The numbers of a fitted :func:`scripts.comparators.record_regression`."""
         encoder, fitted = (search.best_estimator_[name] for name in ("record", "regression"))
-        columns: list[dict[str, Any]] = []
-        for _, part, indices in encoder.transformers_:
-            names = [EHR_FEATURES[index] for index in indices]
-            if hasattr(part, "categories_"):
-                for name in names:
-                    codes = [*FEATURES[name].codes, MISSING]
-                    columns += [{"feature": name, "is": code, "mean": 0.0, "scale": 1.0} for code in codes]
-            else:
-                columns += _scaled_columns(part, names)
+        columns = record_columns(encoder)
         coefficients = fitted.coef_[0].tolist()
         return cls(
             [column | {"coefficient": value} for column, value in zip(columns, coefficients, strict=True)],
@@ -111,6 +104,20 @@ class RecordRegression:
             values = np.log(values) if column["logarithm"] else values
             values = np.where(np.isnan(values), column["median"], values)
         return (values - column["mean"]) / column["scale"]
+
+
+def record_columns(encoder: ColumnTransformer) -> list[dict[str, Any]]:
+    """The columns of a fitted :func:`scripts.ehr.record_encoder`, without coefficients."""
+    columns: list[dict[str, Any]] = []
+    for _, part, indices in encoder.transformers_:
+        names = [EHR_FEATURES[index] for index in indices]
+        if hasattr(part, "categories_"):
+            for name in names:
+                codes = [*FEATURES[name].codes, MISSING]
+                columns += [{"feature": name, "is": code, "mean": 0.0, "scale": 1.0} for code in codes]
+        else:
+            columns += _scaled_columns(part, names)
+    return columns
 
 
 def _scaled_columns(pipeline: Pipeline, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from scripts.files import read_mapping
 from scripts.weights.checkpoints import CheckpointError, load_tensors
 
-FOLDERS = {"autoencoder": "vae", "unet": "unet"}
+FOLDERS = {"autoencoder": "vae", "unet": "unet", "transformer": "transformer"}
 """Subfolder of each network in a diffusers pipeline."""
 
 _FOLDER_FILES = tuple(
@@ -41,7 +41,7 @@ def open_weights(path: str | Path, part: str) -> dict[str, Tensor]:
     Args:
         path: a safetensors file, a pickled checkpoint (``.ckpt``, ``.pt``, ``.pth``, ``.bin``), the index of weights in
             several files (``*.index.json``), a diffusers pipeline's folder or the folder of one of its networks.
-        part: ``autoencoder`` or ``unet``; of a pipeline, its folder is opened.
+        part: ``autoencoder``, ``unet`` or ``transformer``; of a pipeline, its folder is opened.
 
     Raises:
         CheckpointError: the file is absent, damaged, one of several, or would run code when opened.

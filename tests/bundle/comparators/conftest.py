@@ -41,3 +41,21 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def regression(cohort: Path) -> GridSearchCV:
     return record_regression(cohort)
+
+
+@pytest.fixture
+def applied(make_workflow: Any, tiny_llm: Path, tmp_path: Path) -> Any:
+    """Trains a method by its overlays on the tiny dataset, a stage after the other, and generates with it."""
+
+    def run(stages: dict[str, str], **options: Any) -> Path:
+        text = {"llm": str(tiny_llm), "max_tokens": 60}
+        for stage, overlay in stages.items():
+            given = {name: value for name, value in options.items() if name in ("autoencoder_shape", stage)}
+            given = given.pop(stage, {}) | given
+            given |= {"text": text} if overlay in ("compare_flux", "compare_sd15", "compare_sd15_unconditional") else {}
+            make_workflow(f"train_{stage}", tmp_path, "small", overlay, **given).run()
+        own = {"image_size": None, "num_steps": None, "num_runs": 2}
+        make_workflow("inference", tmp_path, "small", "compare_generate", **own).run()
+        return tmp_path
+
+    return run

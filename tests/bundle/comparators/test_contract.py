@@ -15,14 +15,21 @@ from torch import Tensor
 from scripts.comparators.contract import INPUTS, Comparator, Condition, ImageMethod, ProbabilityMethod
 from scripts.comparators.copy import CopyBaseline
 from scripts.comparators.corrflownet import CorrFlowNet
+from scripts.comparators.ddl_cxr import DDLCXR, RecordDenoiser
 from scripts.comparators.direct import DirectClassifier
+from scripts.comparators.flux import Flux, FluxVelocity
 from scripts.comparators.mcwgan import McWGAN
 from scripts.comparators.namd import NAMD
+from scripts.comparators.numbers import ConditionNumbers
 from scripts.comparators.record import RecordOnly, record_regression
 from scripts.comparators.regression import RecordRegression
+from scripts.comparators.sd15 import StableDiffusion
+from scripts.comparators.text import TextEncoder
 from scripts.diffusion.noise import CaseNoise
 from scripts.diffusion.sampler import load_progression_model
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.networks.classifiers import ResNetClassifier
+from scripts.networks.unet import StableDiffusionUNet
 from tests.bundle.helpers import stirred
 
 SIZE = 32
@@ -159,8 +166,31 @@ def corrflownet(sigma: float, cohort: Path, trained: Path, settings: dict) -> Co
     return stirred(CorrFlowNet(autoencoder, {"channels": [8, 16], "num_heads": 2, **sizes}, sigma, num_steps=3))
 
 
+def flux(cohort: Path, trained: Path, settings: dict) -> Comparator:
+    text = TextEncoder(settings["conditioner_arguments"]["llm"], max_tokens=220)
+    velocity = stirred(FluxVelocity(4, 16, 16, 1, 1, 2, (4, 6, 6)))
+    return Flux(stirred(autoencoder()), velocity, text, num_steps=3).eval()
+
+
+def ddl_cxr(cohort: Path, trained: Path, settings: dict) -> Comparator:
+    numbers = ConditionNumbers.of([*CONDITIONS, *OTHER])
+    denoiser = RecordDenoiser(numbers.width, 4, (8, 16), 1, 4, 8, 16)
+    return DDLCXR(stirred(autoencoder()), stirred(denoiser), numbers, num_steps=3).eval()
+
+
+def stable_diffusion(cohort: Path, trained: Path, settings: dict) -> Comparator:
+    text = TextEncoder(settings["conditioner_arguments"]["llm"], max_tokens=220)
+    unet = StableDiffusionUNet(8, (8, 16), 16, 1, 2, norm_num_groups=4)
+    return StableDiffusion(stirred(autoencoder()), stirred(unet), text, num_steps=3, guidance_scale=2.0).eval()
+
+
+def autoencoder() -> StableDiffusionAutoencoder:
+    return StableDiffusionAutoencoder((8, 8, 16), 1, 4, 4)
+
+
 METHODS = {
     **{"copy": copy, "record alone": record_only, "direct classifier": direct_classifier, "NAMD": namd},
+    **{"Flux": flux, "DDL-CXR": ddl_cxr, "SD1.5": stable_diffusion},
     **{"McWGAN": mcwgan, "CorrFlowNet ODE": partial(corrflownet, 0.0), "CorrFlowNet SDE": partial(corrflownet, 0.5)},
 }
 

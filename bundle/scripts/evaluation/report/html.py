@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from scripts.evaluation import table_one
 from scripts.evaluation.report.case_view import CaseStudy, browser
 from scripts.evaluation.report.clinical_view import clinical_view
 from scripts.evaluation.report.columns import (
@@ -33,6 +34,7 @@ def render(
     pictures: Mapping[str, bytes],
     steering: Mapping[str, Any] | None = None,
     studies: Sequence[CaseStudy] = (),
+    table: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
     """The evaluation page as HTML.
 
@@ -41,6 +43,7 @@ def render(
         pictures: PNG files by name of the figure, a key of `CAPTIONS`.
         steering: the content of steering.json, if that study was made.
         studies: cases of the case browser; without any there is no browser.
+        table: rows of Table 1, if this evaluation is of all its methods.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -68,6 +71,9 @@ def render(
         recalibration_columns=RECALIBRATION,
         trained=trained_sentence(seen) if seen and seen["n_trained"] else None,
         latent_columns=LATENTS,
+        table_header=table_one.header(),
+        table_lines=[(row["reconstructed"], table_one.cells(row)) for row in table or ()],
+        table_caption=table_one.CAPTION,
         steering=steering,
         steering_columns=STEERING,
         verdict=steering_sentence(steering) if steering else None,

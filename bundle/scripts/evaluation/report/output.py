@@ -15,6 +15,7 @@ from scripts.evaluation.report.case_page import pdf
 from scripts.evaluation.report.case_view import CaseStudy, spread_limit
 from scripts.evaluation.report.html import render
 from scripts.evaluation.report.tripod import tripod
+from scripts.evaluation.table_one import write_table_one
 from scripts.files import write_bytes, write_json, write_text
 from scripts.fingerprint import differences
 from scripts.pictures import png
@@ -32,7 +33,8 @@ def write(
 ) -> None:
     """Writes figures, pages of cases, tables, metrics.json and, last, the evaluation page.
 
-    The page includes the study of steering if its files are in the folder, and of the same dataset and weights.
+    The page includes the study of steering if its files are in the folder, and of the same dataset and weights; and
+    Table 1 if the folder says which rows it has, see :mod:`scripts.evaluation.table_one`.
 
     Args:
         folder: to write to.
@@ -53,7 +55,7 @@ def write(
     steering, figure = _steering(folder, result.get("record")), folder / "figures" / "steering.png"
     pictures |= {"steering": figure.read_bytes()} if steering else {}
     write_text(folder / "tripod_ai.md", tripod(result))
-    write_text(folder / "report.html", render(result, pictures, steering, studies))
+    write_text(folder / "report.html", render(result, pictures, steering, studies, write_table_one(folder, result)))
 
 
 def _steering(folder: Path, record: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -6,15 +6,19 @@ import base64
 import csv
 import io
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from sklearn.metrics import roc_auc_score
 
-from scripts.evaluation.report.output import _steering
+from scripts.evaluation.report.output import _steering, write
+from scripts.evaluation.table_one import FILE, cells, header, table_one
 from tests.bundle.evaluation.page import Page
 
 
@@ -59,3 +63,22 @@ def test_a_steering_of_another_dataset_or_weights_is_left_out(
     (tmp_path / "steering.json").write_text(json.dumps(study))
     assert _steering(tmp_path, record) == (None if other else study)
     assert ("is left out of the page" in caplog.text) == bool(other)
+
+
+def test_table_one_stands_on_the_page_where_the_folder_names_its_rows(outcome: Any, tmp_path: Path) -> None:
+    _, result, folder = outcome
+    assert 'id="table1"' not in (folder / "report.html").read_text() and not (folder / "table1").exists()
+    rows = [
+        {"title": "NAMD (reconstructed)", "rows": ["NAMD"], "reads": ["image", "record"], "parameters": 5_300_000},
+        {"title": "Baseline", "rows": ["real_baseline"], "reads": ["image"]},
+    ]
+    (tmp_path / FILE).write_text(json.dumps({"rows": rows}))
+    write(tmp_path, result, "", [(path.stem, Figure((1, 1))) for path in (folder / "figures").iterdir()])
+    page = (tmp_path / "report.html").read_text()
+    table = page[page.index('<table id="table1">') : page.index("</table>", page.index('<table id="table1">'))]
+    assert re.findall(r"<th scope=\"col\">(.*?)</th>", table) == header()
+    lines = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line) for line in table.split("<tbody")[1:]]
+    assert [len(line) for line in lines] == [len(header())] * 2, "each below a rule of its own"
+    expected = table_one(result, rows)
+    assert lines == [cells(row) for row in expected] and expected[0]["title"] == "Baseline"
+    assert sorted(path.suffix for path in (tmp_path / "table1").iterdir()) == [".csv", ".md", ".tex"]

@@ -1,0 +1,215 @@
+"""The paper's Table 1 of an evaluation that holds several trainings of each method, as CSV, Markdown and LaTeX.
+
+An evaluation whose folder has a file ``table1_rows.json`` makes the table of it. Under ``rows`` that file lists:
+
+| key | meaning |
+| --- | --- |
+| ``title`` | the method's |
+| ``rows`` | names of the method's trainings in ``metrics.json``; of what is not trained, its only one |
+| ``reads`` | what of image, record and interval the method is told; empty where it is not known |
+| ``parameters``, ``views``, ``minutes``, ``calls``, ``seconds`` | of the networks; crops or pairs seen and minutes of |
+| | training, means over trainings; network calls and seconds a sample. Any may be null |
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.errors import UserError
+from scripts.evaluation.report.columns import ENSEMBLE, METRICS
+from scripts.files import read_mapping, write_text
+
+FILE = "table1_rows.json"
+"""Name of the list of rows in an evaluation's folder."""
+
+RECONSTRUCTED = "(reconstructed)"
+"""In the title of a method that was made from an abstract; it stands below a rule."""
+
+COLUMNS = {"lpips": "LPIPS ↓", "fid": "FID ↓", "kid": "KID ↓", "auroc": "AUROC ↑", "auprc": "AUPRC ↑"}
+"""Titles of the scores, in the paper's order."""
+
+FACTS = {
+    "parameters": ("Parameters", 0),
+    "views": ("Views", 0),
+    "minutes": ("Minutes", 1),
+    "calls": ("Calls", 0),
+    "seconds": ("Seconds", 3),
+}
+"""Title and decimals of what a method costs."""
+
+Row = dict[str, Any]
+
+
+def table_one(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The table's rows; those of methods that were reconstructed from an abstract come last.
+
+    Args:
+        result: the content of ``metrics.json``.
+        rows: see the module.
+
+    Returns:
+        Of each row its own keys, ``trainings`` (how many), ``regret`` (mean over trainings, or None), ``reconstructed``
+        and each key of :data:`COLUMNS`: ``mean`` over trainings and runs; ``ci95`` over patients, its ends averaged
+        over trainings; ``runs``, the standard deviation over runs, averaged over trainings; ``trainings``, that of the
+        trainings' means. What is not known is None.
+
+    Raises:
+        UserError: a row of a method that was not evaluated.
+    """
+    methods = result["methods"]
+    if missing := sorted({name for row in rows for name in row["rows"]} - methods.keys()):
+        raise UserError(f"{FILE}: names {missing[0]!r}, which was not evaluated. Evaluated are {', '.join(methods)}.")
+    made = []
+    for row in rows:
+        regrets = [_regret(result, name) for name in row["rows"]]
+        scores = {key: _summary([methods[name][key] for name in row["rows"]]) for key in COLUMNS}
+        known = {"trainings": len(row["rows"]), "reconstructed": RECONSTRUCTED in row["title"]}
+        made.append({**row, **known, **scores, "regret": _mean(regrets)})
+    return sorted(made, key=lambda row: row["reconstructed"])
+
+
+def _summary(scores: Sequence[Mapping[str, Any]]) -> Row:
+    """One score of several trainings."""
+    means = [score["mean"] for score in scores]
+    limits = [score["ci95"] for score in scores]
+    whole = None if None in limits else np.mean(limits, axis=0).tolist()
+    spread = float(np.std(means, ddof=1)) if len(means) > 1 and None not in means else None
+    return {"mean": _mean(means), "ci95": whole, "runs": _mean([each["std"] for each in scores]), "trainings": spread}
+
+
+def _regret(result: Mapping[str, Any], name: str) -> float | None:
+    """A method's regret to the oracle, of its probabilities averaged over runs."""
+    known = result.get("regret") or {}
+    found = known.get(name) or known.get(name + ENSEMBLE)
+    return found["regret"]["mean"] if found else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where any value is not known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
+
+
+def text(value: float | None, decimals: int) -> str:
+    """A number with fixed decimals, thousands apart; a dash for None."""
+    return "–" if value is None else f"{value:,.{decimals}f}"
+
+
+def cell(score: Mapping[str, Any], decimals: int) -> str:
+    """Mean, interval over patients, deviations over runs and over trainings.
+
+    >>> cell({"mean": 0.8, "ci95": [0.7, 0.9], "runs": 0.02, "trainings": None}, 2)
+    '0.80 [0.70, 0.90] sd 0.02 / –'
+    """
+    interval = "" if score["ci95"] is None else f" [{', '.join(text(end, decimals) for end in score['ci95'])}]"
+    spread = [text(score[key], decimals) for key in ("runs", "trainings")]
+    return text(score["mean"], decimals) + interval + ("" if spread == ["–", "–"] else f" sd {' / '.join(spread)}")
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """The cells of a row as text, under :func:`header`."""
+    scores = [cell(row[key], METRICS[key][1]) for key in COLUMNS]
+    facts = [text(row.get(key), decimals) for key, (_, decimals) in FACTS.items()]
+    reads = ", ".join(row["reads"]) or "–"
+    return [row["title"], *scores, text(row["regret"], 3), reads, str(row["trainings"]), *facts]
+
+
+def header() -> list[str]:
+    """Titles of the columns of :func:`cells`."""
+    costs = [title for title, _ in FACTS.values()]
+    return ["Method", *COLUMNS.values(), "Regret ↓", "Reads", "Trainings", *costs]
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A column a number, so that other programs can read it; what is not known is empty."""
+    buffer = io.StringIO()
+    parts = {"": "mean", "_low": 0, "_high": 1, "_sd_runs": "runs", "_sd_trainings": "trainings"}
+    names = [f"{key}{part}" for key in COLUMNS for part in parts]
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["method", "reconstructed", *names, "regret", "reads", "trainings", *FACTS])
+    for row in rows:
+        scores = [
+            (row[key]["ci95"] or (None, None))[part] if isinstance(part, int) else row[key][part]
+            for key in COLUMNS
+            for part in parts.values()
+        ]
+        facts = [row.get(key) for key in FACTS]
+        writer.writerow(
+            [
+                row["title"],
+                row["reconstructed"],
+                *scores,
+                row["regret"],
+                "+".join(row["reads"]),
+                row["trainings"],
+                *facts,
+            ]
+        )
+    return buffer.getvalue()
+
+
+def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table of Markdown; a row of dashes stands for the rule."""
+    lines = [header(), ["---"] * len(header())]
+    for previous, row in zip([None, *rows], rows, strict=False):
+        lines += [["---"] * len(header())] if _rule(previous, row) else []
+        lines.append(cells(row))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{CAPTION}\n"
+
+
+def as_latex(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table of LaTeX, with the rules of ``booktabs``."""
+    width = len(header())
+    lines = [rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule", _latex(header()), r"\midrule"]
+    for previous, row in zip([None, *rows], rows, strict=False):
+        lines += [r"\midrule"] if _rule(previous, row) else []
+        lines.append(_latex(cells(row)))
+    return "\n".join([f"% {CAPTION}", *lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+CAPTION = (
+    "Mean over trainings and runs; in brackets the 95% interval over patients, its ends averaged over trainings; sd "
+    "over runs / over trainings. Reconstructed rows were made from an abstract and say nothing of their authors' work."
+)
+"""What the numbers of a cell are."""
+
+
+def _rule(previous: Mapping[str, Any] | None, row: Mapping[str, Any]) -> bool:
+    """Whether a rule stands above a row: the first reconstructed one."""
+    return bool(previous) and row["reconstructed"] and not previous["reconstructed"]  # type: ignore[index]
+
+
+def _latex(line: Sequence[str]) -> str:
+    """A line of a LaTeX table."""
+    escaped = [cell.replace("&", r"\&").replace("%", r"\%").replace("_", r"\_") for cell in line]
+    signs = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "–": "--"}
+    for sign, command in signs.items():
+        escaped = [cell.replace(sign, command) for cell in escaped]
+    return " & ".join(escaped) + r" \\"
+
+
+FORMATS: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], str]] = {
+    "csv": as_csv,
+    "md": as_markdown,
+    "tex": as_latex,
+}
+"""Endings of the files, and what is written into them."""
+
+
+def write_table_one(folder: Path, result: Mapping[str, Any]) -> list[Row] | None:
+    """Writes ``table1/table1.csv``, ``.md`` and ``.tex`` into an evaluation's folder, and returns the rows.
+
+    None where the folder has no :data:`FILE`.
+    """
+    if not (folder / FILE).is_file():
+        return None
+    rows = table_one(result, read_mapping(folder / FILE)["rows"])
+    for ending, made in FORMATS.items():
+        write_text(folder / "table1" / f"table1.{ending}", made(rows))
+    return rows

@@ -1,0 +1,114 @@
+"""Adversarial autoencoders: weights by hand, the hinge, and who learns when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from scripts.comparators.adversarial import (
+    MAX_WEIGHT,
+    AdversarialAutoencoderTrainer,
+    discriminator,
+    fooling_loss,
+    gradient_ratio,
+    hinge_loss,
+)
+from scripts.losses import AutoencoderLoss, known_cross_entropy
+from scripts.networks.autoencoder import AlignedAutoencoder, StableDiffusionAutoencoder
+from scripts.training.batches import prepare_crop_batch
+from tests.bundle.comparators.toy import discs
+
+
+def test_the_ratio_of_gradients_by_hand() -> None:
+    """Of <a, w> and 2 <b, w> the gradients are a and 2 b."""
+    a, b, w = torch.tensor([3.0, 4.0]), torch.tensor([0.6, 0.8]), torch.zeros(2, requires_grad=True)
+    ratio = gradient_ratio((a * w).sum(), 2.0 * (b * w).sum(), w)
+    assert ratio.item() == pytest.approx(5.0 / (2.0 + 1e-4), rel=1e-6) and not ratio.requires_grad
+    assert gradient_ratio((1e3 * a * w).sum(), (0.0 * w).sum(), w).item() == MAX_WEIGHT
+
+
+def test_the_hinge_by_hand() -> None:
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.5])
+    assert hinge_loss(real, fake).item() == pytest.approx(0.5 * 0.25 + 0.5 * 0.75)
+    assert fooling_loss(fake).item() == pytest.approx(1.25)
+
+
+def test_the_discriminator_is_the_published_one() -> None:
+    """CompVis' NLayerDiscriminator: 4 x 4 kernels, biases at both ends, batch normalisation in between."""
+    network = discriminator()
+    inner = sum(16 * width * 2 * width + 2 * 2 * width for width in (64, 128, 256))
+    assert sum(weights.numel() for weights in network.parameters()) == (16 + 1) * 64 + inner + 16 * 512 + 1
+    assert network(torch.zeros(2, 1, 64, 64))[-1].shape == (2, 1, 6, 6)
+
+
+def trainer(steps: int, start: int, **options: Any) -> AdversarialAutoencoderTrainer:
+    torch.manual_seed(0)
+    network = AlignedAutoencoder(StableDiffusionAutoencoder((8, 8, 16), 1, 4, 4), 32)
+    adversary, pairs = discriminator(8, 2), discs(8)
+    batch = {"image": pairs.baseline, "malignant": torch.tensor([1.0, 0.0] * 4)}
+    return AdversarialAutoencoderTrainer(
+        autoencoder=network.autoencoder,
+        start=start,
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[batch] * steps,
+        g_network=network,
+        g_optimizer=torch.optim.Adam(network.parameters(), 1e-3),
+        recon_loss_function=AutoencoderLoss(
+            perceptual_weight=0.0, kl_weight=0.0, alignment_weight=0, prediction_weight=0
+        ),
+        d_network=adversary,
+        d_optimizer=torch.optim.Adam(adversary.parameters(), 1e-3),
+        prepare_batch=prepare_crop_batch,
+        decollate=False,
+        **options,
+    )
+
+
+def test_the_discriminator_waits_for_its_start() -> None:
+    engine = trainer(3, start=2)
+    adversary = engine.state.d_network
+    before = [weights.clone() for weights in adversary.parameters()]
+    seen: list[tuple[bool, bool]] = []
+
+    def note(engine: Any) -> None:
+        same = all(map(torch.equal, before, adversary.parameters()))
+        seen.append((same, "adversarial" in engine.terms))
+
+    from ignite.engine import Events
+
+    engine.add_event_handler(Events.ITERATION_COMPLETED, note)
+    engine.run()
+    assert seen == [(True, False), (True, False), (False, True)]
+    assert engine.state.output["loss"].isfinite() and "discriminator_loss" in engine.state.output
+
+
+def test_the_weights_are_those_of_the_last_layers() -> None:
+    """Every term's gradient taken anew, by a backward pass of its own."""
+    engine = trainer(1, start=0, summed=True, label=True)
+    torch.manual_seed(7)
+    inputs, target = prepare_crop_batch(next(iter(engine.data_loader)))
+    prediction = engine.state.g_network(inputs)
+    loss = engine._loss(prediction, target, True)
+
+    def norm(term: Tensor, layer: Tensor) -> float:
+        engine.state.g_network.zero_grad()
+        term.backward(retain_graph=True)
+        return float(layer.grad.norm())  # type: ignore[union-attr]
+
+    autoencoder = engine.state.g_network.autoencoder
+    first, last = autoencoder.encoder.blocks[-1].conv.weight, autoencoder.decoder.blocks[-1].conv.weight
+    reconstruction = (prediction["reconstruction"] - inputs).abs().sum() / len(inputs)
+    fooled = -engine.state.d_network(prediction["reconstruction"])[-1].mean()
+    label = known_cross_entropy(prediction["logit"], target["malignant"])
+    adversarial_weight = 0.5 * norm(reconstruction, last) / (norm(fooled, last) + 1e-4)
+    label_weight = norm(reconstruction, first) / (norm(label, first) + 1e-4)
+    assert float(engine.terms["adversarial_weight"]) == pytest.approx(adversarial_weight, rel=1e-4)
+    assert float(engine.terms["label_weight"]) == pytest.approx(label_weight, rel=1e-4)
+    variance = prediction["std"].square()
+    kl = 0.5 * (prediction["mean"].square() + variance - 1 - variance.log()).sum() / len(inputs)
+    expected = reconstruction + 1e-6 * kl + adversarial_weight * fooled + label_weight * label
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)

@@ -1,0 +1,83 @@
+"""Table 1: trainings of a method are put together, by hand; and it is the same in every format."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from scripts.errors import UserError
+from scripts.evaluation.table_one import COLUMNS, FILE, table_one, write_table_one
+
+
+def score(mean: float | None, std: float | None = None, ci95: list[float] | None = None) -> dict[str, Any]:
+    return {"mean": mean, "std": std, "ci95": ci95}
+
+
+def method(auroc: dict[str, Any]) -> dict[str, Any]:
+    return {**dict.fromkeys(COLUMNS, score(None)), "auroc": auroc, "fid": score(80.5, 1.5)}
+
+
+RESULT = {
+    "methods": {
+        "real_baseline": method(score(0.7, None, [0.6, 0.8])),
+        "GAN (reconstructed) · 1": method(score(0.6, None, [0.5, 0.7])),
+        "Flux · 1": method(score(0.80, 0.02, [0.70, 0.90])),
+        "Flux · 2": method(score(0.84, 0.04, [0.76, 0.92])),
+    },
+    "regret": {
+        "Flux · 1_mean_probability": {"regret": score(0.1)},
+        "Flux · 2_mean_probability": {"regret": score(0.3)},
+    },
+}
+COST = {"parameters": 2_447_936, "views": 1000.0, "minutes": 12.25, "calls": 50, "seconds": 0.1234}
+ROWS = [
+    {"title": "Baseline of the data set", "rows": ["real_baseline"], "reads": []},
+    {"title": "GAN (reconstructed)", "rows": ["GAN (reconstructed) · 1"], "reads": ["image"]},
+    {"title": "Flux", "rows": ["Flux · 1", "Flux · 2"], "reads": ["image", "record", "interval"], **COST},
+]
+
+
+def test_trainings_are_put_together_by_hand() -> None:
+    baseline, flux, gan = table_one(RESULT, ROWS)
+    assert [row["title"] for row in (baseline, flux, gan)] == [
+        "Baseline of the data set",
+        "Flux",
+        "GAN (reconstructed)",
+    ]
+    auroc = flux["auroc"]
+    assert auroc["mean"] == pytest.approx(0.82) and auroc["ci95"] == pytest.approx([0.73, 0.91])
+    assert auroc["runs"] == pytest.approx(0.03), "the spread over runs"
+    assert auroc["trainings"] == pytest.approx(0.04 / 2**0.5), "and that of the two means, apart from it"
+    assert flux["regret"] == pytest.approx(0.2) and baseline["regret"] is None
+    assert flux["lpips"] == {"mean": None, "ci95": None, "runs": None, "trainings": None}
+    assert gan["reconstructed"] and gan["auroc"]["trainings"] is None and gan["trainings"] == 1
+
+
+def test_every_format_says_the_same(tmp_path: Path) -> None:
+    assert write_table_one(tmp_path, RESULT) is None and not list(tmp_path.iterdir())
+    (tmp_path / FILE).write_text(json.dumps({"rows": ROWS}))
+    rows = write_table_one(tmp_path, RESULT)
+    assert rows == table_one(RESULT, ROWS)
+    files = {path.suffix: path.read_text() for path in (tmp_path / "table1").iterdir()}
+    table = pd.read_csv(io.StringIO(files[".csv"])).set_index("method")
+    assert list(table.index) == [row["title"] for row in rows] and list(table.reconstructed) == [False, False, True]
+    flux = table.loc["Flux"]
+    assert flux.auroc == pytest.approx(0.82) and flux.auroc_high == pytest.approx(0.91) and flux.parameters == 2447936
+    assert flux.auroc_sd_runs == pytest.approx(0.03) and flux.reads == "image+record+interval"
+    lines = files[".md"].splitlines()
+    line = "| Flux | – | 80.50 sd 1.50 / 0.00 | – | 0.820 [0.730, 0.910] sd 0.030 / 0.028 | – | 0.200 | image, record"
+    assert lines[3].startswith(line) and lines[3].endswith("| 2 | 2,447,936 | 1,000 | 12.2 | 50 | 0.123 |")
+    assert set(lines[4]) == {"|", "-", " "} and lines[5].startswith("| GAN (reconstructed) |"), "below a rule"
+    assert r"0.820 [0.730, 0.910] sd 0.030 / 0.028" in files[".tex"] and r"AUROC $\uparrow$" in files[".tex"]
+    body = files[".tex"].split(r"\midrule")
+    assert len(body) == 3 and "reconstructed" in body[2] and "reconstructed" not in body[1]
+
+
+def test_a_row_that_was_not_evaluated_is_refused() -> None:
+    with pytest.raises(UserError, match="names 'Flux · 3', which was not evaluated"):
+        table_one(RESULT, [{"title": "Flux", "rows": ["Flux · 3"], "reads": []}])
