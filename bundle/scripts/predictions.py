@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import ignite.distributed as idist
 import nibabel as nib
 import numpy as np
 from ignite.engine import Engine, Events
@@ -147,6 +148,15 @@ def pending(
     return [{key: item[key] for key in ("case_id", "image", "report")} for item in items if not done(item)]
 
 
+def share(pending: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """This process's share of the pending items, every n-th of n processes; all of them where there is one.
+
+    It waits until every process has its own ``pending``, which otherwise could lack what another has written by then.
+    """
+    idist.barrier()
+    return list(pending[idist.get_rank() :: idist.get_world_size()])
+
+
 class PredictionSaver:
     """Ignite handler that writes one folder per case after each batch, from the postprocessed ``pred`` in HU.
 
@@ -237,8 +247,10 @@ def log_result(predictions_dir: str | Path, items: Sequence[Mapping[str, Any]], 
 
     Args:
         items: all cases that were requested.
-        generated: those that this run generated.
+        generated: those that this run generated, in all of its processes, of which the first speaks.
     """
+    if idist.get_rank() != 0:
+        return
     folder = Path(predictions_dir)
     logger.info(f"{len(generated)} generated, {len(items) - len(generated)} already there; all in {folder}")
     if items:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from scripts.predictions import (
     pending,
     provenance,
     read_predictions,
+    share,
 )
+from tests.bundle.training.helpers import torchrun
 
 
 def write(folder: Path, case_id: str, hu: np.ndarray) -> None:
@@ -283,3 +286,42 @@ def test_a_case_is_done_again_where_what_it_was_made_from_changed(
     elif change == "settings":
         made_by["guidance_scale"] = 2.0
     assert pending([item], tmp_path / "predictions", made_by) == ([] if change == "nothing" else [item])
+
+
+# --- several processes
+
+
+def test_processes_share_the_pending_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [{"case_id": str(number)} for number in range(7)]
+    assert share(items) == items
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 3)
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr("ignite.distributed.get_rank", lambda rank=rank: rank)
+        shares.append(share(items))
+    assert [len(each) for each in shares] == [3, 2, 2]
+    assert sorted(item["case_id"] for each in shares for item in each) == [item["case_id"] for item in items]
+
+
+@pytest.mark.processes
+def test_two_processes_generate_what_one_does(
+    trained: Path, tiny_dataset: Path, tiny_settings: dict[str, Any], make_workflow: Callable[..., Any], tmp_path: Path
+) -> None:
+    """To the rounding of HU, and once; what one lost, the next call makes again, and nothing else."""
+    settings = {name: tiny_settings[name] for name in ("conditioner_arguments", "num_runs", "num_steps", "batch_size")}
+    settings |= {"dataset_dir": tiny_dataset, "models_dir": trained / "models", "section": "training"}
+    make_workflow("inference", tmp_path / "1", "small", **settings).run()
+    torchrun("inference", tmp_path, 2, **settings, output_dir=tmp_path / "2")
+    one, two = (tmp_path / number / "predictions" for number in "12")
+    names = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
+    assert names == sorted(str(path.relative_to(two)) for path in two.rglob("*") if path.is_file())
+    assert len([name for name in names if name.endswith("samples.nii.gz")]) > 2
+    samples = {name: nib.load(one / name).get_fdata() for name in names if name.endswith("samples.nii.gz")}  # type: ignore[attr-defined]
+    for name, expected in samples.items():
+        np.testing.assert_allclose(nib.load(two / name).get_fdata(), expected, atol=1)  # type: ignore[attr-defined]
+    first = Path(next(iter(samples))).parent
+    shutil.rmtree(two / first)
+    before = {name: (two / name).stat().st_mtime_ns for name in samples if Path(name).parent != first}
+    torchrun("inference", tmp_path, 2, **settings, output_dir=tmp_path / "2")
+    assert (two / first / "result.json").is_file() and len((two / "results.csv").read_text().splitlines()) > 3
+    assert before == {name: (two / name).stat().st_mtime_ns for name in before}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,16 @@ from scripts.training.stage import BEST, LAST, read_checkpoint
 
 logger = logging.getLogger(__name__)
 
+NEWER = "best_since.pt"
+"""A best epoch after the one that ``last.pt`` holds; it becomes ``best.pt`` with the next ``last.pt``."""
+
 
 class Checkpoint:
-    """Ignite handler that saves after each epoch, keeps the best epoch, stops early, and resumes at the start.
+    """Ignite handler that saves at the end of epochs, keeps the best epoch, stops early, and resumes at the start.
 
-    ``folder/last.pt`` holds all ``objects`` after the last complete epoch, ``folder/best.pt`` the ``best`` objects of
-    the epoch with the lowest ``key_metric``, both with the run's record. Both are written atomically and open with
-    ``weights_only=True``.
+    ``folder/last.pt`` holds all ``objects`` after the last epoch that was saved, ``folder/best.pt`` the ``best``
+    objects of the epoch with the lowest ``key_metric``, both with the run's record. Both are written atomically and
+    open with ``weights_only=True``.
 
     Args:
         folder: of this stage.
@@ -35,6 +39,8 @@ class Checkpoint:
         key_metric: name of the metric; lower is better.
         patience: training stops at the first validation that is this many epochs after the best one; 0 never stops.
         keep_interval: every so many epochs ``epoch_N.pt`` keeps the ``best`` objects, if epoch N is validated; 0: none.
+        minutes: that pass at least between two writings of ``last.pt``; it is written after the last epoch anyway.
+            Resuming trains what came after it again, and to the same best epoch.
         published: number of a kept epoch to take in place of the best one.
         record: of :func:`scripts.training.stage_record`; a checkpoint with another one is refused.
     """
@@ -48,6 +54,7 @@ class Checkpoint:
         key_metric: str = "val_loss",
         patience: int = 0,
         keep_interval: int = 0,
+        minutes: float = 0,
         published: int | None = None,
         record: Mapping[str, Any] | None = None,
     ) -> None:
@@ -58,6 +65,7 @@ class Checkpoint:
         self.key_metric = key_metric
         self.patience = patience
         self.keep_interval = keep_interval
+        self.minutes, self.saved = minutes, time.monotonic()
         self.published = published
         self.record = dict(record or {})
         self.progress: dict[str, Any] = {
@@ -81,9 +89,11 @@ class Checkpoint:
             UserError: the file is damaged, or of other data, settings or objects.
         """
         path = self.folder / LAST
-        if not path.is_file():
-            if idist.get_rank() == 0:
+        if idist.get_rank() == 0:
+            remove(self.folder / NEWER)
+            if not path.is_file():
                 remove(self.folder / BEST)
+        if not path.is_file():
             return
         state = read_checkpoint(path)
         if self.record:
@@ -113,13 +123,22 @@ class Checkpoint:
                 self._write(f"epoch_{engine.state.epoch}.pt", self.best, epoch)
             if value < self.progress["best_value"]:
                 self.progress |= {"best_value": value, "best_epoch": engine.state.epoch}
-                self._write(BEST, self.best)
+                self._write(NEWER, self.best)
             else:
                 self.progress["stopped"] = self._exhausted()
-        self._write(LAST, self.objects)
+        ended = self.progress["stopped"] or engine.state.epoch >= (engine.state.max_epochs or 0)
+        if ended or time.monotonic() - self.saved >= 60 * self.minutes:
+            self._write_last()
         if self.progress["stopped"]:
             logger.info(f"No better than epoch {self.progress['best_epoch']} for {self.patience} epochs: stopping")
             engine.terminate()
+
+    def _write_last(self) -> None:
+        """Writes ``last.pt``, and ``best.pt`` where a better epoch came since, on rank 0 alone."""
+        if idist.get_rank() == 0 and (newer := self.folder / NEWER).is_file():
+            newer.replace(self.folder / BEST)
+        self._write(LAST, self.objects)
+        self.saved = time.monotonic()
 
     def load_best(self) -> dict[str, Any]:
         """Loads the best epoch's state into the ``best`` objects; returns its number and key metric, by name.

@@ -21,7 +21,13 @@ MAY_CHANGE = frozenset(
     {
         *("max_epochs", "patience", "val_interval"),  # how long to train, and which epochs are looked at
         *("device", "num_workers", "channels_last", "compile_mode"),  # where and how fast, but for rounding
-        *("keep_interval", "publish_epoch", "weights_dtype", "guidance_scale"),  # what is kept and published
+        *(
+            "keep_interval",
+            "checkpoint_minutes",
+            "publish_epoch",
+            "weights_dtype",
+            "guidance_scale",
+        ),  # kept and published
     }
 )
 """What may be changed when a run goes on. All other settings may not."""

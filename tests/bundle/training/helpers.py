@@ -15,10 +15,11 @@ from tests.bundle.helpers import CONFIGS
 
 
 def torchrun(name: str, folder: Path, processes: int, **settings: Any) -> None:
-    """Trains a stage in several processes, with tiny settings given."""
+    """Runs a stage in several processes, with tiny settings given."""
     files = [str(CONFIGS / f"{each}.yaml") for each in (name, "small", "multi_gpu")]
+    entry = "training" if name.startswith("train") else "inference"
     launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
-    command = ["--nproc_per_node", str(processes), "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
+    command = ["--nproc_per_node", str(processes), "-m", "monai.bundle", "run", entry, "--config_file", str(files)]
     options = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     result = subprocess.run(

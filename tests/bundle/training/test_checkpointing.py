@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from ignite.engine import Engine, Events
 from safetensors.torch import load_file
 from torch import nn
 
+from scripts.training import checkpointing
 from scripts.training.checkpointing import Checkpoint
 from scripts.training.handlers import ExponentialAverage, GradientClip
 from scripts.weights.checkpoints import read_metadata
@@ -206,6 +208,21 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
         assert checkpoint.load_best() == {"epoch": 2, "val_loss": 1.0}
         assert network.weight.item() == 2.0
     assert load(tmp_path / "last.pt")["network"]["weight"].item() == 4.0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_minutes_pass_between_two_writings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is killed in between goes on from the last writing, with the best epoch of that time, to the same end."""
+    minute = itertools.count()
+    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: 60.0 * next(minute))  # asked in each epoch and writing
+    ends = []
+    for killed in (True, False):
+        with training(tmp_path, [3.0, 2.0, 2.5, 1.0, 2.0], minutes=3) as (trainer, network, checkpoint):
+            if killed:
+                trainer.add_event_handler(Events.EPOCH_STARTED(once=5), lambda engine: engine.terminate())
+            trainer.run([0], max_epochs=5)
+            ends.append((load(tmp_path / "last.pt")["progress"]["epoch"], checkpoint.load_best()["epoch"]))
+    assert ends == [(3, 2), (5, 4)] and network.weight.item() == 4.0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
 
 
