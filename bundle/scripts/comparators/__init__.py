@@ -18,6 +18,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "generator": ["Generator", "load_generator"],
         "mcwgan": ["ImageLoss", "McWGAN", "PairCritic", "WassersteinTrainer"],
         "corrflownet": ["BridgeBatch", "CorrFlowNet", "CorrelationLoss", "PairAutoencoder", "prepare_both_times"],
+        "imageflownet": [
+            *("FlowLoss", "ImageFlowNet", "StartPredicting", "TwoTimesBatch"),
+            *("longest_interval", "prediction_psnr", "reconstruction_psnr"),
+        ],
         "batches": ["ConditionBatch", "PairBatch"],
         "generation": ["MethodInferer", "generation_record", "generation_settings"],
         "parts": ["built", "describe"],

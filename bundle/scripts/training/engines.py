@@ -27,19 +27,22 @@ def epoch_sampler(dataset: Any, seed: int) -> DistributedSampler:
     return DistributedSampler(dataset, idist.get_world_size(), idist.get_rank(), shuffle=True, seed=seed)
 
 
-def warmup_cosine(optimizer: Optimizer, peak: float, warmup_steps: int, decay_steps: int) -> LRScheduler:
+def warmup_cosine(
+    optimizer: Optimizer, peak: float, warmup_steps: int, decay_steps: int, end: float = 0.1
+) -> LRScheduler:
     """A learning-rate schedule: linear from peak/100 over ``warmup_steps``, then cosine to peak/10 at ``decay_steps``.
 
     Args:
         peak: the optimiser's learning rate.
         decay_steps: the step, counted from the first, where the decay ends; the rate then stays. 0 keeps the peak.
+        end: share of the peak that the decay ends at.
     """
     schedules: list[LRScheduler] = []
     if warmup_steps:
         schedules.append(LinearLR(optimizer, start_factor=0.01, total_iters=warmup_steps))
     if decay_steps:
-        schedules.append(CosineAnnealingLR(optimizer, T_max=decay_steps - warmup_steps, eta_min=0.1 * peak))
-    schedules.append(ConstantLR(optimizer, factor=0.1 if decay_steps else 1.0, total_iters=sys.maxsize))
+        schedules.append(CosineAnnealingLR(optimizer, T_max=decay_steps - warmup_steps, eta_min=end * peak))
+    schedules.append(ConstantLR(optimizer, factor=end if decay_steps else 1.0, total_iters=sys.maxsize))
     return SequentialLR(optimizer, schedules, milestones=[steps for steps in (warmup_steps, decay_steps) if steps])
 
 

@@ -18,6 +18,7 @@ from scripts.comparators.corrflownet import CorrFlowNet
 from scripts.comparators.ddl_cxr import DDLCXR, RecordDenoiser
 from scripts.comparators.direct import DirectClassifier
 from scripts.comparators.flux import Flux, FluxVelocity
+from scripts.comparators.imageflownet import ImageFlowNet
 from scripts.comparators.mcwgan import McWGAN
 from scripts.comparators.namd import NAMD
 from scripts.comparators.numbers import ConditionNumbers
@@ -188,10 +189,14 @@ def autoencoder() -> StableDiffusionAutoencoder:
     return StableDiffusionAutoencoder((8, 8, 16), 1, 4, 4)
 
 
+def imageflownet(cohort: Path, trained: Path, settings: dict) -> Comparator:
+    return stirred(ImageFlowNet([4, 8, 16], 1, 4, num_steps=2, longest_days=400.0))
+
+
 METHODS = {
     **{"copy": copy, "record alone": record_only, "direct classifier": direct_classifier, "NAMD": namd},
-    **{"Flux": flux, "DDL-CXR": ddl_cxr, "SD1.5": stable_diffusion},
-    **{"McWGAN": mcwgan, "CorrFlowNet ODE": partial(corrflownet, 0.0), "CorrFlowNet SDE": partial(corrflownet, 0.5)},
+    **{"Flux": flux, "DDL-CXR": ddl_cxr, "SD1.5": stable_diffusion, "McWGAN": mcwgan, "ImageFlowNet SDE": imageflownet},
+    **{"CorrFlowNet ODE": partial(corrflownet, 0.0), "CorrFlowNet SDE": partial(corrflownet, 0.5)},
 }
 
 

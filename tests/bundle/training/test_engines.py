@@ -102,8 +102,9 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert order(3, 2) != first and order(4, 1) != first
 
 
+@pytest.mark.parametrize("end", [0.1, 0.0])
 @pytest.mark.parametrize(("warmup", "decay"), [(0, 0), (5, 0), (0, 20), (5, 20), (1, 2)])
-def test_learning_rate_in_closed_form(warmup: int, decay: int) -> None:
+def test_learning_rate_in_closed_form(warmup: int, decay: int, end: float) -> None:
     peak = 3e-3
 
     def expected(step: int) -> float:
@@ -112,15 +113,15 @@ def test_learning_rate_in_closed_form(warmup: int, decay: int) -> None:
         if not decay:
             return peak
         done = min(1.0, (step - warmup) / (decay - warmup))
-        return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
+        return peak * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done)))
 
     def make() -> tuple[Any, Any]:
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
-        return optimizer, warmup_cosine(optimizer, peak, warmup, decay)
+        return optimizer, warmup_cosine(optimizer, peak, warmup, decay, end)
 
     optimizer, schedule = make()
     for step in range(50):
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected(step), rel=1e-6), step
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected(step), rel=1e-6, abs=1e-12), step
         optimizer.step()
         schedule.step()
         if step in (2, 7, 19, 30):  # interrupted here
