@@ -66,6 +66,7 @@ MADE = {
         *(f"runs/site/evaluation/{name}" for name in ("metrics.json", "tripod_ai.md")),
         "runs/mine/evaluation/cases/patient-9_n1.pdf",
         "runs/mine/unguided/patient-9_n1/samples.nii.gz",
+        "runs/mine/times/courses/patient-9_n1.json",
         *(f"runs/mine/baselines/{name}.csv" for name in ("record_only", "direct_classifier")),
         *(
             f"runs/mine/models/{name}"
