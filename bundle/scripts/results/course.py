@@ -15,6 +15,7 @@ from scripts.evaluation.report.figures import LINES, NEUTRAL
 from scripts.files import read_mapping, write_atomically, write_json
 from scripts.predictions import PredictionError
 from scripts.results.case import RESULT, WARNING, Item
+from scripts.results.flags import OF_INTERVAL
 from scripts.results.growth import AXES, INTERVALS
 from scripts.results.write import rounded
 
@@ -48,6 +49,11 @@ def write_courses(predictions_dir: str | Path, items: Sequence[Item]) -> list[Pa
         write_json(folder / FOLDER / f"{case_id}.json", rounded(content))
         target = folder / FOLDER / f"{case_id}.png"
         target.unlink(missing_ok=True)
+        if outside := [f"{time['interval_days']:g}" for time in content["times"] if time["outside_training"]]:
+            logger.warning(
+                f"{case_id}: {', '.join(outside)} days are outside the intervals of the weights' training, so that "
+                "their sizes say nothing. Ask for others, or train on pairs of such intervals."
+            )
         if content["baseline_mm"] is None:
             logger.warning(f"{case_id}: no figure of its size, since {content['times'][0]['not_measurable']}.")
             continue
@@ -67,13 +73,14 @@ def course(case_id: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 
     Returns:
         ``baseline_mm``, diameters by :data:`scripts.results.growth.AXES`, None where they cannot be measured; and
-        ``times``, by day: ``interval_days``, and ``diameter_mm`` with median and intervals over the runs of each, or
-        ``not_measurable``, the reason.
+        ``times``, by day: ``interval_days``; ``outside_training``, whether a flag says so; and ``diameter_mm`` with
+        median and intervals over the runs of each, or ``not_measurable``, the reason.
     """
     times: list[dict[str, Any]] = []
     baseline = None
     for result in sorted(results, key=lambda each: each["interval_days"]):
         size, time = result["growth"], {"interval_days": result["interval_days"], "num_runs": result["num_runs"]}
+        time["outside_training"] = any(flag.startswith(OF_INTERVAL) for flag in result["flags"])
         if "not_measurable" in size:
             times.append({**time, "not_measurable": size["not_measurable"]})
             continue
@@ -111,6 +118,10 @@ def draw(content: Mapping[str, Any], axis: str = "mean") -> Figure:
             axes.fill_between(months, low, high, color=LINES[3], alpha=shade, linewidth=0, label=label)
     medians = [start, *(spread["median"] for spread in spreads)]
     axes.plot(months, medians, color=LINES[3], marker="o", markersize=4, label="median")
+    if outside := [index for index, time in enumerate(known, 1) if time["outside_training"]]:
+        label = "outside training's intervals: says nothing"
+        ends = np.array(medians)[outside]
+        axes.plot(months[outside], ends, color="#8a3b00", marker="x", markersize=9, linestyle="none", label=label)
     axes.plot(0.0, start, color="black", marker="o", linestyle="none", label="baseline, measured")
     axes.set(xlabel="months from the baseline", ylabel=f"{axis} diameter, mm", xlim=(0.0, None))
     axes.set_xticks(months, [f"{month:.0f}" for month in months])

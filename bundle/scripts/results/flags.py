@@ -26,6 +26,9 @@ DIFFERENCE_MM, DIFFERENCE_SHARE = 5.0, 0.5
 INTERVAL_DAYS = 15.0
 """Days about training's intervals that are not flagged: reports round intervals to months."""
 
+OF_INTERVAL = "The interval, "
+"""How the flag of an interval that training did not have begins."""
+
 SPREAD = 0.1
 """Standard deviation, over runs, of the judge's probability from which runs disagree."""
 
@@ -154,7 +157,7 @@ def of_interval(case: Case, reference: Reference) -> Iterator[str]:
         low, high = limits[0] - INTERVAL_DAYS, limits[1] + INTERVAL_DAYS
         if not low <= case.interval_days <= high:
             yield (
-                f"The interval, {case.interval_days:g} days, is outside that of training, {_span(limits, '.0f')} days: "
+                f"{OF_INTERVAL}{case.interval_days:g} days, is outside that of training, {_span(limits, '.0f')} days: "
                 "the weights never saw such a follow-up."
             )
 

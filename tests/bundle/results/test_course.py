@@ -20,10 +20,10 @@ from tests.bundle.results.conftest import SIZE, Predict, disc
 from tests.bundle.results.test_growth import sizes
 
 
-def result(days: int, long: list[float], found: bool = True) -> dict[str, Any]:
+def result(days: int, long: list[float], found: bool = True, flags: tuple[str, ...] = ()) -> dict[str, Any]:
     """A result.json's part of a nodule of 10 by 8 mm that was generated with these long diameters."""
     before, after = sizes([10.0], [8.0], found), sizes(long, [0.8 * each for each in long])
-    return {"interval_days": days, "num_runs": len(long), "growth": growth(before, after, days)}
+    return {"interval_days": days, "num_runs": len(long), "growth": growth(before, after, days), "flags": list(flags)}
 
 
 def test_sizes_are_those_of_the_runs_by_weibulls_quantiles() -> None:
@@ -72,6 +72,21 @@ def test_courses_are_written_of_cases_that_were_asked_for_several_times(
     assert content["times"][0]["diameter_mm"]["mean"]["median"] == pytest.approx(expected, rel=1e-3)
     assert "SYNTHETIC" in content["synthetic"] and [time["interval_days"] for time in content["times"]] == [182, 365]
     assert write_courses(tmp_path, own) == [], "cases with an interval of their own have no course"
+
+
+def test_times_that_training_did_not_have_are_marked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    told = ("The interval, 182 days, is outside that of training, 365 days: the weights never saw such a follow-up.",)
+    for days, flags in ((182, told), (365, ("Another flag.",))):
+        (tmp_path / f"a_{days}d").mkdir()
+        written = json.dumps(result(days, [10.0, 11.0, 12.0], flags=flags))
+        (tmp_path / f"a_{days}d" / "result.json").write_text(written)
+    write_courses(tmp_path, [{"case_id": f"a_{days}d", "course": "a"} for days in (182, 365)])
+    content = json.loads((tmp_path / "courses" / "a.json").read_text())
+    assert [time["outside_training"] for time in content["times"]] == [True, False]
+    assert "182 days are outside the intervals of the weights' training" in caplog.text
+    handles, labels = draw(content).axes[0].get_legend_handles_labels()
+    (crosses,) = (each for each, label in zip(handles, labels, strict=True) if "outside" in str(label))
+    assert np.asarray(crosses.get_xydata())[:, 0] == pytest.approx([182 / 30.4375])
 
 
 def test_a_nodule_that_is_not_seen_has_no_figure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
