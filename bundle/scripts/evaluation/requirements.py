@@ -66,9 +66,7 @@ def foreseen(cases: Cases, absent: set[str]) -> list[str]:
     if "training" in absent:
         found.append("the diameter read from latents, for there is no training section")
     if "validation" in absent:
-        found.append(
-            "thresholds of its own, for there is no validation section (of the weights those that were published are taken)"
-        )
+        found.append("thresholds of its own, for there is no validation section (published ones are taken, if any)")
     if np.isnan(cases.diameters[:, 0]).all():
         found.append("growth against the record, for no diameter is recorded")
     return found
