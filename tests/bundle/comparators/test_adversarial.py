@@ -47,7 +47,7 @@ def test_the_discriminator_is_the_published_one() -> None:
 def trainer(steps: int, start: int, **options: Any) -> AdversarialAutoencoderTrainer:
     torch.manual_seed(0)
     network = AlignedAutoencoder(StableDiffusionAutoencoder((8, 8, 16), 1, 4, 4), 32)
-    adversary, pairs = discriminator(8, 2), discs(8)
+    adversary, pairs = discriminator(8, 2), discs(8, 32)
     batch = {"image": pairs.baseline, "malignant": torch.tensor([1.0, 0.0] * 4)}
     return AdversarialAutoencoderTrainer(
         autoencoder=network.autoencoder,

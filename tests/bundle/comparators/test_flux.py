@@ -112,7 +112,7 @@ def test_sampling_equals_the_loop_of_diffusers_pipeline(tiny_llm: Path) -> None:
     from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
     method = Flux(Lossless(), stirred(small(latent_channels=16)), TextEncoder(str(tiny_llm), 24), num_steps=5).eval()
-    pairs = discs(3)
+    pairs = discs(3, 32)
     made = method.sample(pairs.baseline, pairs.conditions, CaseNoise(pairs.baseline, 1))
     noise = CaseNoise(pairs.baseline, 1)((16, 8, 8))
     known = method.autoencoder.encode_stage_2_inputs(pairs.baseline)
