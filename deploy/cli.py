@@ -78,6 +78,30 @@ def predict(
     print_result(result, out)
 
 
+@app.command()
+def worker(
+    config: Annotated[Path, typer.Argument(help="TOML file: spool, destinations, settings; see deploy/README.md.")],
+    once: Annotated[bool, typer.Option("--once", help="Stop when nothing is due.")] = False,
+) -> None:
+    """Answer what is asked for in a folder, and deliver it to the archives that the site allows."""
+    import logging
+
+    from deploy.worker import Worker, read_config
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    logging.getLogger("deploy.worker").setLevel(logging.INFO)
+    Worker(read_config(config)).run(once)
+
+
+@app.command()
+def status(config: Annotated[Path, typer.Argument(help="The worker's TOML file.")]) -> None:
+    """Say how many requests lie in each state."""
+    from deploy.worker import Spool, read_config
+
+    for name, count in Spool(read_config(config).spool).status().items():
+        console.print(f"{name} {count}", highlight=False)
+
+
 def print_result(result: dict[str, Any], out: Path) -> None:
     """The headline, the flags, and what to open."""
     from scripts.results.table import headline

@@ -39,18 +39,29 @@ class Made:
         """A UID that follows from the case and from names."""
         return generate_uid(entropy_srcs=[self.key, *names])
 
-    def place(self, number: int, name: str, instance: int = 1) -> dict[str, Any]:
-        """What each constructor of highdicom takes: UIDs, numbers and who made it. A kind is a series of its own."""
+    def object_uid(self, name: str) -> UID:
+        """The SOP Instance UID of an object, by the name of its file; known before it is made."""
+        return self.uid("object", name)
+
+    def place(self, name: str, series: int, kind: str, instance: int = 1) -> dict[str, Any]:
+        """What each constructor of highdicom takes: UIDs, numbers and who made it.
+
+        Args:
+            name: of the object's file.
+            series: its number; a kind of objects is a series of its own.
+            kind: what it is, in words.
+            instance: its number in the series.
+        """
         return {
-            "series_instance_uid": self.uid("series", name),
-            "series_number": FIRST_SERIES + number,
-            "sop_instance_uid": self.uid("object", name, str(instance)),
+            "series_instance_uid": self.uid("series", kind),
+            "series_number": FIRST_SERIES + series,
+            "sop_instance_uid": self.object_uid(name),
             "instance_number": instance,
             "manufacturer": MANUFACTURER,
             "manufacturer_model_name": MODEL,
             "software_versions": VERSION,
             "device_serial_number": self.weights,
-            "series_description": f"SYNTHETIC {name}, research only",
+            "series_description": f"SYNTHETIC {kind}, research only",
         }
 
     @cached_property

@@ -6,6 +6,8 @@ what the model made; position, spacing and frame of reference say where they lie
 
 from __future__ import annotations
 
+from typing import Any
+
 import highdicom as hd
 import numpy as np
 from highdicom.pm import ParametricMap, RealWorldValueMapping
@@ -49,7 +51,7 @@ def segmentation(source: Source, made: Made) -> Segmentation:
         segment_descriptions=[described],
         content_label="REPLACED",
         content_description="Pixels that were replaced by generated ones",
-        **made.place(2, "replaced region"),
+        **made.place("replaced", 2, "replaced region"),
     )
     mark(item, source, "Region of the slice in which a follow-up was generated.", burned_in=False)
     return item
@@ -57,15 +59,16 @@ def segmentation(source: Source, made: Made) -> Segmentation:
 
 def mean(source: Source, made: Made) -> ParametricMap:
     """The mean of all runs, HU."""
-    return _map(source, made, made.samples.mean(axis=0), "mean", 1)
+    return _map(source, made, made.samples.mean(axis=0), "mean", made.place("mean", 3, "maps", 1))
 
 
 def deviation(source: Source, made: Made) -> ParametricMap:
     """The standard deviation over all runs, HU."""
-    return _map(source, made, made.samples.std(axis=0), "standard deviation", 2)
+    place = made.place("deviation", 3, "maps", 2)
+    return _map(source, made, made.samples.std(axis=0), "standard deviation", place)
 
 
-def _map(source: Source, made: Made, hu: NDArray[np.float32], name: str, instance: int) -> ParametricMap:
+def _map(source: Source, made: Made, hu: NDArray[np.float32], name: str, place: dict[str, Any]) -> ParametricMap:
     """A map (x, y) as uint16 with slope and intercept, on the grid that was generated."""
     lowest = LOWEST_HU[name]
     stored = np.rint((hu.astype(float) - lowest) * PER_HU).clip(0, 65535).astype(np.uint16)
@@ -93,7 +96,7 @@ def _map(source: Source, made: Made, hu: NDArray[np.float32], name: str, instanc
         content_label=name.split()[-1].upper()[:16],
         content_description=f"{name} of generated follow-ups, HU",
         derivation=codes.SCT.Mean if name == "mean" else codes.SCT.StandardDeviation,
-        **made.place(3, "maps", instance),
+        **place,
     )
     mark(item, source, f"The {name} of {len(made.samples)} generated follow-ups.", burned_in=False)
     return item

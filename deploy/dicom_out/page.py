@@ -17,7 +17,7 @@ def document(source: Source, made: Made) -> hd.SOPClass:
     """result.pdf, one page, which says on top that it is research and synthetic, and names no patient."""
     content = (made.folder / "result.pdf").read_bytes()
     item = hd.SOPClass(
-        **made.place(5, "page"),
+        **made.place("page", 5, "page"),
         study_instance_uid=source.image.StudyInstanceUID,
         sop_class_uid=EncapsulatedPDFStorage,
         modality="DOC",

@@ -37,7 +37,7 @@ def panel(source: Source, made: Made) -> SCImage:
         coordinate_system=hd.CoordinateSystemNames.PATIENT,
         patient_orientation=("L", "P"),
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        **made.place(1, "panel"),
+        **made.place("panel", 1, "panel"),
     )
     item.ImageType = ["DERIVED", "SECONDARY"]
     mark(item, source, "The baseline beside generated follow-ups.", burned_in=True)
@@ -60,7 +60,7 @@ def ct_slice(source: Source, made: Made) -> hd.SOPClass:
     hu = np.rint(np.where(inside, generated, known)).clip(-32768, 32767).astype(np.int16)
     pixels = np.ascontiguousarray(_written(source, hu.T, inside.T))
     item = hd.SOPClass(
-        **made.place(6, "slice"),
+        **made.place("slice", 6, "slice"),
         study_instance_uid=source.image.StudyInstanceUID,
         sop_class_uid=CTImageStorage,
         modality="CT",

@@ -66,7 +66,7 @@ def report(source: Source, made: Made) -> Comprehensive3DSR:
     for text in (MADE, *_cautions(result)):
         item = TextContentItem(codes.DCM.Comment, plain(text), RelationshipTypeValues.CONTAINS)
         content[0].ContentSequence.append(item)
-    document = Comprehensive3DSR(evidence=[source.image], content=content[0], **made.place(4, "report"))
+    document = Comprehensive3DSR(evidence=[source.image], content=content[0], **made.place("report", 4, "report"))
     document.PreliminaryFlag = "PRELIMINARY"
     document.CodingSchemeIdentificationSequence = [_own_scheme()]
     mark(document, source, "Numbers of generated follow-ups.")

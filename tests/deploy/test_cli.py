@@ -73,6 +73,16 @@ def test_options_of_objects_reach_them(call, monkeypatch, tmp_path):
     assert str(asked["secret"]) == "file" and asked["num_runs"] == 20
 
 
+def test_the_worker_and_its_status(tmp_path, monkeypatch, capsys):
+    (tmp_path / "worker.toml").write_text(f'spool = "{tmp_path}/spool"\n')
+    for command in (["worker", tmp_path / "worker.toml", "--once"], ["status", tmp_path / "worker.toml"]):
+        monkeypatch.setattr(sys, "argv", ["deploy", *map(str, command)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert not stopped.value.code
+    assert "inbox 0\nwork 0\nresults 0\ndone 0\ndead 0" in capsys.readouterr().out
+
+
 def test_the_commands_of_the_documents_are_taken(call, monkeypatch):
     monkeypatch.setattr(case, "predict", lambda *_, **options: RESULT)
     monkeypatch.setattr(dicom_case, "predict", lambda *_, **options: RESULT)
