@@ -14,6 +14,7 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
+from scripts import comparators
 from scripts.comparators.contract import Condition, ImageMethod
 from scripts.comparators.generator import WEIGHTS, Generator, generator_metadata
 from scripts.diffusion.noise import CaseNoise
@@ -22,12 +23,16 @@ from scripts.fingerprint import code_version, digest_weights
 
 
 def generation_settings(models_dir: str | Path, image_size: int | None = None, **others: Any) -> dict[str, Any]:
-    """What a compared method's weights bring: ``image_size`` and ``pixel_mm`` of the crops that trained them.
+    """What a compared method's weights bring.
 
     Args:
         models_dir: holds :data:`~scripts.comparators.generator.WEIGHTS`.
         image_size: an option; None takes the weights' own.
         others: options of NAMD, which have no effect on another method.
+
+    Returns:
+        ``image_size`` and ``pixel_mm`` of the crops that trained them; ``report_interval``, whether the method reads
+        the interval.
 
     Raises:
         CheckpointError: see :func:`scripts.comparators.load_generator`.
@@ -42,7 +47,7 @@ def generation_settings(models_dir: str | Path, image_size: int | None = None, *
             f"{path}: trained on crops of {told['image_size']} px, but --image_size is {image_size}. Leave it out, "
             "since the weights bring it, or train with it."
         )
-    return told
+    return {**told, "report_interval": "interval" in getattr(comparators, metadata["network"]).reads}
 
 
 def generation_record(models_dir: str | Path, method: Generator, num_runs: int, seed: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from scripts.comparators.contract import Condition
 from scripts.comparators.copy import CopyBaseline
 from scripts.comparators.generation import MethodInferer, generation_record, generation_settings
 from scripts.comparators.generator import WEIGHTS, load_generator
+from scripts.comparators.imageflownet import ImageFlowNet
 from scripts.comparators.mcwgan import McWGAN
 from scripts.comparators.namd import NAMD
 from scripts.data.transforms import from_hu, preprocessing
@@ -150,8 +151,22 @@ def test_they_are_judged_beside_namd(generated: Path, trained: Path, tiny_datase
     assert record["predictions"]["McWGAN (reconstructed)"]["method"] == "McWGAN (reconstructed)"
 
 
+def test_intervals_are_for_methods_that_read_them(generated: Path, make_workflow: Make, tmp_path: Path) -> None:
+    """All of McWGAN's follow-ups would be the same; ImageFlowNet's differ."""
+    assert "--intervals" in refusal(lambda: generate(make_workflow, generated, intervals=[182, 730]))
+    torch.manual_seed(0)
+    method = ImageFlowNet([4, 8], 1, 4, num_steps=2)
+    save_network(method, tmp_path / "models" / WEIGHTS, {"sampling": {"image_size": 32}})
+    generate(make_workflow, tmp_path, intervals=[182, 730], num_runs=2)
+    made = sorted(path.parent.name for path in (tmp_path / "predictions").glob("*/samples.nii.gz"))
+    assert len(made) == 6
+    images = [nib.load(tmp_path / "predictions" / name / "samples.nii.gz").get_fdata() for name in made[:2]]
+    assert not np.allclose(*images, atol=5.0)
+
+
 def test_options_of_namd_are_refused(generated: Path) -> None:
-    assert generation_settings(generated / "models") == {"image_size": 32, "pixel_mm": None}
+    expected = {"image_size": 32, "pixel_mm": None, "report_interval": False}
+    assert generation_settings(generated / "models") == expected
     said = refusal(lambda: generation_settings(generated / "models", num_steps=12, guidance_scale=None))
     assert "holds McWGAN, which has no --num_steps. Leave that out" in said
     said = refusal(lambda: generation_settings(generated / "models", image_size=64))
