@@ -62,10 +62,10 @@ MONTHS = {6: 182, 12: 365, 24: 730}
 ARMS = ("told, text", "told, number", "text", "number")
 """Records that tell the growth or do not, and the interval in words alone or as a number too."""
 SCHEDULES: dict[str, dict[str, Any]] = {
-    "unconditional": {"max_epochs": 30, "batch_size": 16, "decay_steps": 720},
-    "conditional": {"max_epochs": 80, "batch_size": 16, "decay_steps": 880},
+    "unconditional": {"max_epochs": 15, "batch_size": 16, "decay_steps": 360},
+    "conditional": {"max_epochs": 33, "batch_size": 16, "decay_steps": 360},
 }
-"""More steps than demo.yaml's, whose 43 pairs make fewer an epoch."""
+"""As many steps as demo.yaml's, whose 43 pairs make fewer an epoch."""
 GROWS = float(np.exp(3 * STABLE_LOG))
 """A benign nodule that has grown by more is none of the stable ones."""
 RUNS, CALLS, SEED, DRAWS = 20, 12, 19, 2000
@@ -141,6 +141,12 @@ class Unseen:
             [np.log(case["truth"]["simulated_growth"]) * days / case["interval_days"] for case in self.cases]
         )
 
+    def take(self, of: Array) -> Unseen:
+        """Some of them."""
+        rows = np.flatnonzero(of)
+        parts = {name: values[rows] for name, values in vars(self).items() if name != "cases"}
+        return Unseen(cases=[self.cases[row] for row in rows], **parts)
+
 
 def unseen(dataset: Path) -> Unseen:
     """The nodules of the test section that grow, and whose real images can be measured."""
@@ -200,25 +206,25 @@ def by_law(nodules: Unseen, known: str) -> dict[int, Array]:
     """The law's median growth for who knows the record (and so the chance of cancer), or the outcome, by months."""
     made: dict[int, list[float]] = {months: [] for months in MONTHS}
     for index, case in enumerate(nodules.cases):
-        ehr, rng = case["ehr"], np.random.default_rng(index)
-        risk = float(case["malignant"]) if known == "outcome" else case["truth"]["oracle"]
-        malignant = rng.uniform(size=DRAWS) < risk
+        ehr, risk = case["ehr"], float(case["malignant"]) if known == "outcome" else case["truth"]["oracle"]
         for months, days in MONTHS.items():
+            rng = np.random.default_rng(index)  # the same nodules at each time
+            malignant = rng.uniform(size=DRAWS) < risk
             known_of = (ehr["sct_pre_att"], ehr["sct_long_dia"], days)
             factors = np.array([growth(bool(each), *known_of, rng) for each in malignant])
             made[months].append(float(np.log(np.median(factors[factors > 0]))))
     return {months: np.array(each) for months, each in made.items()}
 
 
-def row(title: str, predicted: dict[int, Array], nodules: Unseen) -> list[str]:
-    """A row of the table for predicted growth (N,) by months."""
+def scores(predicted: dict[int, Array], nodules: Unseen) -> list[str]:
+    """Cells of a table for predicted growth (N,) by months."""
     stacked = np.stack([predicted[months] for months in MONTHS])
     true = np.stack([nodules.truth(days) for days in MONTHS.values()])
     rising = float((np.diff(stacked, axis=0) > 0).all(axis=0).mean())
     each = slope(stacked, true, [case["patient_id"] for case in nodules.cases])
     means = linregress(true.mean(axis=1), stacked.mean(axis=1)).slope
     factors = " / ".join(f"{np.exp(value):.2f}" for value in np.median(stacked, axis=1))
-    return [title, f"{rising:.0%}", "{:.2f} [{:.2f}, {:.2f}]".format(*each), f"{means:.2f}", factors]
+    return [f"{rising:.0%}", "{:.2f} [{:.2f}, {:.2f}]".format(*each), f"{means:.2f}", factors]
 
 
 def draw(made: dict[str, dict[int, Array]], nodules: Unseen, path: Path) -> None:
@@ -292,16 +298,22 @@ def main(
 def evaluate(dataset: Path, out: Path, guidance_scale: list[float]) -> None:
     """Generates for the unseen nodules, prints the tables and draws the figure."""
     nodules, made = unseen(dataset), {}
-    table = Table("", "rises", "slope", "slope of means", "median factor after 6 / 12 / 24 months")
     for arm in ARMS:
         for scale in guidance_scale if (out / arm / "models" / "unet_conditional.safetensors").is_file() else ():
-            made[f"{arm}, guidance {scale:g}"] = sizes = generate(out, arm, nodules, scale)
-            predicted = {months: np.log(np.median(each, axis=0) / nodules.before) for months, each in sizes.items()}
-            table.add_row(*row(f"{arm}, guidance {scale:g}", predicted, nodules))
+            made[f"{arm}, guidance {scale:g}"] = generate(out, arm, nodules, scale)
+    predicted = {
+        title: {months: np.log(np.median(each, axis=0) / nodules.before) for months, each in sizes.items()}
+        for title, sizes in made.items()
+    }
     for known in ("record", "outcome"):
-        table.add_row(*row(f"the law's median, {known} known", by_law(nodules, known), nodules))
-    table.add_row(*row("the truth", {m: nodules.truth(days) for m, days in MONTHS.items()}, nodules))
-    console.print(table)
+        predicted[f"the law's median, {known} known"] = by_law(nodules, known)
+    predicted["the truth"] = {months: nodules.truth(days) for months, days in MONTHS.items()}
+    malignant = np.array([bool(case["malignant"]) for case in nodules.cases])
+    for title, of in (("all that grow", np.ones_like(malignant)), ("cancers alone", malignant)):
+        table = Table(f"{title} ({of.sum()})", "rises", "slope", "slope of means", "median factor, 6 / 12 / 24 months")
+        for name, each in predicted.items():
+            table.add_row(name, *scores({months: values[of] for months, values in each.items()}, nodules.take(of)))
+        console.print(table)
     own = np.array([np.log(case["truth"]["simulated_growth"]) for case in nodules.cases])[None]
     ids = [case["patient_id"] for case in nodules.cases]
     for title, each in (("real follow-ups", nodules.measured), ("through the autoencoder", nodules.coded)):
