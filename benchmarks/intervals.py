@@ -177,19 +177,19 @@ def unseen(dataset: Path) -> Unseen:
 
 def generate(out: Path, arm: str, nodules: Unseen, guidance_scale: float) -> dict[int, Array]:
     """Mean diameters of generated follow-ups (R, N), by months; kept in OUT."""
-    path = out / arm / f"sizes_{guidance_scale:g}.npz"
+    path = out / arm / f"sizes_{guidance_scale:g}.npy"
     if not path.is_file():
-        start, model, made = time.process_time(), load_progression_model(out / arm / "models"), {}
-        for months, days in MONTHS.items():
+        start, model, made = time.process_time(), load_progression_model(out / arm / "models"), []
+        for days in MONTHS.values():
             records = [told(case) if arm.startswith("told") else case["ehr"] for case in nodules.cases]
             inferer = ProgressionInferer(CALLS, RUNS, guidance_scale=guidance_scale, solver="dpmpp")
             images = inferer(nodules.baseline, model, [radiology_report(record, days) for record in records])
-            made[str(months)] = measure(images.transpose(0, 1)[:, :, None].numpy(), nodules.spacing).mean
-        np.savez(path, **made)
+            made.append(measure(images.transpose(0, 1)[:, :, None].numpy(), nodules.spacing).mean)
+        np.save(path, np.stack(made))
         console.print(
             f"{arm}, guidance {guidance_scale:g}: sampling took {time.process_time() - start:.0f} s of CPU time"
         )
-    return {int(months): sizes for months, sizes in np.load(path).items()}
+    return dict(zip(MONTHS, np.load(path), strict=True))
 
 
 def slope(predicted: Array, true: Array, patients: list[str]) -> tuple[float, float, float]:
@@ -316,8 +316,8 @@ def evaluate(dataset: Path, out: Path, guidance_scale: list[float]) -> None:
         console.print(table)
     own = np.array([np.log(case["truth"]["simulated_growth"]) for case in nodules.cases])[None]
     ids = [case["patient_id"] for case in nodules.cases]
-    for title, each in (("real follow-ups", nodules.measured), ("through the autoencoder", nodules.coded)):
-        found = "{:.2f} [{:.2f}, {:.2f}]".format(*slope(each[None], own, ids))
+    for title, growths in (("real follow-ups", nodules.measured), ("through the autoencoder", nodules.coded)):
+        found = "{:.2f} [{:.2f}, {:.2f}]".format(*slope(growths[None], own, ids))
         console.print(f"slope of measured on true growth, {title}: {found}")
     draw(made, nodules, out / "intervals.png")
 

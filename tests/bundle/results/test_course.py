@@ -84,8 +84,7 @@ def test_times_that_training_did_not_have_are_marked(tmp_path: Path, caplog: pyt
     content = json.loads((tmp_path / "courses" / "a.json").read_text())
     assert [time["outside_training"] for time in content["times"]] == [True, False]
     assert "182 days are outside the intervals of the weights' training" in caplog.text
-    handles, labels = draw(content).axes[0].get_legend_handles_labels()
-    (crosses,) = (each for each, label in zip(handles, labels, strict=True) if "outside" in str(label))
+    (crosses,) = (line for line in draw(content).axes[0].lines if "outside" in str(line.get_label()))
     assert np.asarray(crosses.get_xydata())[:, 0] == pytest.approx([182 / 30.4375])
 
 
