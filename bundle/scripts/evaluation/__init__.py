@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "judge": ["Judge", "Method"],
         "memorisation": ["audit_memorisation"],
         "requirements": ["check_section"],
+        "sections": ["open_section"],
         "study": ["Study"],
         "steering": ["steer"],
         "report.headline": ["log_result"],

@@ -24,12 +24,13 @@ from scripts.errors import UserError
 from scripts.evaluation import clinical
 from scripts.evaluation.judge import REAL, Judge, Method, ensembles, one_probability_per_case, score_methods
 from scripts.evaluation.left_out import left_out
-from scripts.evaluation.nodules import latents
-from scripts.evaluation.nodules.growth import MEDIAN, Growth, Sizes, measure
+from scripts.evaluation.nodules import forecasts, latents
+from scripts.evaluation.nodules.forecasts import RECALIBRATED, Forecasts, Section
+from scripts.evaluation.nodules.growth import MEDIAN, Growth, measure_all
 from scripts.evaluation.nodules.latents import Nodules, averaged, latent_scores
 from scripts.evaluation.report.case_view import case_studies, chosen
 from scripts.evaluation.report.columns import ENSEMBLE, TITLES
-from scripts.evaluation.report.drawing import draw_benefit, draw_growth, draw_methods, draw_training
+from scripts.evaluation.report.drawing import draw_benefit, draw_growth, draw_methods, draw_ranks, draw_training
 from scripts.evaluation.report.output import write
 from scripts.evaluation.report.training_log import Stage
 from scripts.evaluation.statistics.regret import regrets
@@ -60,6 +61,7 @@ DEFINITIONS = {
     "regret": "in nats, to the oracle, the true probability by the law that simulated the cases: mean Kullback-Leibler "
     "divergence, the expected logarithmic loss beyond the least possible. The oracle knows rating and record and, held "
     "against real follow-ups, growth. of_baseline: the regret over that of the real baselines",
+    **forecasts.DEFINITIONS,
     **latents.DEFINITIONS,
     **clinical.DEFINITIONS,
 }
@@ -78,6 +80,7 @@ def evaluate(
     case_pages: Sequence[str] | str = (),
     record: Mapping[str, Any] | None = None,
     thresholds: Mapping[str, Mapping[str, float] | str] | None = None,
+    sections: Mapping[str, Section | str] | None = None,
 ) -> dict[str, Any]:
     """Evaluates generated follow-ups and writes the results into `output_dir`.
 
@@ -92,6 +95,7 @@ def evaluate(
         case_pages: ids of the cases that get a PDF page each, or "all".
         record: of `evaluation_record`, how all that is judged was made.
         thresholds: of :func:`scripts.evaluation.validation.validation_thresholds`, by method.
+        sections: ``training`` and ``validation``, what forecasts are held against and calibrated on, or why they lack.
 
     Returns:
         The content of metrics.json.
@@ -103,13 +107,15 @@ def evaluate(
     images, predicted, generated = _checked(methods, study, reconstruction)
     main = next(iter(generated), None)
     rows = _judged(judge, images, predicted, generated)
-    growth = None if study.spacing is None else Growth(_measure(images, study.spacing), study, judge.weights)
+    growth = None if study.spacing is None else Growth(measure_all(images, study.spacing), study, judge.weights)
+    foreseen = None if growth is None else Forecasts.of(growth, generated, sections or {})
     spaces = {title: _nodules(judge, encoder) for title, encoder in (encoders or {}).items()}
     result = {
         **_studied(study, judge, stages),
         "n_runs": max((len(images[name]) for name in generated), default=0),
         **score_methods(rows, judge, main),
         "growth": None if growth is None else growth.score(),
+        "forecasts": None if foreseen is None else foreseen.score(),
         "latents": {title: latent_scores(*pair, judge.weights) for title, pair in spaces.items()},
         "reconstruction_mae_hu": _error_hu(reconstruction, study),
         "regret": _regrets(judge, one_probability_per_case(rows)),
@@ -119,7 +125,7 @@ def evaluate(
     result |= {"left_out": left_out(result)}
     maps = {title: averaged(unseen.latents) for title, (unseen, _) in spaces.items()}
     figures = [*draw_methods(rows, cases, maps, main), *draw_benefit(result["decision_curves"])]
-    figures += [*draw_growth(growth, cases, main), *draw_training(stages)]
+    figures += [*draw_growth(growth, cases, main), *draw_ranks(result["forecasts"], main), *draw_training(stages)]
     views = [] if main is None else case_studies(study, rows, growth, main)
     write(Path(output_dir), result, _table(rows, cases, growth), figures, views, pages)
     return result
@@ -171,7 +177,9 @@ def _checked(
         UserError: a method's name is reserved.
         ValueError: shapes or values that do not fit; the message names the method.
     """
-    if reserved := sorted({name for name in methods if name in TITLES or name.endswith((ENSEMBLE, MEDIAN))}):
+    if reserved := sorted(
+        {name for name in methods if name in TITLES or name.endswith((ENSEMBLE, MEDIAN, RECALIBRATED))}
+    ):
         raise UserError(f"{', '.join(reserved)} cannot name a method: the name is reserved")
     arrays = {name: np.asarray(values) for name, values in methods.items()}
     predicted: dict[str, Array] = {name: each.astype(np.float64) for name, each in arrays.items() if each.ndim == 2}
@@ -196,15 +204,6 @@ def _real_images(study: Study, reconstruction: Array | None) -> dict[str, Array]
         "copy_baseline": study.baseline[None],
     }
     return images if reconstruction is None else images | {"reconstructed_follow_up": reconstruction[None]}
-
-
-def _measure(images: Mapping[str, Array], spacing: Mapping[str, Array]) -> dict[str, Sizes]:
-    """Sizes of the nodules in all images; generated images have the pixel spacing of the baseline."""
-    on_follow_up = ("real_follow_up", "reconstructed_follow_up")
-    return {
-        name: measure(samples, spacing["follow_up" if name in on_follow_up else "baseline"])
-        for name, samples in images.items()
-    }
 
 
 def _nodules(judge: Judge, encoder: Callable[[Tensor], Tensor]) -> tuple[Nodules, Nodules | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from scripts.data.padding import real_key
 from scripts.errors import UserError
 from scripts.evaluation.evaluator import evaluate
 from scripts.evaluation.judge import Bootstrap, Judge
+from scripts.evaluation.nodules.forecasts import Section
 from scripts.evaluation.record import USED
 from scripts.evaluation.report.cohort import describe
 from scripts.evaluation.report.training_log import Stage
@@ -42,8 +43,6 @@ class Evaluation:
         classifier: gives probabilities of malignancy.
         autoencoder: for the row of reconstructions and the latent map.
         unaligned: another autoencoder, whose latent space is compared with the first one's.
-        training_baselines: crops (M, 1, H, W) of the datalist's training cases, on which the regression of diameters on
-            latents is fitted.
         stages: of :func:`scripts.evaluation.read_stages`, for the evaluation page.
         name: title of the method in ``predictions_dir``.
         compared: by title, folders of predictions of other methods, for the same section.
@@ -56,7 +55,9 @@ class Evaluation:
         published_thresholds: gives, for how predictions were made, on which cases thresholds were fixed that were
             published with the weights, and these by title (`generated` for ``name``), see
             :func:`scripts.results.published_thresholds`; they are taken where the dataset has no validation section.
-        validation_baselines: gives the validation section's baseline crops (V, 1, H, W), for thresholds on them.
+        open_section: gives the training and the validation section by name, as
+            :func:`scripts.evaluation.sections.open_section`: for thresholds, and what growth and latents are held
+            against.
         record: gives how all that is judged was made, see :func:`scripts.evaluation.evaluation_record`.
         resamples, stratified: of the bootstrap over patients, see :class:`scripts.evaluation.judge.Bootstrap`.
         judging: further arguments of :class:`scripts.evaluation.Judge`, such as its networks, ``batch_size`` and
@@ -72,7 +73,6 @@ class Evaluation:
         classifier: NoduleClassifier,
         autoencoder: LatentAutoencoder,
         unaligned: LatentAutoencoder | None = None,
-        training_baselines: np.ndarray | None = None,
         stages: Sequence[Stage] = (),
         name: str = "NAMD",
         compared: Mapping[str, str | Path] | None = None,
@@ -80,8 +80,8 @@ class Evaluation:
         published: Mapping[str, ProbabilityMethod] | None = None,
         case_pages: Sequence[str] | str = (),
         thresholds: Mapping[str, float] | None = None,
-        validation_baselines: Callable[[], np.ndarray] | None = None,
         published_thresholds: Callable[[Mapping[str, Any]], tuple[str, Mapping[str, Any]]] | None = None,
+        open_section: Callable[[str], Study] | None = None,
         resamples: int = 2000,
         stratified: bool = True,
         record: Callable[[], Mapping[str, Any]] | None = None,
@@ -100,8 +100,7 @@ class Evaluation:
         self.encoders = {"this model": self.autoencoder.encode_stage_2_inputs}
         if unaligned is not None:
             self.encoders["not aligned"] = unaligned.eval().encode_stage_2_inputs
-        self.training_baselines = training_baselines
-        self.thresholds, self.validation_baselines = thresholds or {}, validation_baselines
+        self.thresholds, self.open_section = thresholds or {}, open_section and cache(open_section)
         self.name, self.published_thresholds = name, published_thresholds
         self.judging = {"bootstrap": Bootstrap(resamples, stratified), **judging}
         self.real: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
@@ -130,6 +129,7 @@ class Evaluation:
         if elsewhere:
             record |= {"published_thresholds": on}
         logger.info(f"Judging {len(ids)} cases; most of the time goes into the distances and the bootstrap")
+        samples = self._validation_samples(record)
         judge = Judge(study, lambda crops: torch.sigmoid(self.classifier(crops)).flatten(), **self.judging)
         engine.state.metrics["evaluation"] = evaluate(
             study,
@@ -143,7 +143,8 @@ class Evaluation:
             stages=self.stages,
             case_pages=self.case_pages,
             record=record,
-            thresholds=self._thresholds(judge, record, elsewhere),
+            thresholds=self._thresholds(judge, samples, elsewhere),
+            sections=self._sections(samples),
         )
 
     def _published_thresholds(self, record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -154,21 +155,51 @@ class Evaluation:
         on, found = self.published_thresholds({**made, "weights": record.get("weights", {})})
         return on, {self.name if title == "generated" else title: limits for title, limits in found.items()}
 
-    @torch.no_grad()
-    def _thresholds(
-        self, judge: Judge, record: Mapping[str, Any], elsewhere: Mapping[str, Any] | None = None
-    ) -> dict[str, dict[str, float] | str]:
-        """The thresholds of the real baselines, of each folder of predictions and of each table."""
+    def _validation_samples(self, record: Mapping[str, Any]) -> Callable[[str], np.ndarray]:
+        """A function that reads a method's images of the validation section, once, or raises why it has none."""
         usable = record.get("validation_predictions", {})
 
-        def baselines(cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
-            assert self.validation_baselines is not None
-            return judge.classify(self.validation_baselines()[None], "real_baseline")
-
-        def generated(name: str, cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        def read(name: str) -> np.ndarray:
             if usable.get(name, USED) != USED:
                 raise UserError(usable[name])
-            return judge.classify(read_predictions(self.folders[name], _ids(cases)), name)
+            return read_predictions(self.folders[name], _ids(self.datalist["validation"]))
+
+        return cache(read)
+
+    def _sections(self, samples: Callable[[str], np.ndarray]) -> dict[str, Section | str]:
+        """What forecasts are held against and calibrated on, or why it lacks."""
+
+        def generated(name: str) -> np.ndarray | str:
+            try:
+                return samples(name)
+            except UserError as error:
+                return str(error)
+
+        found: dict[str, Section | str] = {}
+        for name in ("training", "validation"):
+            if name == self.section:
+                found[name] = f"the evaluated section is the {name} section"
+            elif not self.datalist[name]:
+                found[name] = f"the dataset has no {name} section"
+            elif self.open_section is None:
+                found[name] = f"the {name} section was not given"
+            else:
+                images = {each: generated(each) for each in self.folders} if name == "validation" else {}
+                found[name] = Section(self.open_section(name), images)
+        return found
+
+    @torch.no_grad()
+    def _thresholds(
+        self, judge: Judge, samples: Callable[[str], np.ndarray], elsewhere: Mapping[str, Any] | None = None
+    ) -> dict[str, dict[str, float] | str]:
+        """The thresholds of the real baselines, of each folder of predictions and of each table."""
+
+        def baselines(cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
+            assert self.open_section is not None
+            return judge.classify(self.open_section("validation").baseline[None], "real_baseline")
+
+        def generated(name: str, cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
+            return judge.classify(samples(name), name)
 
         def table(name: str, cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
             try:
@@ -177,11 +208,11 @@ class Evaluation:
                 raise UserError("its table lacks cases of the validation section") from error
 
         def applied(method: ProbabilityMethod, cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
-            if self.validation_baselines is None:
-                raise UserError("the validation section's baselines were not given")
-            return probabilities(method, self.validation_baselines(), cases)
+            if self.open_section is None:
+                raise UserError("the validation section was not given")
+            return probabilities(method, self.open_section("validation").baseline, cases)
 
-        readers: dict[str, Any] = {} if self.validation_baselines is None else {"real_baseline": baselines}
+        readers: dict[str, Any] = {} if self.open_section is None else {"real_baseline": baselines}
         readers |= {name: partial(generated, name) for name in self.folders}
         readers |= {name: partial(table, name) for name in self.tables}
         readers |= {name: partial(applied, method) for name, method in self.published.items()}
@@ -189,7 +220,7 @@ class Evaluation:
 
     def _study(self) -> Study:
         """The section as it is evaluated."""
-        baselines, training = self.training_baselines, self.datalist["training"]
+        training = self.open_section("training") if self.open_section and self.datalist["training"] else None
         return Study(
             cases=Cases.of(self.datalist[self.section]),
             baseline=np.concatenate(self.real["baseline"]),
@@ -197,7 +228,7 @@ class Evaluation:
             spacing={key: np.concatenate(parts) for key, parts in self.spacing.items()},
             dataset=self.datalist.get("name", "unnamed"),
             simulated=self.datalist.get("simulated", ""),
-            training=None if baselines is None or not training else (Cases.of(training), baselines),
+            training=None if training is None else (training.cases, training.baseline),
             cohort=describe(self.datalist, self.section),
             unpadded=np.concatenate(self.unpadded) if self.unpadded else None,
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from scripts.evaluation.report.columns import CALIBRATION, GROWTH, LATENTS, METRICS, RECALIBRATION
+from scripts.evaluation.report.forecast_view import reasons
 
 EXPECTED = ("not given where no image is made", "not given for real images", "no interval, for resampling")
 """Beginnings of reasons that hold for every dataset."""
@@ -42,6 +43,8 @@ def _missing(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for name, row in part["methods"].items():
             if name != "copy_baseline":  # which never changes
                 yield from _scores(row, growth)
+    for what, reason in reasons((result["forecasts"] or {}).get("long", {})):
+        yield f"forecast of growth: {what}", reason
     for scores in result["latents"].values():
         yield from _scores(scores, latents)
     for ways in result["recalibration"].values():

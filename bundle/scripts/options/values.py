@@ -28,7 +28,13 @@ KINDS: dict[type, tuple[str, tuple[type, ...]]] = {
 
 IN_PLACE_OF_NULL: dict[str, Any] = {
     **{"image_size": 64, "guidance_scale": 3.0, "limit": 8, "publish_epoch": 100, "deterministic": True},
-    **{"image": "crop.nii.gz", "ehr": "ehr.json", "source": "sd15", "pretrained": "sd15.safetensors"},
+    **{
+        "image": "crop.nii.gz",
+        "ehr": "ehr.json",
+        "source": "sd15",
+        "size_predictions_dir": "runs/size",
+        "pretrained": "sd15.safetensors",
+    },
     **{"unaligned": "no_alignment.safetensors", "lpips_weights": "alexnet.pth", "fid_weights": "inception.pth"},
     **{"compile_mode": "default", "intervals": [182, 365, 730]},
 }

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "write": ["add_flags", "write_results"],
         "page": ["write_page"],
         "publish": ["publish_reference"],
+        "size": ["size_guidance"],
         "reference": ["METHODS", "Reference", "open_reference", "published_thresholds"],
     },
 )

@@ -13,7 +13,7 @@ import torch
 from scripts.arrays import Array
 from scripts.data.transforms import HU_PER_UNIT, MARK, preprocessing
 from scripts.evaluation.nodules.growth import YEAR, measure
-from scripts.predictions import pixel_mm, read_predictions
+from scripts.predictions import pixel_mm, read_predictions, read_provenance
 from scripts.results.flags import Case, flags
 from scripts.results.growth import growth
 from scripts.results.probabilities import Readers
@@ -47,7 +47,7 @@ class Results:
     """
 
     def __init__(self, models_dir: str | Path, made_by: Mapping[str, Any], device: str | torch.device = "cpu") -> None:
-        size = made_by["image_size"]
+        size, self.scale = made_by["image_size"], made_by.get("guidance_scale")
         self.reference, self.readers = open_reference(models_dir, made_by), Readers(models_dir, size, device)
         self.lacking = [*self.reference.lacking, *self.readers.lacking.values()]
         if self.lacking:
@@ -55,8 +55,11 @@ class Results:
         self.load = preprocessing(["image"], size)
         self.encode = encoder(models_dir, device) if self.reference.mean is not None else None
 
-    def of(self, items: Sequence[Item], predictions_dir: str | Path) -> Iterator[tuple[Item, dict[str, Any]]]:
-        """Each item with its result."""
+    def of(
+        self, items: Sequence[Item], predictions_dir: str | Path, size_dir: str | Path | None = None
+    ) -> Iterator[tuple[Item, dict[str, Any]]]:
+        """Each item with its result; growth is measured from the images in ``size_dir``, if there are any."""
+        scale, held_out = self._size(size_dir, [item["case_id"] for item in items])
         for start in range(0, len(items), BATCH):
             some = items[start : start + BATCH]
             crops = [self.load({"image": item["image"]})["image"] for item in some]
@@ -64,11 +67,13 @@ class Results:
             samples = read_predictions(predictions_dir, [item["case_id"] for item in some])
             said = self.readers.probabilities(samples, baselines, [item["ehr"] for item in some])
             differences = HU_PER_UNIT * np.median(np.abs(samples - baselines).mean(axis=(2, 3, 4)), axis=0)
-            sizes = measure(baselines[None], spacing), measure(samples, spacing)
+            measured = samples if size_dir is None else read_predictions(size_dir, [item["case_id"] for item in some])
+            sizes = measure(baselines[None], spacing), measure(measured, spacing)
             latents = [None] * len(some) if self.encode is None else pooled(self.encode(baselines))
             for index, item in enumerate(some):
                 before, after = (each.take(np.array([index])) for each in sizes)
                 size = growth(before, after, item["interval_days"] or YEAR)
+                size |= {"guidance_scale": scale, "held_out": held_out}
                 case = Case(
                     ehr=item["ehr"],
                     interval_days=item["interval_days"],
@@ -81,6 +86,14 @@ class Results:
                 sentences = flags(case, self.reference, said[index], size, len(samples))
                 yield item, self._result(item, len(samples), said[index], size, sentences)
 
+    def _size(self, size_dir: str | Path | None, case_ids: Sequence[str]) -> tuple[float | None, dict[str, Any] | None]:
+        """The guidance scale of the images that growth is measured from, and how far such growth is off."""
+        if size_dir is None:
+            return self.scale, self.reference.content.get("growth")
+        scale = read_provenance(size_dir, case_ids[0]).get("guidance_scale")
+        published = self.reference.content.get("size", {})
+        return scale, published.get("growth") if published.get("guidance_scale") == scale else None
+
     def _result(
         self, item: Item, runs: int, said: Mapping[str, Mapping[str, Any]], size: Mapping[str, Any], found: list[str]
     ) -> dict[str, Any]:
@@ -91,7 +104,7 @@ class Results:
             **{"interval_days": item["interval_days"], "num_runs": runs},
             "best_method": first if first in self.reference.compared else None,
             "methods": methods,
-            "growth": {**size, "held_out": content.get("growth")},
+            "growth": dict(size),
             "flags": found,
             "lacking": self.lacking,
             "held_out_cases": {name: content.get(name) for name in ("dataset", "simulated", "compared")},

@@ -7,24 +7,20 @@ from typing import Any
 import numpy as np
 
 from scripts.arrays import Array
+from scripts.evaluation.nodules.forecasts import AXES
 from scripts.evaluation.nodules.growth import DIAMETER_CHANGE, YEAR, Sizes, diameter_class, doubling_time
-
-INTERVALS = {"interval50": (0.25, 0.75), "interval90": (0.05, 0.95)}
-"""Names of the intervals over runs, and their quantiles."""
+from scripts.evaluation.statistics.forecasts import INTERVALS, fewest_draws
 
 NOT_FOUND = "no nodule is found at the centre of the crop"
 CUT = "the nodule reaches the border of the crop, or has no edge that can be followed"
 """Why a nodule is not measured, see :class:`scripts.evaluation.nodules.outline.Outlines`."""
-
-AXES = ("long", "perpendicular", "mean")
-"""Diameters, see :class:`scripts.evaluation.nodules.growth.Sizes`."""
 
 
 def spread(values: Array) -> dict[str, Any]:
     """Median and intervals of one number over runs (R,), by quantiles at (R + 1) p (Weibull 1939).
 
     Returns:
-        ``median`` and :data:`INTERVALS`; an interval is None where the runs are too few to reach its ends.
+        ``median``, ``interval50`` and ``interval90``; an interval is None where the runs are too few to reach its ends.
 
     Example:
         >>> spread(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
@@ -32,7 +28,7 @@ def spread(values: Array) -> dict[str, Any]:
     """
     result: dict[str, Any] = {"median": float(np.median(values))}
     for name, ends in INTERVALS.items():
-        reached = (len(values) + 1) * ends[0] >= 1
+        reached = len(values) >= fewest_draws(name)
         result[name] = np.quantile(values, ends, method="weibull").tolist() if reached else None
     return result
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logit
 
 from scripts.arrays import Array
-from scripts.data.datalist import DatalistError, load_datalist, outcome, pairs
-from scripts.data.transforms import preprocessing
-from scripts.evaluation.nodules.growth import MEDIAN, Growth, measure
+from scripts.data.datalist import outcome
+from scripts.evaluation.nodules.growth import MEDIAN, Growth
 from scripts.evaluation.statistics.calibration import CLIP, logistic_fit
 from scripts.evaluation.statistics.metrics import classification, patient_resamples
 from scripts.evaluation.statistics.thresholds import fixed_thresholds
-from scripts.evaluation.study import Cases, Study
-from scripts.predictions import pixel_mm
 
 EVENTS = 10
 """Cases of each outcome below which probabilities are not recalibrated, and no thresholds are fixed on them."""
@@ -101,42 +96,19 @@ def compare(known: Mapping[str, Known], cases: Sequence[Mapping[str, Any]]) -> d
     return {"n": len(used), "n_malignant": int((labels == 1).sum()), "auroc": auroc}
 
 
-def open_section(dataset_dir: str | Path, section: str, image_size: int) -> Study:
-    """A section's cases and crops, with their spacing.
-
-    Raises:
-        DatalistError: the section is empty.
-    """
-    keys = ("baseline", "follow_up")
-    load = preprocessing(keys, image_size)
-    items = pairs(dataset_dir, section)
-    if not items:
-        raise DatalistError(
-            f"{dataset_dir}: its {section} section is empty; expected cases that no weights were fitted on."
-        )
-    loaded = [load({key: item[key] for key in keys}) for item in items]
-    crops = {key: np.stack([np.asarray(item[key]) for item in loaded]) for key in keys}
-    spacing = {key: np.stack([pixel_mm(item[key]) for item in loaded]) for key in keys}
-    cases = Cases.of(load_datalist(dataset_dir)[section])
-    return Study(cases, crops["baseline"], crops["follow_up"], spacing=spacing)
-
-
-def held_out_growth(study: Study, samples: NDArray[np.float32]) -> dict[str, Any] | None:
+def held_out_growth(growth: Growth, name: str) -> dict[str, Any] | None:
     """The entry `growth` of reference.json: how far the generated change of the mean diameter is from the real one.
 
     Args:
-        samples: of the study's cases (R, N, 1, H, W) in [-1, 1].
+        growth: cases that no weights were fitted on, measured.
+        name: of the generated images among what was measured.
 
     Returns:
         ``error_mm``, the mean absolute error of the median over runs, and ``unchanged_error_mm``, that of predicting no
         change; None where no nodule can be measured.
     """
-    assert study.spacing is not None
-    images = {"real_baseline": study.baseline[None], "real_follow_up": study.follow_up[None], "generated": samples}
-    on = {name: study.spacing["follow_up" if name == "real_follow_up" else "baseline"] for name in images}
-    several = len(samples) > 1
-    growth = Growth({name: measure(each, on[name]) for name, each in images.items()}, study, None)
-    real, generated = growth.changes("generated" + MEDIAN if several else "generated")
+    several = len(growth.measured[name].long) > 1
+    real, generated = growth.changes(name + MEDIAN if several else name)
     if len(real) == 0:
         return None
     errors = {"error_mm": np.abs(generated[0] - real).mean(), "unchanged_error_mm": np.abs(real).mean()}

@@ -21,11 +21,14 @@ from scripts.data.datalist import load_datalist, outcome
 from scripts.data.digest import digest_dataset
 from scripts.data.transforms import baseline_crops
 from scripts.errors import listed
+from scripts.evaluation.nodules.forecasts import Section
+from scripts.evaluation.sections import open_section
+from scripts.evaluation.study import Study
 from scripts.files import write_json, write_tensors
 from scripts.fingerprint import code_version, comparable
 from scripts.predictions import read_predictions, read_provenance
 from scripts.results.case import encoder
-from scripts.results.held_out import Known, compare, held_out_growth, open_section, score, thresholds
+from scripts.results.held_out import Known, compare, held_out_growth, score, thresholds
 from scripts.results.probabilities import Readers
 from scripts.results.reference import (
     FILES,
@@ -37,6 +40,7 @@ from scripts.results.reference import (
     digest_files,
     pooled,
 )
+from scripts.results.size import choose_size_guidance
 from scripts.results.training import describe_latents, describe_training
 from scripts.training.cases import write_training_cases
 from scripts.weights.checkpoints import read_metadata, trained_image_size
@@ -57,6 +61,7 @@ def publish_reference(
     folds: int = 5,
     resamples: int = 2000,
     device: str | torch.device = "cpu",
+    size_predictions: Sequence[str | Path] = (),
 ) -> None:
     """Writes record_only.json, direct_classifier.safetensors, reference.json and reference.safetensors to models_dir.
 
@@ -71,6 +76,8 @@ def publish_reference(
             validation, each by weights that did not see its patient; they replace the section.
         folds: of the record alone.
         resamples: of the bootstrap over patients.
+        size_predictions: folders with follow-ups of the validation section by the same weights, guided otherwise,
+            among which, and ``predictions_dir``, the one for size is chosen; see :mod:`scripts.results.size`.
 
     Raises:
         UserError: weights of another dataset, or predictions or tables that do not fit.
@@ -83,6 +90,7 @@ def publish_reference(
     study = open_section(dataset_dir, HELD_OUT, image_size)
     samples = read_predictions(predictions_dir, study.cases.ids)
     made_by = _same_weights(predictions_dir, study.cases.ids, folder)
+    size = _size(study, predictions_dir, size_predictions, folder)
 
     facts = {name: datalist.get(name) for name in ("name", "simulated")}
     RecordRegression.of(record_regression(dataset_dir, folds)).write(folder / FILES["record_only"], **facts)
@@ -99,7 +107,8 @@ def publish_reference(
         "methods": {name: score(each, cases, origin[name], resamples) for name, each in known.items()},
         "compared": compare(known, cases),
         "thresholds": _thresholds(said, datalist),
-        "growth": held_out_growth(study, samples),
+        "growth": held_out_growth(Section(study, {"generated": samples}).measured(), "generated"),
+        **size,
         **_describe(dataset_dir, folder, image_size, device),
         "made_from": {"dataset": digest, "weights": {**digest_parts(folder), **digest_files(folder)}}
         | {"sampling": made_by, **code_version()},
@@ -195,6 +204,23 @@ def _refuse_other_dataset(path: Path, digest: str) -> None:
 def _trained_on(path: Path) -> str | None:
     """The digest of the dataset that weights say they were trained on; None where they do not, or are not there."""
     return (read_metadata(path)["extra"].get("record") or {}).get("dataset") if path.is_file() else None
+
+
+def _size(
+    study: Study, predictions_dir: str | Path, others: Sequence[str | Path], models_dir: Path
+) -> dict[str, dict[str, Any]]:
+    """The entry `size`, if there are predictions to choose among."""
+    if not others:
+        return {}
+    folders: dict[float, str | Path] = {}
+    for each in (predictions_dir, *others):
+        scale = float(_same_weights(each, study.cases.ids, models_dir)["guidance_scale"])
+        if scale in folders:
+            raise PublishedReferenceError(
+                f"{each}: generated at guidance scale {scale:g}, as {folders[scale]}; expected another one."
+            )
+        folders[scale] = each
+    return {"size": choose_size_guidance(study, folders)}
 
 
 def _same_weights(predictions_dir: str | Path, case_ids: Sequence[str], folder: Path) -> dict[str, Any]:

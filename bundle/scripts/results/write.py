@@ -21,6 +21,7 @@ from scripts.fingerprint import comparable
 from scripts.predictions import PredictionError, read_provenance
 from scripts.results.case import FORMAT, PAGE, RESULT, Item, Results
 from scripts.results.reference import LATENTS, REFERENCE, digest_files
+from scripts.results.size import refuse_other_sizes
 from scripts.results.table import as_csv, columns, headline
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def write_results(
     made_by: Mapping[str, Any],
     pages: bool = False,
     device: str | torch.device = "cpu",
+    size_dir: str | Path | None = None,
 ) -> None:
     """Writes result.json of each case that has none of the same prediction, record and weights, and results.csv.
 
@@ -47,12 +49,15 @@ def write_results(
         models_dir: holds the weights and, where they were published, what single cases are compared with.
         made_by: of :func:`scripts.predictions.provenance`.
         pages: also draw result.pdf of each case, a page to print.
+        size_dir: predictions of the same cases, guided for size, from which growth is measured.
     """
     folder = Path(predictions_dir)
     weights = {**digest_files(models_dir), **_digests(models_dir)}
-    digests = {item["case_id"]: _digest_inputs(folder, item, weights) for item in items}
+    if size_dir is not None:
+        refuse_other_sizes(size_dir, folder, [item["case_id"] for item in items])
+    digests = {item["case_id"]: _digest_inputs(folder, item, weights, size_dir) for item in items}
     if rest := [item for item in items if not _is_done(folder / item["case_id"], digests[item["case_id"]])]:
-        for item, result in Results(models_dir, made_by, device).of(rest, folder):
+        for item, result in Results(models_dir, made_by, device).of(rest, folder, size_dir):
             made = read_provenance(folder, item["case_id"])
             origin: dict[str, Any] = {
                 "sha256": digests[item["case_id"]],
@@ -108,9 +113,11 @@ def rounded(content: Any) -> Any:
     return float(f"{content:.5g}") if isinstance(content, float) else content
 
 
-def _digest_inputs(folder: Path, item: Item, weights: Mapping[str, str]) -> str:
+def _digest_inputs(folder: Path, item: Item, weights: Mapping[str, str], size_dir: str | Path | None) -> str:
     """The digest of all that a case's result depends on."""
     made = {"format": FORMAT, "prediction": comparable(read_provenance(folder, item["case_id"]))}
+    if size_dir is not None:
+        made["size"] = comparable(read_provenance(size_dir, item["case_id"]))
     return _digest({**made, "ehr": item["ehr"], "interval_days": item["interval_days"], **weights})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -118,12 +119,19 @@ def test_what_of_the_follow_ups_is_padded_is_known(make: Any, tiny_dataset: Path
 
 def test_an_empty_training_section_is_none(make: Any) -> None:
     """Nothing is fitted on it; and a threshold may be given where there is no validation section."""
-    evaluation = make(training_baselines=np.empty((0, 1, 32, 32)), thresholds={"NAMD": 0.3})
+    evaluation = make(open_section=lambda name: pytest.fail(name), thresholds={"NAMD": 0.3})
     evaluation.datalist |= {"training": [], "validation": []}
     evaluation.real = {key: [np.zeros((3, 1, 32, 32))] for key in evaluation.real}
     evaluation.spacing = {key: [np.ones((3, 2))] for key in evaluation.spacing}
     assert evaluation._study().training is None
-    assert evaluation._thresholds(Judge(None, None), {}) == {"NAMD": {"given": 0.3}}
+    samples = evaluation._validation_samples({})
+    assert evaluation._thresholds(Judge(None, None), samples) == {
+        "real_baseline": "the dataset has no validation section",
+        "NAMD": {"given": 0.3},
+    }
+    assert evaluation._sections(samples) == {
+        name: f"the dataset has no {name} section" for name in ("training", "validation")
+    }
 
 
 def test_thresholds_of_the_weights_are_those_of_this_methods_images(make: Any) -> None:
@@ -140,18 +148,42 @@ def test_thresholds_of_the_weights_are_those_of_this_methods_images(make: Any) -
     evaluation.datalist |= {"validation": []}
     on, found = evaluation._published_thresholds(record)
     assert on == "cases of old" and asked == [{"guidance_scale": 6.0, "weights": {"classifier": "c"}}]
-    assert evaluation._thresholds(Judge(None, None), record, found) == {"mine": {"published_youden": 0.4}}
+    assert evaluation._thresholds(Judge(None, None), evaluation._validation_samples(record), found) == {
+        "mine": {"published_youden": 0.4}
+    }
 
 
 def test_thresholds_of_the_real_baselines_and_of_a_table_that_lacks_them(make: Any, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("case_id,run,probability\npatient-9_n1,0,0.5\n")
-    evaluation = make(tables={"short": tmp_path / "table.csv"}, validation_baselines=lambda: np.zeros((3, 1, 32, 32)))
-    found = evaluation._thresholds(Judge(None, None), {"validation_predictions": {"NAMD": "none"}})
+    evaluation = make(tables={"short": tmp_path / "table.csv"}, open_section=opened)
+    samples = evaluation._validation_samples({"validation_predictions": {"NAMD": "none"}})
+    found = evaluation._thresholds(Judge(None, None), samples)
     assert found == {
         "real_baseline": {"sensitive": 0.25, "youden": 0.25},
         "NAMD": "none",
         "short": "its table lacks cases of the validation section",
     }
+
+
+def test_other_sections_are_opened_once_and_what_they_lack_is_said(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+    monkeypatch.setattr(handler, "read_predictions", lambda folder, ids: read.append(folder) or RUNS)
+    evaluation = make(open_section=lambda name: read.append(name) or opened(name), compared={"other": "elsewhere"})
+    samples = evaluation._validation_samples({"validation_predictions": {"other": "made otherwise"}})
+    for _ in range(2):
+        found = evaluation._sections(samples)
+        assert found["validation"].generated["other"] == "made otherwise" and found["training"].generated == {}
+        np.testing.assert_array_equal(found["validation"].generated["NAMD"], RUNS)
+        samples("NAMD")
+    assert sorted(map(str, read)) == sorted([str(evaluation.folders["NAMD"]), "training", "validation"])
+    evaluation.section = "validation"
+    assert evaluation._sections(samples)["validation"] == "the evaluated section is the validation section"
+    assert make()._sections(samples)["training"] == "the training section was not given"
+
+
+def opened(name: str) -> Any:
+    """A section whose crops are black."""
+    return SimpleNamespace(baseline=np.zeros((3, 1, 32, 32)), cases=None)
 
 
 class Half:
@@ -171,7 +203,7 @@ def test_methods_beside_the_weights_are_judged_but_where_a_table_has_them(
     monkeypatch.setattr(handler, "evaluate", lambda study, methods, *rest, **more: given.update(more, methods=methods))
     monkeypatch.setattr(handler, "Judge", Judge)
     monkeypatch.setattr(handler, "read_predictions", lambda folder, ids: RUNS)
-    evaluation = make(published={"half": Half()}, validation_baselines=lambda: np.zeros((3, 1, 32, 32)))
+    evaluation = make(published={"half": Half()}, open_section=opened)
     evaluation.real = {key: [np.zeros((3, 1, 32, 32), np.float32)] for key in evaluation.real}
     evaluation.spacing = {key: [np.ones((3, 2))] for key in evaluation.spacing}
     evaluation.judge(Engine(lambda engine, batch: None))

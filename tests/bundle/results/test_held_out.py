@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.evaluation.nodules.forecasts import Section
 from scripts.evaluation.nodules.growth import measure
+from scripts.evaluation.sections import open_section
 from scripts.evaluation.statistics.thresholds import fixed_thresholds
-from scripts.results.held_out import compare, held_out_growth, open_section, recalibration, score, thresholds
+from scripts.results.held_out import compare, held_out_growth, recalibration, score, thresholds
 from tests.bundle.results.conftest import SIZE
 
 
@@ -71,11 +73,13 @@ def test_error_of_growth_by_hand(cohort: Path) -> None:
     before = measure(study.baseline[None], np.ones((40, 2)))
     use = before.found[0] & after.found[0] & ~before.cut[0] & ~after.cut[0]
     change = (after.mean - before.mean)[0, use]
-    found = held_out_growth(study, np.stack([study.follow_up] * 3))
+    images = {"same": np.stack([study.follow_up] * 3), "copied": study.baseline[None]}
+    growth = Section(study, images).measured()
+    found = held_out_growth(growth, "same")
     assert found == {
         "error_mm": 0.0,
         "unchanged_error_mm": pytest.approx(np.abs(change).mean(), rel=5e-3),
         "n": use.sum(),
     }
-    copied = held_out_growth(study, study.baseline[None])
+    copied = held_out_growth(growth, "copied")
     assert copied is not None and copied["error_mm"] == copied["unchanged_error_mm"]

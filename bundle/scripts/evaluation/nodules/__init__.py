@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "outline": ["Outlines"],
         "growth": ["Growth", "Sizes", "measure"],
+        "forecasts": ["Forecasts", "Section"],
         "latents": ["Nodules", "latent_scores"],
     },
 )

@@ -137,6 +137,19 @@ def measure(images: Array, spacing: Array) -> Sizes:
     return Sizes(*(np.stack(values) for values in zip(*runs, strict=True)))
 
 
+def measure_all(images: Mapping[str, Array], spacing: Mapping[str, Array]) -> dict[str, Sizes]:
+    """Sizes of the nodules in images (R, N, 1, H, W) by name; generated ones have the baseline's pixels.
+
+    Args:
+        spacing: of :class:`scripts.evaluation.study.Study`.
+    """
+    on_follow_up = ("real_follow_up", "reconstructed_follow_up")
+    return {
+        name: measure(samples, spacing["follow_up" if name in on_follow_up else "baseline"])
+        for name, samples in images.items()
+    }
+
+
 def recorded(diameters: Array) -> Sizes:
     """Sizes, as one run, of diameters (N, 2) in mm that radiologists recorded, the long ones first."""
     long, perpendicular = diameters.T[:, None]
@@ -183,7 +196,8 @@ class Growth:
         self.measured = dict(measured)
         several = {name + MEDIAN: each.median() for name, each in measured.items() if len(each.long) > 1}
         self.sizes = {name: each for name, each in measured.items() if name != "real_baseline"} | several
-        cases, field = study.cases, study.field_mm
+        self.cases = cases = study.cases
+        field = study.field_mm
         self.days = np.where(cases.days > 0, cases.days, YEAR)
         self.weights = weights
         self.before = {"measured": measured["real_baseline"], "record": recorded(cases.diameters)}

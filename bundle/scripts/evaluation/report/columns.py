@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scripts.evaluation.nodules.forecasts import RECALIBRATED
 from scripts.evaluation.nodules.growth import MEDIAN
 
 ENSEMBLE = "_mean_probability"
@@ -44,6 +45,16 @@ GROWTH = {
 }
 """Title and decimals of each column of the growth tables."""
 
+CRPS = {
+    "copy_baseline": "less copy's ↓",
+    "climatology": "less climatology's ↓",
+    "quantile_regression": "less regression's ↓",
+}
+"""Titles of the columns of differences in the table of forecasts."""
+
+AXES = {"long": "Long diameter", "perpendicular": "Perpendicular diameter", "mean": "Mean diameter"}
+"""Titles of the diameters that are forecast."""
+
 LATENTS = {"distance_correlation": ("Distances' correlation ↑", 3), "diameter_r2": ("R² of log diameter ↑", 3)}
 """Title and decimals of each column of the table of latent spaces."""
 
@@ -60,8 +71,10 @@ TITLES = {
     "real_follow_up": "Follow-up of the data set",
     "copy_baseline": "Copy of the baseline",
     "reconstructed_follow_up": "Reconstructed follow-up",
+    "climatology": "Climatology: training's growth",
+    "quantile_regression": "Quantile regression: record and baseline",
 }
-"""Titles of the rows of real images and of images made from them; these names are reserved."""
+"""Titles of the rows of real images, of images made from them, and of forecasts without images: reserved names."""
 
 CAPTIONS = {
     "curves": "ROC and precision-recall curves of the classifier's probabilities, averaged over runs; dotted: chance.",
@@ -82,6 +95,9 @@ CAPTIONS = {
     "below, the case that larger diameters change most, from one noise under every record.",
     "growth": "Measured change of the mean diameter, generated against real: median over runs, lines hold the middle "
     "80% of them. In the grey bands a nodule counts as stable; on the diagonal the generated nodule is the real one.",
+    "ranks": "Rank of the real follow-up's long diameter among the runs, or its place in a forecast without images; "
+    "ties broken at random. Of a right forecast all bars are level; the band holds 95% of such bars. High at both "
+    "ends: the forecast is too narrow; high in the middle: too wide; high on one side: biased.",
 }
 """Captions of the figures, by name."""
 
@@ -90,6 +106,8 @@ def title_of(name: str) -> str:
     """The title, in figures and tables, of a method of metrics.json."""
     if name.endswith(MEDIAN):
         return f"{title_of(name.removesuffix(MEDIAN))}, median size over runs"
+    if name.endswith(RECALIBRATED):
+        return f"{title_of(name.removesuffix(RECALIBRATED))}, mean growth shrunk, with training's spread"
     if name.endswith(ENSEMBLE):
         return f"{title_of(name.removesuffix(ENSEMBLE))}, probability averaged over runs"
     return (TITLES | POLICIES).get(name, name)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from scripts.arrays import Array
 from scripts.evaluation.judge import Method, one_probability_per_case
+from scripts.evaluation.nodules.forecasts import RECALIBRATED, REFERENCES
 from scripts.evaluation.nodules.growth import DIAMETER_CHANGE, Growth
 from scripts.evaluation.report import figures
 from scripts.evaluation.report.columns import ENSEMBLE, title_of
@@ -68,3 +69,21 @@ def draw_growth(growth: Growth | None, cases: Cases, main: str | None) -> Iterat
     if growth is not None and main is not None and growth.measurable.sum() >= 3:
         real, generated = growth.changes(main)
         yield "growth", figures.growth(real, generated, cases.labels[growth.measurable], DIAMETER_CHANGE)
+
+
+def draw_ranks(forecasts: Mapping[str, Any] | None, main: str | None) -> Iterator[tuple[str, Figure]]:
+    """Name and figure of the rank histograms of the long diameter, given the entry of metrics.json, if there are any.
+
+    Shown are the method whose images are shown, as it is and corrected, and the forecasts without images.
+    """
+    rows = (forecasts or {}).get("long", {})
+    if main is None:
+        return
+    names = [main, f"{main}{RECALIBRATED}", *REFERENCES]
+    counts = {
+        title_of(name): rows[name]["rank_histogram"]["counts"]
+        for name in names
+        if name in rows and "counts" in rows[name].get("rank_histogram", {})
+    }
+    if title_of(main) in counts:
+        yield "ranks", figures.rank_histograms(counts)

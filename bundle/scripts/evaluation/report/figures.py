@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import binom
 from sklearn.manifold import TSNE
 from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -262,7 +263,7 @@ def growth(real: Array, generated: Array, labels: Array, limit: float) -> Figure
     """
     figure = Figure(figsize=(5.6, 5.2), layout="constrained")
     axis = figure.subplots()
-    low, middle, high = np.percentile(generated, [10, 50, 90], axis=0)
+    low, middle, high = np.quantile(generated, [0.1, 0.5, 0.9], axis=0, method="weibull")
     outcomes = ((labels == 0, BENIGN, "benign"), (labels == 1, MALIGNANT, "malignant"))
     for chosen, colour, name in (*outcomes, (np.isnan(labels), NEUTRAL, "outcome unknown")):
         if chosen.any():
@@ -274,4 +275,27 @@ def growth(real: Array, generated: Array, labels: Array, limit: float) -> Figure
         draw(-limit, limit, color=NEUTRAL, alpha=0.1, linewidth=0)
     axis.set(xlabel="change in the real image (mm)", ylabel="change in the generated images (mm)", xlim=ends, ylim=ends)
     axis.legend(frameon=False, fontsize=8, loc="upper left")
+    return figure
+
+
+def rank_histograms(counts: Mapping[str, Sequence[int]]) -> Figure:
+    """Histograms of ranks, a panel each, with the level of even ranks and the band that holds 95 % of such bars.
+
+    Args:
+        counts: title to the cases in each bin.
+    """
+    columns = min(3, len(counts))
+    rows = -(-len(counts) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.9 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[len(counts) :]:
+        axis.set_axis_off()
+    for axis, (title, heights) in zip(axes, counts.items(), strict=False):
+        total, bins = sum(heights), len(heights)
+        places = (np.arange(bins) + 0.5) / bins
+        axis.bar(places, heights, width=0.92 / bins, color=BENIGN, alpha=0.8)
+        axis.axhspan(*binom.ppf([0.025, 0.975], total, 1 / bins), color=NEUTRAL, alpha=0.2, linewidth=0, zorder=0)
+        axis.axhline(total / bins, color=NEUTRAL, linestyle=":", linewidth=1)
+        axis.set(title=title, xlabel="rank of the truth, as a share", ylabel="cases", xlim=(0, 1))
+        axis.title.set_fontsize(9)
     return figure

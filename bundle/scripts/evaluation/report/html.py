@@ -17,6 +17,7 @@ from scripts.evaluation.report.clinical_view import clinical_view
 from scripts.evaluation.report.columns import (
     CALIBRATION,
     CAPTIONS,
+    CRPS,
     GROWTH,
     LATENTS,
     METRICS,
@@ -26,6 +27,7 @@ from scripts.evaluation.report.columns import (
     TITLES,
     title_of,
 )
+from scripts.evaluation.report.forecast_view import forecast_view
 from scripts.training.cases import trained_sentence
 
 
@@ -70,6 +72,8 @@ def render(
         clinical=clinical_view(result),
         recalibration_columns=RECALIBRATION,
         trained=trained_sentence(seen) if seen and seen["n_trained"] else None,
+        forecasts=forecast_view(result["forecasts"]),
+        crps_columns=CRPS,
         latent_columns=LATENTS,
         table_header=table_one.header(),
         table_lines=[(row["reconstructed"], table_one.cells(row)) for row in table or ()],

@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "differences": ["auroc_difference"],
         "folds": ["patient_folds"],
         "recalibration": ["recalibration_scores"],
+        "forecasts": ["Forecast", "crps", "rank_histogram"],
         "regret": ["divergence", "regrets"],
         "subgroups": ["events_warning", "members_of", "subgroup"],
         "thresholds": ["fixed_thresholds", "operating_points"],

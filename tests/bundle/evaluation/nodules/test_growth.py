@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.evaluation.nodules import growth
-from scripts.evaluation.statistics.metrics import patient_resamples
-from scripts.evaluation.study import Cases, Study
-from tests.bundle.evaluation.nodules.discs import SIZE, angles, pixels, turned
+from tests.bundle.evaluation.nodules.discs import angles, pixels, turned
+from tests.bundle.evaluation.nodules.sizes import entries, resampled, sizes_of, study_of
 
 
 @settings(max_examples=60)
@@ -84,39 +83,6 @@ def test_classes_at_their_limits():
     assert growth.diameter_class(before, after).tolist() == [1, 0, 0, 0, -1]
     volumes = np.array([12.6, 12.5, 12.4, 7.5, 7.6])
     assert growth.volume_class(before, volumes).tolist() == [1, 1, 0, -1, 0]
-
-
-def sizes_of(long, perpendicular):
-    long, perpendicular = np.atleast_2d(long).astype(float), np.atleast_2d(perpendicular).astype(float)
-    shape = np.broadcast_shapes(long.shape, perpendicular.shape)
-    return growth.Sizes(
-        *(np.broadcast_to(values, shape) for values in (long, perpendicular, long * perpendicular)),
-        np.ones(shape, dtype=bool),
-        np.zeros(shape, dtype=bool),
-    )
-
-
-def resampled(count: int) -> np.ndarray:
-    """Bootstrap weights of so many cases, of a patient each."""
-    return patient_resamples(range(count), np.full(count, np.nan), resamples=20, seed=0)
-
-
-def entries(before, after, **more):
-    return [
-        {
-            "case_id": str(index),
-            "patient_id": str(index),
-            "ehr": {"sct_long_dia": first, "sct_perp_dia": first},
-            "follow_up_attributes": {"sct_long_dia": last, "sct_perp_dia": last},
-            **more,
-        }
-        for index, (first, last) in enumerate(zip(before, after, strict=True))
-    ]
-
-
-def study_of(cases, field_mm):
-    images, spacing = np.zeros((len(cases), 1, SIZE, SIZE)), np.full((len(cases), 2), field_mm / SIZE)
-    return Study(Cases.of(cases), images, images, {"baseline": spacing, "follow_up": spacing})
 
 
 def test_scores_by_hand():

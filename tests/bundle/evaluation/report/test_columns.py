@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scripts.evaluation import clinical
+from scripts.evaluation.nodules import forecasts
 from scripts.evaluation.report.columns import CALIBRATION, LATENTS
 from tests.bundle.evaluation.page import Page
 
@@ -13,7 +14,7 @@ def test_meaning_of_every_key_is_in_both_files(outcome):
     assert "not a sampling error" in result["definitions"]["std"] and "over runs, how far seeds differ" in flat
     keys = {"mean", "std", "ci95", "p", "p_delong_clustered", "p_delong_independent", "auroc_difference", "kid"}
     keys |= {"change_pearson", "change_spearman"}
-    keys |= {"gap", *clinical.DEFINITIONS}
+    keys |= {"gap", *clinical.DEFINITIONS, *forecasts.DEFINITIONS}
     assert keys | {"calibration", "regret", *CALIBRATION, *LATENTS} == result["definitions"].keys()
     assert "ECE ↓: no interval, for resampling cases biases the calibration error upwards." in flat
     shown = ("kid", "p", "p_delong_independent", *CALIBRATION, *LATENTS)

@@ -1,0 +1,100 @@
+"""Guidance for size: generated images from which growth is measured may be guided otherwise than those of the outcome.
+
+Guidance by the record makes images tell the outcome, and exaggerates. Which guidance tells sizes best is chosen on the
+validation section by the fair CRPS of the long diameter, and published in reference.json beside that of the outcome,
+which the weights bring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.data.datalist import DatalistError
+from scripts.errors import listed
+from scripts.evaluation.nodules.forecasts import Section
+from scripts.evaluation.nodules.growth import Growth
+from scripts.evaluation.statistics.forecasts import crps
+from scripts.evaluation.study import Study
+from scripts.files import read_mapping
+from scripts.fingerprint import comparable, differences
+from scripts.predictions import PredictionError, read_predictions, read_provenance
+from scripts.results.held_out import held_out_growth
+from scripts.results.reference import REFERENCE, PublishedReferenceError
+from scripts.weights.parts import digest_parts
+
+
+def choose_size_guidance(study: Study, folders: Mapping[float, str | Path]) -> dict[str, Any]:
+    """The entry `size` of reference.json.
+
+    Args:
+        study: the validation section.
+        folders: by guidance scale, predictions of its cases, of two runs or more.
+
+    Returns:
+        ``guidance_scale``, the one of the least mean fair CRPS; ``crps_mm`` by guidance scale; ``n`` nodules that can
+        be measured; ``growth`` of the chosen one, of :func:`scripts.results.held_out.held_out_growth`.
+
+    Raises:
+        PublishedReferenceError: predictions of a single run.
+        DatalistError: no nodule can be measured.
+    """
+    samples = {f"{scale:g}": read_predictions(folder, study.cases.ids) for scale, folder in folders.items()}
+    if single := [str(folders[float(scale)]) for scale, each in samples.items() if len(each) < 2]:
+        raise PublishedReferenceError(f"{listed(single)}: has one run a case, expected 2 or more for a fair CRPS.")
+    growth: Growth = Section(study, samples).measured()
+    use = growth.measurable
+    if not use.any():
+        raise DatalistError("validation: no nodule can be measured at both times, so no guidance is chosen for size.")
+    truth = growth.after["measured"].long[0, use]
+    scores = {scale: float(crps(growth.measured[scale].long[:, use], truth).mean()) for scale in samples}
+    best = min(scores, key=lambda scale: scores[scale])
+    return {
+        "guidance_scale": float(best),
+        "crps_mm": {scale: float(f"{score:.4g}") for scale, score in scores.items()},
+        "n": int(use.sum()),
+        "growth": held_out_growth(growth, best),
+    }
+
+
+def size_guidance(models_dir: str | Path) -> float:
+    """The guidance scale that was published for size with the weights in a folder.
+
+    Raises:
+        PublishedReferenceError: none was, or it is of other weights.
+    """
+    path = Path(models_dir) / REFERENCE
+    content = read_mapping(path, PublishedReferenceError) if path.is_file() else {}
+    found = content.get("size")
+    if found is None:
+        raise PublishedReferenceError(
+            f"{path}: has no guidance scale for size. Publish one (publish_reference.yaml with --size_predictions), or "
+            "give --guidance_scale."
+        )
+    made, weights = content["made_from"]["weights"], digest_parts(models_dir)
+    if other := [name for name, digest in weights.items() if made.get(name) != digest]:
+        raise PublishedReferenceError(
+            f"{path}: its guidance scale for size is of other weights ({listed(other)}). Publish one for these."
+        )
+    return float(found["guidance_scale"])
+
+
+def refuse_other_sizes(size_dir: str | Path, predictions_dir: str | Path, case_ids: Sequence[str]) -> None:
+    """Refuses images for size that differ from those for the outcome in more than guidance, before anything is written.
+
+    Raises:
+        PredictionError: names the case and what differs.
+    """
+    for case_id in case_ids:
+        if not (made := comparable(read_provenance(size_dir, case_id))):
+            raise PredictionError(
+                f"{size_dir}: has no follow-ups of {case_id}. Run inference there first, with --for_size True."
+            )
+        other = comparable(read_provenance(predictions_dir, case_id))
+        for each in (made, other):
+            each.pop("guidance_scale", None)
+        if found := differences(other, made):
+            raise PredictionError(
+                f"{size_dir}: {case_id} was not made as in {predictions_dir}: {listed(found)}. Run inference again."
+            )

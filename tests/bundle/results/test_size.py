@@ -1,0 +1,103 @@
+"""Guidance for size: chosen by the CRPS on validation, published, and growth in results measured from its images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scripts.data.datalist import inference_items
+from scripts.evaluation.nodules.growth import measure
+from scripts.evaluation.sections import open_section
+from scripts.files import write_json
+from scripts.predictions import PredictionError, read_predictions
+from scripts.results import publish, size
+from scripts.results.publish import publish_reference
+from scripts.results.reference import REFERENCE, PublishedReferenceError
+from scripts.results.size import choose_size_guidance, size_guidance
+from scripts.results.write import write_results
+from tests.bundle.results.conftest import SIZE, Predict
+
+
+@pytest.fixture
+def samples(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """By folder, runs for the validation section: near the follow-up, and far from it."""
+    study = open_section(cohort, "validation", SIZE)
+    near, far = ([study.follow_up, study.baseline, last] for last in (study.follow_up, study.baseline))
+    found = {"near": np.stack(near), "far": np.stack(far), "one": study.baseline[None]}
+    monkeypatch.setattr(size, "read_predictions", lambda folder, ids: found[str(folder)])
+    return found
+
+
+def test_the_guidance_of_the_least_crps_is_chosen(cohort: Path, samples: dict[str, np.ndarray]) -> None:
+    study = open_section(cohort, "validation", SIZE)
+    found = choose_size_guidance(study, {6.0: "far", 1.5: "near"})
+    long = {name: measure(each, np.ones((40, 2))).long for name, each in samples.items()}
+    truth = measure(study.follow_up[None], np.ones((40, 2))).long[0]
+    for scale, name in (("6", "far"), ("1.5", "near")):
+        runs = long[name]
+        pairs = np.abs(runs[:, None] - runs[None]).sum(axis=(0, 1)) / (2 * 3 * 2)
+        assert found["crps_mm"][scale] == pytest.approx((np.abs(runs - truth).mean(axis=0) - pairs).mean(), rel=1e-3)
+    assert found["guidance_scale"] == 1.5 and found["n"] == 40 and found["growth"]["error_mm"] == 0
+    with pytest.raises(PublishedReferenceError, match="one: has one run a case, expected 2"):
+        choose_size_guidance(study, {6.0: "far", 1.0: "one"})
+
+
+def test_it_is_published_with_the_weights_and_read_again(
+    cohort: Path, published: Path, tmp_path: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders of one guidance scale are refused, and weights for which none was published."""
+    with pytest.raises(PublishedReferenceError, match="no guidance scale for size. Publish one"):
+        size_guidance(published)
+    models, other = shutil.copytree(published, tmp_path / "models"), tmp_path / "other"
+    predict(models, other, inference_items(cohort, "validation", image_size=SIZE))
+    arguments: Any = (cohort, models, published.parent / "predictions", tmp_path / "none")
+    with pytest.raises(PublishedReferenceError, match="other: generated at guidance scale 6, as .*predictions"):
+        publish_reference(*arguments, size_predictions=[other])
+    for path in other.glob("*/provenance.json"):
+        write_json(path, json.loads(path.read_text()) | {"guidance_scale": 1.0})
+    monkeypatch.setattr(publish, "out_of_fold", lambda cases, folds: None)
+    publish_reference(*arguments, resamples=20, folds=3, size_predictions=[other])
+    found = json.loads((models / REFERENCE).read_text())["size"]
+    assert found["crps_mm"].keys() == {"6", "1"} and size_guidance(models) == found["guidance_scale"] == 6.0
+    content = json.loads((models / REFERENCE).read_text())
+    content["made_from"]["weights"]["autoencoder"] = "0"
+    write_json(models / REFERENCE, content)
+    with pytest.raises(PublishedReferenceError, match="size is of other weights .autoencoder."):
+        size_guidance(models)
+
+
+def test_growth_is_measured_from_the_images_for_size(
+    cohort: Path, published: Path, written: Path, predict: Predict, tmp_path: Path
+) -> None:
+    """And from no others than of the same cases; the outcome is read from the others as before."""
+    items = inference_items(cohort, "test", image_size=SIZE)
+    folder, sizes = shutil.copytree(written, tmp_path / "predictions"), tmp_path / "size"
+    made_by = predict(published, sizes, items)
+    path = sizes / "c160" / "provenance.json"
+    before = json.loads((folder / "c160" / "result.json").read_text())
+    assert before["growth"]["guidance_scale"] == 6.0 and before["growth"]["held_out"]["n"] == 40
+    for name in ("c160", "c161"):
+        made = json.loads((sizes / name / "provenance.json").read_text())
+        write_json(sizes / name / "provenance.json", made | {"guidance_scale": 1.0})
+        shutil.copy(folder / "c161" / "samples.nii.gz", sizes / name / "samples.nii.gz")
+    samples = read_predictions(sizes, ["c160"])
+    models = shutil.copytree(published, tmp_path / "models")
+    content = json.loads((models / REFERENCE).read_text())
+    write_json(models / REFERENCE, content | {"size": {"guidance_scale": 1.0, "growth": {"error_mm": 0.5, "n": 40}}})
+    write_results(folder, items, models, made_by, size_dir=sizes)
+    after = json.loads((folder / "c160" / "result.json").read_text())
+    assert after["growth"]["guidance_scale"] == 1.0 and after["growth"]["held_out"] == {"error_mm": 0.5, "n": 40}
+    change = np.median(measure(samples, np.ones((1, 2))).long) - after["growth"]["baseline_mm"]["long"]
+    assert after["growth"]["change_mm"]["long"]["median"] == pytest.approx(change, abs=1e-3)
+    assert after["methods"] == before["methods"]
+    write_json(path, json.loads(path.read_text()) | {"case_sha256": "0" * 64})
+    with pytest.raises(PredictionError, match="c160 was not made as in .*case_sha256"):
+        write_results(folder, items, models, made_by, size_dir=sizes)
+    path.unlink()
+    with pytest.raises(PredictionError, match="no follow-ups of c160. Run inference there first"):
+        write_results(folder, items, models, made_by, size_dir=sizes)
