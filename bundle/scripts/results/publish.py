@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scripts.arrays import Array
 from scripts.comparators.record import out_of_fold, record_regression, with_outcome
 from scripts.comparators.regression import RecordRegression
 from scripts.comparators.tables import read_table
@@ -90,14 +91,14 @@ def publish_reference(
     study = open_section(dataset_dir, HELD_OUT, image_size)
     samples = read_predictions(predictions_dir, study.cases.ids)
     made_by = _same_weights(predictions_dir, study.cases.ids, folder)
-    size = _size(study, predictions_dir, size_predictions, folder)
+    sizes = _sizes(study, {predictions_dir: samples}, size_predictions, folder)
 
     facts = {name: datalist.get(name) for name in ("name", "simulated")}
     RecordRegression.of(record_regression(dataset_dir, folds)).write(folder / FILES["record_only"], **facts)
-    write_training_cases(folder / FILES["record_only"], dataset_dir, image_size)
     _copy_direct(Path(direct), folder / FILES["direct_classifier"])
-    if _trained_on(folder / FILES["direct_classifier"]) == digest:
-        write_training_cases(folder / FILES["direct_classifier"], dataset_dir, image_size)
+    for name in ("record_only", "direct_classifier"):
+        if name == "record_only" or _trained_on(folder / FILES[name]) == digest:
+            write_training_cases(folder / FILES[name], dataset_dir, image_size)
     readers = Readers(folder, image_size, device)
     said = readers.probabilities(samples, study.baseline, [case["ehr"] for case in datalist[HELD_OUT]])
     known, origin = _held_out(said, datalist, tables or {}, folds)
@@ -107,8 +108,7 @@ def publish_reference(
         "methods": {name: score(each, cases, origin[name], resamples) for name, each in known.items()},
         "compared": compare(known, cases),
         "thresholds": _thresholds(said, datalist),
-        "growth": held_out_growth(Section(study, {"generated": samples}).measured(), "generated"),
-        **size,
+        **sizes,
         **_describe(dataset_dir, folder, image_size, device),
         "made_from": {"dataset": digest, "weights": {**digest_parts(folder), **digest_files(folder)}}
         | {"sampling": made_by, **code_version()},
@@ -206,21 +206,29 @@ def _trained_on(path: Path) -> str | None:
     return (read_metadata(path)["extra"].get("record") or {}).get("dataset") if path.is_file() else None
 
 
-def _size(
-    study: Study, predictions_dir: str | Path, others: Sequence[str | Path], models_dir: Path
-) -> dict[str, dict[str, Any]]:
-    """The entry `size`, if there are predictions to choose among."""
-    if not others:
-        return {}
-    folders: dict[float, str | Path] = {}
-    for each in (predictions_dir, *others):
-        scale = float(_same_weights(each, study.cases.ids, models_dir)["guidance_scale"])
+def _sizes(
+    study: Study, images: Mapping[str | Path, Array], others: Sequence[str | Path], models_dir: Path
+) -> dict[str, dict[str, Any] | None]:
+    """The entry `growth` and, if there are predictions to choose among, `size`.
+
+    Args:
+        images: by folder, those of the guidance of the outcome.
+        others: folders with images that are guided otherwise.
+    """
+    ids, folders = study.cases.ids, {}
+    for each in (*images, *others):
+        scale = f"{_same_weights(each, ids, models_dir)['guidance_scale'] or 0:g}"
         if scale in folders:
             raise PublishedReferenceError(
-                f"{each}: generated at guidance scale {scale:g}, as {folders[scale]}; expected another one."
+                f"{each}: generated at guidance scale {scale}, as {folders[scale]}; expected another one."
             )
         folders[scale] = each
-    return {"size": choose_size_guidance(study, folders)}
+    generated = {
+        scale: images[each] if each in images else read_predictions(each, ids) for scale, each in folders.items()
+    }
+    measured = Section(study, generated).measured()
+    growth = {"growth": held_out_growth(measured, next(iter(folders)))}
+    return growth | ({"size": choose_size_guidance(measured, list(folders))} if others else {})
 
 
 def _same_weights(predictions_dir: str | Path, case_ids: Sequence[str], folder: Path) -> dict[str, Any]:

@@ -7,48 +7,46 @@ which the weights bring.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.data.datalist import DatalistError
 from scripts.errors import listed
-from scripts.evaluation.nodules.forecasts import Section
 from scripts.evaluation.nodules.growth import Growth
 from scripts.evaluation.statistics.forecasts import crps
-from scripts.evaluation.study import Study
 from scripts.files import read_mapping
 from scripts.fingerprint import comparable, differences
-from scripts.predictions import PredictionError, read_predictions, read_provenance
+from scripts.predictions import PredictionError, read_provenance
 from scripts.results.held_out import held_out_growth
 from scripts.results.reference import REFERENCE, PublishedReferenceError
 from scripts.weights.parts import digest_parts
 
 
-def choose_size_guidance(study: Study, folders: Mapping[float, str | Path]) -> dict[str, Any]:
+def choose_size_guidance(growth: Growth, scales: Sequence[str]) -> dict[str, Any]:
     """The entry `size` of reference.json.
 
     Args:
-        study: the validation section.
-        folders: by guidance scale, predictions of its cases, of two runs or more.
+        growth: the validation section, measured, with images of two runs or more by guidance scale.
+        scales: guidance scales, names of these images.
 
     Returns:
         ``guidance_scale``, the one of the least mean fair CRPS; ``crps_mm`` by guidance scale; ``n`` nodules that can
         be measured; ``growth`` of the chosen one, of :func:`scripts.results.held_out.held_out_growth`.
 
     Raises:
-        PublishedReferenceError: predictions of a single run.
-        DatalistError: no nodule can be measured.
+        PublishedReferenceError: images of a single run, or no nodule that can be measured.
     """
-    samples = {f"{scale:g}": read_predictions(folder, study.cases.ids) for scale, folder in folders.items()}
-    if single := [str(folders[float(scale)]) for scale, each in samples.items() if len(each) < 2]:
-        raise PublishedReferenceError(f"{listed(single)}: has one run a case, expected 2 or more for a fair CRPS.")
-    growth: Growth = Section(study, samples).measured()
+    if single := [scale for scale in scales if len(growth.measured[scale].long) < 2]:
+        raise PublishedReferenceError(
+            f"guidance {listed(single)}: there is one run a case, expected 2 or more for a fair CRPS."
+        )
     use = growth.measurable
     if not use.any():
-        raise DatalistError("validation: no nodule can be measured at both times, so no guidance is chosen for size.")
+        raise PublishedReferenceError(
+            "validation: no nodule can be measured at both times, so no guidance can be chosen for size."
+        )
     truth = growth.after["measured"].long[0, use]
-    scores = {scale: float(crps(growth.measured[scale].long[:, use], truth).mean()) for scale in samples}
+    scores = {scale: float(crps(growth.measured[scale].long[:, use], truth).mean()) for scale in scales}
     best = min(scores, key=lambda scale: scores[scale])
     return {
         "guidance_scale": float(best),

@@ -126,7 +126,7 @@ def test_an_empty_training_section_is_none(make: Any) -> None:
     assert evaluation._study().training is None
     samples = evaluation._validation_samples({})
     assert evaluation._thresholds(Judge(None, None), samples) == {
-        "real_baseline": "the dataset has no validation section",
+        "real_baseline": "the dataset has no validation section, and none were published with the weights",
         "NAMD": {"given": 0.3},
     }
     assert evaluation._sections(samples) == {

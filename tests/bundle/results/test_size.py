@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from scripts.data.datalist import inference_items
+from scripts.evaluation.nodules.forecasts import Section
 from scripts.evaluation.nodules.growth import measure
 from scripts.evaluation.sections import open_section
 from scripts.files import write_json
 from scripts.predictions import PredictionError, read_predictions
-from scripts.results import publish, size
+from scripts.results import publish
 from scripts.results.publish import publish_reference
 from scripts.results.reference import REFERENCE, PublishedReferenceError
 from scripts.results.size import choose_size_guidance, size_guidance
@@ -23,28 +24,22 @@ from scripts.results.write import write_results
 from tests.bundle.results.conftest import SIZE, Predict
 
 
-@pytest.fixture
-def samples(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    """By folder, runs for the validation section: near the follow-up, and far from it."""
+def test_the_guidance_of_the_least_crps_is_chosen(cohort: Path) -> None:
     study = open_section(cohort, "validation", SIZE)
-    near, far = ([study.follow_up, study.baseline, last] for last in (study.follow_up, study.baseline))
-    found = {"near": np.stack(near), "far": np.stack(far), "one": study.baseline[None]}
-    monkeypatch.setattr(size, "read_predictions", lambda folder, ids: found[str(folder)])
-    return found
-
-
-def test_the_guidance_of_the_least_crps_is_chosen(cohort: Path, samples: dict[str, np.ndarray]) -> None:
-    study = open_section(cohort, "validation", SIZE)
-    found = choose_size_guidance(study, {6.0: "far", 1.5: "near"})
-    long = {name: measure(each, np.ones((40, 2))).long for name, each in samples.items()}
-    truth = measure(study.follow_up[None], np.ones((40, 2))).long[0]
-    for scale, name in (("6", "far"), ("1.5", "near")):
-        runs = long[name]
+    near, far = (np.stack([study.follow_up, study.baseline, last]) for last in (study.follow_up, study.baseline))
+    growth = Section(study, {"6": far, "1.5": near, "1": far[:1]}).measured()
+    found = choose_size_guidance(growth, ["6", "1.5"])
+    truth = growth.measured["real_follow_up"].long[0]
+    for scale in ("6", "1.5"):
+        runs = growth.measured[scale].long
         pairs = np.abs(runs[:, None] - runs[None]).sum(axis=(0, 1)) / (2 * 3 * 2)
         assert found["crps_mm"][scale] == pytest.approx((np.abs(runs - truth).mean(axis=0) - pairs).mean(), rel=1e-3)
     assert found["guidance_scale"] == 1.5 and found["n"] == 40 and found["growth"]["error_mm"] == 0
-    with pytest.raises(PublishedReferenceError, match="one: has one run a case, expected 2"):
-        choose_size_guidance(study, {6.0: "far", 1.0: "one"})
+    with pytest.raises(PublishedReferenceError, match="guidance 1: there is one run a case, expected 2"):
+        choose_size_guidance(growth, ["6", "1"])
+    growth.measurable[:] = False
+    with pytest.raises(PublishedReferenceError, match="no nodule can be measured"):
+        choose_size_guidance(growth, ["6", "1.5"])
 
 
 def test_it_is_published_with_the_weights_and_read_again(
