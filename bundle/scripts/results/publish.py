@@ -92,13 +92,10 @@ def publish_reference(
     samples = read_predictions(predictions_dir, study.cases.ids)
     made_by = _same_weights(predictions_dir, study.cases.ids, folder)
     sizes = _sizes(study, {predictions_dir: samples}, size_predictions, folder)
-
     facts = {name: datalist.get(name) for name in ("name", "simulated")}
     RecordRegression.of(record_regression(dataset_dir, folds)).write(folder / FILES["record_only"], **facts)
     _copy_direct(Path(direct), folder / FILES["direct_classifier"])
-    for name in ("record_only", "direct_classifier"):
-        if name == "record_only" or _trained_on(folder / FILES[name]) == digest:
-            write_training_cases(folder / FILES[name], dataset_dir, image_size)
+    _note_training(dataset_dir, folder, image_size, digest)
     readers = Readers(folder, image_size, device)
     said = readers.probabilities(samples, study.baseline, [case["ehr"] for case in datalist[HELD_OUT]])
     known, origin = _held_out(said, datalist, tables or {}, folds)
@@ -116,6 +113,13 @@ def publish_reference(
     write_json(folder / REFERENCE, content)
     found = ", ".join(f"{name} {value:.3f}" for name, value in content["compared"]["auroc"].items())
     logger.info(f"Wrote {folder / REFERENCE}; AUROC on {content['compared']['n']} held-out cases: {found or 'none'}")
+
+
+def _note_training(dataset_dir: str | Path, folder: Path, image_size: int, digest: str) -> None:
+    """Notes what trained the record alone and, where it says that it was this dataset, the direct classifier."""
+    for name in ("record_only", "direct_classifier"):
+        if name == "record_only" or _trained_on(folder / FILES[name]) == digest:
+            write_training_cases(folder / FILES[name], dataset_dir, image_size)
 
 
 def _held_out(
@@ -215,7 +219,8 @@ def _sizes(
         images: by folder, those of the guidance of the outcome.
         others: folders with images that are guided otherwise.
     """
-    ids, folders = study.cases.ids, {}
+    ids = study.cases.ids
+    folders: dict[str, str | Path] = {}
     for each in (*images, *others):
         scale = f"{_same_weights(each, ids, models_dir)['guidance_scale'] or 0:g}"
         if scale in folders:
@@ -223,10 +228,8 @@ def _sizes(
                 f"{each}: generated at guidance scale {scale}, as {folders[scale]}; expected another one."
             )
         folders[scale] = each
-    generated = {
-        scale: images[each] if each in images else read_predictions(each, ids) for scale, each in folders.items()
-    }
-    measured = Section(study, generated).measured()
+    read = {scale: images[each] if each in images else read_predictions(each, ids) for scale, each in folders.items()}
+    measured = Section(study, read).measured()
     growth = {"growth": held_out_growth(measured, next(iter(folders)))}
     return growth | ({"size": choose_size_guidance(measured, list(folders))} if others else {})
 

@@ -7,6 +7,7 @@ which the weights bring.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,23 @@ from scripts.results.held_out import held_out_growth
 from scripts.results.reference import REFERENCE, PublishedReferenceError
 from scripts.weights.parts import digest_parts
 
+logger = logging.getLogger(__name__)
+
 
 def choose_size_guidance(growth: Growth, scales: Sequence[str]) -> dict[str, Any]:
     """The entry `size` of reference.json.
 
     Args:
         growth: the validation section, measured, with images of two runs or more by guidance scale.
-        scales: guidance scales, names of these images.
+        scales: guidance scales, names of these images; the first one is the outcome's, which stays where nothing can be
+            measured.
 
     Returns:
         ``guidance_scale``, the one of the least mean fair CRPS; ``crps_mm`` by guidance scale; ``n`` nodules that can
         be measured; ``growth`` of the chosen one, of :func:`scripts.results.held_out.held_out_growth`.
 
     Raises:
-        PublishedReferenceError: images of a single run, or no nodule that can be measured.
+        PublishedReferenceError: images of a single run.
     """
     if single := [scale for scale in scales if len(growth.measured[scale].long) < 2]:
         raise PublishedReferenceError(
@@ -42,9 +46,8 @@ def choose_size_guidance(growth: Growth, scales: Sequence[str]) -> dict[str, Any
         )
     use = growth.measurable
     if not use.any():
-        raise PublishedReferenceError(
-            "validation: no nodule can be measured at both times, so no guidance can be chosen for size."
-        )
+        logger.warning(f"No nodule can be measured at both times, so {scales[0]} stays the guidance scale for size.")
+        return {"guidance_scale": float(scales[0]), "crps_mm": {}, "n": 0, "growth": None}
     truth = growth.after["measured"].long[0, use]
     scores = {scale: float(crps(growth.measured[scale].long[:, use], truth).mean()) for scale in scales}
     best = min(scores, key=lambda scale: scores[scale])
