@@ -231,6 +231,7 @@ class Lossless:
         return pixel_shuffle(z, 2)
 
 
+@pytest.mark.table1
 @pytest.mark.parametrize(("sigma", "count", "tolerance"), [(0.1, 4, 0.7), (0.0, 48, 0.8)])
 def test_it_overfits_four_pairs_and_learns_the_growth(sigma: float, count: int, tolerance: float) -> None:
     """Where latents lose nothing; with an autoencoder that is learnt too, benchmarks/toy_progression.py."""
@@ -255,6 +256,7 @@ def test_it_overfits_four_pairs_and_learns_the_growth(sigma: float, count: int, 
 # --- the overlays
 
 
+@pytest.mark.table1
 def test_the_overlays_train_and_generate(make_workflow: Make, tmp_path: Path) -> None:
     make_workflow("train_autoencoder", tmp_path, "small", "compare_corrflownet_autoencoder").run()
     autoencoder = load_network(tmp_path / "models" / "autoencoder.safetensors", "LatentAutoencoder")

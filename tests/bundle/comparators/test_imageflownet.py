@@ -206,8 +206,12 @@ def test_the_second_phase_begins_with_good_reconstructions_and_lasts(tmp_path: P
     save_network(model, tmp_path / WEIGHTS)
     again = load_generator(tmp_path)
     assert isinstance(again, ImageFlowNet) and again.predicting.dtype == torch.bool and bool(again.predicting)
+    pairs = discs(2)
+    made = [MethodInferer(2)(pairs.baseline, each, pairs.conditions) for each in (model, again)]
+    assert torch.equal(*made), "a checkpoint samples the same"
 
 
+@pytest.mark.table1
 def test_it_overfits_four_pairs_as_far_as_it_can() -> None:
     """Reconstruction first, then the flow. Noise and a drift of one sign remain, so that the prediction is no match."""
     pairs, model = discs(4), network(channels=[8, 16], norm_num_groups=8)
@@ -231,6 +235,7 @@ def test_it_overfits_four_pairs_as_far_as_it_can() -> None:
     assert not torch.equal(samples[:, 0], samples[:, 1])
 
 
+@pytest.mark.table1
 def test_the_overlay_trains_and_generates(make_workflow: Make, tmp_path: Path) -> None:
     workflow = make_workflow(
         "train_conditional", tmp_path, "small", "compare_imageflownet", shape=SHAPE, threshold=-100.0, decay_steps=6

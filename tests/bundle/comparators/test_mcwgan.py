@@ -161,6 +161,7 @@ def test_the_generator_step_leaves_no_gradient_of_its_own_in_the_critics_step() 
     assert all(torch.equal(a, b) for a, b in zip(before, engine.state.d_network.parameters(), strict=True))
 
 
+@pytest.mark.table1
 @pytest.mark.parametrize(("count_", "tolerance"), [(4, 0.8), (48, 0.8)])
 def test_it_overfits_four_pairs_and_learns_the_growth(count_: int, tolerance: float) -> None:
     """With one step of the critic for one of the predictor, to be short."""
