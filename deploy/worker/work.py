@@ -14,17 +14,14 @@ from data_prep.errors import DataError, ImageError
 from deploy import dicom_case
 from deploy.dicom_out.made import Made
 from deploy.dicom_out.write import OBJECTS, SLICE, kept
-from deploy.request import Request, RequestError, check_identity, read_request
-from deploy.request_sr import read_request_sr
+from deploy.request import Request, RequestError
 from deploy.worker.config import Config, ConfigError
 from deploy.worker.deliver import Archive, RefusedError
+from deploy.worker.guard import guarded, read
 from deploy.worker.spool import Item, Spool
 from scripts.files import read_mapping
 
 logger = logging.getLogger(__name__)
-
-MOST_FILES, MOST_BYTES = 5000, 1 << 32
-"""Of a study."""
 
 
 class Worker:
@@ -83,10 +80,9 @@ class Worker:
 
     def _answer(self, item: Item) -> dict[str, Any]:
         """What is to be noted of a request that was answered."""
-        _check_size(item.study)
-        request = read_request(item.request) if item.request.suffix == ".json" else read_request_sr(item.request)
+        guarded(item.study, item.request)
+        request = read(item.request)
         archive = self._archive(request)
-        check_identity(request, item.study)
         options: dict[str, Any] = {
             "interval_days": request.interval_days,
             "models_dir": self.config.models_dir,
@@ -134,12 +130,3 @@ class Worker:
         entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "id": item.folder.name, "event": event, **told}
         with (self.config.spool / "audit.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-
-
-def _check_size(study: Path) -> None:
-    """Refuses what no series of CT is: links to elsewhere, too many files, too much."""
-    paths = [path for path in study.rglob("*") if not path.is_dir() or path.is_symlink()]
-    if any(path.is_symlink() or not path.is_file() for path in paths):
-        raise RequestError("request: the study has links or special files; expected DICOM files alone.")
-    if len(paths) > MOST_FILES or sum(path.stat().st_size for path in paths) > MOST_BYTES:
-        raise RequestError(f"request: the study has more than {MOST_FILES} files or {MOST_BYTES} bytes.")

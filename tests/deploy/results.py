@@ -25,7 +25,7 @@ RESULT = {
     "methods": [
         {
             **{"method": "record_only", "title": "the record alone", "probability": 0.42049, "uncalibrated": 0.41},
-            "held_out": {"auroc": 0.8166, "ci95": [0.7763, 0.8575], "n": 507},
+            "held_out": {"auroc": 0.8166, "ci95": [0.7763, 0.8575], "n": 507, "on": "folds"},
         },
         {
             **{"method": "generated", "title": "generated follow-ups, read by the judge", "probability": None},

@@ -1,0 +1,100 @@
+"""Strangers' files are read for the first time in a process that may take so much memory and time, and no more.
+
+Small files were seen to take over a gigabyte, or minutes, in reading. What ends this process ends no worker; what it
+says is a line of JSON, since whatever else it prints may hold values of a patient.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import deploy  # noqa: F401  which makes the bundle's `scripts` importable
+from data_prep.errors import DataError, ImageError
+from data_prep.single import cut_single
+from deploy.dicom_out.source import open_source
+from deploy.dicom_out.write import quiet
+from deploy.flags import flags
+from deploy.request import Request, RequestError, check_identity, read_request
+from deploy.request_sr import read_request_sr
+
+MEMORY_BYTES, SECONDS = 4 << 30, 300
+"""Address space and time of reading one study."""
+
+MOST_FILES, MOST_BYTES = 5000, 1 << 32
+"""Of a study."""
+
+TOO_MUCH = "request: its files cannot be read within the memory and time that a study gets; they may be damaged."
+
+
+def guarded(study: Path, request: Path, memory: int = MEMORY_BYTES, seconds: float = SECONDS) -> None:
+    """Reads all that a prediction will read of a study, in a process of its own.
+
+    Raises:
+        RequestError: what is wrong, or that reading took too much.
+    """
+    command = [sys.executable, "-m", "deploy.worker.guard", str(study), str(request), str(memory)]
+    root = Path(__file__).resolve().parents[2]
+    try:
+        done = subprocess.run(
+            command, cwd=root, timeout=seconds, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+        )
+        told = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError) as error:
+        raise RequestError(TOO_MUCH) from error
+    if told["refused"]:
+        raise RequestError(told["refused"])
+
+
+def read(path: Path) -> Request:
+    """A request from its file, by the ending of its name."""
+    return read_request(path) if path.suffix == ".json" else read_request_sr(path)
+
+
+def check_size(study: Path) -> None:
+    """Refuses what no series of CT is: links to elsewhere, too many files, too much.
+
+    Raises:
+        RequestError: which.
+    """
+    paths = [path for path in study.rglob("*") if not path.is_dir() or path.is_symlink()]
+    if any(path.is_symlink() or not path.is_file() for path in paths):
+        raise RequestError("request: the study has links or special files; expected DICOM files alone.")
+    if len(paths) > MOST_FILES or sum(path.stat().st_size for path in paths) > MOST_BYTES:
+        raise RequestError(f"request: the study has more than {MOST_FILES} files or {MOST_BYTES} bytes.")
+
+
+def refused(study: Path, request: Path) -> str:
+    """Why a study cannot be worked on, without a path or a value; empty where it can."""
+    try:
+        check_size(study)
+        asked = read(request)
+        check_identity(asked, study)
+        with quiet():
+            open_source(study, asked.point, asked.series_uid)
+            crop = cut_single(study, asked.point, series_uid=asked.series_uid)
+            flags(study, asked.point, asked.record, crop, series_uid=asked.series_uid)
+    except ImageError as error:
+        return error.reason
+    except (DataError, RequestError) as error:
+        return str(error)
+    except MemoryError:
+        return TOO_MUCH
+    except Exception as error:  # readers raise what they like
+        return f"request: unforeseen {type(error).__name__} in reading its files."
+    return ""
+
+
+def main(study: str, request: str, memory: str) -> None:
+    """Prints a JSON object with ``refused``."""
+    resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+    told: dict[str, Any] = {"refused": refused(Path(study), Path(request))}
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
