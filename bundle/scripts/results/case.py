@@ -88,10 +88,11 @@ class Results:
 
     def _size(self, size_dir: str | Path | None, case_ids: Sequence[str]) -> tuple[float | None, dict[str, Any] | None]:
         """The guidance scale of the images that growth is measured from, and how far such growth is off."""
-        if size_dir is None:
-            return self.scale, self.reference.content.get("growth")
-        scale = read_provenance(size_dir, case_ids[0]).get("guidance_scale")
-        published = self.reference.content.get("size", {})
+        made = {"guidance_scale": self.scale} if size_dir is None else read_provenance(size_dir, case_ids[0])
+        scale, content = made.get("guidance_scale"), self.reference.content
+        if content and scale == content["made_from"]["sampling"].get("guidance_scale"):
+            return scale, content.get("growth")
+        published = content.get("size", {})
         return scale, published.get("growth") if published.get("guidance_scale") == scale else None
 
     def _result(
