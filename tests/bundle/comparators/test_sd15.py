@@ -86,7 +86,7 @@ def test_weights_come_back(tiny_llm: Path, tmp_path: Path) -> None:
 @pytest.mark.table1
 def test_it_learns_that_discs_grow(tiny_llm: Path) -> None:
     autoencoder, text = Lossless(), TextEncoder(str(tiny_llm), 8)
-    network = unet(32, channels=(32,), out_channels=16, prediction_type="v_prediction")
+    network = unet(32, channels=(64,), out_channels=16, prediction_type="v_prediction")
     denoiser: Any = Denoiser(network, text)  # type: ignore[arg-type]
     batch = LatentPrepareBatch(concat_key="baseline", prediction_type="v_prediction")
 
@@ -97,9 +97,9 @@ def test_it_learns_that_discs_grow(tiny_llm: Path) -> None:
         return (ConditionalDiffusionInferer()(inputs, denoiser, **passed) - target).square().mean()
 
     torch.manual_seed(0)
-    fit(network, loss, batches(discs(64, 16), 16, 250), 3e-3)
-    made, copied = errors(StableDiffusion(autoencoder, network.eval(), text, 10).eval(), discs(12, 16, seed=9))
-    assert made < 0.5 * copied
+    fit(network, loss, batches(discs(64), 16, 400), 3e-3)
+    made, copied = errors(StableDiffusion(autoencoder, network.eval(), text, 10).eval(), discs(12, seed=9), 8)
+    assert made < 0.9 * copied
 
 
 @pytest.mark.table1
