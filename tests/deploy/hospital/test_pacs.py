@@ -135,7 +135,7 @@ def test_kills_and_restarts_lose_and_repeat_nothing(orthanc, site, worker, tmp_p
     draw.shuffle(events)
     for number, event in enumerate(events):
         due = (number + draw.random()) * STUDIES / len(events)
-        until(lambda due=due: spool.status()["done"] >= int(due))
+        until(lambda due=due: spool.status()["done"] >= int(due), 1200)
         time.sleep(draw.random() * 0.5)
         if event == "restart":
             orthanc.stop()
@@ -144,7 +144,7 @@ def test_kills_and_restarts_lose_and_repeat_nothing(orthanc, site, worker, tmp_p
             process.kill()
             process.wait()
             process = worker()
-    until(lambda: spool.status()["done"] + spool.status()["dead"] == STUDIES, 1200)
+    until(lambda: spool.status()["done"] + spool.status()["dead"] == STUDIES, 3600)
     print(f"{STUDIES} studies in {time.monotonic() - begun:.0f} s")
     assert spool.status() == {"inbox": 0, "work": 0, "results": STUDIES, "done": STUDIES, "dead": 0}
     assert [len(held(orthanc, study)) for study in studies] == [len(OBJECTS)] * STUDIES
