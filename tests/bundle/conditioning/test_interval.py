@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
@@ -14,8 +18,10 @@ from scripts.conditioning.interval import interval_days_of
 from scripts.conditioning.language_models import ConditionerError
 from scripts.conditioning.null import null_conditioner
 from scripts.conditioning.settings import arguments_of, read_settings
+from scripts.diffusion.settings import sampling_settings
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
+from tests.bundle.conftest import MakeWorkflow
 
 DAYS = [91, 182, 365, 730, 1095]
 MONTHS = [3, 6, 12, 24, 36]
@@ -94,3 +100,27 @@ def test_the_interval_is_read_as_exactly_as_the_record_writes_it(days: int) -> N
     assert read is not None and abs(read - days) <= (0 if days < 60 else 30.4375 / 2)
     assert interval_days_of(radiology_report({"age": 62})) is None
     assert interval_days_of("Follow-up after 12 months. CT shows a nodule.") is None, "only where it ends the report"
+
+
+def test_from_training_to_follow_ups_after_several_intervals(
+    make_workflow: MakeWorkflow, trained: Path, tiny_dataset: Path, tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Published with the weights, taken from there, and read: what is generated depends on the interval."""
+    dataset = shutil.copytree(tiny_dataset, tmp_path / "dataset")
+    datalist = json.loads((dataset / "datalist.json").read_text())
+    for index, case in enumerate(datalist["training"] + datalist["validation"]):
+        case["interval_days"] = DAYS[index % len(DAYS)]
+    (dataset / "datalist.json").write_text(json.dumps(datalist))
+    shutil.copytree(trained / "models", tmp_path / "models")
+    arguments = {**tiny_settings["conditioner_arguments"], "interval_number": True}
+    places: dict[str, Any] = {"dataset_dir": str(dataset)}
+    make_workflow("train_conditional", tmp_path, "small", conditioner_arguments=arguments, **places).run()
+    assert sampling_settings(tmp_path / "models")["conditioner_arguments"]["interval_number"] is True
+    make_workflow("inference", tmp_path, "small", intervals=[182, 730], **places).run()
+    case = datalist["test"][0]["case_id"]
+    short, long = (
+        np.asarray(nib.load(tmp_path / "predictions" / f"{case}_{days}d" / "samples.nii.gz").dataobj)  # type: ignore[attr-defined]
+        for days in (182, 730)
+    )
+    assert short.shape == long.shape and not np.array_equal(short, long)
+    assert (tmp_path / "predictions" / "courses" / f"{case}.json").is_file()
