@@ -244,7 +244,8 @@ def draw(made: dict[str, dict[int, Array]], nodules: Unseen, path: Path) -> None
         each.set(title=title, xlabel="months", xticks=months)
     axes[0].set_ylabel("diameter over that at baseline")
     axes[0].legend(frameon=False, loc="upper left")
-    figure.suptitle("Simulated phantom, synthetic follow-ups: nodules that grow, median, 50 % and 90 % of them", size=9)
+    words = "Simulated phantom, synthetic follow-ups.\nNodules that grow: median, 50 % and 90 % of them."
+    figure.suptitle(words, size=8)
     figure.savefig(path, dpi=110)
 
 
