@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from monai.bundle import ConfigWorkflow
 
 from scripts.comparators.generator import WEIGHTS, load_generator
 from scripts.comparators.mcwgan import McWGAN
 from scripts.networks.classifiers import ResNetClassifier
 from scripts.weights.checkpoints import CheckpointError, load_network, save_network
+from tests.bundle.helpers import CONFIGS
 
 
 def test_what_was_saved_is_opened_again(tmp_path: Path) -> None:
@@ -46,3 +49,43 @@ def test_a_method_is_no_network_of_the_stages(tmp_path: Path) -> None:
     shutil.copy(tmp_path / WEIGHTS, tmp_path / "classifier.safetensors")
     with pytest.raises(CheckpointError, match="holds a McWGAN"):
         load_network(tmp_path / "classifier.safetensors", "NoduleClassifier")
+
+
+SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "compare_mcwgan": (
+        "train_conditional",
+        {"shape": {"channels": [64, 128, 256, 512]}, "batch_size": 16, "learning_rate": 1e-4, "critic_steps": 5},
+        {"shape": {"channels": [32, 64, 128, 256]}, "batch_size": 16, "learning_rate": 1e-4, "critic_steps": 5},
+    ),
+    "compare_mcwgan_perceptual": (
+        "train_classifier",
+        {"classifier_shape": {"channels": [64, 128, 256, 512], "blocks": [2, 2, 2, 2]}, "seed": 1023},
+        {"classifier_shape": {"channels": [16, 32, 64, 128], "blocks": [2, 2, 2, 2]}, "seed": 1023},
+    ),
+    "compare_corrflownet_autoencoder": (
+        "train_autoencoder",
+        {"autoencoder_shape": {}, "batch_size": 32, "learning_rate": 5e-5, "max_epochs": 200},
+        {"batch_size": 16, "learning_rate": 1e-3, "max_epochs": 100},
+    ),
+    "compare_corrflownet": (
+        "train_conditional",
+        {"shape": {}, "batch_size": 8, "learning_rate": 2e-5, "max_epochs": 60, "steps": 50, "sigma": 0.0},
+        {"batch_size": 32, "max_epochs": 120, "decay_steps": 1560, "steps": 50, "ema_decay": 0.995},
+    ),
+    "compare_imageflownet": (
+        "train_conditional",
+        {"shape": {}, "batch_size": 64, "learning_rate": 1e-4, "max_epochs": 120, "ema_decay": 0.9, "threshold": 25.0},
+        {"batch_size": 8, "learning_rate": 1e-4, "max_epochs": 60, "ema_decay": 0.9},
+    ),
+}
+"""Overlays with their stage, published settings (or ours, of what is reconstructed), and those for two CPU cores."""
+
+
+@pytest.mark.parametrize("overlay", SIZES)
+def test_an_overlay_has_the_published_size_and_with_small_the_small_one(overlay: str) -> None:
+    stage, full, small = SIZES[overlay]
+    for between, expected in (([], full), (["small"], small)):
+        files = [str(CONFIGS / f"{name}.yaml") for name in (stage, *between, overlay)]
+        workflow = ConfigWorkflow(files, logging_file=False)
+        workflow.initialize()
+        assert {name: workflow.parser.get_parsed_content(name) for name in expected} == expected
