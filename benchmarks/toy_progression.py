@@ -1,6 +1,6 @@
 """Do the compared methods without a record learn a growth that is known? Discs that grow, or shrink, by a factor.
 
-    python benchmarks/toy_progression.py [METHOD ...]
+    python benchmarks/toy_progression.py [METHOD ...] [FACTOR ...]
 
 Each method is trained in a few hundred steps on 64 pairs and judged on 32 discs that it has not seen: the mean absolute
 error of the mean over 8 samples, divided by that of the copy of the baseline (below 1 it has learnt something).
@@ -104,11 +104,13 @@ METHODS: dict[str, Callable[[Pairs], ImageMethod]] = {
 }
 
 
-def main(names: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
+    names = [each for each in arguments if each in METHODS]
+    factors = [float(each) for each in arguments if each not in METHODS]
     print("| method | growth | error / copy's | of it at time 0 | CPU s |\n|---|---:|---:|---:|---:|")
     for name in names or METHODS:
-        for growth in (1.3, 0.75):
+        for growth in factors or (1.3, 0.75):
             torch.manual_seed(0)
             begin = time.process_time()
             method = METHODS[name](discs(64, growth=growth))
