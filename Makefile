@@ -6,6 +6,9 @@
 #             make test-gemma reads with a real Gemma 3 (downloads 240 MB under Gemma's terms)
 # make lidc   trains the weights in bundle/models (give COHORT=.../cohort.csv)
 # make comparisons, make lidc_comparisons   the same against ablations and compared methods, ending in comparisons/report.html
+# make table1 SIZE_NAME=demo|small|full   the paper's Table 1 on DATASET, every method trained and judged alike, ending in
+#             table1/SIZE_NAME/evaluation/table1 and report.html beside it; make test-table1 does so on the phantom and
+#             runs the methods' long tests
 # make clean   removes runs; make clean-all removes the environment and caches too
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
@@ -26,7 +29,7 @@ configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(if $(
 # MONAI says of every configuration that it runs code, which is true of ours too
 bundle = $(PY) -W "ignore:parsing config_file" -m monai.bundle run
 
-.PHONY: demo test test-documents test-processes test-browser test-deploy test-gemma setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
+.PHONY: demo table1 test-table1 test test-documents test-processes test-browser test-deploy test-gemma setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -176,6 +179,35 @@ $(RUN)/comparisons/report.html: $(RUN)/predictions/done $(RUN)/models/classifier
 	$(bundle) --config_file $(call configs,evaluate) --dataset_dir $(DATASET) --output_dir $(RUN) --models_dir $(RUN)/models \
 	  --evaluation_dir $(@D) $(UNALIGNED) --compared $(call named,$(ABLATIONS),ablations,/predictions) --tables $(call named,$(BASELINES),baselines,.csv)
 
+# ---- Table 1: every compared method, a graph that Snakemake runs ---------------------------------------------------
+
+# Snakemake wants an older packaging than the bundle's lock has, so that it gets an environment of its own
+FLOW := .venv-workflow/ready
+$(FLOW): workflow/requirements.lock
+	$(PYTHON) -m venv .venv-workflow
+	.venv-workflow/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	touch $@
+
+SIZE_NAME ?= small
+JOBS ?= 1
+GPUS := $(shell nvidia-smi -L 2> /dev/null | wc -l)
+TABLE1 ?= $(RUN)/table1/$(SIZE_NAME)
+# Further arguments of Snakemake, such as --executor slurm, or -n, which only says what would be done
+SNAKEMAKE ?=
+FLOW_RUN = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv-workflow/bin/snakemake -s workflow/Snakefile \
+  --configfile workflow/table1.yaml --config size=$(SIZE_NAME) dataset=$(DATASET) run=$(TABLE1) gpu=$(if $(filter-out 0,$(GPUS)),1,0) \
+  --cores $(JOBS) --resources gpu=$(GPUS) --rerun-incomplete --keep-going --quiet progress rules
+# A run that was killed leaves Snakemake's lock behind; training stages lock their folders themselves. A dataset that is
+# given is taken as it is: only the demo's own is made.
+table1: $(READY) $(FLOW) $(if $(filter file,$(origin DATASET)),$(DATASET)/datalist.json)
+	$(FLOW_RUN) --unlock > /dev/null 2>&1
+	$(FLOW_RUN) $(SNAKEMAKE)
+
+# the methods' tests that train, and the whole table on the phantom
+test-table1: $(READY)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m table1 -n 2 --dist worksteal
+	$(MAKE) table1 SIZE_NAME=demo JOBS=2
+
 # The weights that come with the bundle. LIDC-progression's follow-ups, outcomes and records are simulated.
 LIDC = RUN=runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT) COHORT_OPTIONS='--name LIDC-progression --keep-ids \
   --simulated "Follow-up images, outcomes and records are simulated, baseline images are real"'
@@ -198,5 +230,5 @@ clean:
 # all that was made here, and the language model that was unpacked into the Hugging Face home
 clean-all: clean
 	[ ! -x $(PY) ] || rm -rf "$$($(PY) -c 'from huggingface_hub.constants import HF_HOME; print(HF_HOME)')/namd"
-	rm -rf .venv *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv .venv-workflow .snakemake *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

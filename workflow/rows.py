@@ -1,0 +1,88 @@
+"""What each row of Table 1 costs, from the weights, checkpoints and benchmarks that its jobs left.
+
+python workflow/rows.py PLAN OUTPUT: the plan is JSON, as workflow/Snakefile gives it; the output is table1_rows.json
+(see bundle/scripts/evaluation/table_one.py).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
+
+from scripts.comparators import INPUTS, load_generator  # noqa: E402
+from scripts.files import write_json  # noqa: E402
+from scripts.training.stage import LAST, read_checkpoint  # noqa: E402
+
+ORDER = ("image", "record", "interval")
+
+REAL = {"real_baseline": "Baseline of the data set", "real_follow_up": "Follow-up of the data set"}
+REAL |= {"copy_baseline": "Copy of the baseline"}
+
+
+def seconds(path: Path) -> float:
+    """Of a job, as Snakemake measured it."""
+    with path.open(encoding="utf-8") as file:
+        return sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
+
+
+def parameters(path: Path) -> int:
+    """Numbers in a file of weights."""
+    with safe_open(path, "pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+
+
+def views(folder: Path) -> int:
+    """Samples that the stages of a training have seen: steps times their size."""
+    seen = 0
+    for path in sorted(folder.glob(f"work-*/**/{LAST}")):
+        state = read_checkpoint(path, mmap=True)
+        seen += state["progress"]["iteration"] * state["record"]["global_batch"]
+    return seen
+
+
+def row(run: Path, name: str, method: dict[str, Any], num_runs: int) -> dict[str, Any]:
+    """The row of a method, means over its trainings."""
+    folders = [run / name / str(seed) for seed in method["seeds"]]
+    final = ["generator"] if "generator" in method["stages"] else ["autoencoder", "unet_conditional"]
+    reads, calls, runs = INPUTS, 50, num_runs
+    if final == ["generator"]:
+        network = load_generator(folders[0] / "models")
+        reads, calls, runs = network.reads, network.network_calls, num_runs if network.stochastic else 1
+    cost = [
+        {
+            "parameters": sum(parameters(folder / "models" / f"{each}.safetensors") for each in final),
+            "views": views(folder),
+            "minutes": sum(seconds(run / "benchmarks" / f"{name}-{seed}-{each}.tsv") for each in method["stages"]) / 60,
+            "seconds": seconds(run / "benchmarks" / f"{name}-{seed}-predictions.tsv")
+            / (runs * sum(1 for _ in (folder / "predictions").glob("*/samples.nii.gz"))),
+        }
+        for folder, seed in zip(folders, method["seeds"], strict=True)
+    ]
+    means = {key: sum(each[key] for each in cost) / len(cost) for key in cost[0]}
+    names = [f"{method['title']} · {seed}" for seed in method["seeds"]]
+    if name == "namd":
+        names[0] = "NAMD"
+    ordered = [each for each in ORDER if each in reads]
+    return {"title": method["title"], "rows": names, "reads": ordered, "calls": calls, **means}
+
+
+def main(plan: dict[str, Any], output: Path) -> None:
+    """Writes the rows: real images, what makes no image, and the methods in their order."""
+    run = Path(plan["run"])
+    rows: list[dict[str, Any]] = [{"title": title, "rows": [name], "reads": ["image"]} for name, title in REAL.items()]
+    rows.append({"title": "Record alone", "rows": ["record alone"], "reads": ["record"]})
+    rows.append({"title": "Direct classifier", "rows": ["direct classifier"], "reads": ["image", "record"]})
+    rows += [row(run, name, method, plan["num_runs"]) for name, method in plan["methods"].items()]
+    write_json(output, {"rows": rows})
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]), Path(sys.argv[2]))
