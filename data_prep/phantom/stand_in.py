@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from data_prep.nlst.tables import CANCER_SITES, YEARS, Trial
-from data_prep.phantom.patients import DAYS, LOBE_WEIGHTS
+from data_prep.phantom.patients import LOBE_WEIGHTS
 from data_prep.phantom.tables import TOPOGRAPHY
+from data_prep.sections import DAYS_PER_YEAR
 
 MARK = "SIMULATED: prsn and ctab are stand-ins with drawn values"
 
@@ -68,7 +69,7 @@ def participants(pids: pd.Series, canc: pd.DataFrame, seed: int = 0) -> pd.DataF
     day = rng.integers(3, 40, len(pid))
     for year in YEARS:
         person[f"scr_days{year}"] = day
-        day = day + DAYS + np.clip(rng.normal(0.0, 20.0, len(pid)), -60, 60).round().astype(int)
+        day = day + DAYS_PER_YEAR + np.clip(rng.normal(0.0, 20.0, len(pid)), -60, 60).round().astype(int)
     lobe = rng.choice(list(LOBE_WEIGHTS), len(pid), p=list(LOBE_WEIGHTS.values()))
     level = first["lc_topog"].astype(str).str.strip().to_numpy()
     for topography in sorted(set(TOPOGRAPHY.values())):

@@ -73,7 +73,7 @@ class FluxVelocity(nn.Module):
         from diffusers import FluxTransformer2DModel  # takes seconds to import
 
         width = PATCH**2 * latent_channels
-        self.transformer = FluxTransformer2DModel(
+        self.transformer: Any = FluxTransformer2DModel(
             in_channels=width * (1 + baseline),
             out_channels=width,
             num_layers=num_layers,
@@ -91,7 +91,7 @@ class FluxVelocity(nn.Module):
             **{"num_layers": num_layers, "num_single_layers": num_single_layers, "num_heads": num_heads},
             **{"axes": list(axes), "guidance": guidance, "baseline": baseline},
         }
-        for name, module in self.transformer.named_modules():
+        for name, module in nn.Module.named_modules(self.transformer):
             if re.search(ZERO_AT_FIRST, name):  # diffusers has inference code alone, which does not
                 nn.init.zeros_(module.weight)
                 nn.init.zeros_(module.bias)

@@ -48,6 +48,8 @@ class TextEncoder(nn.Module):
 
     llm: Any
 
+    place: Tensor
+
     def __init__(self, llm: LanguageModel = "embedded", max_tokens: int | None = None, name: str | None = None) -> None:
         super().__init__()
         model, self.tokenizer, self.name = load_text_encoder(llm)
