@@ -73,7 +73,7 @@ class FluxVelocity(nn.Module):
         from diffusers import FluxTransformer2DModel  # takes seconds to import
 
         width = PATCH**2 * latent_channels
-        self.transformer: Any = FluxTransformer2DModel(
+        transformer: Any = FluxTransformer2DModel(
             in_channels=width * (1 + baseline),
             out_channels=width,
             num_layers=num_layers,
@@ -85,13 +85,14 @@ class FluxVelocity(nn.Module):
             guidance_embeds=guidance is not None,
             axes_dims_rope=tuple(axes),  # type: ignore[arg-type]
         )
+        self.transformer = transformer
         self.guidance = guidance
         self.config: dict[str, Any] = {
             **{"latent_channels": latent_channels, "text_dim": text_dim, "pooled_dim": pooled_dim},
             **{"num_layers": num_layers, "num_single_layers": num_single_layers, "num_heads": num_heads},
             **{"axes": list(axes), "guidance": guidance, "baseline": baseline},
         }
-        for name, module in nn.Module.named_modules(self.transformer):
+        for name, module in transformer.named_modules():
             if re.search(ZERO_AT_FIRST, name):  # diffusers has inference code alone, which does not
                 nn.init.zeros_(module.weight)
                 nn.init.zeros_(module.bias)
