@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,8 +40,8 @@ class Checkpoint:
         key_metric: name of the metric; lower is better.
         patience: training stops at the first validation that is this many epochs after the best one; 0 never stops.
         keep_interval: every so many epochs ``epoch_N.pt`` keeps the ``best`` objects, if epoch N is validated; 0: none.
-        minutes: that pass at least between two writings of ``last.pt``; it is written after the last epoch anyway.
-            Resuming trains what came after it again, and to the same best epoch.
+        minutes: that pass at least between two writings of ``last.pt``; it is written after the first and the last
+            epoch anyway. Resuming trains what came after it again, and to the same best epoch.
         published: number of a kept epoch to take in place of the best one.
         record: of :func:`scripts.training.stage_record`; a checkpoint with another one is refused.
     """
@@ -65,7 +66,7 @@ class Checkpoint:
         self.key_metric = key_metric
         self.patience = patience
         self.keep_interval = keep_interval
-        self.minutes, self.saved = minutes, time.monotonic()
+        self.minutes, self.saved = minutes, -math.inf
         self.published = published
         self.record = dict(record or {})
         self.progress: dict[str, Any] = {
