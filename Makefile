@@ -200,7 +200,7 @@ FLOW_RUN = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv-workflow/bin/snakemake -
 # A run that was killed leaves Snakemake's lock behind; training stages lock their folders themselves. A dataset that is
 # given is taken as it is: only the demo's own is made.
 table1: $(READY) $(FLOW) $(if $(filter file,$(origin DATASET)),$(DATASET)/datalist.json)
-	$(FLOW_RUN) --unlock > /dev/null 2>&1
+	$(FLOW_RUN) --unlock
 	$(FLOW_RUN) $(SNAKEMAKE)
 
 # the methods' tests that train, and the whole table on the phantom
