@@ -221,17 +221,20 @@ def _sizes(
     """
     ids = study.cases.ids
     folders: dict[str, str | Path] = {}
+    sampling: dict[str, dict[str, Any]] = {}
     for each in (*images, *others):
-        scale = f"{_same_weights(each, ids, models_dir)['guidance_scale'] or 0:g}"
+        made = _same_weights(each, ids, models_dir)
+        scale = f"{made['guidance_scale'] or 0:g}"
         if scale in folders:
             raise PublishedReferenceError(
                 f"{each}: generated at guidance scale {scale}, as {folders[scale]}; expected another one."
             )
-        folders[scale] = each
+        folders[scale], sampling[scale] = each, {name: made.get(name) for name in ("solver", "num_steps")}
     read = {scale: images[each] if each in images else read_predictions(each, ids) for scale, each in folders.items()}
     measured = Section(study, read).measured()
     growth = {"growth": held_out_growth(measured, next(iter(folders)))}
-    return growth | ({"size": choose_size_guidance(measured, list(folders))} if others else {})
+    size = {**choose_size_guidance(measured, list(folders)), "sampling": sampling}
+    return growth | ({"size": size} if others else {})
 
 
 def _same_weights(predictions_dir: str | Path, case_ids: Sequence[str], folder: Path) -> dict[str, Any]:

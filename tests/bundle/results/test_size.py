@@ -57,6 +57,7 @@ def test_it_is_published_with_the_weights_and_read_again(
     monkeypatch.setattr(publish, "out_of_fold", lambda cases, folds: None)
     publish_reference(*arguments, resamples=20, folds=3, size_predictions=[other])
     found = json.loads((models / REFERENCE).read_text())["size"]
+    assert found["sampling"].keys() == found["crps_mm"].keys() and all(found["sampling"].values())
     assert found["crps_mm"].keys() == {"6", "1"} and size_guidance(models) == found["guidance_scale"] == 6.0
     content = json.loads((models / REFERENCE).read_text())
     content["made_from"]["weights"]["autoencoder"] = "0"
