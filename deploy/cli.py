@@ -86,8 +86,10 @@ def worker(
     """Answer what is asked for in a folder, and deliver it to the archives that the site allows."""
     import logging
 
+    from deploy.trust import check_trusted
     from deploy.worker import Worker, read_config
 
+    check_trusted(config)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("deploy.worker").setLevel(logging.INFO)
     Worker(read_config(config)).run(once)
@@ -100,6 +102,15 @@ def status(config: Annotated[Path, typer.Argument(help="The worker's TOML file."
 
     for name, count in Spool(read_config(config).spool).status().items():
         console.print(f"{name} {count}", highlight=False)
+
+
+@app.command("self-test")
+def self_test() -> None:
+    """Prove this installation on a drawn nodule: a line a check, exit status 1 where one fails."""
+    from deploy.self_test import self_test
+
+    if not self_test(lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)):
+        raise typer.Exit(1)
 
 
 def print_result(result: dict[str, Any], out: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,10 @@ from scripts.errors import UserError
 
 MISSING = frozenset({"", ".", ".m", ".n", ".s", "na", "n/a", "nan", "nat", "none", "null", "<na>"})
 """Spellings of "no value" in tables, among them SAS's special missing values; upper and lower case are the same."""
+
+
+LONGEST = 64
+"""Characters of a value or name that are read or repeated, and names of a record; none that is good has more."""
 
 
 class EHRError(UserError):
@@ -46,16 +50,14 @@ class Feature:
         Raises:
             EHRError: neither a number nor a missing value, an unknown code, or out of range.
         """
-        if str(value).strip().lower() in MISSING:
-            return None
         try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise EHRError(f"{self.name}: {value!r} is not a number; expected {self.expected}.") from None
+            number = math.nan if _is_missing(value) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise EHRError(f"{self.name}: {_shown(value)} is not a number; expected {self.expected}.") from None
         if math.isnan(number) or number in self.unknown:
             return None
         if self.codes and number not in self.codes or not self.minimum <= number <= self.maximum:
-            raise EHRError(f"{self.name}: {value} is not allowed; expected {self.expected}.")
+            raise EHRError(f"{self.name}: {number:g} is not allowed; expected {self.expected}.")
         return number
 
     @property
@@ -65,6 +67,32 @@ class Feature:
             return f"{self.minimum:g} to {self.maximum:g} {self.unit}"
         unknown = [f"{code} (not determined)" for code in sorted(self.unknown)]
         return ", ".join([f"{code} ({words})" for code, words in self.codes.items()] + unknown)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is a spelling of "no value".
+
+    Raises:
+        TypeError: a container, whose text could be of any length and depth.
+        ValueError: a longer text than any number's.
+    """
+    if isinstance(value, (Mapping, Sequence, Set)) and not isinstance(value, str):
+        raise TypeError("a container")
+    text = str(value)
+    if len(text) > LONGEST:
+        raise ValueError("a long text")
+    return text.strip().lower() in MISSING
+
+
+def _shown(value: Any) -> str:
+    """A value in a message, in one line: of a long one its beginning, of a container its type."""
+    if isinstance(value, (Mapping, Sequence, Set)) and not isinstance(value, str):
+        return f"a {type(value).__name__}"
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a long number"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 NO_YES = {0: "no", 1: "yes"}
@@ -125,12 +153,15 @@ def validate(ehr: Mapping[str, Any]) -> dict[str, float]:
         >>> validate({"AGE": 62, "gender": 1, "sct_margins": 9, "sct_long_dia": "12.5"})
         {'sct_long_dia': 12.5, 'age': 62.0, 'gender': 1.0}
     """
+    if len(ehr) > LONGEST:
+        raise EHRError(f"record: {len(ehr)} names; expected some of the {len(EHR_FEATURES)} features.")
     known: dict[str, float] = {}
     faults: list[str] = []
     for key, value in ehr.items():
         name = str(key).strip().lower()
         if name not in FEATURES:
-            faults.append(f"{key}: no EHR feature; expected {', '.join(EHR_FEATURES)}.")
+            shown = _shown(str(key)).strip("'")
+            faults.append(f"{shown}: no EHR feature; expected {', '.join(EHR_FEATURES)}.")
             continue
         try:
             number = FEATURES[name].read(value)

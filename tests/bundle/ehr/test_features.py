@@ -54,6 +54,43 @@ def test_every_fault_is_reported_at_once() -> None:
     assert "18 to 120 years" in lines[1]
 
 
+HOSTILE = {
+    "a text of a megabyte": "x" * 1_000_000,
+    "a number of a megabyte": "9" * 1_000_000,
+    "a whole number that Python does not print": 10**5000,
+    "a whole number beyond floats": 10**400,
+    "containers": [[[1]]],
+    "a mapping": {"age": {"age": 61}},
+    "bytes": b"61",
+    "two lines": "61\n\x1b[31mall is well",
+}
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+def test_values_of_any_size_and_kind_are_one_short_line(value: Any) -> None:
+    with pytest.raises(EHRError, match="^age: ") as error:
+        validate({"age": value})
+    assert len(str(error.value)) < 200 and str(error.value).isprintable()
+
+
+def test_nesting_is_not_followed() -> None:
+    deep: Any = 61
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(EHRError, match="a list is not a number"):
+        validate({"age": deep})
+    while isinstance(deep, list):  # freed level by level, since Python would recurse
+        deep = deep[0]
+
+
+def test_names_of_any_size_and_number_are_short_lines() -> None:
+    with pytest.raises(EHRError) as error:
+        validate({"x" * 1_000_000 + "\n": 1})
+    assert len(str(error.value)) < 400 and str(error.value).isprintable()
+    with pytest.raises(EHRError, match="^record: 1000 names"):
+        validate({f"name {number}": 1 for number in range(1000)})
+
+
 def test_given_twice() -> None:
     assert validate({"age": 60, "AGE": 60}) == {"age": 60}
     with pytest.raises(EHRError, match="age: given twice, as 60 and 61"):
