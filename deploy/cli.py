@@ -61,20 +61,17 @@ def predict(
     from scripts.files import read_mapping
 
     asked = (series, point_of(point), read_mapping(ehr, case.CaseError), out)
-    options: dict[str, Any] = {
-        "interval_days": interval_days,
-        "models_dir": models_dir,
-        "transform": transform and transform.value,
-        "series_uid": series_uid,
-        **({} if guidance_scale is None else {"guidance_scale": guidance_scale}),
-        **{"num_runs": num_runs, "solver": solver, "num_steps": num_steps},
-    }
+    settings: dict[str, Any] = {"num_runs": num_runs, "solver": solver, "num_steps": num_steps}
+    if guidance_scale is not None:
+        settings["guidance_scale"] = guidance_scale
+    predictor = case.Predictor(models_dir, **settings)
+    which: dict[str, Any] = {"interval_days": interval_days, "series_uid": series_uid}
     if dicom is None:
-        result = case.predict(*asked, **options)
+        result = predictor.predict(*asked, transform=transform and transform.value, **which)
     else:
         from deploy import dicom_case
 
-        result = dicom_case.predict(*asked, dicom, secret=secret, with_slice=with_slice, **options)
+        result = dicom_case.predict(predictor, *asked, dicom, secret=secret, with_slice=with_slice, **which)
     print_result(result, out)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,21 +29,21 @@ class Asked:
 
 
 def ask(
+    predictor: case.Predictor,
     series: Path,
     point: Centre,
     record: Mapping[str, Any],
     *,
     secret: Path | None = None,
     interval_days: float = 365,
-    models_dir: Path | None = None,
     series_uid: str | None = None,
-    **settings: Any,
 ) -> Asked:
     """Reads what objects need of a series, before anything is generated.
 
     Args:
+        predictor: by which the case would be generated.
+        series, point, record, interval_days, series_uid: of :meth:`deploy.case.Predictor.predict`.
         secret: file of the site's secret; None: its usual place.
-        series, point, record, interval_days, models_dir, series_uid, settings: of :func:`deploy.case.predict`.
 
     Raises:
         DataError: no DICOM series, or one to which no object can refer.
@@ -51,12 +51,13 @@ def ask(
     """
     with quiet():
         source = open_source(series, point, series_uid)
-    known, models = validate(record), case.models_of(models_dir)
-    series_ = source.image.SeriesInstanceUID
-    return Asked(source, case_key(read_secret(secret), models, series_, point, known, interval_days, settings))
+    known, uid = validate(record), source.image.SeriesInstanceUID
+    site = (read_secret(secret), predictor.models)
+    return Asked(source, case_key(*site, uid, point, known, interval_days, predictor.settings))
 
 
 def predict(
+    predictor: case.Predictor,
     series: Path,
     point: Centre,
     record: Mapping[str, Any],
@@ -65,26 +66,27 @@ def predict(
     *,
     secret: Path | None = None,
     with_slice: bool = False,
-    **options: Any,
+    progress: Callable[[float], None] | None = None,
+    **which: Any,
 ) -> dict[str, Any]:
-    """:func:`deploy.case.predict`, and its result as DICOM objects.
+    """:meth:`deploy.case.Predictor.predict`, and its result as DICOM objects.
 
     Args:
         dicom: the folder of objects; where it holds those of the same case, their bytes stay.
         secret: file of the site's secret; None: its usual place.
         with_slice: also write the slice of CT with a follow-up in it.
-        options: of :func:`deploy.case.predict`.
+        which: ``interval_days`` and ``series_uid``.
+        predictor, series, point, record, out, progress: of :meth:`deploy.case.Predictor.predict`.
 
     Returns:
         The content of ``result.json``.
 
     Raises:
-        DataError, UserError: as :func:`deploy.case.predict` and :func:`ask`, before torch is imported.
+        DataError, UserError: as :meth:`deploy.case.Predictor.predict` and :func:`ask`, before torch is imported.
     """
-    wanted = {name: value for name, value in options.items() if name != "transform"}
-    asked = ask(series, point, record, secret=secret, **wanted)
+    asked = ask(predictor, series, point, record, secret=secret, **which)
     refuse_other(dicom)
-    result = case.predict(series, point, record, out, **options)
+    result = predictor.predict(series, point, record, out, progress=progress, **which)
     from scripts.results import write_page  # draws
 
     write_page(out / case.CASE, out / f"{case.CASE}.nii.gz")

@@ -80,9 +80,7 @@ def panel(
         num_samples: how many of the follow-ups are shown.
     """
     shown = samples[:num_samples]
-    tiles = len(shown) + 1 + 2 * (len(samples) > 1)
-    figure = Figure(figsize=(max(1.75 * tiles, 6.0), 2.75), layout="constrained")
-    axes = figure.subplots(1, tiles, squeeze=False)[0]
+    figure, axes = _tiles(len(shown) + 1 + 2 * (len(samples) > 1))
     titles = ["baseline", *(f"sample {run}" for run in range(1, len(shown) + 1)), f"mean of {len(samples)} samples"]
     images = [baseline, *shown, samples.mean(axis=0)]
     for index, (axis, title, image) in enumerate(zip(axes, titles, images, strict=False)):
@@ -99,10 +97,23 @@ def panel(
         bar.ax.set_title("HU", fontsize=7)
         bar.ax.tick_params(labelsize=7)
     title = fill(f"{name}: generated follow-up, synthetic, for research only", int(10 * figure.get_figwidth()))
-    figure.suptitle(title, fontsize=9, weight="bold")
+    figure.suptitle(title, fontsize=9, weight="bold", y=0.99)
     low, high = HU_WINDOW
     figure.supxlabel(f"Window {low:.0f} to {high:.0f} HU. {interval}".strip(), fontsize=7, x=0.01, ha="left")
     return figure
+
+
+def _tiles(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure with square axes in a row, room for two lines and titles above, a line below, a colour bar at the right.
+
+    Their places are computed here, since matplotlib's layout engine draws all of it twice to find them.
+    """
+    side, gap, below, above, bar = 1.6, 0.12, 0.3, 0.6, 0.6  # inches
+    width, height = max(count * (side + gap) + bar, 6.0), below + side + above
+    figure = Figure(figsize=(width, height))
+    left = gap + (width - count * (side + gap) - bar) / 2
+    places = (left + index * (side + gap) for index in range(count))
+    return figure, [figure.add_axes((x / width, below / height, side / width, side / height)) for x in places]
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:

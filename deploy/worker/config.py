@@ -48,7 +48,7 @@ class Config:
     Attributes:
         spool: folder of requests and results, on one file system.
         destinations: by name; a request may name one of them, and no other place gets anything.
-        secret, models_dir: see :func:`deploy.dicom_case.predict`; None: the usual ones.
+        secret, models_dir: of :func:`deploy.dicom_case.ask` and :class:`deploy.case.Predictor`; None: the usual ones.
         with_slice: also make the slice that viewers take for CT.
         settings: of ``inference.yaml``, such as ``solver``.
         attempts: after so many a request is put among the dead.

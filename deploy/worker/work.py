@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from data_prep.errors import DataError, ImageError
 from deploy import dicom_case
+from deploy.case import Predictor
 from deploy.dicom_out.made import Made
 from deploy.dicom_out.write import OBJECTS, SLICE, kept
 from deploy.request import Request, RequestError
@@ -35,6 +36,7 @@ class Worker:
         self.config = config
         self.spool = Spool(config.spool)
         self.archives = {name: Archive(destination) for name, destination in config.destinations.items()}
+        self.predictor = Predictor(config.models_dir, **config.settings)
         self.names = (*OBJECTS, SLICE) if config.with_slice else OBJECTS
 
     def run(self, once: bool = False) -> None:
@@ -83,25 +85,21 @@ class Worker:
         guarded(item.study, item.request)
         request = read(item.request)
         archive = self._archive(request)
+        case = (self.predictor, item.study, request.point, request.record)
         options: dict[str, Any] = {
             "interval_days": request.interval_days,
-            "models_dir": self.config.models_dir,
             "series_uid": request.series_uid,
             "secret": self.config.secret,
-            **self.config.settings,
         }
-        asked = dicom_case.ask(item.study, request.point, request.record, **options)
+        asked = dicom_case.ask(*case, **options)
         told = {"key": asked.key, "destination": request.destination}
         folder = self.spool.result(asked.key)
         content = kept(folder / "dicom", asked.key, self.names)
         if content is None and archive is not None and not archive.lacks(self._uids(folder, asked.key)):
             return {**told, "was_there": True}
         if content is None:
-            dicom_case.predict(
-                *(item.study, request.point, request.record, folder / "out", folder / "dicom"),
-                with_slice=self.config.with_slice,
-                **options,
-            )
+            with_slice = self.config.with_slice
+            dicom_case.predict(*case, folder / "out", folder / "dicom", with_slice=with_slice, **options)
             content = read_mapping(folder / "dicom" / "objects.json")
         if archive is not None:
             study, patient = (request.identity[key] for key in ("StudyInstanceUID", "PatientID"))

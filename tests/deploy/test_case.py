@@ -1,21 +1,27 @@
 """One scan, one point and one record to one result, whole or not at all."""
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from data_prep import BUNDLE
 from data_prep.errors import DataError
 from data_prep.images import crops
 from data_prep.single import cut_single
 from deploy import case
+from scripts import diffusion
 from scripts.data.digest import digest_case
+from scripts.diffusion import sampler
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 from scripts.files import write_json
 from tests.deploy.scans import POINT, RECORD, write_chest
+
+FEW = {"num_runs": 2, "num_steps": 2, "solver": "dpmpp"}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +34,7 @@ def made(series, tmp_path_factory):
     """The folder and the result of a record that has another gender than the scan's header, by the bundle's weights."""
     out = tmp_path_factory.mktemp("case") / "out"
     record = {**RECORD, "gender": 1}
-    result = case.predict(series, POINT, record, out, interval_days=180, num_runs=2, num_steps=2, solver="dpmpp")
+    result = case.Predictor(**FEW).predict(series, POINT, record, out, interval_days=180)
     return out, result
 
 
@@ -61,11 +67,29 @@ def test_the_same_nodule_in_nifti_has_the_same_samples(made, series, tmp_path):
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(series)))
     itk.WriteImage(reader.Execute(), tmp_path / "scan.nii.gz")
     record = {**RECORD, "gender": 1}
-    settings = {"interval_days": 180, "num_runs": 2, "num_steps": 2, "solver": "dpmpp"}
-    result = case.predict(tmp_path / "scan.nii.gz", POINT, record, tmp_path / "out", **settings)
+    predictor = case.Predictor(**FEW)
+    result = predictor.predict(tmp_path / "scan.nii.gz", POINT, record, tmp_path / "out", interval_days=180)
     first, second = (nib.load(out / "nodule" / "samples.nii.gz") for out in (made[0], tmp_path / "out"))
     assert np.array_equal(first.dataobj, second.dataobj) and np.allclose(first.affine, second.affine, atol=1e-4)
     assert result["methods"] == made[1]["methods"] and result["growth"] == made[1]["growth"]
+
+
+def test_weights_are_opened_once_and_again_where_they_were_replaced(made, series, tmp_path, monkeypatch):
+    """The second case by the same predictor is as one by a predictor of its own."""
+    models = shutil.copytree(BUNDLE / "models", tmp_path / "models")
+    opened, shares = [], []
+    load = sampler.load_progression_model
+    monkeypatch.setattr(diffusion, "load_progression_model", lambda *a, **k: opened.append(a) or load(*a, **k))
+    predictor = case.Predictor(models, **FEW)
+    asked = (series, POINT, {**RECORD, "gender": 1})
+    predictor.predict(series, POINT, {"age": 70}, tmp_path / "first", progress=shares.append)
+    result = predictor.predict(*asked, tmp_path / "second", interval_days=180)
+    assert len(opened) == 1 and shares == [0.5, 1.0]
+    first, second = (nib.load(out / "nodule" / "samples.nii.gz") for out in (made[0], tmp_path / "second"))
+    assert np.array_equal(first.dataobj, second.dataobj) and result == made[1]
+    (models / "unet_conditional.safetensors").touch()
+    predictor.predict(*asked, tmp_path / "third", interval_days=180)
+    assert len(opened) == 2
 
 
 def test_flags_of_the_scan_are_among_those_of_the_result(made):
@@ -83,9 +107,11 @@ def test_nothing_tells_whose_case_it_is(made):
 def test_what_a_record_does_not_tell_is_missing(series, tmp_path, monkeypatch):
     """NaN and null, which JSON files hold, are no values."""
     given = []
-    monkeypatch.setattr(case, "_generate", lambda folder, record, *_: given.append(record))
+    monkeypatch.setattr(case.Predictor, "_generate", lambda self, folder, record, *_: given.append(record))
     monkeypatch.setattr("scripts.results.add_flags", lambda folder, _: write_json(folder / "result.json", {}))
-    case.predict(series, POINT, {"age": float("nan"), "gender": None, "sct_long_dia": "9"}, tmp_path / "out")
+    case.Predictor().predict(
+        series, POINT, {"age": float("nan"), "gender": None, "sct_long_dia": "9"}, tmp_path / "out"
+    )
     assert given == [{"sct_long_dia": 9.0}]
 
 
@@ -109,8 +135,9 @@ def no_weights(monkeypatch):
 )
 def test_what_is_wrong_is_refused_before_the_weights_are_opened(series, tmp_path, no_weights, changed, words):
     asked = {"series": series, "point": POINT, "record": RECORD, **changed}
+    predictor = case.Predictor(asked.pop("models_dir", None))
     with pytest.raises((DataError, UserError), match=words) as caught:
-        case.predict(out=tmp_path / "out", **asked)
+        predictor.predict(out=tmp_path / "out", **asked)
     assert "\n" not in str(caught.value).strip() and not list(tmp_path.iterdir())
 
 
@@ -119,14 +146,14 @@ def test_broken_scans_are_refused_before_the_weights_are_opened(series, tmp_path
     path = sorted(broken.iterdir())[1]
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(DataError, match="truncated"):
-        case.predict(broken, POINT, RECORD, tmp_path / "out")
+        case.Predictor().predict(broken, POINT, RECORD, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_other_folders_are_left_alone(series, tmp_path, no_weights):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match="is no result of a case"):
-        case.predict(series, POINT, RECORD, tmp_path)
+        case.Predictor().predict(series, POINT, RECORD, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -134,12 +161,12 @@ def test_a_run_that_fails_leaves_the_earlier_result(series, tmp_path, monkeypatc
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(case, "_generate", fail)
+    monkeypatch.setattr(case.Predictor, "_generate", fail)
     with pytest.raises(KeyboardInterrupt):
-        case.predict(series, POINT, RECORD, tmp_path / "out")
+        case.Predictor().predict(series, POINT, RECORD, tmp_path / "out")
     assert not list(tmp_path.iterdir())
     (tmp_path / "out" / "nodule").mkdir(parents=True)
     (tmp_path / "out" / "nodule" / "result.json").write_text("{}")
     with pytest.raises(KeyboardInterrupt):
-        case.predict(series, POINT, RECORD, tmp_path / "out")
+        case.Predictor().predict(series, POINT, RECORD, tmp_path / "out")
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "nodule", "result.json"]

@@ -41,11 +41,11 @@ def call(monkeypatch, capsys, tmp_path):
 def test_options_reach_the_case_and_its_result_is_told(call, monkeypatch, tmp_path):
     asked = {}
 
-    def predict(series, point, record, out, **options):
-        asked.update(options, series=series, point=point, record=record, out=out)
+    def predict(self, series, point, record, out, **options):
+        asked.update(options | self.settings, models=self.models, series=series, point=point, record=record, out=out)
         return RESULT
 
-    monkeypatch.setattr(case, "predict", predict)
+    monkeypatch.setattr(case.Predictor, "predict", predict)
     options = ["--interval_days", "180", "--models_dir", "weights", "--num_runs", "4", "--solver", "dpmpp"]
     code, shown = call("--point", "-70,0,102.5")
     assert code == 0 and "guidance_scale" not in asked  # the weights' own
@@ -53,7 +53,7 @@ def test_options_reach_the_case_and_its_result_is_told(call, monkeypatch, tmp_pa
     code, shown = call("--point", "-70,0,102.5", *options, "--transform", "qform")
     assert code == 0 and asked["point"] == (-70.0, 0.0, 102.5) and asked["record"] == RECORD
     assert asked["series"] == tmp_path / "SCAN" and asked["out"] == tmp_path / "out"
-    assert (asked["interval_days"], str(asked["models_dir"]), asked["num_runs"]) == (180, "weights", 4)
+    assert (asked["interval_days"], asked["models"].name, asked["num_runs"]) == (180, "weights", 4)
     assert (asked["solver"], asked["num_steps"], asked["transform"]) == ("dpmpp", 12, "qform")
     assert asked["guidance_scale"] == 1
     for words in ("12 % by the record alone", "flag: The scan ends within the crop.", "panel.png", "research use only"):
@@ -63,8 +63,8 @@ def test_options_reach_the_case_and_its_result_is_told(call, monkeypatch, tmp_pa
 def test_options_of_objects_reach_them(call, monkeypatch, tmp_path):
     asked = {}
 
-    def predict(series, point, record, out, dicom, **options):
-        asked.update(options, dicom=dicom)
+    def predict(predictor, series, point, record, out, dicom, **options):
+        asked.update(options | predictor.settings, dicom=dicom)
         return RESULT
 
     monkeypatch.setattr(dicom_case, "predict", predict)
@@ -84,7 +84,7 @@ def test_the_worker_and_its_status(tmp_path, monkeypatch, capsys):
 
 
 def test_the_commands_of_the_documents_are_taken(call, monkeypatch):
-    monkeypatch.setattr(case, "predict", lambda *_, **options: RESULT)
+    monkeypatch.setattr(case.Predictor, "predict", lambda *_, **options: RESULT)
     monkeypatch.setattr(dicom_case, "predict", lambda *_, **options: RESULT)
     texts = [(ROOT / name / "README.md").read_text() for name in ("", "deploy")]
     for text in texts:

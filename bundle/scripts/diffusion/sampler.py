@@ -5,7 +5,7 @@ A runnable example from Python stands in bundle/docs/README.md, "From Python".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,7 @@ class ProgressionInferer(Inferer):
         interval_days: days from baseline to follow-up, for conditions that are EHRs; reports state their own.
         solver: ``ddim``, as in the paper (eta 0, so sampling adds no noise), or ``dpmpp``, which needs a quarter of the
             calls; see :func:`scripts.diffusion.sampling_scheduler`.
+        progress: called after each step with the share of the steps that are done, 0 to 1.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class ProgressionInferer(Inferer):
         guidance_scale: float = 1.0,
         interval_days: float | None = None,
         solver: str = "ddim",
+        progress: Callable[[float], None] | None = None,
     ) -> None:
         super().__init__()
         sampling_scheduler(num_steps, solver=solver)  # a wrong number of steps or solver is refused now
@@ -123,6 +125,7 @@ class ProgressionInferer(Inferer):
         self.batch_size = batch_size
         self.guidance_scale = guidance_scale
         self.interval_days = interval_days
+        self.progress = progress
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]
@@ -153,10 +156,11 @@ class ProgressionInferer(Inferer):
         context = network.denoiser.context(condition, len(inputs))
         draw = draw or CaseNoise(inputs, self.seed, range(self.num_runs))
         noise = draw(baseline.shape[1:]).to(baseline)
-        repeat = [tensor.repeat_interleave(self.num_runs, dim=0) for tensor in (baseline, context)]
-        parts = zip(*(tensor.split(self.batch_size) for tensor in (noise, *repeat)), strict=True)
+        baseline, context = (tensor.repeat_interleave(self.num_runs, dim=0) for tensor in (baseline, context))
+        split = (tensor.split(self.batch_size) for tensor in (noise, baseline, context))
+        parts = list(zip(*split, strict=True))
         guidance_scale = 1.0 if condition is None else self.guidance_scale  # both predictions are the same
-        latents = (self._denoise(network, guidance_scale, *part) for part in parts)
+        latents = (self._denoise(network, guidance_scale, part, (i, len(parts))) for i, part in enumerate(parts))
         images = [network.autoencoder.decode_stage_2_outputs(each) for each in latents]
         samples = torch.cat(images)
         if not samples.isfinite().all():
@@ -178,9 +182,14 @@ class ProgressionInferer(Inferer):
         return [each if isinstance(each, str) else radiology_report(each, self.interval_days) for each in condition]
 
     def _denoise(
-        self, network: ProgressionModel, guidance_scale: float, latents: Tensor, baseline: Tensor, context: Tensor
+        self,
+        network: ProgressionModel,
+        guidance_scale: float,
+        part: Sequence[Tensor],
+        place: tuple[int, int],
     ) -> Tensor:
-        """Latents (n, C, h, w) without noise."""
+        """Latents (n, C, h, w) without noise, of noise, baselines and contexts, the i-th of so many parts."""
+        latents, baseline, context = part
         scheduler = sampling_scheduler(
             self.num_steps,
             network.prediction_type,
@@ -191,7 +200,7 @@ class ProgressionInferer(Inferer):
         if guided:  # with the report and without it, in one pass
             baseline = torch.cat([baseline, baseline])
             context = torch.cat([context, network.denoiser.context(None, len(context))])
-        for step in scheduler.timesteps:
+        for index, step in enumerate(scheduler.timesteps, 1):
             noisy = torch.cat([latents.repeat(2, 1, 1, 1) if guided else latents, baseline], dim=1)
             # one timestep for the whole batch: its embedding is then computed once, not once for each latent
             output = network.denoiser(noisy, step[None].to(latents.device), context)
@@ -199,6 +208,8 @@ class ProgressionInferer(Inferer):
                 reported, free = output.chunk(2)
                 output = free + guidance_scale * (reported - free)
             latents, _ = scheduler.step(output, step, latents)
+            if self.progress is not None:
+                self.progress((place[0] + index / len(scheduler.timesteps)) / place[1])
         return latents
 
 

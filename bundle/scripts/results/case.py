@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +42,40 @@ Item = Mapping[str, Any]
 class Results:
     """Makes results from saved predictions, with the methods and the reference of a folder of weights.
 
+    Both are opened when the first result is made, and stay open for the next.
+
     Args:
         models_dir: holds the weights and, where they were published, what single cases are compared with.
         made_by: of :func:`scripts.predictions.provenance`.
     """
 
     def __init__(self, models_dir: str | Path, made_by: Mapping[str, Any], device: str | torch.device = "cpu") -> None:
-        size, self.scale = made_by["image_size"], made_by.get("guidance_scale")
-        self.reference, self.readers = open_reference(models_dir, made_by), Readers(models_dir, size, device)
-        self.lacking = [*self.reference.lacking, *self.readers.lacking.values()]
-        if self.lacking:
-            logger.warning(f"{models_dir}: results lack {'; '.join(self.lacking)}. publish_reference.yaml makes it.")
-        self.load = preprocessing(["image"], size)
-        self.encode = encoder(models_dir, device) if self.reference.mean is not None else None
+        self.models_dir, self.made_by, self.device = Path(models_dir), made_by, device
+        self.scale = made_by.get("guidance_scale")
+        self.load = preprocessing(["image"], made_by["image_size"])
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What single cases are compared with."""
+        return open_reference(self.models_dir, self.made_by)
+
+    @cached_property
+    def readers(self) -> Readers:
+        """The methods that give a probability."""
+        return Readers(self.models_dir, self.made_by["image_size"], self.device)
+
+    @cached_property
+    def encode(self) -> Callable[[Array], Array] | None:
+        """Of the baselines, whose distance from training's is told; None where that was not published."""
+        return encoder(self.models_dir, self.device) if self.reference.mean is not None else None
+
+    @cached_property
+    def lacking(self) -> list[str]:
+        """In words, what no result can tell for want of a file; logged once."""
+        lacking = [*self.reference.lacking, *self.readers.lacking.values()]
+        if lacking:
+            logger.warning(f"{self.models_dir}: results lack {'; '.join(lacking)}. publish_reference.yaml makes it.")
+        return lacking
 
     def of(
         self, items: Sequence[Item], predictions_dir: str | Path, size_dir: str | Path | None = None

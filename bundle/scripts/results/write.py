@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from scripts.files import read_mapping, write_json, write_text
 from scripts.fingerprint import comparable
 from scripts.predictions import PredictionError, read_provenance
@@ -36,28 +34,25 @@ SETTINGS = ("version", "guidance_scale", "solver", "num_steps", "seed")
 def write_results(
     predictions_dir: str | Path,
     items: Sequence[Item],
-    models_dir: str | Path,
-    made_by: Mapping[str, Any],
+    methods: Results,
     pages: bool = False,
-    device: str | torch.device = "cpu",
     size_dir: str | Path | None = None,
 ) -> None:
     """Writes result.json of each case that has none of the same prediction, record and weights, and results.csv.
 
     Args:
         items: of :func:`scripts.data.inference_items`; each has a prediction.
-        models_dir: holds the weights and, where they were published, what single cases are compared with.
-        made_by: of :func:`scripts.predictions.provenance`.
+        methods: of the weights; nothing of them is opened where all results are there.
         pages: also draw result.pdf of each case, a page to print.
         size_dir: predictions of the same cases, guided for size, from which growth is measured.
     """
     folder = Path(predictions_dir)
-    weights = {**digest_files(models_dir), **_digests(models_dir)}
+    weights = {**digest_files(methods.models_dir), **_digests(methods.models_dir)}
     if size_dir is not None:
         refuse_other_sizes(size_dir, folder, [item["case_id"] for item in items])
     digests = {item["case_id"]: _digest_inputs(folder, item, weights, size_dir) for item in items}
     if rest := [item for item in items if not _is_done(folder / item["case_id"], digests[item["case_id"]])]:
-        for item, result in Results(models_dir, made_by, device).of(rest, folder, size_dir):
+        for item, result in methods.of(rest, folder, size_dir):
             made = read_provenance(folder, item["case_id"])
             origin: dict[str, Any] = {
                 "sha256": digests[item["case_id"]],

@@ -22,6 +22,7 @@ from scripts.data.digest import digest_dataset
 from scripts.files import write_json
 from scripts.networks.classifiers import ResNetClassifier
 from scripts.predictions import case_provenance, provenance
+from scripts.results.case import Results
 from scripts.results.write import write_results
 from scripts.weights.checkpoints import load_network, save_network
 from tests.bundle.helpers import CONFIGS
@@ -132,5 +133,5 @@ def written(cohort: Path, published: Path, predict: Predict, tmp_path_factory: p
     """Predictions of the test section with their results. Copy it to write to it."""
     folder = tmp_path_factory.mktemp("written") / "predictions"
     items = inference_items(cohort, "test", image_size=SIZE)
-    write_results(folder, items, published, predict(published, folder, items))
+    write_results(folder, items, Results(published, predict(published, folder, items)))
     return folder

@@ -13,6 +13,7 @@ from matplotlib.image import imread
 from scripts.data.datalist import inference_items
 from scripts.data.intervals import at_intervals
 from scripts.evaluation.nodules.growth import measure
+from scripts.results.case import Results
 from scripts.results.course import course, draw, write_courses
 from scripts.results.growth import growth
 from scripts.results.write import write_results
@@ -61,7 +62,7 @@ def test_courses_are_written_of_cases_that_were_asked_for_several_times(
     own = inference_items(cohort, "test", image_size=SIZE)
     items = at_intervals(own, [182, 365])
     made_by = predict(published, tmp_path, items)
-    write_results(tmp_path, items, published, made_by)
+    write_results(tmp_path, items, Results(published, made_by))
     figures = write_courses(tmp_path, items)
     assert figures == [tmp_path / "courses" / f"{item['case_id']}.png" for item in own]
     assert imread(figures[0]).shape[0] > 300 and b"SYNTHETIC" in figures[0].read_bytes()

@@ -17,6 +17,7 @@ from scripts.evaluation.sections import open_section
 from scripts.files import write_json
 from scripts.predictions import PredictionError, read_predictions
 from scripts.results import publish
+from scripts.results.case import Results
 from scripts.results.publish import publish_reference
 from scripts.results.reference import REFERENCE, PublishedReferenceError
 from scripts.results.size import choose_size_guidance, size_guidance
@@ -84,7 +85,7 @@ def test_growth_is_measured_from_the_images_for_size(
     models = shutil.copytree(published, tmp_path / "models")
     content = json.loads((models / REFERENCE).read_text())
     write_json(models / REFERENCE, content | {"size": {"guidance_scale": 1.0, "growth": {"error_mm": 0.5, "n": 40}}})
-    write_results(folder, items, models, made_by, size_dir=sizes)
+    write_results(folder, items, Results(models, made_by), size_dir=sizes)
     after = json.loads((folder / "c160" / "result.json").read_text())
     assert after["growth"]["guidance_scale"] == 1.0 and after["growth"]["held_out"] == {"error_mm": 0.5, "n": 40}
     change = np.median(measure(samples, np.ones((1, 2))).long) - after["growth"]["baseline_mm"]["long"]
@@ -92,7 +93,7 @@ def test_growth_is_measured_from_the_images_for_size(
     assert after["methods"] == before["methods"]
     write_json(path, json.loads(path.read_text()) | {"case_sha256": "0" * 64})
     with pytest.raises(PredictionError, match="c160 was not made as in .*case_sha256"):
-        write_results(folder, items, models, made_by, size_dir=sizes)
+        write_results(folder, items, Results(models, made_by), size_dir=sizes)
     path.unlink()
     with pytest.raises(PredictionError, match="no follow-ups of c160. Run inference there first"):
-        write_results(folder, items, models, made_by, size_dir=sizes)
+        write_results(folder, items, Results(models, made_by), size_dir=sizes)

@@ -15,6 +15,7 @@ import pytest
 from scripts.data.datalist import inference_items
 from scripts.files import write_json
 from scripts.results import case as case_module
+from scripts.results.case import Results
 from scripts.results.write import add_flags, write_results
 from tests.bundle.results.conftest import SIZE, Predict
 
@@ -50,7 +51,7 @@ def test_all_cases_have_a_row_and_nothing_is_made_again(
     before = state(folder)
     monkeypatch.setattr(case_module, "load_network", lambda *_: pytest.fail("opened a network in vain"))
     monkeypatch.setattr(case_module, "Readers", lambda *_: pytest.fail("opened a network in vain"))
-    write_results(folder, items, published, made_by)
+    write_results(folder, items, Results(published, made_by))
     assert state(folder) == before
 
 
@@ -79,7 +80,7 @@ def test_what_changed_is_made_again(
     else:
         (folder / "c160" / "result.json").unlink()
         again = {"c160"}
-    write_results(folder, items, models, made_by)
+    write_results(folder, items, Results(models, made_by))
     after = state(folder)
     touched = {Path(path).parent.name for path in after if after[path] != before.get(path) and "result.json" in path}
     assert touched == again
@@ -91,7 +92,7 @@ def test_older_weights_have_results_that_say_what_they_lack(
 ) -> None:
     made_by = predict(trained / "models", folder, items)
     with caplog.at_level(logging.WARNING):
-        write_results(folder, items, trained / "models", made_by)
+        write_results(folder, items, Results(trained / "models", made_by))
     (record,) = [each for each in caplog.records if each.name == "scripts.results.case"]
     result = json.loads((folder / "c160" / "result.json").read_text())
     assert result["best_method"] is None and result["methods"][0].get("probability") is None
@@ -109,9 +110,9 @@ def test_a_single_case_has_its_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.INFO):
-        write_results(folder, items, published, made_by)
+        write_results(folder, items, Results(published, made_by))
         assert not caplog.records
-        write_results(folder, items[1:], published, made_by, pages=True)
+        write_results(folder, items[1:], Results(published, made_by), pages=True)
     assert caplog.records[-1].message.startswith("Malignant: ") and len(rows(folder)) == 1
     assert (folder / "c161" / "result.pdf").read_bytes()[:4] == b"%PDF" and not (
         folder / "c160" / "result.pdf"
@@ -124,7 +125,7 @@ def test_flags_are_added_once_and_stay(
     (folder / "c161" / "result.pdf").write_text("a page without the flag")
     for _ in range(2):
         add_flags(folder / "c161", ["Age differs from DICOM's.", "The point is outside the lung."])
-    write_results(folder, items, published, made_by)
+    write_results(folder, items, Results(published, made_by))
     result = json.loads((folder / "c161" / "result.json").read_text())
     assert result["flags"][-2:] == ["Age differs from DICOM's.", "The point is outside the lung."]
     assert result["flags"].count("Age differs from DICOM's.") == 1

@@ -19,10 +19,20 @@ assert deploy
 def main(config: str, case_dir: str, counts: str) -> None:
     """Each result that is made is a file in ``counts``, named by its key and a number."""
 
-    def predict(series: Path, point: Any, record: Any, out: Path, dicom: Path, *, with_slice: bool, **options: Any):
+    def predict(
+        predictor: Any,
+        series: Path,
+        point: Any,
+        record: Any,
+        out: Path,
+        dicom: Path,
+        *,
+        with_slice: bool,
+        **options: Any,
+    ):
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(Path(case_dir).parent, out)
-        asked = dicom_case.ask(series, point, record, **options)
+        asked = dicom_case.ask(predictor, series, point, record, **options)
         write_objects(open_source(series, point), out / "nodule", dicom, asked.key, with_slice)
         Path(counts, asked.key).touch()
 

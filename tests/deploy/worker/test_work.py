@@ -42,10 +42,10 @@ def worker(tmp_path, objects, monkeypatch):
     made = Worker(config)
     made.archives, made.generated = {"archive": Archive()}, []
 
-    def predict(series, point, record, out, dicom, *, with_slice, **options):
+    def predict(predictor, series, point, record, out, dicom, *, with_slice, **options):
         made.generated.append(options)
         shutil.copytree(objects.case_dir.parent, out, dirs_exist_ok=True)
-        asked = dicom_case.ask(series, point, record, **options)
+        asked = dicom_case.ask(predictor, series, point, record, **options)
         write_objects(open_source(series, point), out / "nodule", dicom, asked.key, with_slice)
 
     def guarded(study, request):  # in this process
