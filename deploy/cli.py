@@ -110,6 +110,50 @@ def self_test() -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def page(
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8042,
+    served_as: Annotated[
+        list[str] | None, typer.Option("--served_as", help="Further name under which browsers reach it.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token_file", help="File of a token that whoever opens the page has to know.")
+    ] = None,
+    proxy_header: Annotated[
+        str | None, typer.Option("--proxy_header", help="In which a reverse proxy with TLS says who asks.")
+    ] = None,
+    proxy_from: Annotated[
+        list[str] | None, typer.Option("--proxy_from", help="Address of that proxy; left out: loopback.")
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="For HTTPS, with --key.")] = None,
+    key: Annotated[Path | None, typer.Option(help="For HTTPS.")] = None,
+    models_dir: Annotated[
+        Path | None, typer.Option("--models_dir", help="Folder of the weights; left out: the bundle's.")
+    ] = None,
+    secret: Annotated[
+        Path | None, typer.Option(help="File of the site's secret; left out: ~/.config/namd/secret.")
+    ] = None,
+    num_runs: Annotated[int, typer.Option("--num_runs", min=1, max=100, help="Follow-ups to generate.")] = 20,
+    solver: Annotated[str, typer.Option(help="ddim, or dpmpp, which needs fewer steps.")] = "ddim",
+    num_steps: Annotated[int, typer.Option("--num_steps", min=1, help="Of the solver.")] = 50,
+    keep_minutes: Annotated[
+        float, typer.Option("--keep_minutes", min=1, help="Without a request, after which a session is deleted.")
+    ] = 60,
+    upload_mb: Annotated[int, typer.Option("--upload_mb", min=1, help="Of one scan.")] = 1024,
+) -> None:
+    """Serve a page for one case at a time, on this machine alone unless it is told otherwise."""
+    import logging
+
+    from deploy.page import Settings, serve
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    told = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
+    lists = {"served_as": tuple(served_as or ()), "proxy_from": tuple(proxy_from or ("127.0.0.1", "::1"))}
+    sampling = {"num_runs": num_runs, "solver": solver, "num_steps": num_steps}
+    serve(Settings(**{**told, **lists, "sampling": sampling}))
+
+
 def print_result(result: dict[str, Any], out: Path) -> None:
     """The headline, the flags, and what to open."""
     from scripts.results.table import headline

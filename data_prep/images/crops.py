@@ -114,7 +114,7 @@ def crop_plane(image: Path) -> nib.Nifti1Image:
     Raises:
         ImageError: the image cannot be read or placed.
     """
-    return _to_lps(_file_plane(image, None, None))
+    return to_lps(_file_plane(image, None, None))
 
 
 def _plane(source: _Source, centre: Sequence[float] | None) -> tuple[nib.Nifti1Image, NDArray[np.float64]]:
@@ -129,7 +129,7 @@ def _plane(source: _Source, centre: Sequence[float] | None) -> tuple[nib.Nifti1I
         plane = source.series.read_slice(source.series.nearest_slice(centre))
     else:
         plane = _file_plane(image, centre, source.which)
-    plane = _to_lps(plane)
+    plane = to_lps(plane)
     voxel = np.array(plane.shape[:2]) // 2 if centre is None else _voxel(plane, centre)[:2]
     hu = within_the_field_of_view(image, np.asarray(plane.dataobj, dtype=np.float32)[..., 0], voxel)
     return nib.Nifti1Image(hu[..., None], plane.affine, plane.header), voxel
@@ -167,7 +167,7 @@ def _from_voxels(source: _Source, point: Sequence[float]) -> list[float]:
         index = int(np.clip(round(point[2]), 0, len(series.paths) - 1))
         offset = series.axes @ (np.array([point[0], point[1], 0.0]) * series.spacing)
         return [float(each) for each in series.origins[index] + offset]
-    affine = _volume(source.image, source.which, centred=False).affine
+    affine = volume(source.image, source.which, centred=False).affine
     x, y, z = (float(each) for each in (affine @ [*point, 1.0])[:3])
     return [-x, -y, z]
 
@@ -220,7 +220,7 @@ def _cached_series(folder: Path, uid: str | None, found: Stamp) -> Series:
     return open_series(folder, uid, found)
 
 
-def _volume(path: Path, which: str | None, centred: bool) -> nib.Nifti1Image:
+def volume(path: Path, which: str | None, centred: bool) -> nib.Nifti1Image:
     """A file's image of three axes, its values not read yet."""
     meta = path.name.endswith(METAIMAGE)
     image = open_metaimage(path) if meta else nib.Nifti1Image.from_filename(path)
@@ -239,8 +239,8 @@ def _volume(path: Path, which: str | None, centred: bool) -> nib.Nifti1Image:
 def _file_plane(path: Path, centre: Sequence[float] | None, which: str | None) -> nib.Nifti1Image:
     """The axial slice of a file that holds ``centre``, or its middle one, in the file's own orientation."""
     with reading(path):
-        image = _volume(path, which, centred=centre is None)
-        axis = _axial_axis(path, image)
+        image = volume(path, which, centred=centre is None)
+        axis = axial_axis(path, image)
         if centre is None:
             _refuse_whole(path, image, axis)
         index = image.shape[axis] // 2 if centre is None else _containing(path, image, centre)[axis]
@@ -280,7 +280,7 @@ def _unpadded(start: NDArray[np.float64], zoom: NDArray[np.float64], shape: Sequ
     return [int(each) for each in np.stack([first, end], axis=1).clip(0, size).ravel()]
 
 
-def _axial_axis(path: Path, image: nib.Nifti1Image) -> int:
+def axial_axis(path: Path, image: nib.Nifti1Image) -> int:
     """The array axis along the patient's long axis; refused unless all axes are patient axes."""
     cosines = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
     if np.abs(cosines).max(axis=0).min() < np.sqrt(1 - AXIS_TOLERANCE**2):
@@ -288,7 +288,7 @@ def _axial_axis(path: Path, image: nib.Nifti1Image) -> int:
     return int(np.argmax(np.abs(cosines[2])))
 
 
-def _to_lps(plane: nib.Nifti1Image) -> nib.Nifti1Image:
+def to_lps(plane: nib.Nifti1Image) -> nib.Nifti1Image:
     """Flips and permutes the array so that its axes run to the patient's left, back and head."""
     here = nib.orientations.io_orientation(plane.affine)
     return plane.as_reoriented(nib.orientations.ornt_transform(here, nib.orientations.axcodes2ornt("LPS")))

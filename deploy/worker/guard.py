@@ -10,6 +10,7 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +38,31 @@ def guarded(study: Path, request: Path, memory: int = MEMORY_BYTES, seconds: flo
     Raises:
         RequestError: what is wrong, or that reading took too much.
     """
-    command = [sys.executable, "-m", "deploy.worker.guard", str(study), str(request), str(memory)]
+    told = limited("deploy.worker.guard", [str(study), str(request)], memory, seconds)
+    if told["refused"]:
+        raise RequestError(told["refused"])
+
+
+def limited(
+    module: str, arguments: Sequence[str], memory: int = MEMORY_BYTES, seconds: float = SECONDS
+) -> dict[str, Any]:
+    """What a module prints as JSON, run in a process of its own.
+
+    Args:
+        module: takes the arguments and, last, the bytes of address space to which it limits itself.
+
+    Raises:
+        RequestError: it took too much, or says nothing.
+    """
+    command = [sys.executable, "-m", module, *arguments, str(memory)]
     root = Path(__file__).resolve().parents[2]
     try:
         done = subprocess.run(
             command, cwd=root, timeout=seconds, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
         )
-        told = json.loads(done.stdout)
+        return json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError) as error:
         raise RequestError(TOO_MUCH) from error
-    if told["refused"]:
-        raise RequestError(told["refused"])
 
 
 def read(path: Path) -> Request:

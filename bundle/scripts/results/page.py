@@ -135,13 +135,18 @@ def _methods(figure: Figure, result: Mapping[str, Any], top: float) -> float:
     for each in result["methods"]:
         top -= 0.018
         weight = "bold" if each["method"] == result["best_method"] else "normal"
-        cells = [each["title"], *_cells(each)]
+        cells = [each["title"], *method_in_words(each)]
         for place, cell in zip(COLUMNS, cells, strict=False):
             figure.text(place, top, cell, size=8, va="top", weight=weight)
         top -= 0.012 * cells[1].count("\n")
-    note = fill(f"{_cases(result['held_out_cases'])} {_origins(result['methods'])}".strip(), 130)
+    note = fill(held_out_in_words(result), 130)
     figure.text(0.08, top - 0.02, note, size=7, color=NEUTRAL, va="top")
     return top - 0.045 - 0.01 * note.count("\n")
+
+
+def held_out_in_words(result: Mapping[str, Any]) -> str:
+    """Which cases methods were compared on, what they reached there, and how the cases of each were held out."""
+    return f"{_cases(result['held_out_cases'])} {_origins(result['methods'])}".strip()
 
 
 def _cases(held_out: Mapping[str, Any]) -> str:
@@ -161,7 +166,7 @@ def _origins(methods: Sequence[Mapping[str, Any]]) -> str:
     return f"{'; '.join(said)}." if said else ""
 
 
-def _cells(method: Mapping[str, Any]) -> list[str]:
+def method_in_words(method: Mapping[str, Any]) -> list[str]:
     """Calibrated and uncalibrated probability and AUROC with interval, or why there is none."""
     if "not_computable" in method:
         most = f"; at most {100 * method['at_most']:.0f} %" if "at_most" in method else ""

@@ -1,0 +1,61 @@
+"""What a request asks for: a record and an interval, and for a case a scan of the session and a point; nothing else."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from starlette.requests import Request
+
+from deploy.page.gate import MOST_BODY
+from deploy.page.refusal import Refusal
+from scripts.ehr.features import EHRError
+from scripts.ehr.report import radiology_report
+
+
+class Asked(BaseModel):
+    """What a record is asked for with."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    record: Annotated[dict[str, float | str | None], Field(max_length=13)]
+    interval_days: Annotated[FiniteFloat, Field(ge=1, le=3653)] = 365.0
+
+
+class AskedCase(Asked):
+    """A case that is asked for."""
+
+    scan: Annotated[str, Field(max_length=64)]
+    point: Annotated[list[Annotated[FiniteFloat, Field(ge=-1e5, le=1e5)]], Field(min_length=3, max_length=3)]
+
+
+Model = TypeVar("Model", bound=Asked)
+
+
+async def read_asked(request: Request, kind: type[Model]) -> Model:
+    """What a request asks for.
+
+    Raises:
+        Refusal: what is malformed, by its place; values are not repeated.
+    """
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MOST_BODY:
+            raise Refusal(413, f"Too large: expected at most {MOST_BODY} bytes.")
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False)[:5]]
+        raise Refusal(422, "; ".join(faults)) from error
+
+
+def report_of(asked: Asked) -> str:
+    """The record as text.
+
+    Raises:
+        Refusal: the record has what is no feature, or no value of one.
+    """
+    try:
+        return radiology_report(asked.record, asked.interval_days)
+    except EHRError as error:
+        raise Refusal(422, str(error)) from error

@@ -1,0 +1,73 @@
+"""What can be taken along of a case: NIfTI, a page to print, and, of a DICOM scan, objects for its archive."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from deploy.case import CASE
+from deploy.page.refusal import Refusal
+from deploy.page.sessions import Case
+from deploy.page.settings import Settings
+
+KINDS = {
+    "nifti": ("application/zip", "synthetic-follow-up-nifti.zip"),
+    "pdf": ("application/pdf", "synthetic-follow-up.pdf"),
+    "dicom": ("application/zip", "synthetic-follow-up-dicom.zip"),
+}
+"""Media types and names of files; each file in them says that it is synthetic."""
+
+OF_NIFTI = ("samples.nii.gz", "mean.nii.gz", "std.nii.gz", "panel.png", "result.json")
+
+
+def download(case: Case, kind: str, settings: Settings) -> bytes:
+    """The content of a file of one of :data:`KINDS`.
+
+    Raises:
+        Refusal: of another kind, or DICOM of what was none.
+    """
+    if kind not in KINDS:
+        raise Refusal(404, f"Expected one of {', '.join(KINDS)}.")
+    if kind == "nifti":
+        folder = case.out / CASE
+        return zipped([case.out / f"{CASE}.nii.gz", *(folder / name for name in OF_NIFTI)])
+    if kind == "pdf":
+        return _page(case).read_bytes()
+    if not case.scan.told["dicom"]:
+        raise Refusal(409, "This scan was no DICOM series, so that there is nothing that objects could refer to.")
+    return zipped(sorted(_objects(case, settings).iterdir()))
+
+
+def _page(case: Case) -> Path:
+    from scripts.results import write_page  # draws
+
+    path = case.out / CASE / "result.pdf"
+    return path if path.is_file() else write_page(case.out / CASE, case.out / f"{CASE}.nii.gz")
+
+
+def _objects(case: Case, settings: Settings) -> Path:
+    """The folder of DICOM objects, made at first use."""
+    from deploy import dicom_case
+    from deploy.dicom_out import write_objects
+
+    options: dict[str, Any] = {
+        "interval_days": case.interval_days,
+        "models_dir": settings.models_dir,
+        "secret": settings.secret,
+    }
+    options |= settings.sampling
+    asked = dicom_case.ask(case.scan.image, case.point, case.record, **options)
+    _page(case)
+    write_objects(asked.source, case.out / CASE, case.folder / "dicom", asked.key)
+    return case.folder / "dicom"
+
+
+def zipped(paths: list[Path]) -> bytes:
+    """A zip file of some files, flat."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in paths:
+            archive.write(path, path.name)
+    return buffer.getvalue()

@@ -1,0 +1,45 @@
+"""How the page is served."""
+
+import sys
+
+import pytest
+
+from deploy import cli
+from deploy.page import server
+from deploy.page.settings import Settings, SettingsError
+from tests.deploy.scans import POINT, RECORD
+
+
+def test_what_generates_has_the_sites_settings(monkeypatch, tmp_path):
+    given = {}
+    monkeypatch.setattr(server.case, "predict", lambda *args, **options: given.update(options) or {"a": 1})
+    predict = server.predictor(Settings(models_dir=tmp_path, sampling={"num_runs": 3}))
+    told = []
+    assert predict(tmp_path, POINT, RECORD, tmp_path, interval_days=182, progress=told.append) == {"a": 1}
+    assert given == {"interval_days": 182, "models_dir": tmp_path, "num_runs": 3} and told[0] == 0.0
+
+
+def test_options_reach_it(monkeypatch):
+    served = []
+    monkeypatch.setattr(server, "serve", served.append)
+    monkeypatch.setattr("deploy.page.serve", served.append, raising=False)
+    options = ["--port", "8043", "--served_as", "page.hospital", "--num_steps", "12", "--solver", "dpmpp"]
+    monkeypatch.setattr(sys, "argv", ["deploy", "page", *options])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert not stopped.value.code
+    sampling = {"num_runs": 20, "solver": "dpmpp", "num_steps": 12}
+    assert served == [Settings(port=8043, served_as=("page.hospital",), sampling=sampling)]
+
+
+def test_what_cannot_be_served_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["deploy", "page", "--host", "0.0.0.0"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2 and "--token_file or --proxy_header" in capsys.readouterr().err
+
+
+def test_packages_that_are_not_there_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(SettingsError, match=r"needs uvicorn.*namd\[page\]"):
+        server.serve(Settings())
