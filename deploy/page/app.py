@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from deploy.case import Predictor
 from deploy.page import downloads, reading, shown
 from deploy.page.asked import Asked, AskedCase, read_asked, report_of
 from deploy.page.example import Example
@@ -34,7 +35,7 @@ from deploy.page.refusal import Refusal
 from deploy.page.sessions import MOST_CASES, Case, Scan, Session, Store
 from deploy.page.settings import Settings
 from deploy.page.uploads import receive
-from deploy.page.work import COURSE_DAYS, Predict, Work
+from deploy.page.work import COURSE_DAYS, Work
 from scripts.ehr.features import validate
 
 STATIC = {path.name: path for path in (Path(__file__).parent / "static").iterdir()}
@@ -52,14 +53,15 @@ class Page:
 
     Args:
         settings: of the site.
-        predict: generates one case.
+        predictor: generates cases.
+        warm: whether its weights are opened before somebody asks.
     """
 
-    def __init__(self, settings: Settings, predict: Predict) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, predictor: Predictor, warm: bool) -> None:
+        self.settings, self.warm = settings, warm
         self.root = Path(tempfile.mkdtemp(prefix="namd-page-"))  # which only its owner may enter
         self.queue = Queue()
-        self.work = Work(self.queue, predict)
+        self.work = Work(self.queue, predictor)
         self.store = Store(self.root / "sessions", self.queue, settings.keep_minutes * 60)
         self.store.root.mkdir()
         self.example = Example(self.root / "example")
@@ -74,6 +76,8 @@ class Page:
                 await asyncio.sleep(min(20.0, self.store.keep_s / 4))
                 await run_in_threadpool(self.store.expire)
 
+        if self.warm:
+            self.work.warm_up(self.example.case)
         self.queue.start()
         tasks = [asyncio.create_task(expire()), asyncio.create_task(run_in_threadpool(self.example.made))]
         try:
@@ -230,7 +234,7 @@ class Page:
     async def download(self, request: Request) -> Response:
         """A file to take along."""
         case, kind = self._finished(request), request.path_params["kind"]
-        content = await run_in_threadpool(downloads.download, case, kind, self.settings)
+        content = await run_in_threadpool(downloads.download, case, kind, self.work.predictor, self.settings.secret)
         media, name = downloads.KINDS[kind]
         return Response(content, media_type=media, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
@@ -264,9 +268,9 @@ class Page:
             session.streams -= 1
 
 
-def make_app(settings: Settings, predict: Predict) -> Gate:
-    """The page as an ASGI application."""
-    page = Page(settings, predict)
+def make_app(settings: Settings, predictor: Predictor, warm: bool = False) -> Gate:
+    """The page as an ASGI application, see :class:`Page`."""
+    page = Page(settings, predictor, warm)
     routes: list[tuple[str, str, Callable]] = [
         ("GET", "/", page.index),
         ("GET", "/login", page.login),

@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
-from typing import Any
 
-from deploy.case import CASE
+from deploy.case import CASE, Predictor
 from deploy.page.refusal import Refusal
 from deploy.page.sessions import Case
-from deploy.page.settings import Settings
 
 KINDS = {
     "nifti": ("application/zip", "synthetic-follow-up-nifti.zip"),
@@ -22,8 +20,12 @@ KINDS = {
 OF_NIFTI = ("samples.nii.gz", "mean.nii.gz", "std.nii.gz", "panel.png", "result.json")
 
 
-def download(case: Case, kind: str, settings: Settings) -> bytes:
+def download(case: Case, kind: str, predictor: Predictor, secret: Path | None) -> bytes:
     """The content of a file of one of :data:`KINDS`.
+
+    Args:
+        predictor: by which the case was generated.
+        secret: file of the site's secret, from which DICOM's UIDs follow.
 
     Raises:
         Refusal: of another kind, or DICOM of what was none.
@@ -37,7 +39,7 @@ def download(case: Case, kind: str, settings: Settings) -> bytes:
         return _page(case).read_bytes()
     if not case.scan.told["dicom"]:
         raise Refusal(409, "This scan was no DICOM series, so that there is nothing that objects could refer to.")
-    return zipped(sorted(_objects(case, settings).iterdir()))
+    return zipped(sorted(_objects(case, predictor, secret).iterdir()))
 
 
 def _page(case: Case) -> Path:
@@ -47,18 +49,13 @@ def _page(case: Case) -> Path:
     return path if path.is_file() else write_page(case.out / CASE, case.out / f"{CASE}.nii.gz")
 
 
-def _objects(case: Case, settings: Settings) -> Path:
+def _objects(case: Case, predictor: Predictor, secret: Path | None) -> Path:
     """The folder of DICOM objects, made at first use."""
     from deploy import dicom_case
     from deploy.dicom_out import write_objects
 
-    options: dict[str, Any] = {
-        "interval_days": case.interval_days,
-        "models_dir": settings.models_dir,
-        "secret": settings.secret,
-    }
-    options |= settings.sampling
-    asked = dicom_case.ask(case.scan.image, case.point, case.record, **options)
+    told = (predictor, case.scan.image, case.point, case.record)
+    asked = dicom_case.ask(*told, secret=secret, interval_days=case.interval_days)
     _page(case)
     write_objects(asked.source, case.out / CASE, case.folder / "dicom", asked.key)
     return case.folder / "dicom"

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from data_prep.cutting import Centre
 from deploy.page import reading
 from scripts.ehr.features import FEATURES, MISSING
 
@@ -33,6 +34,12 @@ class Example:
             if self._told is None:
                 self._told = make(self.folder)
             return self._told
+
+    def case(self) -> tuple[Path, Centre, dict[str, float]]:
+        """The scan, its point and its record."""
+        told = self.made()
+        x, y, z = told["suggested"]["point"]
+        return self.folder / told["image"], (x, y, z), told["suggested"]["record"]
 
     def copy(self, folder: Path) -> dict[str, Any]:
         """Copies the scan into the folder of a session's own, and gives :meth:`made`."""

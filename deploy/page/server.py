@@ -3,33 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
-from data_prep.cutting import Centre
-from deploy import case
+from deploy.case import Predictor
 from deploy.page.settings import Settings, SettingsError
-from deploy.page.work import Predict
-
-
-def predictor(settings: Settings) -> Predict:
-    """What generates cases, with the site's weights and settings."""
-
-    def predict(
-        series: Path,
-        point: Centre,
-        record: Mapping[str, Any],
-        out: Path,
-        *,
-        interval_days: float,
-        progress: Callable[[float], None],
-    ) -> dict[str, Any]:
-        progress(0.0)
-        options = {"interval_days": interval_days, "models_dir": settings.models_dir, **settings.sampling}
-        return case.predict(series, point, record, out, **options)
-
-    return predict
 
 
 def serve(settings: Settings) -> None:
@@ -46,7 +22,7 @@ def serve(settings: Settings) -> None:
         raise SettingsError(f"The page needs {error.name}. Run: pip install 'namd[page]'") from error
     logging.getLogger("deploy.page").setLevel(logging.INFO)
     config = uvicorn.Config(
-        make_app(settings, predictor(settings)),
+        make_app(settings, Predictor(settings.models_dir, **settings.sampling), warm=True),
         host=settings.host,
         port=settings.port,
         ssl_certfile=settings.certificate,

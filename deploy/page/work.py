@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from data_prep.cutting import Centre
-from deploy.case import RESULT
+from deploy.case import RESULT, Predictor
 from deploy.page.jobs import Job, Queue
 from deploy.page.sessions import Case, Session
 from scripts.files import read_mapping
@@ -21,30 +22,15 @@ Tell = Callable[[float], None]
 """Takes the progress, 0 to 1."""
 
 
-class Predict(Protocol):
-    """Generates one case, as :func:`deploy.case.predict`, and tells its progress."""
-
-    def __call__(
-        self,
-        series: Path,
-        point: Centre,
-        record: Mapping[str, Any],
-        out: Path,
-        *,
-        interval_days: float,
-        progress: Tell,
-    ) -> dict[str, Any]: ...
-
-
 class Work:
     """Puts cases into a queue.
 
     Args:
-        predict: generates one.
+        predictor: generates them, one at a time.
     """
 
-    def __init__(self, queue: Queue, predict: Predict) -> None:
-        self.queue, self.predict = queue, predict
+    def __init__(self, queue: Queue, predictor: Predictor) -> None:
+        self.queue, self.predictor = queue, predictor
 
     def add(self, session: Session, case: Case) -> None:
         """A case of a session.
@@ -67,10 +53,24 @@ class Work:
         case.course_job = job
         return job
 
+    def warm_up(self, example: Callable[[], tuple[Path, Centre, dict[str, float]]]) -> None:
+        """One case for nobody, by which the weights are opened before somebody asks.
+
+        Args:
+            example: makes a scan, a point and a record.
+        """
+
+        def work(tell: Tell) -> None:
+            with tempfile.TemporaryDirectory() as place:
+                self.predictor.predict(*example(), Path(place) / "out", progress=tell)
+
+        self.queue.add(Job("", work))
+
     def _generate(self, case: Case, days: float, out: Path, tell: Tell) -> dict[str, Any]:
         """One case after one interval; what was removed meanwhile stays removed."""
         try:
-            return self.predict(case.scan.image, case.point, case.record, out, interval_days=days, progress=tell)
+            asked = (case.scan.image, case.point, case.record, out)
+            return self.predictor.predict(*asked, interval_days=days, progress=tell)
         finally:
             if any(job is not None and job.dropped for job in (case.job, case.course_job)):
                 shutil.rmtree(case.folder, ignore_errors=True)

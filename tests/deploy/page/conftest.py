@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from deploy.case import Predictor
 from deploy.page import example, reading
 from deploy.page.app import make_app
 from deploy.page.refusal import Refusal
@@ -36,15 +37,16 @@ def made(chest, tmp_path_factory) -> Path:
     return out
 
 
-class StandIn:
+class StandIn(Predictor):
     """In place of networks: copies a result, and waits where it is told to."""
 
     def __init__(self, made: Path) -> None:
+        super().__init__(num_runs=3)
         self.made, self.asked, self.go = made, [], threading.Event()
         self.go.set()
         self.error: Exception | None = None
 
-    def __call__(self, series, point, record, out, *, interval_days, progress):
+    def predict(self, series, point, record, out, *, interval_days, progress):
         self.asked.append((series, point, dict(record), interval_days))
         progress(0.25)
         while not self.go.wait(0.02):
@@ -58,7 +60,7 @@ class StandIn:
 
 
 @pytest.fixture
-def predict(made) -> StandIn:
+def predictor(made) -> StandIn:
     return StandIn(made)
 
 
@@ -80,14 +82,14 @@ def quick(monkeypatch, chest):
 
 
 @pytest.fixture
-def browser(quick, predict, tmp_path, monkeypatch):
+def browser(quick, predictor, tmp_path, monkeypatch):
     """Opens pages: each call is a browser of its own that has opened the page; the first call's settings hold."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     opened: list[TestClient] = []
 
     def open_page(**settings) -> TestClient:
         if not opened:
-            app = make_app(Settings(**settings), predict)
+            app = make_app(Settings(**settings), predictor)
             opened.append(TestClient(app, base_url=ADDRESS, raise_server_exceptions=False).__enter__())
             client = opened[0]
         else:
@@ -97,7 +99,7 @@ def browser(quick, predict, tmp_path, monkeypatch):
         return client
 
     yield open_page
-    predict.go.set()
+    predictor.go.set()
     if opened:
         opened[0].__exit__(None, None, None)
 

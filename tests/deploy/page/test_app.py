@@ -13,7 +13,7 @@ from tests.deploy.page.conftest import asked, events, finished
 from tests.deploy.scans import POINT, RECORD
 
 
-def test_from_a_folder_of_dicom_to_a_result(browser, predict, chest):
+def test_from_a_folder_of_dicom_to_a_result(browser, predictor, chest):
     client = browser()
     files = [("files", (f"series/{path.name}", path.read_bytes())) for path in sorted(chest.iterdir())]
     loaded = client.post("/api/scans", files=files)
@@ -24,7 +24,7 @@ def test_from_a_folder_of_dicom_to_a_result(browser, predict, chest):
     assert answer.status_code == 202 and "Follow-up after 6 months." in case["report"]
     told = events(client, case)
     assert told[-1] == {"state": "done", "place": 0, "fraction": 1.0, "reason": ""}
-    ((series, point, record, days),) = predict.asked
+    ((series, point, record, days),) = predictor.asked
     assert series.is_dir() and point == POINT and record == RECORD and days == 182
     shown = client.get(f"/api/cases/{case['id']}").json()
     assert shown["methods"][0]["calibrated"] == "42 %" and shown["methods"][0]["best"] and shown["num_runs"] == 3
@@ -56,8 +56,8 @@ def test_sessions_do_not_see_each_other(browser):
     assert [each["id"] for each in first.get("/api/session").json()["cases"]] == [case["id"]]
 
 
-def test_who_waits_sees_the_place(browser, predict):
-    predict.go.clear()
+def test_who_waits_sees_the_place(browser, predictor):
+    predictor.go.clear()
     clients = [browser() for _ in range(3)]
     cases = [
         client.post("/api/cases", json=asked(client.post("/api/scans/example").json())).json() for client in clients
@@ -66,27 +66,27 @@ def test_who_waits_sees_the_place(browser, predict):
     assert places == [0, 1, 2] and cases[2]["place"] == 2
     clients[1].delete(f"/api/cases/{cases[1]['id']}")  # who takes a case back lets the others move up
     assert clients[2].get("/api/session").json()["cases"][0]["place"] == 1
-    predict.go.set()
+    predictor.go.set()
     assert events(clients[2], cases[2])[-1]["state"] == "done"
-    assert len(predict.asked) == 2
+    assert len(predictor.asked) == 2
 
 
-def test_what_goes_wrong_is_told_without_its_words(browser, predict, tmp_path):
+def test_what_goes_wrong_is_told_without_its_words(browser, predictor, tmp_path):
     client = browser()
-    predict.error = RuntimeError(f"{tmp_path} Doe^Jane")
+    predictor.error = RuntimeError(f"{tmp_path} Doe^Jane")
     scan = client.post("/api/scans/example").json()
     told = events(client, client.post("/api/cases", json=asked(scan)).json())[-1]
     assert told["state"] == "failed" and "nobody foresaw" in told["reason"] and "Doe" not in str(told)
 
 
-def test_sizes_at_several_times(browser, predict):
+def test_sizes_at_several_times(browser, predictor):
     client = browser()
     case = finished(client)
     assert client.get(f"/api/cases/{case['id']}/events?what=course").status_code == 404
     assert client.post(f"/api/cases/{case['id']}/course").status_code == 202
     fractions = [each["fraction"] for each in events(client, case, "?what=course")]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
-    assert [days for *_, days in predict.asked] == [365, 182, 730]
+    assert [days for *_, days in predictor.asked] == [365, 182, 730]
     course = client.get(f"/api/cases/{case['id']}").json()["course"]
     assert [time["interval_days"] for time in course["times"]] == [182, 365, 730]
     assert client.post(f"/api/cases/{case['id']}/course").status_code == 409
@@ -111,14 +111,14 @@ def test_all_is_deleted_when_asked(browser, tmp_path):
     assert not list(tmp_path.rglob("samples.nii.gz"))
 
 
-def test_nothing_is_left_at_the_end(quick, predict, tmp_path, monkeypatch):
+def test_nothing_is_left_at_the_end(quick, predictor, tmp_path, monkeypatch):
     from starlette.testclient import TestClient
 
     from deploy.page.app import make_app
     from deploy.page.settings import Settings
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with TestClient(make_app(Settings(), predict), base_url="http://127.0.0.1:8042") as client:
+    with TestClient(make_app(Settings(), predictor), base_url="http://127.0.0.1:8042") as client:
         client.get("/")
         finished(client)
         (folder,) = tmp_path.iterdir()
@@ -141,10 +141,10 @@ def test_nothing_is_left_at_the_end(quick, predict, tmp_path, monkeypatch):
         ({"scan": "../../etc"}, "No such scan"),
     ],
 )
-def test_a_case_is_of_a_scan_a_point_a_record_and_an_interval_alone(browser, predict, changed, words):
+def test_a_case_is_of_a_scan_a_point_a_record_and_an_interval_alone(browser, predictor, changed, words):
     client = browser()
     answer = client.post("/api/cases", json=asked(client.post("/api/scans/example").json(), **changed))
-    assert answer.status_code in (404, 422) and words in answer.json()["fault"] and not predict.asked
+    assert answer.status_code in (404, 422) and words in answer.json()["fault"] and not predictor.asked
 
 
 JUNK = st.one_of(

@@ -9,10 +9,10 @@ import nibabel as nib
 import pydicom
 import pytest
 
+from deploy.case import Predictor
 from deploy.page.downloads import OF_NIFTI, download
 from deploy.page.refusal import Refusal
 from deploy.page.sessions import Case, Scan
-from deploy.page.settings import Settings
 from tests.deploy.scans import POINT, RECORD
 
 
@@ -28,18 +28,18 @@ def case(made, chest, tmp_path):
 def test_dicom_objects_are_of_the_patient_and_the_same_each_time(case, tmp_path):
     (tmp_path / "secret").write_text("a secret of the site")
     (tmp_path / "secret").chmod(0o600)
-    settings = Settings(secret=tmp_path / "secret", sampling={"num_runs": 3})
-    content = download(case, "dicom", settings)
+    told = (Predictor(num_runs=3), tmp_path / "secret")
+    content = download(case, "dicom", *told)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         items = [pydicom.dcmread(io.BytesIO(archive.read(name))) for name in archive.namelist() if name.endswith("dcm")]
     assert len(items) == 6 and {item.SyntheticData for item in items} == {"YES"}
     assert {str(item.PatientID) for item in items} == {"MRN-4711"}
-    again = zipfile.ZipFile(io.BytesIO(download(case, "dicom", settings)))
+    again = zipfile.ZipFile(io.BytesIO(download(case, "dicom", *told)))
     assert again.read("panel.dcm") == zipfile.ZipFile(io.BytesIO(content)).read("panel.dcm")
 
 
 def test_nifti_says_that_it_is_synthetic(case, tmp_path):
-    with zipfile.ZipFile(io.BytesIO(download(case, "nifti", Settings()))) as archive:
+    with zipfile.ZipFile(io.BytesIO(download(case, "nifti", Predictor(), None))) as archive:
         assert set(archive.namelist()) == {"nodule.nii.gz", *OF_NIFTI}
         assert "synthetic" in json.loads(archive.read("result.json"))["warning"]
         archive.extract("samples.nii.gz", tmp_path)
@@ -48,12 +48,12 @@ def test_nifti_says_that_it_is_synthetic(case, tmp_path):
 
 def test_a_page_is_drawn_where_there_is_none(case):
     (case.out / "nodule" / "result.pdf").unlink()
-    assert download(case, "pdf", Settings()).startswith(b"%PDF")
+    assert download(case, "pdf", Predictor(), None).startswith(b"%PDF")
 
 
 def test_what_was_no_dicom_does_not_become_it(case):
     case.scan.told = {"dicom": False}
     with pytest.raises(Refusal, match="no DICOM series"):
-        download(case, "dicom", Settings())
+        download(case, "dicom", Predictor(), None)
     with pytest.raises(Refusal, match="nifti, pdf, dicom"):
-        download(case, "../../secret", Settings())
+        download(case, "../../secret", Predictor(), None)

@@ -7,16 +7,17 @@ import pytest
 from deploy import cli
 from deploy.page import server
 from deploy.page.settings import Settings, SettingsError
-from tests.deploy.scans import POINT, RECORD
 
 
 def test_what_generates_has_the_sites_settings(monkeypatch, tmp_path):
-    given = {}
-    monkeypatch.setattr(server.case, "predict", lambda *args, **options: given.update(options) or {"a": 1})
-    predict = server.predictor(Settings(models_dir=tmp_path, sampling={"num_runs": 3}))
-    told = []
-    assert predict(tmp_path, POINT, RECORD, tmp_path, interval_days=182, progress=told.append) == {"a": 1}
-    assert given == {"interval_days": 182, "models_dir": tmp_path, "num_runs": 3} and told[0] == 0.0
+    made = []
+    monkeypatch.setattr("deploy.page.app.make_app", lambda *asked, **options: made.append((asked, options)))
+    monkeypatch.setattr("uvicorn.Server.run", lambda _: None)
+    settings = Settings(models_dir=tmp_path, sampling={"num_runs": 3})
+    server.serve(settings)
+    ((given, predictor), options) = made[0]
+    assert given is settings and options == {"warm": True}
+    assert predictor.models == tmp_path and predictor.settings == {"num_runs": 3}
 
 
 def test_options_reach_it(monkeypatch):
