@@ -1,6 +1,7 @@
 """Losses of the autoencoder (stage 1: reconstruction, alignment, prediction; Eq. 2 to 6), diffusion and classifier.
 
-Targets are NaN where crops are padded, see :mod:`scripts.data.padding`; that part is left out.
+Targets are NaN where crops are padded, see :mod:`scripts.data.padding`; that part is left out. Of a batch that several
+ranks share, every loss has the gradients that it has on one, see :mod:`scripts.ranks`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scripts.networks.perceptual import Network, PerceptualDistance
+from scripts.ranks import averaged, gathered, training_ranks
 
 
 class LatentAlignmentLoss(nn.Module):
@@ -53,6 +55,7 @@ class LatentAlignmentLoss(nn.Module):
         """
         if latents.ndim > 2:
             latents = latents.flatten(1) if self.spatial else latents.flatten(2).mean(dim=2)
+        latents, attributes = gathered(latents), gathered(attributes)
         known = torch.isfinite(attributes).all(dim=1)
         if int(known.sum()) < 2:
             return (latents * 0.0).sum()
@@ -78,7 +81,7 @@ class AutoencoderLoss(nn.Module):
     Args:
         perceptual: network of the perceptual distance, ``vgg`` (the paper) or ``alex`` (cheaper).
         perceptual_samples: number of a batch's samples, from its first, that the perceptual distance is taken over: an
-            unbiased estimate in shuffled batches that saves time; 0 takes all.
+            unbiased estimate in shuffled batches that saves time; 0 takes all. Ranks share it, and take one at least.
         perceptual_weight, kl_weight, alignment_weight, prediction_weight: weights of the terms. Except for the KL, a
             term whose weight is zero is not computed.
         spatial_alignment: of :class:`LatentAlignmentLoss`, whether it compares whole latents.
@@ -123,7 +126,7 @@ class AutoencoderLoss(nn.Module):
             "kl": gaussian_kl(prediction["mean"], prediction["std"]),
         }
         if self.perceptual is not None:
-            some = slice(self.perceptual_samples)
+            some = slice(self.perceptual_samples and max(1, self.perceptual_samples // training_ranks()))
             perceptual, pair = self.perceptual, (prediction["reconstruction"][some], target["image"][some])
             terms["perceptual"] = over_known(lambda *images: perceptual(*images).mean(), *pair)
         if self.weights["alignment"]:
@@ -160,8 +163,8 @@ def over_known(mean_loss: Callable[[Tensor, Tensor], Tensor], prediction: Tensor
     1.5
     """
     known = ~target.isnan()
-    share = (known.count_nonzero() / known.numel()).to(prediction.dtype)
-    return mean_loss(prediction, torch.where(known, target, prediction.detach())) / share
+    part = averaged((known.count_nonzero() / known.numel()).to(prediction.dtype))
+    return mean_loss(prediction, torch.where(known, target, prediction.detach())) / part
 
 
 def gaussian_kl(mean: Tensor, std: Tensor) -> Tensor:
@@ -179,6 +182,8 @@ def known_cross_entropy(logits: Tensor, outcome: Tensor) -> Tensor:
     """
     outcome = outcome.to(logits)
     known = torch.isfinite(outcome)
+    part = known.to(logits.dtype).mean()
+    average = averaged(part)
     if not bool(known.any()):
         return (logits * 0.0).sum()
-    return F.binary_cross_entropy_with_logits(logits.flatten()[known], outcome[known])
+    return F.binary_cross_entropy_with_logits(logits.flatten()[known], outcome[known]) * (part / average)

@@ -22,6 +22,7 @@ from scripts.data.padding import without_padding
 from scripts.diffusion.noise import Draw
 from scripts.errors import UserError
 from scripts.losses import AutoencoderLoss
+from scripts.ranks import gathered
 from scripts.networks.autoencoder import AlignedAutoencoder, LatentAutoencoder, StableDiffusionAutoencoder
 from scripts.training.batches import LatentPrepareBatch
 
@@ -71,7 +72,8 @@ class CorrelationLoss(nn.Module):
     def forward(self, prediction: dict[str, Tensor], target: dict[str, Any]) -> Tensor:
         """A scalar; arguments as of :class:`scripts.losses.AutoencoderLoss`, of 2 B crops, the two times in turn."""
         loss = 2.0 * self.each(prediction, target)  # which is a mean over crops
-        decorrelation = 1.0 - correlation(prediction["mean"][0::2], prediction["mean"][1::2])
+        means = gathered(prediction["mean"])
+        decorrelation = 1.0 - correlation(means[0::2], means[1::2])
         self.terms = {**self.each.terms, "decorrelation": decorrelation.detach()}
         return loss + self.correlation_weight * decorrelation
 

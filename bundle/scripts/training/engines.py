@@ -23,8 +23,14 @@ from scripts.losses import over_known
 
 
 def epoch_sampler(dataset: Any, seed: int) -> DistributedSampler:
-    """A sampler that shuffles by seed and epoch, which MONAI's trainer sets, and divides samples among processes."""
-    return DistributedSampler(dataset, idist.get_world_size(), idist.get_rank(), shuffle=True, seed=seed)
+    """A sampler that shuffles by seed and epoch, which MONAI's trainer sets, and divides samples among processes.
+
+    Their batches are together those of one process. Samples that cannot be shared equally are left out of an epoch.
+    """
+    ranks = idist.get_world_size()
+    # repeated samples would make an epoch longer than that of one process
+    whole = len(dataset) >= ranks
+    return DistributedSampler(dataset, ranks, idist.get_rank(), shuffle=True, seed=seed, drop_last=whole)
 
 
 def warmup_cosine(

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 from monai.bundle import ConfigParser
 
 from scripts.data.digest import digest_dataset
@@ -53,7 +52,7 @@ def stage_record(
     """The record of the stage whose configuration this is called in.
 
     Args:
-        batch_size: of one process and one backward pass.
+        batch_size: of all processes, in one backward pass.
         built_on: by name, weights that the stage starts from or is trained under; None: no such weights.
         llm: the language model, if the stage reads reports.
 
@@ -72,7 +71,7 @@ def stage_record(
         "built_on": {name: _digest(path) for name, path in built_on.items() if path is not None},
         "settings": settings,
         "seed": seed,
-        "global_batch": batch_size * idist.get_world_size() * steps,
+        "global_batch": batch_size * steps,
         **code_version(),
     }
     _check_foundations(built_on, record["built_on"], settings.get("image_size"))

@@ -5,18 +5,34 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from scripts.networks import StableDiffusionAutoencoder
+from scripts.training import LatentPrepareBatch
 from tests.bundle.helpers import CONFIGS
 
+DRAWN: dict[tuple[Any, str], Callable[..., Tensor]] = {
+    (StableDiffusionAutoencoder, "sampling"): lambda self, mean, std: mean,
+    (LatentPrepareBatch, "get_noise"): lambda self, images: torch.sin(100.0 * images),
+    (LatentPrepareBatch, "get_timesteps"): lambda self, images: (997.0 * images[:, 0, 0, 0].abs() % 1000).long(),
+}
+"""Functions of a sample in place of the random numbers that training draws for it, by class and name."""
 
-def torchrun(name: str, folder: Path, processes: int, **settings: Any) -> None:
-    """Runs a stage in several processes, with tiny settings given."""
-    files = [str(CONFIGS / f"{each}.yaml") for each in (name, "small", "multi_gpu")]
+
+def settle() -> None:
+    """Puts :data:`DRAWN` in place."""
+    for (owner, name), function in DRAWN.items():
+        setattr(owner, name, function)
+
+
+def torchrun(name: str, folder: Path, processes: int, *overlays: str, **settings: Any) -> str:
+    """Runs a stage in several processes, with tiny settings and overlays given; what they print."""
+    files = [str(CONFIGS / f"{each}.yaml") for each in (name, "small", "multi_gpu", *overlays)]
     entry = "training" if name.startswith("train") else "inference"
     launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
     command = ["--nproc_per_node", str(processes), "-m", "monai.bundle", "run", entry, "--config_file", str(files)]
@@ -26,6 +42,7 @@ def torchrun(name: str, folder: Path, processes: int, **settings: Any) -> None:
         [*launch, *command, *options], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result.stdout + result.stderr
 
 
 def load(path: Path) -> Any:

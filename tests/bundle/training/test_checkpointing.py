@@ -84,8 +84,8 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(
 def test_two_processes_go_on_to_the_very_same_weights(
     make_workflow: Callable[..., Any], tiny_dataset: Path, tmp_path: Path
 ) -> None:
-    """And one process alone does not go on where two have begun, since its batch is half of theirs."""
-    settings = {"dataset_dir": tiny_dataset, "image_size": 32, "batch_size": 2, "val_interval": 1}
+    """And one process alone goes on where two have begun, with the whole batch of both, but not with another."""
+    settings = {"dataset_dir": tiny_dataset, "image_size": 32, "batch_size": 4, "val_interval": 1}
     settings["classifier_shape"] = "{'channels': [4, 4, 8, 8]}"
     for folder, epochs in (("straight", 2), ("again", 1), ("again", 2)):
         torchrun("train_classifier", tmp_path, 2, **settings, output_dir=tmp_path / folder, max_epochs=epochs)
@@ -93,8 +93,10 @@ def test_two_processes_go_on_to_the_very_same_weights(
         states = [load(tmp_path / run / "classifier" / file) for run in ("straight", "again")]
         assert {state.pop("record")["global_batch"] for state in states} == {4}
         assert not differences(*states)
-    alone = make_workflow("train_classifier", tmp_path / "again", "small")
-    assert "global_batch was 4, is 2" in refusal(alone.run)
+    torchrun("train_classifier", tmp_path, 1, **settings, output_dir=tmp_path / "again", max_epochs=3)
+    assert load(tmp_path / "again" / "classifier" / "last.pt")["progress"]["epoch"] == 3
+    other = make_workflow("train_classifier", tmp_path / "again", "small", batch_size=2)
+    assert "global_batch was 4, is 2" in refusal(other.run)
 
 
 def test_killed_between_the_two_files_of_an_epoch(

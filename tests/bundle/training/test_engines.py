@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,6 @@ from hypothesis import strategies as st
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
 from monai.engines import SupervisedTrainer
-from safetensors.torch import load_file
 from torch import nn
 
 import scripts.training as engines
@@ -39,47 +35,6 @@ from tests.bundle.helpers import CONFIGS
 from tests.bundle.training.helpers import differences, load
 
 
-@pytest.mark.processes
-def test_two_processes_train_one_network(tiny_dataset: Path, tmp_path: Path) -> None:
-    """With torchrun and gloo: equal weights on both ranks, averages too, and everything written once."""
-    (tmp_path / "spy.yaml").write_text(
-        "training:\n"
-        "- $training.start_process_group()\n"
-        "- '@prepare'\n"
-        "- $@train::trainer.run()\n"
-        "- \"$torch.save({'network': @network.state_dict(), 'ema': @ema.state_dict(), 'best': @checkpoint.progress,"
-        " 'image': @train::trainer.state.batch['image'].as_tensor()},"
-        " @output_dir + '/rank' + str(torch.distributed.get_rank()) + '.pt')\"\n"
-        "- '@publish'\n"
-        "- $training.stop_process_group()\n"
-    )
-    files = [CONFIGS / f"{name}.yaml" for name in ("train_autoencoder", "small", "multi_gpu")] + [tmp_path / "spy.yaml"]
-    shape = "{'channels': [8, 8, 16], 'num_res_blocks': 1, 'norm_num_groups': 4}"
-    settings = {"dataset_dir": tiny_dataset, "output_dir": tmp_path / "run", "autoencoder_shape": shape}
-    settings |= {"image_size": 32, "max_epochs": 2, "batch_size": 2, "val_interval": 1}
-    launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    config = ["-m", "monai.bundle", "run", "training", "--config_file", str([str(file) for file in files])]
-    overrides = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(
-        [*launch, *config, *overrides], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    ranks = [load(tmp_path / "run" / f"rank{rank}.pt") for rank in (0, 1)]
-    images = [rank.pop("image") for rank in ranks]
-    assert not differences(*ranks) and not torch.equal(*images)
-    initial = StableDiffusionAutoencoder(channels=[8, 8, 16], num_res_blocks=1, norm_num_groups=4).state_dict()
-    assert len(initial) < len(ranks[0]["network"]) < len(ranks[0]["ema"])
-    assert result.stdout.count("wrote") + result.stderr.count("wrote") == 1
-    last = load(tmp_path / "run" / "autoencoder" / "last.pt")
-    assert not differences(last["network"], ranks[0]["network"]) and last["progress"]["epoch"] == 2
-    published = load_file(tmp_path / "run" / "models" / "autoencoder.safetensors")
-    best = load(tmp_path / "run" / "autoencoder" / "best.pt")["network"]
-    assert all(
-        torch.equal(tensor, best[f"autoencoder.{name}"]) for name, tensor in published.items() if name != "latent_scale"
-    )
-
-
 def test_ranks_share_out_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
     orders = []
@@ -88,6 +43,20 @@ def test_ranks_share_out_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.manual_seed(rank)
         orders.append(list(epoch_sampler(range(10), seed=3)))
     assert sorted(orders[0] + orders[1]) == list(range(10))
+
+
+def test_batches_of_two_ranks_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 13 samples one is left out on both, and none comes twice."""
+
+    def batches(ranks: int) -> list[list[int]]:
+        monkeypatch.setattr("ignite.distributed.get_world_size", lambda: ranks)
+        shares = []
+        for rank in range(ranks):
+            monkeypatch.setattr("ignite.distributed.get_rank", lambda rank=rank: rank)
+            shares.append(list(DataLoader(range(13), 4 // ranks, sampler=epoch_sampler(range(13), 3), drop_last=True)))
+        return [sorted(torch.cat(parts).tolist()) for parts in zip(*shares, strict=True)]
+
+    assert batches(2) == batches(1) and len(batches(1)) == 3
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
