@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from torch import Tensor
 
 from scripts.errors import UserError, listed
 from scripts.files import remove, write_atomically
@@ -20,16 +22,17 @@ from scripts.training.stage import BEST, LAST, read_checkpoint
 
 logger = logging.getLogger(__name__)
 
-NEWER = "best_since.pt"
-"""A best epoch after the one that ``last.pt`` holds; it becomes ``best.pt`` with the next ``last.pt``."""
+SHARE = 0.01
+"""Of the time, at most so much goes into writing ``last.pt``, where minutes pass between two writings."""
 
 
 class Checkpoint:
     """Ignite handler that saves at the end of epochs, keeps the best epoch, stops early, and resumes at the start.
 
     ``folder/last.pt`` holds all ``objects`` after the last epoch that was saved, ``folder/best.pt`` the ``best``
-    objects of the epoch with the lowest ``key_metric``, both with the run's record. Both are written atomically and
-    open with ``weights_only=True``.
+    objects of the epoch with the lowest ``key_metric`` up to then, both with the run's record. Both are written
+    atomically and open with ``weights_only=True``. Tensors go from where they are to the file, one after another, so
+    that nothing is copied for ``last.pt``; training waits for it. Of a best epoch a copy is kept in memory until then.
 
     Args:
         folder: of this stage.
@@ -40,8 +43,10 @@ class Checkpoint:
         key_metric: name of the metric; lower is better.
         patience: training stops at the first validation that is this many epochs after the best one; 0 never stops.
         keep_interval: every so many epochs ``epoch_N.pt`` keeps the ``best`` objects, if epoch N is validated; 0: none.
-        minutes: that pass at least between two writings of ``last.pt``; it is written after the first and the last
-            epoch anyway. Resuming trains what came after it again, and to the same best epoch.
+        keep_last: of these, the last so many are kept, and ``published``; 0: all.
+        minutes: that pass at least between two writings of ``last.pt``, and :data:`SHARE` as much time as the last one
+            took; it is written after the first and the last epoch anyway. 0: after every epoch. Resuming trains what
+            came after it again, and to the same best epoch.
         published: number of a kept epoch to take in place of the best one.
         record: of :func:`scripts.training.stage_record`; a checkpoint with another one is refused.
     """
@@ -55,6 +60,7 @@ class Checkpoint:
         key_metric: str = "val_loss",
         patience: int = 0,
         keep_interval: int = 0,
+        keep_last: int = 0,
         minutes: float = 0,
         published: int | None = None,
         record: Mapping[str, Any] | None = None,
@@ -65,8 +71,10 @@ class Checkpoint:
         self.evaluator = evaluator
         self.key_metric = key_metric
         self.patience = patience
-        self.keep_interval = keep_interval
-        self.minutes, self.saved = minutes, -math.inf
+        self.keep_interval, self.keep_last = keep_interval, keep_last
+        self.minutes, self.due = minutes, -math.inf
+        self._best: dict[str, Any] = {}
+        self._newer = False  # whether that is of an epoch after the one in best.pt
         self.published = published
         self.record = dict(record or {})
         self.progress: dict[str, Any] = {
@@ -90,18 +98,16 @@ class Checkpoint:
             UserError: the file is damaged, or of other data, settings or objects.
         """
         path = self.folder / LAST
-        if idist.get_rank() == 0:
-            remove(self.folder / NEWER)
-            if not path.is_file():
-                remove(self.folder / BEST)
         if not path.is_file():
+            if idist.get_rank() == 0:
+                remove(self.folder / BEST)
             return
-        state = read_checkpoint(path)
+        state = read_checkpoint(path, mmap=True)
         if self.record:
             refuse_another(path, state.get("record"), self.record)
         try:
             for name, item in self.objects.items():
-                item.load_state_dict(state[name])
+                item.load_state_dict(copy.deepcopy(state.pop(name)))  # else the optimiser's would stay in the file
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"{path}: does not fit this configuration ({str(error).splitlines()[0]}). "
@@ -121,14 +127,15 @@ class Checkpoint:
         if value is not None:
             if self.keep_interval and engine.state.epoch % self.keep_interval == 0:
                 epoch = {"best_value": value, "best_epoch": engine.state.epoch}
-                self._write(f"epoch_{engine.state.epoch}.pt", self.best, epoch)
+                self._write(f"epoch_{engine.state.epoch}.pt", self._state(self.best, epoch))
+                self._forget()
             if value < self.progress["best_value"]:
                 self.progress |= {"best_value": value, "best_epoch": engine.state.epoch}
-                self._write(NEWER, self.best)
+                self._remember()
             else:
                 self.progress["stopped"] = self._exhausted()
         ended = self.progress["stopped"] or engine.state.epoch >= (engine.state.max_epochs or 0)
-        if ended or time.monotonic() - self.saved >= 60 * self.minutes:
+        if ended or time.monotonic() >= self.due:
             self._write_last()
         if self.progress["stopped"]:
             logger.info(f"No better than epoch {self.progress['best_epoch']} for {self.patience} epochs: stopping")
@@ -136,10 +143,19 @@ class Checkpoint:
 
     def _write_last(self) -> None:
         """Writes ``last.pt``, and ``best.pt`` where a better epoch came since, on rank 0 alone."""
-        if idist.get_rank() == 0 and (newer := self.folder / NEWER).is_file():
-            newer.replace(self.folder / BEST)
-        self._write(LAST, self.objects)
-        self.saved = time.monotonic()
+        start = time.monotonic()
+        if self._newer:
+            self._write(BEST, self._best)
+            self._newer = False
+        self._write(LAST, self._state(self.objects))
+        end = time.monotonic()
+        self.due = end + max(60 * self.minutes, (end - start) / SHARE) if self.minutes else end
+
+    def _remember(self) -> None:
+        """Copies the state of the ``best`` objects, on rank 0 alone."""
+        if idist.get_rank() == 0:
+            self._best = copied(self._state(self.best), self._best)
+            self._newer = True
 
     def load_best(self) -> dict[str, Any]:
         """Loads the best epoch's state into the ``best`` objects; returns its number and key metric, by name.
@@ -165,12 +181,22 @@ class Checkpoint:
         """The file of a kept epoch; a UserError, if it was not kept."""
         path = self.folder / f"epoch_{epoch}.pt"
         if not path.is_file():
-            kept = sorted(int(each.stem.removeprefix("epoch_")) for each in self.folder.glob("epoch_*.pt"))
             raise UserError(
-                f"{path}: epoch {epoch} was not kept; kept are {listed([*map(str, kept)]) or 'none'}. Give another "
-                "--publish_epoch; --keep_interval says how often epochs are kept in training."
+                f"{path}: epoch {epoch} was not kept; kept are {listed([*map(str, self._epochs())]) or 'none'}. Give "
+                "another --publish_epoch; --keep_interval and --keep_last say which epochs are kept in training."
             )
         return path
+
+    def _epochs(self) -> list[int]:
+        """The numbers of the epochs that are kept."""
+        return sorted(int(each.stem.removeprefix("epoch_")) for each in self.folder.glob("epoch_*.pt"))
+
+    def _forget(self) -> None:
+        """Removes what ``keep_last`` does not keep, on rank 0 alone."""
+        old = self._epochs()[: -self.keep_last] if self.keep_last and idist.get_rank() == 0 else []
+        for epoch in old:
+            if epoch != self.published:
+                remove(self.folder / f"epoch_{epoch}.pt")
 
     def _exhausted(self) -> bool:
         """Whether the best epoch is at least ``patience`` epochs ago."""
@@ -182,11 +208,29 @@ class Checkpoint:
             return -float(self.progress["epoch"])
         return self.evaluator.state.metrics.pop(self.key_metric, None)
 
-    def _write(self, name: str, objects: Mapping[str, Any], progress: Mapping[str, Any] | None = None) -> None:
-        """Writes the state of ``objects`` and the progress, with the changes given, on rank 0 alone."""
-        if idist.get_rank() != 0:
-            return
-        state = {key: item.state_dict() for key, item in objects.items()}
-        state |= {"progress": {**self.progress, **(progress or {})}, "record": self.record}
-        with write_atomically(self.folder / name) as path:
-            torch.save(state, path)
+    def _state(self, objects: Mapping[str, Any], progress: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The state of ``objects``, the progress, with the changes given, and the record; nothing is copied."""
+        states = {name: item.state_dict() for name, item in objects.items()}
+        return states | {"progress": {**self.progress, **(progress or {})}, "record": self.record}
+
+    def _write(self, name: str, state: Mapping[str, Any]) -> None:
+        """Writes a state, on rank 0 alone."""
+        if idist.get_rank() == 0:
+            with write_atomically(self.folder / name) as path:
+                torch.save(state, path)
+
+
+def copied(state: Any, place: Any = None) -> Any:
+    """A copy of nested states in the CPU's memory.
+
+    Args:
+        place: an earlier copy, whose tensors are written again. A GPU writes to them itself, since their pages are
+            pinned.
+    """
+    if isinstance(state, Mapping):
+        return {key: copied(each, (place or {}).get(key)) for key, each in state.items()}
+    if not isinstance(state, Tensor):
+        return copy.deepcopy(state)
+    if place is None:
+        place = torch.empty_like(state, device="cpu", pin_memory=state.is_cuda)
+    return place.copy_(state)

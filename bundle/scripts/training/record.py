@@ -22,6 +22,7 @@ MAY_CHANGE = frozenset(
         *("device", "num_workers", "channels_last", "compile_mode"),  # where and how fast, but for rounding
         *(
             "keep_interval",
+            "keep_last",
             "checkpoint_minutes",
             "publish_epoch",
             "weights_dtype",
