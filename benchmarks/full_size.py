@@ -157,6 +157,7 @@ def diffusion_stage(task: Task, count: int) -> dict[str, Any]:
     """The parts of ``train_unconditional.yaml`` and ``train_conditional.yaml``."""
     import torch
 
+    from scripts.conditioning.conditioner import ReportConditioner
     from scripts.diffusion.denoiser import ConditionalDiffusionInferer, Denoiser
     from scripts.ehr.report import radiology_report
     from scripts.networks.autoencoder import StableDiffusionAutoencoder
@@ -167,9 +168,11 @@ def diffusion_stage(task: Task, count: int) -> dict[str, Any]:
     autoencoder = StableDiffusionAutoencoder().eval()  # stays, as in a LatentDataset
     with torch.no_grad():
         latents = autoencoder.encode_stage_2_inputs(crops(2 * count)).chunk(2)
-    conditioner = conditioner_for(task).requires_grad_(conditional)
+    conditioner = ReportConditioner(task.llm).requires_grad_(conditional)
     unet = StableDiffusionUNet(in_channels=8 if conditional else 4, context_dim=conditioner.context_dim)
     network = Denoiser(unet, conditioner)
+    if task.recompute:
+        network.checkpoint_gradients()
     reports = [radiology_report(ehr, 365) for ehr in records(count)]
     keys: dict[str, Any] = {"concat_key": "baseline", "condition_key": "report"} if conditional else {}
     triples = zip(*latents, reports, strict=True)
@@ -192,6 +195,7 @@ def infer(task: Task) -> dict[str, Any]:
     from monai.data import DataLoader, Dataset
     from monai.engines import SupervisedEvaluator
 
+    from scripts.conditioning.conditioner import ReportConditioner
     from scripts.diffusion.denoiser import Denoiser
     from scripts.diffusion.sampler import ProgressionInferer, ProgressionModel
     from scripts.ehr.report import radiology_report
@@ -199,7 +203,7 @@ def infer(task: Task) -> dict[str, Any]:
     from scripts.networks.unet import StableDiffusionUNet
     from scripts.training.batches import prepare_baseline_batch
 
-    conditioner = conditioner_for(task).requires_grad_(False)
+    conditioner = ReportConditioner(task.llm).requires_grad_(False)
     reports = [radiology_report(ehr, 365) for ehr in records(2)]
     conditioner.fit_statistics(reports)
     unet = StableDiffusionUNet(in_channels=8, context_dim=conditioner.context_dim)
@@ -216,17 +220,6 @@ def infer(task: Task) -> dict[str, Any]:
     evaluator.run()
     seconds = (time.perf_counter() - start) / DDIM_STEPS
     return {"seconds": seconds, "trained": 0, "loaded": parameters(conditioner.llm, model)}
-
-
-def conditioner_for(task: Task) -> Any:
-    """The conditioner, with the stages' arguments."""
-    from scripts.conditioning.conditioner import ReportConditioner
-
-    conditioner = ReportConditioner(task.llm)
-    if task.recompute:
-        conditioner.llm.gradient_checkpointing_enable({"use_reentrant": False})
-        conditioner.llm.train()  # transformers asks for it; there is no dropout
-    return conditioner
 
 
 def write_language_model(folder: str, **size: int) -> None:
@@ -283,7 +276,7 @@ def main(
     steps: Annotated[int, typer.Option(min=2, help="Training steps; the first is not timed.")] = 2,
     runs: Annotated[int, typer.Option(min=1, help="Samples of the one case in inference.")] = 2,
     fused: Annotated[bool, typer.Option(help="AdamW's fused implementation, as training has it.")] = True,
-    recompute: Annotated[bool, typer.Option(help="Recompute the language model's activations in backward.")] = False,
+    recompute: Annotated[bool, typer.Option(help="Train with gradient_checkpointing.")] = False,
     limit: Annotated[float, typer.Option(min=1.0, help="Memory allowed, in GB.")] = 24.0,
 ) -> None:
     """Measure one step of each stage at full size; exit 1 where one exceeds the memory allowed."""

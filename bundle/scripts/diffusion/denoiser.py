@@ -55,6 +55,12 @@ class Denoiser(nn.Module):
         """Compiles the U-Net alone (``torch.nn.Module.compile``), since the conditioner reads text."""
         self.unet.compile(*args, **kwargs)
 
+    def checkpoint_gradients(self) -> None:
+        """Computes activations of U-Net and language model again in the backward pass, which saves their memory."""
+        self.unet.checkpoint_gradients()
+        if isinstance(self.conditioner, ReportConditioner):  # that of the unconditional stage has no language model
+            self.conditioner.checkpoint_gradients()
+
     def forward(self, x: Tensor, timesteps: Tensor, condition: Condition = None) -> Tensor:
         """The U-Net's output (B, 4, h, w) for x (B, 4 or 8, h, w) at timesteps (B,)."""
         context = self.context(condition, len(x))

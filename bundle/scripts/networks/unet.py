@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from monai.networks.nets import DiffusionModelUNet
-from monai.networks.nets.diffusion_model_unet import SpatialTransformer
+from monai.networks.nets.diffusion_model_unet import DiffusionUNetResnetBlock, SpatialTransformer
+from torch.utils.checkpoint import checkpoint
 
 from scripts.errors import UserError
 
@@ -104,6 +106,12 @@ class StableDiffusionUNet(DiffusionModelUNet):
                 f"image_size gives latents of {latent_size} x {latent_size}, but the U-Net's {levels} levels expect a "
                 f"multiple of {2 ** (levels - 1)}. Give another image_size, or fewer channels in unet_shape."
             )
+
+    def checkpoint_gradients(self) -> None:
+        """Keeps of residual blocks and transformers their inputs alone, and computes them again in the backward pass."""
+        for module in self.modules():
+            if isinstance(module, (DiffusionUNetResnetBlock, SpatialTransformer)):
+                module.forward = partial(checkpoint, module.forward, use_reentrant=False)  # type: ignore[method-assign]
 
     @property
     def prediction_type(self) -> str:

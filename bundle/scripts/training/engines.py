@@ -121,20 +121,25 @@ class Bfloat16(nn.Module):
 
 
 def accelerate(
-    network: nn.Module, precision: str = "float32", channels_last: bool = False, compile_mode: str | None = None
+    network: nn.Module,
+    precision: str = "float32",
+    channels_last: bool = False,
+    compile_mode: str | None = None,
+    gradient_checkpointing: bool = False,
 ) -> nn.Module:
     """``network`` as a trainer runs it. It keeps its parameters, and their names in checkpoints.
 
     Args:
-        network: is itself changed by ``channels_last`` and ``compile_mode``.
+        network: is itself changed by ``channels_last``, ``compile_mode`` and ``gradient_checkpointing``.
         precision: ``float32``, as torch computes it by default; ``tf32``, in which GPUs from Ampere on compute matrix
             products too, throughout the process; ``bfloat16``, in which forward passes compute (:class:`Bfloat16`).
         channels_last: stores convolutions' weights with their channels last, which tensor cores need not reorder.
         compile_mode: of ``torch.compile``: ``default``, ``reduce-overhead``, which on a GPU replays CUDA graphs, or
             ``max-autotune``; None does not compile.
+        gradient_checkpointing: calls the network's ``checkpoint_gradients``, which saves memory and takes time.
 
     Raises:
-        UserError: another precision or mode.
+        UserError: another precision or mode, or a network that has no ``checkpoint_gradients``.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision is {precision!r}, expected {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}.")
@@ -144,6 +149,12 @@ def accelerate(
         torch.set_float32_matmul_precision("high")
     if channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if gradient_checkpointing:
+        if not hasattr(network, "checkpoint_gradients"):
+            raise UserError(
+                f"gradient_checkpointing: {type(network).__name__} keeps all its activations. Leave it out."
+            )
+        network.checkpoint_gradients()  # type: ignore[operator]
     if compile_mode is not None:
         network.compile(mode=compile_mode)
     return Bfloat16(network) if precision == "bfloat16" else network

@@ -19,7 +19,8 @@ from scripts.weights.parts import image_size
 MAY_CHANGE = frozenset(
     {
         *("max_epochs", "patience", "val_interval"),  # how long to train, and which epochs are looked at
-        *("device", "num_workers", "channels_last", "compile_mode"),  # where and how fast, but for rounding
+        # where and how fast, but for rounding
+        *("device", "num_workers", "channels_last", "compile_mode", "gradient_checkpointing"),
         *(
             "keep_interval",
             "keep_last",

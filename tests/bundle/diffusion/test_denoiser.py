@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scripts.conditioning.conditioner import ReportConditioner
 from scripts.diffusion.denoiser import ConditionalDiffusionInferer, Denoiser
+from scripts.networks.unet import StableDiffusionUNet
 from tests.bundle.diffusion.helpers import (
     REPORTS,
     Reader,
 )
+from tests.bundle.helpers import stirred
 
 
 def test_a_share_of_the_reports_is_left_out_in_training_alone() -> None:
@@ -50,3 +55,32 @@ def test_training_noises_by_the_closed_form_and_appends_the_baseline() -> None:
     assert seen["timesteps"] is timesteps and seen["condition"] is REPORTS
     ConditionalDiffusionInferer()(latent, network, noise, timesteps)
     assert seen["x"].shape == latent.shape and seen["condition"] is None
+
+
+def test_activations_computed_again_give_the_same_gradients(gemma_folder: Path) -> None:
+    """Those of weights and prompts; both U-Net and language model then keep less than half of the bytes."""
+
+    def train(again: bool) -> tuple[list[Tensor], list[int]]:
+        conditioner = ReportConditioner(str(gemma_folder), standardise=False)
+        unet = stirred(StableDiffusionUNet(8, channels=(8, 16), context_dim=16, num_heads=2, norm_num_groups=4))
+        denoiser = Denoiser(unet, conditioner).train()
+        if again:
+            denoiser.checkpoint_gradients()
+        kept = [0, 0]
+
+        def keep(part: int, tensor: Tensor) -> Tensor:
+            kept[part] += tensor.numel() * tensor.element_size() if tensor.requires_grad or tensor.grad_fn else 0
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(partial(keep, 0), lambda tensor: tensor):
+            context = denoiser.context(REPORTS, 2)
+        with torch.autograd.graph.saved_tensors_hooks(partial(keep, 1), lambda tensor: tensor):
+            loss = denoiser(torch.linspace(-1, 1, 1024).view(2, 8, 8, 8), torch.tensor([981, 1]), context).square().sum()
+        weights = [*unet.parameters(), conditioner.prompts]
+        return list(torch.autograd.grad(loss, weights)), kept
+
+    (gradients, kept), (same, fewer) = train(False), train(True)
+    assert all(float(gradient.abs().sum()) > 0 for gradient in gradients)
+    for gradient, other in zip(gradients, same, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-6, atol=1e-9)
+    assert all(2 * less < more for less, more in zip(fewer, kept, strict=True)), (fewer, kept)

@@ -215,17 +215,71 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
 
 def test_minutes_pass_between_two_writings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is killed in between goes on from the last writing, with the best epoch of that time, to the same end."""
-    minute = itertools.count()
-    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: 60.0 * next(minute))  # asked in each epoch and writing
+    clock = Clock(monkeypatch)
     ends = []
     for killed in (True, False):
         with training(tmp_path, [3.0, 2.0, 2.5, 1.0, 2.0], minutes=4) as (trainer, network, checkpoint):
+            trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: clock.advance(60))
             if killed:
                 trainer.add_event_handler(Events.EPOCH_STARTED(once=5), lambda engine: engine.terminate())
             trainer.run([0], max_epochs=5)
             ends.append((load(tmp_path / "last.pt")["progress"]["epoch"], checkpoint.load_best()["epoch"]))
     assert ends == [(1, 1), (5, 4)] and network.weight.item() == 4.0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_slow_writing_takes_a_hundredth_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch takes a minute, and a file nine seconds; without --checkpoint_minutes each epoch is written anyway."""
+    clock, write = Clock(monkeypatch), Checkpoint._write
+    times: list[float] = []
+
+    def slowly(self: Checkpoint, name: str, state: Any) -> None:
+        write(self, name, state)
+        clock.advance(9)
+        times.extend([clock.now] * (name == "last.pt"))
+
+    monkeypatch.setattr(Checkpoint, "_write", slowly)
+    for minutes, count in ((1, 8), (0, 100)):
+        times.clear()
+        with training(tmp_path / str(minutes), [float(-epoch) for epoch in range(100)], minutes=minutes) as (trainer, *_):
+            trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: clock.advance(60))
+            trainer.run([0], max_epochs=100)
+        assert len(times) == pytest.approx(count, abs=4)
+        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+        assert min(gaps[:-1]) >= (1800 if minutes else 60)
+
+
+class Clock:
+    """The time that checkpoints see."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(checkpointing.time, "monotonic", lambda: self.now)
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_of_the_kept_epochs_the_last_ones_stay(tmp_path: Path) -> None:
+    """And the one that will be published."""
+    losses = [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
+    with training(tmp_path, losses, keep_interval=1, keep_last=2, published=2) as (trainer, _, checkpoint):
+        trainer.run([0], max_epochs=6)
+        assert checkpoint.load_best()["epoch"] == 2
+    assert sorted(path.name for path in tmp_path.glob("epoch_*")) == ["epoch_2.pt", "epoch_5.pt", "epoch_6.pt"]
+
+
+def test_a_resumed_optimiser_leaves_the_file(tmp_path: Path) -> None:
+    """Its averages are read from the file where they lie, which the next epoch replaces."""
+    network = nn.Linear(300, 300)
+    optimizer = torch.optim.AdamW(network.parameters())
+    network(torch.ones(1, 300)).sum().backward()
+    optimizer.step()
+    checkpoint = Checkpoint(tmp_path, {"optimizer": optimizer}, {})
+    checkpoint.save(Engine(lambda engine, batch: None))
+    checkpoint.resume(Engine(lambda engine, batch: None))
+    assert str(tmp_path / "last.pt") not in Path("/proc/self/maps").read_text()
+    optimizer.step()
 
 
 def test_epochs_are_kept_to_be_published_in_its_place(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +228,18 @@ def test_accumulated_batches_are_one_batch() -> None:
     for name in ("network", "average"):
         torch.testing.assert_close(parts[name], whole[name], rtol=1e-6, atol=1e-7)
     assert train_line(2, 1)["rate"] == pytest.approx(0.1 * 0.9**8)
+
+
+def test_activations_computed_again_train_the_same_network(
+    make_workflow: Callable[..., Any], trained: Path, tmp_path: Path
+) -> None:
+    for again in (False, True):
+        shutil.copytree(trained / "models", tmp_path / str(again) / "models")
+        make_workflow("train_conditional", tmp_path / str(again), "small", gradient_checkpointing=again).run()
+    states = [load(tmp_path / str(again) / "conditional" / "last.pt")["network"] for again in (False, True)]
+    assert not differences(*states)
+    with pytest.raises(ValueError, match="gradient_checkpointing: Linear keeps all its activations"):
+        accelerate(nn.Linear(1, 1), gradient_checkpointing=True)
 
 
 @given(length=st.integers(1, 7), every=st.integers(1, 5), epochs=st.integers(1, 3))
