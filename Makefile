@@ -17,7 +17,7 @@ PY := .venv/bin/python
 READY := .venv/ready
 # What a training stage reads, what generates, and what judges: a change elsewhere makes nothing again.
 rooms = $(foreach room,$(1),$(wildcard bundle/scripts/$(room)/*.py))
-TRAINING := bundle/scripts/files.py bundle/scripts/losses.py $(call rooms,ehr data networks conditioning weights diffusion training)
+TRAINING := bundle/scripts/files.py bundle/scripts/ranks.py bundle/scripts/losses.py $(call rooms,ehr data networks conditioning weights diffusion training)
 SAMPLING := bundle/scripts/predictions.py bundle/scripts/pictures.py $(call rooms,ehr data networks conditioning weights diffusion)
 JUDGES := $(shell find bundle/scripts/evaluation -name '*.py' -o -path '*/templates/*') bundle/scripts/pictures.py
 COMPARATORS := $(call rooms,comparators)

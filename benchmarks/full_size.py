@@ -18,7 +18,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -128,8 +128,8 @@ def train(task: Task) -> dict[str, Any]:
     return {"seconds": (ends[-1] - ends[0]) / (task.steps - 1), "trained": trained, "loaded": trained + parts["llm"]}
 
 
-def autoencoder_stage(task: Task, count: int) -> dict[str, Any]:
-    """The parts of ``train_autoencoder.yaml``."""
+def autoencoder_stage(task: Task, count: int, shape: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The parts of ``train_autoencoder.yaml``, of full size where no other shape is given."""
     import torch
     from monai.inferers import SimpleInferer
 
@@ -138,7 +138,7 @@ def autoencoder_stage(task: Task, count: int) -> dict[str, Any]:
     from scripts.networks.autoencoder import AlignedAutoencoder, StableDiffusionAutoencoder
     from scripts.training.batches import prepare_crop_batch
 
-    network = AlignedAutoencoder(StableDiffusionAutoencoder(), IMAGE_SIZE)
+    network = AlignedAutoencoder(StableDiffusionAutoencoder(**(shape or {})), IMAGE_SIZE)
     loss = AutoencoderLoss()
     points = [torch.tensor(attributes(ehr)) for ehr in records(count)]
     images = zip(crops(count), points, strict=True)
@@ -153,8 +153,18 @@ def autoencoder_stage(task: Task, count: int) -> dict[str, Any]:
     }
 
 
-def diffusion_stage(task: Task, count: int) -> dict[str, Any]:
-    """The parts of ``train_unconditional.yaml`` and ``train_conditional.yaml``."""
+def diffusion_stage(
+    task: Task,
+    count: int,
+    shape: Mapping[str, Any] | None = None,
+    autoencoder_shape: Mapping[str, Any] | None = None,
+    llm: Any = None,
+) -> dict[str, Any]:
+    """The parts of ``train_unconditional.yaml`` and ``train_conditional.yaml``, of full size where no shape is given.
+
+    Args:
+        llm: model and tokenizer in place of those of the task.
+    """
     import torch
 
     from scripts.conditioning.conditioner import ReportConditioner
@@ -165,11 +175,11 @@ def diffusion_stage(task: Task, count: int) -> dict[str, Any]:
     from scripts.training.batches import LatentPrepareBatch
 
     conditional = task.stage == Stage.conditional
-    autoencoder = StableDiffusionAutoencoder().eval()  # stays, as in a LatentDataset
+    autoencoder = StableDiffusionAutoencoder(**(autoencoder_shape or {})).eval()  # stays, as in a LatentDataset
     with torch.no_grad():
         latents = autoencoder.encode_stage_2_inputs(crops(2 * count)).chunk(2)
-    conditioner = ReportConditioner(task.llm).requires_grad_(conditional)
-    unet = StableDiffusionUNet(in_channels=8 if conditional else 4, context_dim=conditioner.context_dim)
+    conditioner = ReportConditioner(llm or task.llm).requires_grad_(conditional)
+    unet = StableDiffusionUNet(8 if conditional else 4, context_dim=conditioner.context_dim, **(shape or {}))
     network = Denoiser(unet, conditioner)
     if task.recompute:
         network.checkpoint_gradients()

@@ -22,7 +22,7 @@ SCRIPTS = ROOT / "bundle" / "scripts"
 
 FLOORS = [
     {"errors", "arrays"},
-    {"files", "options"},
+    {"files", "options", "ranks"},
     {"fingerprint", "provenance"},
     {"ehr", "networks", "conditioning"},
     {"data", "weights", "losses"},
@@ -57,7 +57,7 @@ WITHOUT_TESTS = {"arrays"}
 """A type and nothing else."""
 
 WHOLE = {
-    *("test_card", "test_configs", "test_deployment", "test_python_example", "test_recipes"),
+    *("test_card", "test_chapter", "test_configs", "test_deployment", "test_python_example", "test_recipes"),
     *("conditioning/test_gemma", "evaluation/report/test_browser", "test_impossible_values"),
 }
 """Tests of several modules together, which therefore bear no module's name."""
@@ -291,6 +291,7 @@ OWN = {
     *("batch_size", "max_epochs", "learning_rate", "warmup_steps", "decay_steps", "weight_decay", "loss_function"),
     *("ema/module", "optimizer/params", "optimizer/betas", "optimizer/weight_decay", "checkpoint/best"),
     *("train/dataset", "train/preprocessing", "train/inferer", "train/trainer/prepare_batch"),
+    "train/trainer/network",  # U-Nets alone compute activations again
     *("train/dataloader/num_workers", "train/handlers/0/loss", "train/handlers/0/extra"),
     *("validate/dataset", "validate/preprocessing", "validate/inferer", "validate/dataloader/num_workers"),
     *("validate/evaluator/network", "validate/evaluator/prepare_batch", "validate/evaluator/additional_metrics"),

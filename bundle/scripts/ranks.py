@@ -40,7 +40,9 @@ def gathered(samples: Tensor) -> Tensor:
     ranks = training_ranks()
     if ranks == 1:
         return samples
-    parts = list(idist.all_gather(samples.detach().contiguous()).chunk(ranks))
+    whole = idist.all_gather(samples.detach().contiguous())
+    assert isinstance(whole, Tensor)
+    parts = list(whole.chunk(ranks))
     own = samples.clone()
     if own.requires_grad:
         own.register_hook(lambda gradient: ranks * gradient)
@@ -51,7 +53,7 @@ def gathered(samples: Tensor) -> Tensor:
 def averaged(number: Tensor) -> Tensor:
     """A number's mean over ranks, without gradients."""
     ranks = training_ranks()
-    return number if ranks == 1 else idist.all_reduce(number.detach().clone()) / ranks
+    return number if ranks == 1 else torch.as_tensor(idist.all_reduce(number.detach().clone())) / ranks
 
 
 def training_ranks() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 from scripts import ranks
 from scripts.errors import UserError
 from scripts.losses import AutoencoderLoss, OutcomeLoss
+from tests.bundle.helpers import BUNDLE
 from tests.bundle.training.helpers import DRAWN, differences, load, torchrun
 
 
@@ -122,7 +124,7 @@ def test_two_ranks_train_the_network_of_one(
     shape = "conditioner_arguments" if stage == "conditional" else "autoencoder_shape"
     for name in ("image_size", "max_epochs", "val_interval", "prompt_steps", shape):
         settings[name] = tiny_settings[name]
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    monkeypatch.setenv("PYTHONPATH", f"{BUNDLE.parent}{os.pathsep}{BUNDLE}")
     overlays = [str(tmp_path / name) for name in ("draws", "spy")]
     settings |= {"dataset_dir": tiny_dataset, "output_dir": tmp_path / "2"}
     assert torchrun(f"train_{stage}", tmp_path, 2, *overlays, **settings).count("wrote") == 1

@@ -22,8 +22,8 @@ from scripts.data.padding import without_padding
 from scripts.diffusion.noise import Draw
 from scripts.errors import UserError
 from scripts.losses import AutoencoderLoss
-from scripts.ranks import gathered
 from scripts.networks.autoencoder import AlignedAutoencoder, LatentAutoencoder, StableDiffusionAutoencoder
+from scripts.ranks import gathered
 from scripts.training.batches import LatentPrepareBatch
 
 Displacement = Callable[[Tensor, Tensor], Tensor]

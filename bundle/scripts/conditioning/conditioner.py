@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
 from scripts.conditioning.adapters import (
     add_lora,
     load_lora,
@@ -183,24 +184,6 @@ class ReportConditioner(nn.Module):
         The states of each distinct report are computed once and cached until prompts or LoRA change.
         """
         return self._with_interval(self._standardised(self._remembered_states(reports, batch_size)), reports)
-
-    def checkpoint_gradients(self) -> None:
-        """Keeps of the language model's layers their inputs alone, and computes them again in the backward pass.
-
-        Raises:
-            ConditionerError: the model cannot do so.
-        """
-        from transformers.modeling_layers import GradientCheckpointingLayer
-
-        try:
-            self.llm.gradient_checkpointing_enable({"use_reentrant": False})
-        except ValueError as error:
-            raise ConditionerError(
-                f"gradient_checkpointing: {self.llm_name!r} cannot compute its layers again ({error}). Leave it out."
-            ) from error
-        for layer in self.llm.modules():
-            if isinstance(layer, GradientCheckpointingLayer):
-                layer.training = True  # transformers asks for it; what is inside, dropout among it, stays as it is
 
     def null_context(self, batch_size: int) -> Tensor:
         """The context of "no report" (B, M, D), for the unconditional stage and for classifier-free guidance.

@@ -294,3 +294,22 @@ def _load_embedded() -> tuple[Any, Any]:
     with contextlib.suppress(OSError):  # read-only, or another process wrote it
         _keep(model, tokenizer, folder)
     return model, tokenizer
+
+
+def recompute_layers(model: Any, name: str) -> None:
+    """Lets a language model keep the inputs of its layers alone, and compute them again in the backward pass.
+
+    Raises:
+        ConditionerError: it cannot do so.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    try:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    except ValueError as error:
+        raise ConditionerError(
+            f"gradient_checkpointing: {name!r} cannot compute its layers again ({error}). Leave it out."
+        ) from error
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.training = True  # transformers asks for it; what is inside, dropout among it, stays as it is

@@ -10,6 +10,7 @@ from monai.inferers import DiffusionInferer
 from torch import Tensor, nn
 
 from scripts.conditioning.conditioner import ReportConditioner
+from scripts.conditioning.language_models import recompute_layers
 from scripts.diffusion.schedules import training_scheduler
 from scripts.networks.unet import StableDiffusionUNet
 
@@ -59,7 +60,7 @@ class Denoiser(nn.Module):
         """Computes activations of U-Net and language model again in the backward pass, which saves their memory."""
         self.unet.checkpoint_gradients()
         if isinstance(self.conditioner, ReportConditioner):  # that of the unconditional stage has no language model
-            self.conditioner.checkpoint_gradients()
+            recompute_layers(self.conditioner.llm, self.conditioner.llm_name)
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: Condition = None) -> Tensor:
         """The U-Net's output (B, 4, h, w) for x (B, 4 or 8, h, w) at timesteps (B,)."""

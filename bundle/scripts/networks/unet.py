@@ -108,7 +108,7 @@ class StableDiffusionUNet(DiffusionModelUNet):
             )
 
     def checkpoint_gradients(self) -> None:
-        """Keeps of residual blocks and transformers their inputs alone, and computes them again in the backward pass."""
+        """Keeps of residual blocks and transformers the inputs alone; the backward pass computes them again."""
         for module in self.modules():
             if isinstance(module, (DiffusionUNetResnetBlock, SpatialTransformer)):
                 module.forward = partial(checkpoint, module.forward, use_reentrant=False)  # type: ignore[method-assign]

@@ -241,7 +241,10 @@ def test_slow_writing_takes_a_hundredth_of_the_time(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Checkpoint, "_write", slowly)
     for minutes, count in ((1, 8), (0, 100)):
         times.clear()
-        with training(tmp_path / str(minutes), [float(-epoch) for epoch in range(100)], minutes=minutes) as (trainer, *_):
+        with training(tmp_path / str(minutes), [float(-epoch) for epoch in range(100)], minutes=minutes) as (
+            trainer,
+            *_,
+        ):
             trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: clock.advance(60))
             trainer.run([0], max_epochs=100)
         assert len(times) == pytest.approx(count, abs=4)

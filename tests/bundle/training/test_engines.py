@@ -21,7 +21,6 @@ from torch import nn
 import scripts.training as engines
 from scripts.conditioning.null import NullConditioner
 from scripts.diffusion.denoiser import Denoiser
-from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.networks.unet import StableDiffusionUNet
 from scripts.training.engines import (
     accelerate,
@@ -33,7 +32,6 @@ from scripts.training.engines import (
     warmup_cosine,
 )
 from scripts.training.handlers import ExponentialAverage, GradientClip, LearningRate
-from tests.bundle.helpers import CONFIGS
 from tests.bundle.training.helpers import differences, load
 
 
@@ -50,12 +48,15 @@ def test_ranks_share_out_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_batches_of_two_ranks_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 13 samples one is left out on both, and none comes twice."""
 
+    def loader(ranks: int) -> DataLoader:
+        return DataLoader(range(13), batch_size=4 // ranks, sampler=epoch_sampler(range(13), 3), drop_last=True)
+
     def batches(ranks: int) -> list[list[int]]:
         monkeypatch.setattr("ignite.distributed.get_world_size", lambda: ranks)
         shares = []
         for rank in range(ranks):
             monkeypatch.setattr("ignite.distributed.get_rank", lambda rank=rank: rank)
-            shares.append(list(DataLoader(range(13), 4 // ranks, sampler=epoch_sampler(range(13), 3), drop_last=True)))
+            shares.append(list(loader(ranks)))
         return [sorted(torch.cat(parts).tolist()) for parts in zip(*shares, strict=True)]
 
     assert batches(2) == batches(1) and len(batches(1)) == 3
