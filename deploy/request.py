@@ -86,7 +86,7 @@ def make_request(content: Mapping[str, Any]) -> Request:
         raise RequestError("request: record is no object of features.")
     try:
         record = validate(content["record"])
-    except (UserError, TypeError) as error:  # whose message has the value
+    except UserError as error:  # whose message has the value
         raise RequestError("request: record has a feature that is unknown or a value that is none of it.") from error
     return Request(
         identity={key: content[key].strip() for key in IDENTITY},
@@ -136,4 +136,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
+    """Whether a value is a number of a size that places and days have; whole numbers may be longer than any float."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e6

@@ -188,8 +188,9 @@ def _of_series(folder: Path, names: Sequence[str], uid: str | None) -> dict[Path
         named = header.tags.get("SeriesInstanceUID")
         if (uid in (None, named) and _codes(header.tags, "Modality") in ([], ["CT"])) or not named:
             _check_whole(path, header)
-        if not named:
-            raise ImageError(path, "missing SeriesInstanceUID", "it may be of any series. Export the series again.")
+        if not named or not isinstance(named, str):  # several values are a list
+            fault = f"{'malformed' if named else 'missing'} SeriesInstanceUID"
+            raise ImageError(path, fault, "it may be of any series. Export the series again.")
     found = {header.tags["SeriesInstanceUID"] for header in headers.values()}
     slices = {header.tags["SeriesInstanceUID"] for header in headers.values() if not _beside_slices(header.tags)}
     if uid is None and len(slices) > 1:

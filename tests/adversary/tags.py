@@ -108,6 +108,12 @@ def no_series_uid(series: Series, rng: Random) -> None:
     set_tags(rng.choice(series.slices), SeriesInstanceUID=rng.choice((None, "")))
 
 
+@corrupts("series", facet="series", refused=("malformed SeriesInstanceUID", "several series"))
+def several_series_uids_of_one_slice(series: Series, rng: Random) -> None:
+    """A number in two parts, by a writer that took the separator of values for one of components."""
+    set_tags(rng.choice(series.slices), SeriesInstanceUID=Raw("UI", b"1.2.840\\113619.2"))
+
+
 @corrupts(*BOTH, facet="nested")
 def the_same_tags_within_sequences(series: Series, rng: Random) -> None:
     lies = {"ImagePositionPatient": (9, 9, 9), "PixelSpacing": (3, 3), "RescaleSlope": "7", "Rows": 3, "Modality": "MR"}
