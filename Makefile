@@ -61,11 +61,11 @@ test-browser: $(READY)
 	command -v chromium > /dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium > /dev/null; }
 	$(PY) -m pytest -m browser
 
-# What is delivered, against validators (dicom3tools, dcmtk) and a PACS (Orthanc) in a network of its own
-HOSPITAL := orthanc orthanc-dicomweb dcmtk dicom3tools iproute2
+# What is delivered, against validators (dicom3tools, dcmtk) and a PACS (Orthanc behind nginx) in a network of its own
+HOSPITAL := orthanc orthanc-dicomweb dcmtk dicom3tools iproute2 nginx-light openssl
 test-deploy: $(READY)
 	dpkg -s $(HOSPITAL) > /dev/null 2>&1 || { apt-get update -qq && apt-get install -qq -y --no-install-recommends $(HOSPITAL) > /dev/null; }
-	OMP_NUM_THREADS=1 unshare --map-root-user --net sh -c 'ip link set lo up && exec $(PY) -m pytest -m hospital'
+	OMP_NUM_THREADS=1 unshare --map-root-user --net --mount sh -c 'ip link set lo up && exec $(PY) -m pytest -m hospital'
 
 # ---- what IT installs and answers for (deploy/INSTALL.md) ----------------------------------------------------------
 

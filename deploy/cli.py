@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,16 +78,17 @@ def predict(
 
 @app.command()
 def worker(
-    config: Annotated[Path, typer.Argument(help="TOML file: spool, destinations, settings; see deploy/README.md.")],
+    config: Annotated[Path, typer.Argument(help="TOML file; see deploy/worker/README.md.")],
     once: Annotated[bool, typer.Option("--once", help="Stop when nothing is due.")] = False,
 ) -> None:
-    """Answer what is asked for in a folder, and deliver it to the archives that the site allows."""
+    """Answer what is asked for in a folder or an archive, and deliver it to the archives that the site allows."""
     import logging
 
     from deploy.trust import check_trusted
     from deploy.worker import Worker, read_config
 
     check_trusted(config)
+    os.umask(0o077)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("deploy.worker").setLevel(logging.INFO)
     Worker(read_config(config)).run(once)
@@ -152,6 +154,44 @@ def page(
     lists = {"served_as": tuple(served_as or ()), "proxy_from": tuple(proxy_from or ("127.0.0.1", "::1"))}
     sampling = {"num_runs": num_runs, "solver": solver, "num_steps": num_steps}
     serve(Settings(**{**told, **lists, "sampling": sampling}))
+
+
+@app.command()
+def door(
+    config: Annotated[Path, typer.Argument(help="The worker's TOML file, with tokens.")],
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8043,
+) -> None:
+    """Take requests by HTTP on this machine, for the worker to answer; nginx stands in front."""
+    from deploy.worker import read_config
+    from deploy.worker.config import ConfigError
+
+    os.umask(0o077)
+    settings = read_config(config)
+    if not settings.tokens:
+        raise ConfigError(f"{config}: no tokens; expected a file of one for each who may ask.")
+    try:
+        from deploy.worker.door import serve
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"The door needs {error.name}. Run: pip install 'namd[page]'") from error
+    serve(settings, port)
+
+
+@app.command()
+def purge(
+    config: Annotated[Path, typer.Argument(help="The worker's TOML file.")],
+    older_than: Annotated[
+        float | None, typer.Option("--older_than", min=0, help="Days; left out: keep_days of the TOML file.")
+    ] = None,
+) -> None:
+    """Remove what was answered, dead requests with their studies, and results; what waits stays."""
+    from deploy.worker import Spool, read_config
+    from deploy.worker.config import ConfigError
+
+    settings = read_config(config)
+    if (days := settings.keep_days if older_than is None else older_than) is None:
+        raise ConfigError(f"{config}: no keep_days; expected it there, or --older_than DAYS.")
+    for name, count in Spool(settings.spool).purge(days).items():
+        console.print(f"{name} {count} removed", highlight=False)
 
 
 def print_result(result: dict[str, Any], out: Path) -> None:

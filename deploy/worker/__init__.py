@@ -1,4 +1,4 @@
-"""A folder is watched, what is asked for there is generated once, and delivered to archives that the site allows.
+"""A folder and archives are watched; what is asked for there is generated once, and delivered where the site allows.
 
 Research use only. ``python -m deploy worker CONFIG``.
 """
@@ -8,9 +8,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "config": ["Config", "Destination", "read_config"],
+        "config": ["Config", "Destination", "Source", "read_config"],
         "deliver": ["Archive"],
         "spool": ["Spool"],
+        "watch": ["Watch"],
         "work": ["Worker"],
     },
 )

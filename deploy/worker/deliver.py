@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from deploy.worker.config import Destination
+from deploy.worker.config import Destination, Server
 from scripts.errors import UserError
 
 TIMEOUT_S = (10, 120)
@@ -34,6 +34,17 @@ class RefusedError(UserError):
     """A delivery that would do harm."""
 
 
+def open_session(server: Server) -> requests.Session:
+    """HTTP with a server's password and certificates, by no proxy that the environment names."""
+    session = requests.Session()
+    session.trust_env = False
+    if server.user:
+        session.auth = (server.user, server.password)
+    if server.ca_file:
+        session.verify = str(server.ca_file)
+    return session
+
+
 class Archive:
     """One destination.
 
@@ -43,13 +54,8 @@ class Archive:
 
     def __init__(self, destination: Destination) -> None:
         self.url = destination.url
-        self.session = requests.Session()
-        self.session.trust_env = False  # no proxy that the environment names
+        self.session = open_session(destination)
         self.session.headers["Accept"] = JSON
-        if destination.user:
-            self.session.auth = (destination.user, destination.password)
-        if destination.ca_file:
-            self.session.verify = str(destination.ca_file)
 
     def lacks(self, uids: Sequence[str]) -> list[str]:
         """Those of some SOP Instance UIDs that a query does not find."""

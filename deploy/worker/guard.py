@@ -7,9 +7,12 @@ says is a line of JSON, since whatever else it prints may hold values of a patie
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ from deploy.dicom_out.write import quiet
 from deploy.flags import flags
 from deploy.request import Request, RequestError, check_identity, read_request
 from deploy.request_sr import read_request_sr
+from deploy.worker.spool import REQUESTS
+from scripts.files import whole_folder
 
 MEMORY_BYTES, SECONDS = 4 << 30, 300
 """Address space and time of reading one study."""
@@ -29,11 +34,14 @@ MEMORY_BYTES, SECONDS = 4 << 30, 300
 MOST_FILES, MOST_BYTES = 5000, 1 << 32
 """Of a study."""
 
+UPLOAD, SERIES = "upload.zip", "series"
+"""In a study: what came by HTTP, and the folder for a series that is brought or unpacked."""
+
 TOO_MUCH = "request: its files cannot be read within the memory and time that a study gets; they may be damaged."
 
 
 def guarded(study: Path, request: Path, memory: int = MEMORY_BYTES, seconds: float = SECONDS) -> None:
-    """Reads all that a prediction will read of a study, in a process of its own.
+    """Reads all that a prediction will read of a study, in a process of its own; of an upload, unpacks it.
 
     Raises:
         RequestError: what is wrong, or that reading took too much.
@@ -83,9 +91,41 @@ def check_size(study: Path) -> None:
         raise RequestError(f"request: the study has more than {MOST_FILES} files or {MOST_BYTES} bytes.")
 
 
+def unpack(study: Path) -> None:
+    """Unpacks an upload: its request by name, all else as files of the series; no other name of it is used.
+
+    Raises:
+        RequestError: no zip, too much in it, or no request.
+    """
+    left = MOST_BYTES
+    try:
+        with zipfile.ZipFile(study / UPLOAD) as archive, whole_folder(study / SERIES) as folder:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if len(entries) > MOST_FILES:
+                raise RequestError(f"request: the upload has more than {MOST_FILES} files.")
+            for number, entry in enumerate(entries):
+                name = Path(entry.filename).name
+                target = folder / (name if name in REQUESTS else f"{number:05d}.dcm")
+                with archive.open(entry) as packed, target.open("wb") as file:
+                    while part := packed.read(1 << 20):
+                        left -= file.write(part)
+                        if left < 0:
+                            raise RequestError(f"request: the upload has more than {MOST_BYTES} bytes.")
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        raise RequestError("request: the upload is no zip that can be read; expected one without password.") from error
+    found = [name for name in REQUESTS if (study / SERIES / name).is_file()]
+    if not found:
+        raise RequestError(f"request: the upload has none of {', '.join(REQUESTS)}.")
+    os.replace(study / SERIES / found[0], study / found[0])
+    (study / UPLOAD).unlink()
+
+
 def refused(study: Path, request: Path) -> str:
     """Why a study cannot be worked on, without a path or a value; empty where it can."""
     try:
+        if request.name == UPLOAD:
+            unpack(study)
+            return ""
         check_size(study)
         asked = read(request)
         check_identity(asked, study)

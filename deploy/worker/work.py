@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import shutil
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import requests
 from filelock import FileLock, Timeout
 
 from data_prep.errors import DataError, ImageError
+from data_prep.unforeseen import NO_ROOM
 from deploy import dicom_case
 from deploy.case import Predictor
 from deploy.dicom_out.made import Made
 from deploy.dicom_out.write import OBJECTS, SLICE, kept
-from deploy.request import Request, RequestError
+from deploy.request import RequestError
 from deploy.worker.config import Config, ConfigError
-from deploy.worker.deliver import Archive, RefusedError
-from deploy.worker.guard import guarded, read
+from deploy.worker.deliver import Archive, DeliveryError, RefusedError
+from deploy.worker.guard import UPLOAD, guarded, read
+from deploy.worker.metrics import write_metrics
 from deploy.worker.spool import Item, Spool
+from deploy.worker.watch import Watch
 from scripts.files import read_mapping
 
 logger = logging.getLogger(__name__)
+
+DAY_S = 86400.0
+
+
+class NoRoomError(Exception):
+    """The spool's disk is full, which is no fault of a request."""
 
 
 class Worker:
@@ -37,7 +50,10 @@ class Worker:
         self.spool = Spool(config.spool)
         self.archives = {name: Archive(destination) for name, destination in config.destinations.items()}
         self.predictor = Predictor(config.models_dir, **config.settings)
+        self.watches = {name: Watch(name, source, self.spool) for name, source in config.sources.items()}
         self.names = (*OBJECTS, SLICE) if config.with_slice else OBJECTS
+        self.outcomes = Counter({"done": 0, "dead": 0, "later": 0})
+        self.next_purge = 0.0
 
     def run(self, once: bool = False) -> None:
         """Works until it is stopped; with ``once`` until nothing is due.
@@ -51,40 +67,86 @@ class Worker:
             raise ConfigError(f"{self.config.spool}: another worker has it. One is enough, and safe.") from error
         with held:
             while True:
-                self.spool.take()
-                for item in self.spool.due():
-                    self.answer(item)
+                try:
+                    self._round()
+                except Exception as error:
+                    if not is_no_room(error):
+                        raise
+                    logger.error("no room on the spool's disk: nothing is lost, and it is tried again")
                 if once:
                     return
                 time.sleep(self.config.poll_s)
 
+    def _round(self) -> None:
+        """All that is due."""
+        if self.config.keep_days is not None and time.time() >= self.next_purge:
+            logger.info("removed: %s", self.spool.purge(self.config.keep_days))
+            self.next_purge = time.time() + DAY_S
+        if self.config.metrics is not None:
+            write_metrics(self.config.metrics, self.spool, self.outcomes)
+        self._check_room()
+        for name, watch in self.watches.items():
+            try:
+                watch.look()
+            except (DeliveryError, requests.RequestException) as error:
+                logger.warning("source %s: %s", name, type(error).__name__)
+        self.spool.take()
+        for item in self.spool.due():
+            self._check_room()
+            self.answer(item)
+
+    def _check_room(self) -> None:
+        if shutil.disk_usage(self.config.spool).free < self.config.least_free_mb * 2**20:
+            raise NoRoomError
+
     def answer(self, item: Item) -> None:
-        """One attempt: done, to be tried again later, or dead. What it began is counted before it begins."""
+        """One attempt: done, to be tried again later, or dead. What it began is counted before it begins.
+
+        Raises:
+            Exception: the disk is full, see :func:`is_no_room`; the attempt does not count.
+        """
         attempts = item.state["attempts"] + 1
         if attempts > self.config.attempts:  # each attempt ended with the process
             self._bury(item, "unforeseen: no attempt came to its end")
             return
         item.note(attempts=attempts)
         try:
+            self._attempt(item, attempts)
+        except Exception as error:
+            if is_no_room(error):
+                with contextlib.suppress(OSError):
+                    item.note(attempts=attempts - 1)
+            raise
+
+    def _attempt(self, item: Item, attempts: int) -> None:
+        try:
             told = self._answer(item)
         except (DataError, RequestError, RefusedError) as error:
             self._bury(item, error.reason if isinstance(error, ImageError) else str(error))
         except Exception as error:  # libraries raise what they like, with values in it
+            if is_no_room(error):
+                raise
             reason = f"{type(error).__name__}: attempt {attempts} of {self.config.attempts}"
             if attempts == self.config.attempts:
                 self._bury(item, reason)
                 return
             item.note(reason=reason, not_before=time.time() + self.config.wait_s * 2 ** (attempts - 1))
+            self.outcomes["later"] += 1
             logger.warning("%s later: %s", item.folder.name, reason)
         else:
-            self.spool.finish(item, **told)
             self._audit(item, "done", **told)
+            self.spool.finish(item, **told)
 
     def _answer(self, item: Item) -> dict[str, Any]:
         """What is to be noted of a request that was answered."""
+        if (item.study / UPLOAD).is_file():
+            guarded(item.study, item.study / UPLOAD)
+        if "fetch" in item.state:
+            self._fetch(item, **item.state["fetch"])
         guarded(item.study, item.request)
         request = read(item.request)
-        archive = self._archive(request)
+        destination = request.destination or item.state.get("destination")
+        archive = self._archive(destination)
         case = (self.predictor, item.study, request.point, request.record)
         options: dict[str, Any] = {
             "interval_days": request.interval_days,
@@ -92,7 +154,7 @@ class Worker:
             "secret": self.config.secret,
         }
         asked = dicom_case.ask(*case, **options)
-        told = {"key": asked.key, "destination": request.destination}
+        told = {"key": asked.key, "destination": destination}
         folder = self.spool.result(asked.key)
         content = kept(folder / "dicom", asked.key, self.names)
         if content is None and archive is not None and not archive.lacks(self._uids(folder, asked.key)):
@@ -106,25 +168,50 @@ class Worker:
             archive.deliver(folder / "dicom", content, study, patient)
         return told
 
-    def _archive(self, request: Request) -> Archive | None:
+    def _fetch(self, item: Item, source: str, series: str | None = None) -> None:
+        """Brings a request's series from where it is: the one that is told, or that the request itself names."""
+        if source not in self.watches:
+            raise RequestError(f"request: source is none of the site's {len(self.watches)}.")
+        if (series := series or read(item.request).series_uid) is None:
+            raise RequestError("request: SeriesInstanceUID missing; a request without slices names their series.")
+        self.watches[source].fetch(series, item.study)
+
+    def _archive(self, destination: str | None) -> Archive | None:
         """Where a result goes: a destination of the list, or nowhere."""
-        if request.destination is None:
+        if destination is None:
             return None
-        if request.destination not in self.archives:
+        if destination not in self.archives:
             raise RequestError(f"request: destination is none of the site's {len(self.archives)}.")
-        return self.archives[request.destination]
+        return self.archives[destination]
 
     def _uids(self, folder: Path, key: str) -> list[str]:
         """SOP Instance UIDs of a case's objects, known before they are made."""
         return [str(Made(folder, key).object_uid(name)) for name in self.names]
 
     def _bury(self, item: Item, reason: str) -> None:
-        self.spool.bury(item, reason)
         self._audit(item, "dead", reason=reason)
+        self.spool.bury(item, reason)
 
     def _audit(self, item: Item, event: str, **told: Any) -> None:
-        """A line of audit.jsonl, and of the log: no identifiers."""
+        """A line of audit.jsonl, whole or not at all, and of the log: who asked, and no identifiers of patients."""
+        entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "id": item.folder.name, "event": event}
+        line = json.dumps({**entry, "by": item.state.get("by", "unknown"), **told}) + "\n"
+        with (self.config.spool / "audit.jsonl").open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                if file.write(line.encode()) < len(line):
+                    raise NoRoomError
+            except BaseException:
+                file.truncate(end)
+                raise
+        self.outcomes[event] += 1
         logger.info("%s %s", item.folder.name, event)
-        entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "id": item.folder.name, "event": event, **told}
-        with (self.config.spool / "audit.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+
+
+def is_no_room(error: BaseException | None) -> bool:
+    """Whether a full disk is the reason of an error, whatever wraps it."""
+    while error is not None:
+        if isinstance(error, NoRoomError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

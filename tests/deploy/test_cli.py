@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import shlex
 import sys
@@ -81,6 +82,30 @@ def test_the_worker_and_its_status(tmp_path, monkeypatch, capsys):
             cli.main()
         assert not stopped.value.code
     assert "inbox 0\nwork 0\nresults 0\ndone 0\ndead 0" in capsys.readouterr().out
+
+
+def test_what_a_worker_makes_is_its_owners_and_purged(tmp_path, monkeypatch, capsys):
+    def run(*command):
+        monkeypatch.setattr(sys, "argv", ["deploy", *map(str, command)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return int(stopped.value.code or 0), capsys.readouterr()
+
+    config, old = tmp_path / "worker.toml", os.umask(0o002)
+    config.write_text(f'spool = "{tmp_path}/spool"\n')
+    try:
+        assert run("worker", config, "--once")[0] == 0
+        (tmp_path / "spool" / "done" / "a").mkdir()
+    finally:
+        os.umask(old)
+    assert not any(path.stat().st_mode & 0o077 for path in (tmp_path / "spool").rglob("*"))
+    code, shown = run("purge", config)
+    assert code == 2 and "keep_days" in shown.err
+    assert "done 0 removed" in run("purge", config, "--older_than", "1")[1].out
+    assert "done 1 removed" in run("purge", config, "--older_than", "0")[1].out
+    assert not [*(tmp_path / "spool" / "done").iterdir()]
+    code, shown = run("door", config)
+    assert code == 2 and "no tokens" in shown.err
 
 
 def test_the_commands_of_the_documents_are_taken(call, monkeypatch):

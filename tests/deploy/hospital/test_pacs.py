@@ -18,21 +18,12 @@ from pydicom.uid import generate_uid
 from deploy.dicom_out import OBJECTS
 from deploy.request import IDENTITY
 from deploy.worker import Archive, Spool, read_config
-from tests.deploy.hospital.pacs import ROOT, Orthanc, alone
+from tests.deploy.hospital.pacs import ROOT
 from tests.deploy.scans import POINT, RECORD
 
 pytestmark = pytest.mark.hospital
 
 STUDIES, KILLS, RESTARTS = int(os.environ.get("NAMD_STUDIES", "12")), 5, 2
-
-
-@pytest.fixture(scope="module")
-def orthanc(tmp_path_factory):
-    alone()
-    server = Orthanc(tmp_path_factory.mktemp("orthanc"))
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -34,6 +34,18 @@ def test_all_that_can_be_said(read, tmp_path):
     assert config.settings == {"solver": "dpmpp", "num_steps": 12} and config.with_slice
     archive = config.destinations["archive"]
     assert archive.url == "https://pacs.hospital/dicom-web" and archive.password == "sesame"
+    more = read(
+        'spool = "HERE/spool"\nkeep_days = 90\nleast_free_mb = 10\nmetrics = "HERE/namd.prom"\n'
+        '[tokens]\nradiology = "HERE/password"\n[destinations.archive]\nurl = "https://pacs/"\n'
+        '[sources.main]\nurl = "https://pacs.hospital/"\ndestination = "archive"\nae_titles = ["PLANNING"]\n'
+        'description = "lung|thin"\n'
+    )
+    source = more.sources["main"]
+    assert (source.url, source.ae_titles, source.modality) == ("https://pacs.hospital", ("PLANNING",), "CT")
+    assert (more.keep_days, more.metrics, more.tokens) == (
+        *(90, tmp_path / "namd.prom"),
+        {"radiology": tmp_path / "password"},
+    )
     assert "sesame" not in repr(config) and read('spool = "~/spool"').spool == Path("~/spool").expanduser()
 
 
@@ -45,6 +57,16 @@ def test_all_that_can_be_said(read, tmp_path):
         ("spool = 1", "spool"),
         ('spool = "a"\ncolour = "red"', "expected spool"),
         ('spool = "a"\nattempts = "many"', "attempts"),
+        ('spool = "a"\nattempts = 1.5', "whole"),
+        ('spool = "a"\nkeep_days = true', "keep_days"),
+        ('spool = "a"\nkeep_days = -1', "keep_days"),
+        ('spool = "a"\nwait_s = nan', "wait_s"),
+        ('spool = "a"\nwith_slice = 1', "with_slice"),
+        ('spool = "a"\n[tokens]\nb = "HERE/nowhere"', "tokens.b"),
+        ('spool = "a"\n[sources.b]\nurl = "https://x"\ndestination = "c"', "no table of destinations"),
+        ('spool = "a"\n[sources.b]\nurl = "https://x"\nae_titles = "A"', "ae_titles"),
+        ('spool = "a"\n[sources.b]\nurl = "https://x"\ndescription = "("', "regular expression"),
+        ('spool = "a"\n[destinations.b]\nurl = "https://x"\nmodality = "CT"', "expected url"),
         ('spool = "a"\n[settings]\nmodels = 1', "models"),
         ('spool = "a"\nsettings = 1', "no table"),
         ('spool = "a"\ndestinations = ["b"]', "no table"),
@@ -62,7 +84,9 @@ def test_what_is_wrong_is_refused_by_key(read, text, words):
 
 
 def test_the_example_of_the_document(read, tmp_path):
-    text = (Path(__file__).parents[3] / "deploy" / "README.md").read_text()
+    text = (Path(__file__).parents[3] / "deploy" / "worker" / "README.md").read_text()
     (example,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "token.radiology").write_text("token")
     config = read(example.replace("/etc/namd", str(tmp_path)))
     assert config.destinations["archive"].password == "sesame" and config.settings["solver"] == "dpmpp"
+    assert config.sources["orthanc"].destination == "archive" and config.keep_days == 90 and config.tokens

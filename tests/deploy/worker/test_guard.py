@@ -1,10 +1,12 @@
 """Strangers' files in a process with limits: a good study passes, what takes too much ends no worker."""
 
 import json
+import zipfile
 import zlib
 
 import pydicom
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from deploy.request import IDENTITY, RequestError
@@ -83,3 +85,81 @@ def test_whatever_readers_raise_is_told_by_its_name(study, monkeypatch):
 
     monkeypatch.setattr(guard, "open_source", fails)
     assert guard.refused(study, study / "request.json") == "request: unforeseen KeyError in reading its files."
+
+
+def packed(folder, study, names=None, **options):
+    """A study as an upload in a folder."""
+    (folder / "study").mkdir()
+    with zipfile.ZipFile(folder / "study" / guard.UPLOAD, "w", **options) as archive:
+        for path in sorted(study.iterdir()):
+            archive.write(path, (names or {}).get(path.name, f"Doe^Jane/../../{path.name}"))
+    return folder / "study"
+
+
+def test_an_upload_is_a_study_with_its_request(study, tmp_path):
+    (tmp_path / "new").mkdir()
+    sent = packed(tmp_path / "new", study)
+    assert guard.refused(sent, sent / guard.UPLOAD) == ""
+    assert sorted(path.name for path in sent.iterdir()) == ["request.json", "series"]
+    assert sorted(path.name for path in (sent / "series").iterdir()) == ["00000.dcm", "00001.dcm", "00002.dcm"]
+    assert guard.refused(sent, sent / "request.json") == ""
+    assert not any("Doe" in str(path) for path in tmp_path.rglob("*") if path.parts[-2:] != study.parts[-2:])
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"), [({"MOST_FILES": 3}, "more than 3 files"), ({"MOST_BYTES": 1000}, "more than 1000 bytes")]
+)
+def test_an_upload_has_limits(study, tmp_path, monkeypatch, limit, words):
+    (tmp_path / "new").mkdir()
+    sent = packed(tmp_path / "new", study, compression=zipfile.ZIP_DEFLATED)
+    for name, value in limit.items():
+        monkeypatch.setattr(guard, name, value)
+    assert words in guard.refused(sent, sent / guard.UPLOAD)
+    assert [path.name for path in sent.iterdir()] == [guard.UPLOAD]
+
+
+@pytest.mark.parametrize("kind", ["none", "cut", "damaged", "no request", "locked"])
+def test_an_upload_that_is_none_is_refused(study, tmp_path, kind):
+    (tmp_path / "new").mkdir()
+    sent = packed(tmp_path / "new", study, {"request.json": "ask.json"} if kind == "no request" else None)
+    data = bytearray((sent / guard.UPLOAD).read_bytes())
+    if kind == "none":
+        data = bytearray(b"PK" * 50)
+    elif kind == "cut":
+        del data[len(data) // 2 :]
+    elif kind == "damaged":
+        data[2000:2100] = bytes(100)
+    elif kind == "locked":
+        for place in range(len(data) - 4):
+            if data[place : place + 4] == b"PK\x01\x02":
+                data[place + 8] |= 1
+            elif data[place : place + 4] == b"PK\x03\x04":
+                data[place + 6] |= 1
+    (sent / guard.UPLOAD).write_bytes(data)
+    told = guard.refused(sent, sent / guard.UPLOAD)
+    assert told.startswith("request: the upload") and "Doe" not in told
+
+
+UNFORESEEN = "request: unforeseen"
+
+ODD = {"several": "1.2\\1.3", "number": "1e99", "none": "", "text": "Doe^Jane", "long": "1." * 600}
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_no_value_of_a_slice_is_unforeseen(study, value):
+    """Each element in turn has several values, or another kind of value; one slice or all of them."""
+    paths = sorted(study.glob("*.dcm"))
+    kept = {path: path.read_bytes() for path in paths}
+    tags = [each.tag for each in pydicom.dcmread(paths[0]) if each.VR not in ("SQ", "OW", "US")]
+    told = {}
+    for tag in tags:
+        for path in paths[: 3 if tag % 2 else 1]:
+            item = pydicom.dcmread(path)
+            stored = ODD[value].ljust(len(ODD[value]) + len(ODD[value]) % 2).encode()
+            item[tag] = RawDataElement(tag, item[tag].VR, len(stored), stored, 0, False, True)
+            item.save_as(path)
+        told[tag] = guard.refused(study, study / "request.json")
+        for path, content in kept.items():
+            path.write_bytes(content)
+    assert len(tags) > 20 and not {tag: words for tag, words in told.items() if words.startswith(UNFORESEEN)}
+    assert not any("Doe" in words for words in told.values())

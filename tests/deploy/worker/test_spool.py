@@ -1,10 +1,13 @@
 """A request is in one folder at any time, whenever the process ends."""
 
+import getpass
 import os
+import time
 
 import pytest
 
 from deploy.worker import Spool
+from deploy.worker.spool import LEFT_S
 
 
 @pytest.fixture
@@ -30,7 +33,16 @@ def test_what_has_a_request_is_taken(spool):
     assert {(item.study / "slice.dcm").read_text() for item in items} == {"Doe^Jane", "report"}
     assert spool.status() == {"inbox": 1, "work": 2, "results": 0, "done": 0, "dead": 0}
     assert not any("Doe" in item.folder.name for item in items)
-    assert all((spool.root / name).stat().st_mode & 0o077 == 0 for name in ("inbox", "work", "done"))
+    assert {item.state["by"] for item in items} == {f"user {getpass.getuser()}"}
+    folders = [spool.root, *spool.root.iterdir(), *(item.folder for item in items)]
+    assert len(folders) == 9 and all(folder.stat().st_mode & 0o077 == 0 for folder in folders)
+
+
+def test_others_may_be_let_into_the_inbox_alone(spool):
+    for name in ("inbox", "work"):
+        (spool.root / name).chmod(0o770)
+    Spool(spool.root)
+    assert [(spool.root / name).stat().st_mode & 0o777 for name in ("inbox", "work")] == [0o770, 0o700]
 
 
 def test_links_are_not_taken(spool, tmp_path):
@@ -78,5 +90,54 @@ def test_killed_in_between(spool, monkeypatch, moment):
     again = Spool(spool.root)
     again.take()
     assert len([*again.due()]) == (moment != "rmtree")
+    for left in (spool.root / "work").iterdir():
+        if not (left / "study").is_dir():
+            for path in (*left.iterdir(), left):
+                os.utime(path, (0, time.time() - LEFT_S - 9))
+    again.take()
+    assert all((path / "study").is_dir() for path in (spool.root / "work").iterdir())
     assert again.status()["work"] + again.status()["done"] == 1 and again.status()["inbox"] == 0
     assert not list((spool.root / "done").glob("*/study"))
+
+
+def test_what_is_brought_is_known_again(spool, tmp_path):
+    with spool.staging() as folder:
+        (folder / "request.json").write_text("{}")
+        number = spool.put(folder, "ab12", by="door a", fetch={"source": "b"})
+    with spool.staging() as folder:
+        (folder / "half").write_text("")
+    assert not [*(spool.root / "incoming").iterdir()]
+    (item,) = spool.due()
+    assert item.folder.name == number and item.state["fetch"] == {"source": "b"} and item.state["attempts"] == 0
+    assert spool.find(number) == ("work", item.state) and spool.knows("ab12") and not spool.knows("ab1")
+    spool.bury(item, "why")
+    assert spool.find(number)[0] == "dead" and spool.knows("ab12")
+    assert spool.find("") is None and spool.find("..") is None and spool.find("../inbox") is None
+
+
+def test_a_study_that_cannot_be_moved_leaves_nothing(spool, tmp_path):
+    with pytest.raises(OSError):
+        spool.put(tmp_path / "nowhere", by="a")
+    assert not [*(spool.root / "work").iterdir()]
+
+
+def test_purge_removes_what_is_old_and_answered(spool):
+    for name in ("a", "b", "c", "d"):
+        ask(spool, name)
+    spool.take()
+    first, second, third, _ = spool.due()
+    spool.finish(first)
+    spool.finish(second)
+    spool.bury(third, "why")
+    for name in ("old", "new"):
+        (spool.root / "results" / name / "dicom").mkdir(parents=True)
+    past = time.time() - 8 * 86400
+    old = [*(spool.root / "done" / first.folder.name, spool.root / "results" / "old", spool.root / "dead")]
+    old += [spool.root / "dead" / third.folder.name, *(spool.root / "work").iterdir()]
+    for folder in old:
+        for path in (*folder.rglob("*"), folder):
+            os.utime(path, (past, past))
+    assert spool.purge(9) == {"results": 0, "done": 0, "dead": 0}
+    assert spool.purge(7) == {"results": 1, "done": 1, "dead": 1}
+    assert spool.status() == {"inbox": 0, "work": 1, "results": 1, "done": 1, "dead": 0}
+    assert (spool.root / "results" / "new").is_dir() and (spool.root / "done" / second.folder.name).is_dir()

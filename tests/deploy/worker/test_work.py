@@ -1,8 +1,12 @@
 """Requests are answered once, tried again where that can help, and buried with a reason that names nobody."""
 
+import errno
 import json
 import logging
+import os
 import shutil
+import time
+import zipfile
 from pathlib import Path
 
 import pydicom
@@ -11,7 +15,7 @@ import pytest
 from deploy import dicom_case
 from deploy.dicom_out import open_source, write_objects
 from deploy.request import IDENTITY, RequestError
-from deploy.worker import Config, Destination, Worker, guard
+from deploy.worker import Config, Destination, Source, Worker, guard
 from deploy.worker.deliver import DeliveryError, RefusedError
 from scripts.errors import UserError
 from tests.deploy.scans import POINT, RECORD
@@ -33,14 +37,35 @@ class Archive:
         self.held |= {entry["sop_instance_uid"] for entry in content["objects"].values()}
 
 
+class Watch:
+    """Stands for an Orthanc that holds the drawn chest; ``wrong`` is what it raises, one a call."""
+
+    def __init__(self, series):
+        self.series, self.wrong, self.fetched = series, [], []
+
+    def look(self):
+        if self.wrong:
+            raise self.wrong.pop()
+
+    def fetch(self, series_uid, study):
+        self.fetched.append(series_uid)
+        shutil.copytree(self.series, study / "series", dirs_exist_ok=True)
+
+
 @pytest.fixture
 def worker(tmp_path, objects, monkeypatch):
     """A worker that copies a result instead of generating it, and counts how often."""
     config = Config(
-        tmp_path / "spool", {"archive": Destination("http://localhost")}, secret=tmp_path / "secret", wait_s=0
+        tmp_path / "spool",
+        {"archive": Destination("http://localhost")},
+        {"main": Source("http://localhost")},
+        secret=tmp_path / "secret",
+        wait_s=0,
+        least_free_mb=0,
     )
     made = Worker(config)
     made.archives, made.generated = {"archive": Archive()}, []
+    made.watches = {"main": Watch(objects.series)}
 
     def predict(predictor, series, point, record, out, dicom, *, with_slice, **options):
         made.generated.append(options)
@@ -183,3 +208,182 @@ def test_one_worker_a_spool(worker):
     with FileLock(worker.config.spool / ".lock"), pytest.raises(UserError, match="another worker"):
         Worker(worker.config).run(once=True)
     assert Path(worker.config.spool).is_dir()
+
+
+def audit(worker):
+    return [json.loads(line) for line in (worker.spool.root / "audit.jsonl").read_text().splitlines()]
+
+
+def test_who_asked_for_what_is_kept(worker, ask):
+    ask("Doe")
+    ask("Roe", PatientID="MRN-4712")
+    worker.run(once=True)
+    lines = audit(worker)
+    assert {line["event"] for line in lines} == {"done", "dead"} and len({line["id"] for line in lines}) == 2
+    assert all(line["by"].startswith("user ") and line["time"] for line in lines)
+    (done,) = (line for line in lines if line["event"] == "done")
+    assert len(done["key"]) == 64 and done["destination"] == "archive"
+    assert worker.outcomes == {"done": 1, "dead": 1, "later": 0}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_series_is_brought_from_where_it_is(worker, objects, named):
+    """By the number that a report's evidence has, or that the request itself names."""
+    item = objects.slice()
+    content = {key: item[key].value for key in IDENTITY} | {"point": POINT, "record": RECORD}
+    if named:
+        content["SeriesInstanceUID"] = item.SeriesInstanceUID
+    with worker.spool.staging() as folder:
+        (folder / "request.json").write_text(json.dumps(content))
+        fetch = {"source": "main"} | ({} if named else {"series": "1.2.3"})
+        worker.spool.put(folder, by="AE PLANNING", destination="archive", fetch=fetch)
+    worker.run(once=True)
+    assert worker.spool.status()["done"] == 1 and len(worker.archives["archive"].delivered) == 1
+    assert worker.watches["main"].fetched == [item.SeriesInstanceUID if named else "1.2.3"]
+    assert audit(worker)[0]["by"] == "AE PLANNING"
+
+
+@pytest.mark.parametrize(("source", "words"), [("main", "SeriesInstanceUID missing"), ("other", "source is none")])
+def test_a_series_that_nobody_can_bring(worker, objects, source, words):
+    item = objects.slice()
+    content = {key: item[key].value for key in IDENTITY} | {"point": POINT, "record": RECORD}
+    with worker.spool.staging() as folder:
+        (folder / "request.json").write_text(json.dumps(content))
+        worker.spool.put(folder, by="door a", fetch={"source": source})
+    worker.run(once=True)
+    assert words in audit(worker)[0]["reason"]
+
+
+def test_an_upload_is_unpacked_and_answered(worker, objects):
+    item = objects.slice()
+    content = {key: item[key].value for key in IDENTITY} | {"point": POINT, "record": RECORD, "destination": "archive"}
+    with worker.spool.staging() as folder:
+        with zipfile.ZipFile(folder / guard.UPLOAD, "w") as archive:
+            archive.writestr("Doe/request.json", json.dumps(content))
+            for path in objects.series.iterdir():
+                archive.write(path, f"Doe/{path.name}")
+        worker.spool.put(folder, by="door radiology")
+    worker.run(once=True)
+    assert worker.spool.status()["done"] == 1 and len(worker.archives["archive"].delivered) == 1
+
+
+def test_a_source_that_does_not_answer_keeps_nobody_waiting(worker, ask, caplog):
+    ask()
+    worker.watches["main"].wrong = [DeliveryError("Doe^Jane")]
+    worker.run(once=True)
+    assert worker.spool.status()["done"] == 1 and "source main" in caplog.text and "Doe" not in caplog.text
+
+
+# --- a full disk, and what is kept
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device", "/srv/Doe^Jane")
+
+
+def test_too_little_room_stops_the_work_before_it_begins(worker, ask, caplog):
+    ask()
+    object.__setattr__(worker.config, "least_free_mb", 1e8)
+    worker.run(once=True)
+    assert worker.spool.status() == {"inbox": 1, "work": 0, "results": 0, "done": 0, "dead": 0}
+    assert "no room" in caplog.text and not worker.generated
+    object.__setattr__(worker.config, "least_free_mb", 0)
+    worker.run(once=True)
+    assert worker.spool.status()["done"] == 1
+
+
+def test_no_write_that_fails_on_a_full_disk_loses_or_counts_anything(worker, ask, monkeypatch, caplog):
+    """Each write of the worker's own in turn: the first, the second, .. of what is renamed or appended."""
+    real, left = os.replace, [0]
+
+    def replace(*paths, **options):
+        left[0] -= 1
+        return full() if left[0] == 0 else real(*paths, **options)
+
+    monkeypatch.setattr(Path, "replace", lambda path, target: replace(path, target))
+    object.__setattr__(worker.config, "attempts", 1)
+    for number in range(1, 30):
+        ask(f"Doe {number}")
+        left[0] = number
+        worker.run(once=True)
+        if left[0] > 0:
+            break
+        worker.run(once=True)
+        assert worker.spool.status() == {"inbox": 0, "work": 0, "results": 1, "done": number, "dead": 0}
+    assert number > 2 and "no room" in caplog.text and "Doe" not in caplog.text
+    assert len({line["id"] for line in audit(worker)}) == number
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_result_that_has_no_room_is_made_again(worker, ask, monkeypatch, wrapped):
+    ask()
+    real = dicom_case.predict
+
+    def predict(*_, **__):
+        try:
+            full()
+        except OSError as error:
+            if wrapped:
+                raise RuntimeError("MONAI's") from error
+            raise
+
+    object.__setattr__(worker.config, "attempts", 1)
+    monkeypatch.setattr(dicom_case, "predict", predict)
+    worker.run(once=True)
+    assert worker.spool.status()["work"] == 1 and worker.spool.status()["dead"] == 0
+    monkeypatch.setattr(dicom_case, "predict", real)
+    worker.run(once=True)
+    assert worker.spool.status()["done"] == 1
+
+
+def test_a_line_of_the_audit_is_whole_or_not_there(worker, ask, monkeypatch):
+    ask("first")
+    worker.run(once=True)
+    before = (worker.spool.root / "audit.jsonl").read_bytes()
+    ask("second")
+    opened = Path.open
+
+    class Half:
+        """A file on a disk that becomes full in the middle of a line."""
+
+        def __init__(self, file):
+            self.file = file
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, data):
+            return self.file.write(data[: len(data) // 2])
+
+    def half(path, mode="r", *rest, **options):
+        file = opened(path, mode, *rest, **options)
+        return Half(file) if path.name == "audit.jsonl" and "a" in mode else file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", half)
+        worker.run(once=True)
+    assert (worker.spool.root / "audit.jsonl").read_bytes() == before and worker.spool.status()["work"] == 1
+    worker.run(once=True)
+    assert len(audit(worker)) == 2 and worker.spool.status()["done"] == 2
+
+
+def test_what_is_old_is_removed_once_a_day(worker, ask, monkeypatch):
+    object.__setattr__(worker.config, "keep_days", 30)
+    object.__setattr__(worker.config, "metrics", worker.spool.root / "namd.prom")
+    ask()
+    worker.run(once=True)
+    now = time.time() + 31 * 86400
+    monkeypatch.setattr("time.time", lambda: now)
+    worker.run(once=True)
+    assert worker.spool.status() == {"inbox": 0, "work": 0, "results": 0, "done": 0, "dead": 0}
+    assert 'namd_requests{state="done"} 0' in worker.config.metrics.read_text() and len(audit(worker)) == 1
+    purged = []
+    monkeypatch.setattr(worker.spool, "purge", purged.append)
+    worker.run(once=True)
+    assert purged == []

@@ -1,0 +1,98 @@
+"""Requests by HTTP, on this machine alone: what is sent is put into the spool unread, and the answer is its number.
+
+| | |
+| --- | --- |
+| ``POST /requests``, ``application/zip`` | a study with its request.json or request.dcm |
+| ``POST /requests?source=NAME``, ``application/json`` | a request for a series that one of the site's sources holds |
+| ``GET /requests/NUMBER`` | whether it is waiting, done or dead, for whoever asked |
+
+Who asks has a token of the site's, as ``Authorization: Bearer TOKEN``. nginx stands in front, with TLS and time limits.
+"""
+
+from __future__ import annotations
+
+import hmac
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+
+from deploy.request import LARGEST
+from deploy.worker.config import Config
+from deploy.worker.guard import MOST_BYTES, UPLOAD
+from deploy.worker.spool import Spool
+
+STATES = {"work": "waiting", "done": "done", "dead": "dead"}
+
+KINDS = {"application/zip": (UPLOAD, MOST_BYTES), "application/json": ("request.json", LARGEST)}
+"""By content type, the file in the spool, and its greatest length in bytes."""
+
+
+def make_app(config: Config) -> FastAPI:
+    """The door of a site's worker.
+
+    Args:
+        config: with who may ask, in ``tokens``.
+    """
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    spool = Spool(config.spool)
+    tokens = {name: path.read_text(encoding="utf-8").strip().encode() for name, path in config.tokens.items()}
+
+    def asker(request: Request) -> str:
+        """Who has the token of a call."""
+        given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+        found = [name for name, token in tokens.items() if token and hmac.compare_digest(token, given)]
+        if not found:
+            raise HTTPException(401, "no token of this site")
+        return f"door {found[0]}"
+
+    @app.post("/requests", status_code=202)
+    async def ask(request: Request, source: str | None = None) -> dict[str, str]:
+        by, kind = asker(request), request.headers.get("content-type", "").partition(";")[0]
+        if kind not in KINDS:
+            raise HTTPException(415, f"expected {' or '.join(KINDS)}")
+        if (kind == "application/json") != (source is not None) or (source and source not in config.sources):
+            raise HTTPException(422, "a request alone names one of the site's sources, and a zip names none")
+        name, most = KINDS[kind]
+        if shutil.disk_usage(spool.root).free < config.least_free_mb * 2**20 + _length(request, most):
+            raise HTTPException(507, "no room; try again later")
+        with spool.staging() as folder:
+            await _save(request, folder / name, most)
+            told: dict[str, Any] = {"fetch": {"source": source}} if source else {}
+            number = spool.put(folder, by=by, **told)
+        return {"number": number, "state": "waiting"}
+
+    @app.get("/requests/{number}")
+    def state(request: Request, number: str) -> dict[str, str]:
+        by, found = asker(request), spool.find(number)
+        if found is None or found[1]["by"] != by:
+            raise HTTPException(404, "no request of this number")
+        return {"number": number, "state": STATES[found[0]]}
+
+    return app
+
+
+def _length(request: Request, most: int) -> int:
+    """Bytes that a call says it has, refused where they are too many; 0 where it does not say."""
+    told = request.headers.get("content-length", "0")
+    if not told.isdecimal() or int(told) > most:
+        raise HTTPException(413, f"expected {most} bytes or fewer")
+    return int(told)
+
+
+async def _save(request: Request, path: Path, most: int) -> None:
+    """Writes the body of a call to a file."""
+    size = 0
+    with path.open("wb") as file:
+        async for part in request.stream():
+            size += file.write(part)
+            if size > most:
+                raise HTTPException(413, f"expected {most} bytes or fewer")
+
+
+def serve(config: Config, port: int) -> None:
+    """Answers on the loopback address until it is stopped; no address or query is logged."""
+    import uvicorn
+
+    uvicorn.run(make_app(config), host="127.0.0.1", port=port, access_log=False, limit_concurrency=20)

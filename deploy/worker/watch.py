@@ -1,0 +1,175 @@
+"""An Orthanc is asked what has become stable: reports that ask for a nodule are taken, with the series that they mean.
+
+Orthanc's ``/changes`` numbers what happens. Of each study in which a series has become stable, the reports titled
+(request, 99NAMD) are taken whose evidence names exactly one series there that the site's rule allows, once both are
+stable: whichever of them came last. The last number is kept on disk, with the studies that were not stable then; a mark
+made of the report's SOPInstanceUID tells what was taken before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from deploy.request import RequestError
+from deploy.request_sr import LARGEST, SCHEME, TITLE
+from deploy.worker.config import Source
+from deploy.worker.deliver import TIMEOUT_S, DeliveryError, open_session
+from deploy.worker.guard import MOST_BYTES, MOST_FILES, SERIES
+from deploy.worker.spool import Spool
+from scripts.files import read_mapping, whole_folder, write_json
+
+logger = logging.getLogger(__name__)
+
+PAGE = 100
+"""Changes that are asked for at a time."""
+
+EVENTS = ("NewSeries", "StableSeries")
+"""After a restart, Orthanc may not tell that what came before it is stable, so that both are looked at."""
+
+REPORT = "request.dcm"
+"""In a study, what asks."""
+
+
+class Watch:
+    """One Orthanc.
+
+    Args:
+        name: of the site's sources.
+        source: where it is, and what may be asked for.
+        spool: gets what is asked for.
+    """
+
+    def __init__(self, name: str, source: Source, spool: Spool) -> None:
+        self.name, self.source, self.spool = name, source, spool
+        self.session = open_session(source)
+
+    def look(self) -> None:
+        """Takes the requests of all that came since the last look and is stable.
+
+        Raises:
+            DeliveryError, requests.RequestException: Orthanc does not answer; the next look begins where this one did.
+        """
+        path = self.spool.root / f"changes-{self.name}.json"
+        told: dict[str, Any] = read_mapping(path) if path.is_file() else {"last": 0, "waiting": []}
+        since, waiting, finished = int(told["last"]), {*told["waiting"]}, False
+        if self._get("changes?last")["Last"] < since:
+            since = 0  # its database was made anew
+        while not finished:
+            page = self._get("changes", since=since, limit=PAGE)
+            changed = {each["ID"] for each in page["Changes"] if each["ChangeType"] in EVENTS}
+            waiting |= {found["ParentStudy"] for each in changed if (found := self._get(f"series/{each}"))}
+            since, finished = page["Last"], page["Done"]
+            write_json(path, {"last": since, "waiting": sorted(waiting)})
+        if waiting:
+            waiting = {study for study in sorted(waiting) if not self._take(study)}
+            write_json(path, {"last": since, "waiting": sorted(waiting)})
+
+    def fetch(self, series_uid: str, study: Path) -> None:
+        """Brings a series into a folder of a study, whole or not at all; what is there stays.
+
+        Raises:
+            DeliveryError: it is not there (yet).
+            RequestError: it is too large.
+        """
+        if (study / SERIES).is_dir():
+            return
+        answer = self.session.post(
+            f"{self.source.url}/tools/lookup", series_uid, timeout=TIMEOUT_S, allow_redirects=False
+        )
+        found = [each["ID"] for each in self._content(answer) or () if each["Type"] == "Series"]
+        if len(found) != 1:
+            raise DeliveryError(f"{len(found)} series of this number at the source")
+        instances = (self._get(f"series/{found[0]}") or {"Instances": []})["Instances"]
+        if not 0 < len(instances) <= MOST_FILES:
+            raise RequestError(f"request: the series has {len(instances)} files; expected 1 to {MOST_FILES}.")
+        left = MOST_BYTES
+        with whole_folder(study / SERIES) as folder:
+            for number, instance in enumerate(instances):
+                left -= self._save(instance, folder / f"{number:05d}.dcm", left)
+
+    def _take(self, study: str) -> bool:
+        """Takes the requests of a study that are whole, and says whether all of it is stable."""
+        series = self._get(f"studies/{study}/series") or []
+        allowed = {each["MainDicomTags"]["SeriesInstanceUID"]: each for each in series if self._is_allowed(each)}
+        for sender, report, instance in self._reports(series):
+            mark = hashlib.sha256(f"{self.name} {report.get('SOPInstanceUID')}".encode()).hexdigest()[:32]
+            meant = [named for named in _evidence(report) if named in allowed]
+            if len(meant) == 1 and allowed[meant[0]]["IsStable"] and not self.spool.knows(mark):
+                told = {"by": f"AE {sender or 'unknown'}", "destination": self.source.destination}
+                with self.spool.staging() as folder:
+                    try:
+                        self._save(instance, folder / REPORT, LARGEST)
+                    except RequestError as error:
+                        logger.warning("a report at %s is not taken: %s", self.name, error)
+                        continue
+                    self.spool.put(folder, mark, **told, fetch={"source": self.name, "series": meant[0]})
+        return all(each["IsStable"] for each in series)
+
+    def _is_allowed(self, series: dict[str, Any]) -> bool:
+        tags = series["MainDicomTags"]
+        described = re.search(self.source.description, tags.get("SeriesDescription", ""))
+        return tags.get("Modality") == self.source.modality and described is not None
+
+    def _reports(self, series: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], str]]:
+        """Sender, tags and Orthanc's number of every stable report that asks, and that came from who may ask."""
+        for each in series:
+            if each["MainDicomTags"].get("Modality") == "SR" and each["IsStable"]:
+                answer = self._answer(f"series/{each['ID']}/metadata/RemoteAET")
+                sender = answer.text if answer is not None else ""
+                if not self.source.ae_titles or sender in self.source.ae_titles:
+                    for instance in each["Instances"]:
+                        tags = self._get(f"instances/{instance}/simplified-tags") or {}
+                        title = _first(tags.get("ConceptNameCodeSequence"))
+                        if (title.get("CodeValue"), title.get("CodingSchemeDesignator")) == (TITLE, SCHEME):
+                            yield sender, tags, instance
+
+    def _save(self, instance: str, path: Path, most: int) -> int:
+        """Writes a file, and gives its bytes."""
+        url, size = f"{self.source.url}/instances/{instance}/file", 0
+        with self.session.get(url, timeout=TIMEOUT_S, allow_redirects=False, stream=True) as answer:
+            if answer.status_code != 200:
+                raise DeliveryError(f"the source answered {answer.status_code}")
+            with path.open("wb") as file:
+                for part in answer.iter_content(1 << 20):
+                    size += file.write(part)
+                    if size > most:
+                        raise RequestError(f"request: more than {most} bytes at the source.")
+        return size
+
+    def _get(self, path: str, **terms: Any) -> Any:
+        """What Orthanc says; None of what is not there any more."""
+        answer = self._answer(path, **terms)
+        return None if answer is None else self._content(answer)
+
+    def _answer(self, path: str, **terms: Any) -> requests.Response | None:
+        url = f"{self.source.url}/{path}"
+        answer = self.session.get(url, params=terms, timeout=TIMEOUT_S, allow_redirects=False)
+        if answer.status_code == 404:
+            return None
+        if answer.status_code != 200:
+            raise DeliveryError(f"the source answered {answer.status_code}")
+        return answer
+
+    def _content(self, answer: requests.Response) -> Any:
+        if answer.status_code != 200:
+            raise DeliveryError(f"the source answered {answer.status_code}")
+        return answer.json()
+
+
+def _first(sequence: Any) -> dict[str, Any]:
+    """The first item of a sequence in simplified tags."""
+    return sequence[0] if isinstance(sequence, list) and sequence and isinstance(sequence[0], dict) else {}
+
+
+def _evidence(report: dict[str, Any]) -> set[str]:
+    """SeriesInstanceUID of all series that a report says it was made of."""
+    studies = report.get("CurrentRequestedProcedureEvidenceSequence")
+    found = [each.get("ReferencedSeriesSequence") for each in studies or () if isinstance(each, dict)]
+    return {str(each.get("SeriesInstanceUID")) for series in found for each in series or () if isinstance(each, dict)}

@@ -1,0 +1,234 @@
+"""An Orthanc that is drawn: what is taken of it, and what is not. The real one: tests/deploy/hospital/test_watch.py."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from deploy.request import RequestError
+from deploy.worker import Source, Spool, Watch
+from deploy.worker import watch as module
+from deploy.worker.deliver import DeliveryError
+
+SCAN, REPORT = "1.2.1", "1.2.2"
+
+
+def report(uid="1.2.2.1", title="request", scheme="99NAMD", evidence=(SCAN,)):
+    named = [{"ReferencedSeriesSequence": [{"SeriesInstanceUID": each} for each in evidence]}]
+    code = [{"CodeValue": title, "CodingSchemeDesignator": scheme}]
+    return {
+        "SOPInstanceUID": uid,
+        "ConceptNameCodeSequence": code,
+        "CurrentRequestedProcedureEvidenceSequence": named,
+    }
+
+
+class Orthanc:
+    """Answers as Orthanc 1.10 does; ``series`` by number, ``changes`` in order, ``broken`` what it answers 503 to."""
+
+    def __init__(self):
+        self.series, self.changes, self.files, self.tags, self.sender = {}, [], {}, {}, {}
+        self.asked, self.broken, self.page = [], None, 2
+
+    def add(self, number, modality, uid, instances, study="a", sender=None, description="lung", stable=True):
+        tags = {"Modality": modality, "SeriesInstanceUID": uid, "SeriesDescription": description}
+        self.series[number] = {
+            **{"ID": number, "ParentStudy": study, "IsStable": stable, "MainDicomTags": tags},
+            "Instances": list(instances),
+        }
+        self.sender[number] = sender
+        self.files |= {name: content for name, content in instances.items()}
+        self.change("NewSeries", number)
+        if stable:
+            self.change("StableSeries", number)
+
+    def change(self, kind, number):
+        self.changes.append({"ChangeType": kind, "ID": number, "Seq": len(self.changes) + 1})
+
+    def settle(self, number):
+        self.series[number]["IsStable"] = True
+        self.change("StableSeries", number)
+
+    def answer(self, path, terms, body):
+        first, *rest = path.split("/")
+        if path == "changes?last":
+            return {"Last": len(self.changes)}
+        if path == "changes":
+            since = int(terms["since"])
+            page = self.changes[since : since + self.page]
+            return {"Changes": page, "Last": since + len(page), "Done": since + len(page) >= len(self.changes)}
+        if path == "tools/lookup":
+            return [
+                {"Type": "Series", "ID": number}
+                for number, each in self.series.items()
+                if each["MainDicomTags"]["SeriesInstanceUID"] == body
+            ]
+        if first == "studies":
+            return [each for each in self.series.values() if each["ParentStudy"] == rest[0]]
+        if first == "series" and rest[-1] == "RemoteAET":
+            return self.sender[rest[0]]
+        if first == "series":
+            return self.series.get(rest[0])
+        return self.tags[rest[0]] if rest[-1] == "simplified-tags" else self.files.get(rest[0])
+
+    def get(self, url, params=None, **_):
+        return self.call(url.removeprefix("http://orthanc/"), params)
+
+    def post(self, url, body, **_):
+        return self.call(url.removeprefix("http://orthanc/"), None, body)
+
+    def call(self, path, terms, body=None):
+        self.asked.append(path)
+        if self.broken is not None and self.broken in path:
+            return Answer(503, b"Doe^Jane")
+        content = self.answer(path, terms, body)
+        return Answer(404, b"") if content is None else Answer(200, content)
+
+
+class Answer:
+    def __init__(self, status_code, content):
+        self.status_code, self.content = status_code, content
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    @property
+    def text(self):
+        return self.content
+
+    def json(self):
+        return json.loads(json.dumps(self.content))
+
+    def iter_content(self, _):
+        yield self.content
+
+
+@pytest.fixture
+def orthanc():
+    """Holds a scan and a report of one study."""
+    server = Orthanc()
+    server.add("scan", "CT", SCAN, {"i1": b"one", "i2": b"two"})
+    server.add("report", "SR", REPORT, {"r1": b"asks"}, sender="PLANNING")
+    server.tags["r1"] = report()
+    return server
+
+
+@pytest.fixture
+def made(orthanc, tmp_path):
+    """Watches of one spool, by changed rules."""
+    spool = Spool(tmp_path / "spool")
+
+    def of(**changed):
+        rule = replace(Source("http://orthanc", ae_titles=("PLANNING",), destination="archive"), **changed)
+        watch = Watch("main", rule, spool)
+        watch.session = orthanc
+        return watch
+
+    return of
+
+
+def test_a_report_and_its_series_are_taken_once(orthanc, made):
+    watch = made()
+    watch.look()
+    (item,) = watch.spool.waiting()
+    assert item.request.read_bytes() == b"asks" and item.state["fetch"] == {"source": "main", "series": SCAN}
+    assert (item.state["by"], item.state["destination"]) == ("AE PLANNING", "archive")
+    assert "1.2" not in item.folder.name
+    watch.fetch(SCAN, item.study)
+    assert [path.read_bytes() for path in sorted((item.study / "series").iterdir())] == [b"one", b"two"]
+    asked = len(orthanc.asked)
+    watch.look()
+    assert len(orthanc.asked) == asked + 2, "nothing new was looked at"
+    (watch.spool.root / "changes-main.json").unlink()
+    made().look()
+    watch.spool.finish(item)
+    (watch.spool.root / "changes-main.json").unlink()
+    made().look()
+    assert watch.spool.waiting() == [] and watch.spool.status()["done"] == 1
+
+
+@pytest.mark.parametrize("late", ["scan", "report"])
+def test_what_is_not_stable_waits(orthanc, made, late):
+    """Also when Orthanc does not say that it has become stable, as after a restart."""
+    orthanc.series[late]["IsStable"] = False
+    watch = made()
+    watch.look()
+    assert watch.spool.waiting() == []
+    orthanc.series[late]["IsStable"] = True
+    made().look()
+    assert len(watch.spool.waiting()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"ae_titles": ("OTHER",)}, {}),
+        ({"modality": "MR"}, {}),
+        ({"description": "soft"}, {}),
+        ({}, {"title": "126000"}),
+        ({}, {"scheme": "DCM"}),
+        ({}, {"evidence": ()}),
+        ({}, {"evidence": ("1.2.9",)}),
+    ],
+)
+def test_what_no_rule_names_is_not_taken(orthanc, made, changed, told):
+    orthanc.tags["r1"] = report(**told)
+    watch = made(**changed)
+    watch.look()
+    assert watch.spool.waiting() == []
+
+
+def test_a_report_of_two_series_means_none(orthanc, made):
+    orthanc.add("second", "CT", "1.2.3", {"i3": b"three"})
+    orthanc.tags["r1"] = report(evidence=(SCAN, "1.2.3"))
+    watch = made()
+    watch.look()
+    assert watch.spool.waiting() == []
+    made(description="").look()
+    orthanc.series["second"]["MainDicomTags"]["SeriesDescription"] = "scout"
+    orthanc.change("StableSeries", "second")
+    made(description="lung").look()
+    assert len(watch.spool.waiting()) == 1
+
+
+@pytest.mark.parametrize("broken", ["changes", "series/", "studies/", "metadata", "tags", "file"])
+def test_an_archive_that_fails_is_asked_again(orthanc, made, broken):
+    orthanc.broken = broken
+    with pytest.raises(DeliveryError, match="answered 503") as caught:
+        made().look()
+    assert "Doe" not in str(caught.value)
+    orthanc.broken = None
+    watch = made()
+    watch.look()
+    assert len(watch.spool.waiting()) == 1 and not [*(watch.spool.root / "incoming").iterdir()]
+
+
+def test_a_database_made_anew_is_read_from_its_beginning(orthanc, made):
+    watch = made()
+    (watch.spool.root / "changes-main.json").write_text('{"last": 1000, "waiting": []}')
+    watch.look()
+    assert len(watch.spool.waiting()) == 1
+
+
+def test_what_is_gone_is_passed_over(orthanc, made):
+    orthanc.changes.insert(0, {"ChangeType": "StableSeries", "ID": "deleted", "Seq": 0})
+    watch = made()
+    watch.look()
+    assert len(watch.spool.waiting()) == 1
+
+
+def test_limits(orthanc, made, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "LARGEST", 3)
+    watch = made()
+    watch.look()
+    assert watch.spool.waiting() == []
+    for name, most in (("MOST_FILES", 1), ("MOST_BYTES", 5)):
+        with monkeypatch.context() as patch, pytest.raises(RequestError, match="files|bytes"):
+            patch.setattr(module, name, most)
+            watch.fetch(SCAN, tmp_path)
+        assert not [*tmp_path.glob("*series*")]
+    with pytest.raises(DeliveryError, match="0 series"):
+        watch.fetch("1.2.9", tmp_path)
