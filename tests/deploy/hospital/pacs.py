@@ -89,7 +89,7 @@ class Orthanc:
         """Whether dcmtk could store files by C-STORE, as an AE title."""
         keys = ["+tls", self.tls / "modality.key", self.tls / "modality.crt", "+cf", self.tls / "ca.crt"]
         places = ["-aet", sender, "-aec", called, "127.0.0.1", DICOM_PORT, *paths]
-        command = ["storescu", *(keys if tls else []), *places]
+        command = ["storescu", "--required", *(keys if tls else []), *places]
         return subprocess.run([*map(str, command)], capture_output=True, check=False, timeout=60).returncode == 0
 
 

@@ -31,6 +31,8 @@ def watch(source, tmp_path):
     """One that has seen all that other tests left."""
     watch = Watch("orthanc", source, Spool(tmp_path / "spool"))
     watch.look()
+    for item in watch.spool.waiting():
+        watch.spool.finish(item)
     return watch
 
 
