@@ -100,13 +100,13 @@ def unpack(study: Path) -> None:
     left = MOST_BYTES
     try:
         with zipfile.ZipFile(study / UPLOAD) as archive, whole_folder(study / SERIES) as folder:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            entries, opened = [entry for entry in archive.infolist() if not entry.is_dir()], archive.open
             if len(entries) > MOST_FILES:
                 raise RequestError(f"request: the upload has more than {MOST_FILES} files.")
             for number, entry in enumerate(entries):
                 name = Path(entry.filename).name
                 target = folder / (name if name in REQUESTS else f"{number:05d}.dcm")
-                with archive.open(entry) as packed, target.open("wb") as file:
+                with opened(entry) as packed, target.open("wb") as file:
                     while part := packed.read(1 << 20):
                         left -= file.write(part)
                         if left < 0:

@@ -91,8 +91,9 @@ def test_what_a_worker_makes_is_its_owners_and_purged(tmp_path, monkeypatch, cap
             cli.main()
         return int(stopped.value.code or 0), capsys.readouterr()
 
-    config, old = tmp_path / "worker.toml", os.umask(0o002)
+    config = tmp_path / "worker.toml"
     config.write_text(f'spool = "{tmp_path}/spool"\n')
+    old = os.umask(0o002)
     try:
         assert run("worker", config, "--once")[0] == 0
         (tmp_path / "spool" / "done" / "a").mkdir()
