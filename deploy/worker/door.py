@@ -16,7 +16,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from deploy.request import LARGEST
 from deploy.worker.config import Config
@@ -29,55 +34,63 @@ KINDS = {"application/zip": (UPLOAD, MOST_BYTES), "application/json": ("request.
 """By content type, the file in the spool, and its greatest length in bytes."""
 
 
-def make_app(config: Config) -> FastAPI:
-    """The door of a site's worker.
+class Door:
+    """Answers calls.
 
     Args:
-        config: with who may ask, in ``tokens``.
+        config: of the site; ``tokens`` says who may ask.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    spool = Spool(config.spool)
-    tokens = {name: path.read_text(encoding="utf-8").strip().encode() for name, path in config.tokens.items()}
 
-    def asker(request: Request) -> str:
-        """Who has the token of a call."""
-        given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
-        found = [name for name, token in tokens.items() if token and hmac.compare_digest(token, given)]
-        if not found:
-            raise HTTPException(401, "no token of this site")
-        return f"door {found[0]}"
+    def __init__(self, config: Config) -> None:
+        self.config, self.spool = config, Spool(config.spool)
+        self.tokens = {name: path.read_text(encoding="utf-8").strip().encode() for name, path in config.tokens.items()}
 
-    @app.post("/requests", status_code=202)
-    async def ask(request: Request, source: str | None = None) -> dict[str, str]:
-        by, kind = asker(request), request.headers.get("content-type", "").partition(";")[0]
+    async def ask(self, request: Request) -> Response:
+        """Puts a request into the spool."""
+        by, source = self._asker(request), request.query_params.get("source")
+        kind = request.headers.get("content-type", "").partition(";")[0]
         if kind not in KINDS:
-            raise HTTPException(415, f"expected {' or '.join(KINDS)}")
-        if (kind == "application/json") != (source is not None) or (source and source not in config.sources):
-            raise HTTPException(422, "a request alone names one of the site's sources, and a zip names none")
+            raise HTTPException(415, f"Expected {' or '.join(KINDS)}.")
+        if (kind == "application/json") != (source is not None) or (source and source not in self.config.sources):
+            raise HTTPException(422, "A request alone names one of the site's sources, and a zip names none.")
         name, most = KINDS[kind]
-        if shutil.disk_usage(spool.root).free < config.least_free_mb * 2**20 + _length(request, most):
-            raise HTTPException(507, "no room; try again later")
-        with spool.staging() as folder:
+        if shutil.disk_usage(self.spool.root).free < self.config.least_free_mb * 2**20 + _length(request, most):
+            raise HTTPException(507, "No room. Try again later.")
+        with self.spool.staging() as folder:
             await _save(request, folder / name, most)
             told: dict[str, Any] = {"fetch": {"source": source}} if source else {}
-            number = spool.put(folder, by=by, **told)
-        return {"number": number, "state": "waiting"}
+            number = self.spool.put(folder, by=by, **told)
+        return JSONResponse({"number": number, "state": "waiting"}, 202)
 
-    @app.get("/requests/{number}")
-    def state(request: Request, number: str) -> dict[str, str]:
-        by, found = asker(request), spool.find(number)
+    async def state(self, request: Request) -> Response:
+        """Whether a request is waiting, done or dead, for whoever asked for it."""
+        by, number = self._asker(request), request.path_params["number"]
+        found = await run_in_threadpool(self.spool.find, number)
         if found is None or found[1]["by"] != by:
-            raise HTTPException(404, "no request of this number")
-        return {"number": number, "state": STATES[found[0]]}
+            raise HTTPException(404, "No request of this number.")
+        return JSONResponse({"number": number, "state": STATES[found[0]]})
 
-    return app
+    def _asker(self, request: Request) -> str:
+        """Who has the token of a call."""
+        given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+        found = [name for name, token in self.tokens.items() if token and hmac.compare_digest(token, given)]
+        if not found:
+            raise HTTPException(401, "No token of this site.")
+        return f"door {found[0]}"
+
+
+def make_app(config: Config) -> Starlette:
+    """The door of a site's worker, as an application that a server runs."""
+    door = Door(config)
+    ask, state = Route("/requests", door.ask, methods=["POST"]), Route("/requests/{number}", door.state)
+    return Starlette(routes=[ask, state])
 
 
 def _length(request: Request, most: int) -> int:
     """Bytes that a call says it has, refused where they are too many; 0 where it does not say."""
     told = request.headers.get("content-length", "0")
     if not told.isdecimal() or int(told) > most:
-        raise HTTPException(413, f"expected {most} bytes or fewer")
+        raise HTTPException(413, f"Expected {most} bytes or fewer.")
     return int(told)
 
 
@@ -88,7 +101,7 @@ async def _save(request: Request, path: Path, most: int) -> None:
         async for part in request.stream():
             size += file.write(part)
             if size > most:
-                raise HTTPException(413, f"expected {most} bytes or fewer")
+                raise HTTPException(413, f"Expected {most} bytes or fewer.")
 
 
 def serve(config: Config, port: int) -> None:
