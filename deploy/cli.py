@@ -148,7 +148,9 @@ def page(
     import logging
 
     from deploy.page import Settings, serve
+    from deploy.trust import check_trusted
 
+    check_trusted()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     told = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
     lists = {"served_as": tuple(served_as or ()), "proxy_from": tuple(proxy_from or ("127.0.0.1", "::1"))}

@@ -147,11 +147,11 @@ def answers(place: Path) -> dict[str, Any]:
 
     import nibabel as nib
 
-    from deploy import dicom_case
+    from deploy import case, dicom_case
 
     draw_series(place / "series")
     asked = (place / "series", POINT, RECORD, place / "out", place / "dicom")
-    result = dicom_case.predict(*asked, secret=place / "secret", **SETTINGS)
+    result = dicom_case.predict(case.Predictor(**SETTINGS), *asked, secret=place / "secret")
     samples, crop = (
         np.asarray(nib.Nifti1Image.from_filename(place / "out" / name).dataobj)
         for name in ("nodule/samples.nii.gz", "nodule.nii.gz")
