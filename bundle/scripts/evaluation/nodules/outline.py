@@ -198,19 +198,21 @@ def _closed_path(costs: Array, bend: float, most: int = 3) -> NDArray[np.int64]:
     """
     around = np.concatenate([costs, costs], axis=1)
     count, length, size = around.shape
-    places, most = np.arange(size), min(most, size - 1)
+    most = min(most, size - 1)
     jumps = np.arange(-most, most + 1)
-    best, origins = around[:, 0], np.zeros((length, count, size), dtype=np.int64)
+    best = np.full((count, size + 2 * most), np.inf)  # no path comes from beyond the radii
+    inside = slice(most, most + size)
+    best[:, inside] = around[:, 0]
+    moves, chosen = np.empty((len(jumps), count, size)), np.zeros((length, count, size), dtype=np.int8)
     for ray in range(1, length):
-        moves = np.full((len(jumps), count, size), np.inf)
         for move, jump in zip(moves, jumps, strict=True):
-            to = places[max(0, jump) : size + min(0, jump)]
-            move[:, to] = best[:, to - jump] + bend * abs(jump)
-        origins[ray] = places - jumps[moves.argmin(axis=0)]
-        best = around[:, ray] + moves.min(axis=0)
-    path = np.empty((count, length), dtype=np.int64)
-    path[:, -1] = best.argmin(axis=1)
+            np.add(best[:, most - jump : most - jump + size], bend * abs(jump), out=move)
+        chosen[ray] = moves.argmin(axis=0)
+        np.add(around[:, ray], moves.min(axis=0), out=best[:, inside])
+    path, cases = np.empty((count, length), dtype=np.int64), np.arange(count)
+    path[:, -1] = best[:, inside].argmin(axis=1)
     for ray in range(length - 1, 0, -1):
-        path[:, ray - 1] = np.take_along_axis(origins[ray], path[:, ray, None], axis=1)[:, 0]
+        at = path[:, ray]
+        path[:, ray - 1] = at - jumps[chosen[ray, cases, at]]
     half = costs.shape[1] // 2
     return np.roll(path[:, half : half + costs.shape[1]], half, axis=1)
