@@ -50,11 +50,12 @@ def phantom(
     months: Annotated[
         str, typer.Option(help="To the follow-up, 3 to 36: one number, give or take one, or a range as 3-36.")
     ] = "12",
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
 ) -> None:
     """Make a simulated screening cohort: DICOM, trial tables and cohort.csv."""
     from data_prep.phantom.cohort import make, months_of
 
-    make(out, patients, seed, months_of(months))
+    make(out, patients, seed, months_of(months), workers)
     console.print(f"SIMULATED cohort of {patients} patients in {out}.")
     console.print(f"Next: python -m data_prep cohort {out / 'cohort.csv'} --out DATASET", soft_wrap=True)
 
@@ -244,16 +245,21 @@ def cohort(
     predict: Annotated[
         bool, typer.Option("--predict", help="Forecast also from single timepoints of validation and test patients.")
     ] = False,
+    shares: Annotated[
+        str, typer.Option(help="Parts of training, validation and test, where the table has no column split.")
+    ] = "70:10:20",
 ) -> None:
     """Check a cohort table and cut its nodules into a dataset, without identifiers."""
     from data_prep.cohort import build
     from data_prep.schema import OLDEST
+    from data_prep.sections import shares_of
 
     key = key or out.with_name(f"{out.name}.key.json")
     made = build(
         *(table, out, size, spacing_of(spacing), name, simulated, key, keep_ids, workers, dask),
         transform=transform and transform.value,
         predict=predict,
+        shares=shares_of(shares),
     )
     counts = ", ".join(f"{section} {count}" for section, count in made.entries.items())
     console.print(f"{out}: {counts}. Crops: {made.written} cut, {made.reused} reused.", soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -19,7 +19,7 @@ from data_prep.errors import MAX_FAULTS, DataError
 from data_prep.identity import Names, open_key, write_key
 from data_prep.padding import crops_of
 from data_prep.schema import KEY, OLDEST, PREDICT, times
-from data_prep.sections import assigned_sections, sectioned
+from data_prep.sections import SHARES, assigned_sections, sectioned
 from data_prep.spacing import PIXEL_MM
 from data_prep.tables import write_csv
 from data_prep.unforeseen import Streak
@@ -66,6 +66,7 @@ def build(
     scheduler: str | None = None,
     transform: str | None = None,
     predict: bool = False,
+    shares: Mapping[str, float] = SHARES,
 ) -> Summary:
     """Makes a dataset folder of a cohort table.
 
@@ -75,15 +76,14 @@ def build(
 
     Args:
         table: see :mod:`data_prep.schema`.
-        out: the dataset folder.
-        size: pixels along both axes of a crop.
+        out, size: the dataset folder; pixels along both axes of a crop.
         spacing: mm between pixels in plane, of all crops; None keeps each scanner's.
         name: the dataset's name; None: the folder's.
         simulated: a text that marks the data as simulated; None: what the table's column ``simulated`` says.
         key: the file that maps cases to patients; None: beside ``out``.
         keep_ids: keep the table's identifiers and write no key; for public and simulated data.
         workers, scheduler: see :func:`data_prep.workers.spread`.
-        transform, predict: see :func:`data_prep.images.crops.cut`, :func:`data_prep.sections.sectioned`.
+        transform, predict, shares: see :func:`data_prep.images.crops.cut`, and ``sectioned`` and ``assigned_sections``.
 
     Raises:
         DataError: every fault of the table at once; no image can be used, or nothing is to be taken; or ``out`` is
@@ -104,7 +104,7 @@ def build(
     _refuse_other(out)
     key = key or out.with_name(f"{out.name}.key.json")
     names = Names("") if keep_ids else open_key(key, out)
-    cohort = _prepared(read_cohort(table), names)
+    cohort = _prepared(read_cohort(table), names, shares)
     used = _used(cohort, predict, table)
     if not keep_ids:
         write_key(key, names, _cases_by_name(cohort))
@@ -184,13 +184,13 @@ def _complete(
     )
 
 
-def _prepared(cohort: pd.DataFrame, names: Names) -> pd.DataFrame:
+def _prepared(cohort: pd.DataFrame, names: Names, shares: Mapping[str, float]) -> pd.DataFrame:
     """Sorted, with ``time``, ``timepoint``, ``crop``, the section (``split``) in every row, and patients by new names.
 
     Whose they are stands in the columns ``patient`` and ``nodule``; ``last`` tells which timepoint of a nodule no other
     follows, ``aged`` whose age stands as :data:`data_prep.schema.OLDEST`.
     """
-    cohort = cohort.assign(split=assigned_sections(cohort), time=times(cohort))
+    cohort = cohort.assign(split=assigned_sections(cohort, shares), time=times(cohort))
     cohort = cohort.assign(patient=cohort["patient_id"], nodule=cohort["nodule_id"])
     cohort = cohort.assign(aged=cohort["age"] > OLDEST, age=cohort["age"].clip(upper=OLDEST))
     cohort["nodule_id"] = [names.nodule(row.patient, row.nodule) for row in cohort.itertuples()]

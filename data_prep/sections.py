@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from data_prep.errors import DataError
 from data_prep.schema import INTERVAL, KEY, LISTS, PREDICT, SECTIONS, TRUTH
 from scripts.ehr.features import EHR_FEATURES, NODULE_ATTRIBUTES
 
@@ -21,11 +22,29 @@ Row = Mapping[Hashable, Any]
 """A row of the table, by column."""
 
 
-def assigned_sections(cohort: pd.DataFrame) -> pd.Series:
+def shares_of(text: str) -> dict[str, float]:
+    """Shares of the sections as the command line gives them, in parts.
+
+    >>> shares_of("40:10:50")
+    {'training': 0.4, 'validation': 0.1, 'test': 0.5}
+
+    Raises:
+        DataError: these are not three numbers that are not negative, the first above 0.
+    """
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if len(parts) != len(SECTIONS) or not all(0 <= part < math.inf for part in parts) or parts[0] == 0:
+        raise DataError(f"--shares {text}: expected parts of training, validation and test, such as 70:10:20.")
+    return {section: part / sum(parts) for section, part in zip(SECTIONS, parts, strict=True)}
+
+
+def assigned_sections(cohort: pd.DataFrame, shares: Mapping[str, float] = SHARES) -> pd.Series:
     """The section of every row: that of its column ``split``, or one drawn by patient where the table gives none.
 
     Patients without one are put in the order of a hash of their identifier, those with a malignant nodule, without
-    and with unknown outcome each for themselves, and dealt out 70 : 10 : 20. The same table always gives the same.
+    and with unknown outcome each for themselves, and dealt out by ``shares``. The same table always gives the same.
     Where no nodule of the table has two times, there is nothing to learn from or to judge by: these patients are all
     in ``predict``.
     """
@@ -36,8 +55,8 @@ def assigned_sections(cohort: pd.DataFrame) -> pd.Series:
     free = cohort[cohort.groupby("patient_id")["split"].transform("count").eq(0)]
     for _, stratum in free.groupby(free.groupby("patient_id")["malignant"].transform("max").fillna(-1)):
         patients = sorted(stratum["patient_id"].unique(), key=lambda patient: hashlib.sha256(patient.encode()).digest())
-        first = round(SHARES["training"] * len(patients))
-        second = round((SHARES["training"] + SHARES["validation"]) * len(patients))
+        first = round(shares["training"] * len(patients))
+        second = round((shares["training"] + shares["validation"]) * len(patients))
         for position, patient in enumerate(patients):
             drawn[patient] = SECTIONS[(position >= first) + (position >= second)]
     return given.where(given.notna(), cohort["patient_id"].map(drawn))

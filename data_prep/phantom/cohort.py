@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +64,7 @@ def months_of(text: str) -> tuple[float, float]:
     return ends[0], ends[-1]
 
 
-def make(out: Path, patients: int = 64, seed: int = 0, months: tuple[float, float] = A_YEAR) -> None:
+def make(out: Path, patients: int = 64, seed: int = 0, months: tuple[float, float] = A_YEAR, workers: int = 1) -> None:
     """Writes a phantom cohort; the same arguments give the same bytes.
 
     Args:
@@ -71,6 +73,7 @@ def make(out: Path, patients: int = 64, seed: int = 0, months: tuple[float, floa
         seed: of all that is drawn.
         months: to the follow-up, see :func:`data_prep.phantom.patients.draw_patients`. Where they vary, the cohort
             table has days and no study years, so that pairs are of any interval.
+        workers: processes that scan.
 
     Raises:
         DataError: ``out`` holds something else, or there are no patients.
@@ -81,11 +84,12 @@ def make(out: Path, patients: int = 64, seed: int = 0, months: tuple[float, floa
         raise DataError(f"{out}: exists and is no phantom. Name another folder, or remove it.")
     people = draw_patients(patients, seed, months)
     varied = months[0] < months[1]
-    with write_atomically(out) as folder:
+    with write_atomically(out) as folder, ProcessPoolExecutor(workers) as pool:
+        scanned = (pool.map if workers > 1 else map)(partial(_scan_patient, folder=folder, seed=seed), people)
         findings = [
             finding
-            for person in track(people, description="Scanning the phantom")
-            for finding in _scan_patient(person, folder, seed)
+            for of_patient in track(scanned, description="Scanning the phantom", total=patients)
+            for finding in of_patient
         ]
         (folder / "tables").mkdir(parents=True)
         for name, table in tables(people, findings, seed).items():

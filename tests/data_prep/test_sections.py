@@ -10,7 +10,7 @@ import pytest
 from data_prep.cohort import build
 from data_prep.contract import read_cohort
 from data_prep.errors import DataError
-from data_prep.sections import assigned_sections
+from data_prep.sections import assigned_sections, shares_of
 from tests.data_prep.helpers import rows, write_table
 
 
@@ -141,3 +141,13 @@ def test_drawn_splits_are_by_patient_stratified_and_repeatable(images):
     assert shares.max() - shares.min() < 1e-9
     shuffled = cohort.sample(frac=1.0, random_state=0)
     assert assigned_sections(shuffled).sort_index().equals(split)
+    other = assigned_sections(cohort, shares_of("4:1:5"))
+    assert other.value_counts().to_dict() == {"training": 160, "validation": 40, "test": 200}
+
+
+@pytest.mark.parametrize("shares", ["70:30", "a:b:c", "0:1:1", "70:-10:40", "1:nan:1", ""])
+def test_other_shares_are_refused_before_any_work(images, tmp_path, call, shares):
+    table = write_table(images, patients("P"))
+    code, shown = call("cohort", table, "--out", tmp_path / "out", "--shares", shares)
+    assert code == 2 and f"--shares {shares}: expected parts of training" in " ".join(shown.err.split())
+    assert not (tmp_path / "out").exists()

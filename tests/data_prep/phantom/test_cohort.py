@@ -27,6 +27,12 @@ def test_same_seed_same_bytes(tmp_path):
     assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b") != fingerprint(tmp_path / "c")
 
 
+def test_two_processes_make_the_same_bytes_as_one(tmp_path, call):
+    make(tmp_path / "alone", patients=3, seed=1)
+    code, _ = call("phantom", tmp_path / "both", "--patients", 3, "--seed", 1, "--workers", 2)
+    assert code == 0 and fingerprint(tmp_path / "alone") == fingerprint(tmp_path / "both")
+
+
 def test_everything_says_that_it_is_simulated(phantom):
     for path in phantom.glob("tables/*.csv"):
         assert pd.read_csv(path)["dataset_version"].str.contains("SIMULATED").all(), path.name
