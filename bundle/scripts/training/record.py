@@ -36,7 +36,7 @@ MAY_CHANGE = frozenset(
 ELSEWHERE = frozenset(
     {
         *("imports", "bundle_root", "dataset_dir", "output_dir", "models_dir", "pretrained", "reports", "records"),
-        *("seed", "batch_size", "restart", "record", "prepare", "publish", "training", "run"),
+        *("seed", "batch_size", "restart", "record", "built_on", "prepare", "publish", "training", "run"),
     }
 )
 """Names of a configuration that are no settings: places, what the record calls otherwise, the order of work."""

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "checkpoints": [
             "CheckpointError",
+            "initial_classifier",
             "load_network",
             "load_tensors",
             "read_metadata",

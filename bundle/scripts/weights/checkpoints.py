@@ -117,6 +117,29 @@ def load_network(
     return network.eval()
 
 
+def initial_classifier(kind: str, arguments: Mapping[str, Any], pretrained: str | Path | None = None) -> nn.Module:
+    """A new classifier, or one that starts from weights of this bundle.
+
+    Args:
+        kind: a class of :mod:`scripts.networks`, ``ViTClassifier`` or ``ResNetClassifier``.
+        arguments: of that class.
+        pretrained: a classifier's weights file.
+
+    Raises:
+        CheckpointError: the file holds a classifier of another kind or shape.
+    """
+    network = getattr(networks, kind)(**arguments)
+    if pretrained is None:
+        return network
+    started: Any = load_network(pretrained, kind)
+    if started.config != network.config:
+        raise CheckpointError(
+            f"{pretrained}: holds a {kind} {started.config}, but classifier_shape and image_size ask for "
+            f"{network.config}. Give another file, or ask for the same."
+        )
+    return started.train()
+
+
 def trained_image_size(path: str | os.PathLike, image_size: int | None = None) -> int:
     """The side in pixels of the crops that the classifier of ``path`` was trained on.
 
@@ -135,9 +158,11 @@ def trained_image_size(path: str | os.PathLike, image_size: int | None = None) -
     return trained
 
 
-def required_pretrained(stage: str) -> str:
+def required_pretrained(stage: str) -> None:
     """Stands for a path that has to be given: raises a CheckpointError that says which, for a stage that has one."""
-    file = {"autoencoder": "autoencoder", "unconditional": "unet_unconditional"}.get(stage, stage)
+    file = {"autoencoder": "autoencoder", "unconditional": "unet_unconditional"}.get(stage)
+    if file is None:
+        return
     raise CheckpointError(
         f"paper.yaml: the {stage} stage starts from Stable Diffusion 1.5. Give --pretrained sd15/{file}.safetensors, "
         "which import_weights.yaml makes (docs/training.md), or --pretrained False to start from scratch."

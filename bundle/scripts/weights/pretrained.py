@@ -24,6 +24,7 @@ from scripts.networks.autoencoder import LatentAutoencoder, StableDiffusionAutoe
 from scripts.networks.unet import StableDiffusionUNet
 from scripts.weights import key_maps
 from scripts.weights.checkpoints import CheckpointError, load_tensors, read_metadata, save_network
+from scripts.weights.parts import PARTS
 from scripts.weights.published import neighbouring_config, open_weights
 from scripts.weights.stated import agreed
 
@@ -91,7 +92,11 @@ def initial_unet(
 
 
 def conditional_unet(
-    path: str | Path, context_dim: int, concat_channels: int = 4, keep_weights: bool = True
+    path: str | Path,
+    context_dim: int,
+    concat_channels: int = 4,
+    keep_weights: bool = True,
+    pretrained: str | Path | None = None,
 ) -> StableDiffusionUNet:
     """The unconditional stage's U-Net grown to take ``concat_channels`` more input channels (Eq. 10).
 
@@ -101,11 +106,13 @@ def conditional_unet(
             are drawn at random.
         keep_weights: keep the first convolution's weights and set those of the new channels to zero, so that the grown
             network computes the same as before; False draws that convolution at random (the authors' choice).
+        pretrained: ``models_dir`` of a finished model, whose U-Net, grown already, is taken in place of ``path``'s.
     """
-    metadata = read_metadata(path, "StableDiffusionUNet")
-    config = {**metadata["config"], "context_dim": context_dim}
-    config["in_channels"] += concat_channels
-    new = () if keep_weights else ("conv_in.conv.",)
+    finished = None if pretrained is None else Path(pretrained) / PARTS["unet_conditional"]
+    path = finished or path
+    config = {**read_metadata(path, "StableDiffusionUNet")["config"], "context_dim": context_dim}
+    config["in_channels"] += 0 if finished else concat_channels
+    new = () if keep_weights or finished else ("conv_in.conv.",)
     return _detach_from_file(_start(StableDiffusionUNet, config, load_tensors(path), path, new=new))
 
 

@@ -16,6 +16,7 @@ from scripts.networks.classifiers import ResNetClassifier, ViTClassifier
 from scripts.networks.unet import StableDiffusionUNet
 from scripts.weights.checkpoints import (
     CheckpointError,
+    initial_classifier,
     load_network,
     read_metadata,
     required_pretrained,
@@ -159,3 +160,19 @@ def test_the_size_of_the_crops_is_the_weights(saved: Path) -> None:
 def test_a_path_that_has_to_be_given_is_asked_for(stage: str, file: str) -> None:
     with pytest.raises(CheckpointError, match=f"the {stage} stage .* --pretrained sd15/{file}.safetensors"):
         required_pretrained(stage)
+
+
+@pytest.mark.parametrize("stage", ["conditional", "classifier"])
+def test_stages_without_published_weights_ask_for_none(stage: str) -> None:
+    required_pretrained(stage)
+
+
+def test_a_classifier_goes_on_from_its_file_and_from_no_other(saved: Path) -> None:
+    started, new = (initial_classifier("ViTClassifier", CLASSIFIER, each) for each in (saved, None))
+    kept = load_network(saved).state_dict()
+    assert started.training and all(torch.equal(tensor, kept[name]) for name, tensor in started.state_dict().items())
+    assert not torch.equal(new.state_dict()["head.weight"], kept["head.weight"])
+    with pytest.raises(CheckpointError, match="holds a ViTClassifier .* classifier_shape and image_size ask for"):
+        initial_classifier("ViTClassifier", {**CLASSIFIER, "image_size": 64}, saved)
+    with pytest.raises(CheckpointError, match="holds a ViTClassifier, expected a ResNetClassifier"):
+        initial_classifier("ResNetClassifier", {}, saved)

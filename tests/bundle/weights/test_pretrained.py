@@ -535,3 +535,14 @@ def test_weights_and_their_average_behind_names_of_their_own(published: Publishe
     )
     with pytest.raises(CheckpointError, match="holds the network 2 times, behind 'best_model.' and 'model.'"):
         start_unet(arguments, tmp_path / "two.safetensors")
+
+
+def test_a_finished_unet_is_taken_as_it_is(unconditional: tuple[StableDiffusionUNet, Path], tmp_path: Path) -> None:
+    """Whether or not the first convolution would be drawn anew, and though there is no unconditional one."""
+    _, path = unconditional
+    finished = stirred(conditional_unet(path, context_dim=6))
+    save_network(finished, tmp_path / "unet_conditional.safetensors")
+    for keep_weights in (True, False):
+        again = conditional_unet(tmp_path / "absent", 6, keep_weights=keep_weights, pretrained=tmp_path)
+        assert again.config == finished.config
+        assert all(torch.equal(each, finished.state_dict()[name]) for name, each in again.state_dict().items())
