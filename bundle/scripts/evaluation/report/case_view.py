@@ -53,6 +53,7 @@ class CaseStudy:
         real_scores: those for baseline and follow-up.
         long_mm: long diameters of the baseline, the samples (R,) and the follow-up, if they were measured.
         pixel_mm: width of a pixel of the baseline, which the samples share, and of the follow-up, if known.
+        days: from baseline to follow-up, if known.
     """
 
     case_id: str
@@ -65,6 +66,7 @@ class CaseStudy:
     real_scores: tuple[float, float]
     long_mm: tuple[float, Array, float] | None = None
     pixel_mm: tuple[float, float] | None = None
+    days: float | None = None
 
     def tiles(self) -> list[Tile]:
         """Baseline, mean, standard deviation, follow-up and some samples; of a single run no mean and deviation."""
@@ -107,6 +109,7 @@ def case_studies(study: Study, methods: Mapping[str, Method], growth: Growth | N
             real_scores=(float(before[index]), float(after[index])),
             long_mm=long_mm(index),
             pixel_mm=pixel_mm(index),
+            days=None if np.isnan(cases.days[index]) else float(cases.days[index]),
         )
         for index, case_id in enumerate(cases.ids)
     ]
@@ -167,11 +170,30 @@ def browser(studies: Sequence[CaseStudy]) -> dict[str, Any] | None:
                 "scores": [round(float(score), 4) for score in study.scores],
                 "real": [round(score, 4) for score in study.real_scores],
                 "long_mm": diameters(study),
+                "course": course(study),
                 "pixel_mm": study.pixel_mm,
                 "sprite": base64.b64encode(sprite(study, limit)).decode(),
             }
             for study in studies
         ],
+    }
+
+
+def course(study: CaseStudy) -> dict[str, Any] | None:
+    """Days to the follow-up and the long diameters in mm, for a figure of size over time.
+
+    Returns:
+        ``days``, ``baseline``, ``runs`` and ``follow_up``, of the last two what was measured; None without a measured
+        baseline or without days.
+    """
+    if study.long_mm is None or study.days is None or not np.isfinite(study.long_mm[0]):
+        return None
+    baseline, runs, follow_up = study.long_mm
+    return {
+        "days": round(study.days),
+        "baseline": round(baseline, 2),
+        "runs": [round(float(value), 2) for value in runs if np.isfinite(value)],
+        "follow_up": round(follow_up, 2) if np.isfinite(follow_up) else None,
     }
 
 

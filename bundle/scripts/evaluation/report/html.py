@@ -12,12 +12,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from scripts.evaluation import table_one
+from scripts.evaluation.judge import REAL
 from scripts.evaluation.report.case_view import CaseStudy, browser
 from scripts.evaluation.report.clinical_view import clinical_view
 from scripts.evaluation.report.columns import (
     CALIBRATION,
     CAPTIONS,
     CRPS,
+    ENSEMBLE,
     GROWTH,
     LATENTS,
     METRICS,
@@ -129,7 +131,7 @@ def notes(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, tuple[str
 
 
 def gap_sentence(result: Mapping[str, Any]) -> str | None:
-    """A sentence on the gap between real baselines and follow-ups: the share that the first method closes.
+    """What the first method gains on real baselines: the share of the gap to the follow-ups, and the AUROC's interval.
 
     Where a gap's interval holds zero, it says so in place of a share.
     """
@@ -147,6 +149,11 @@ def gap_sentence(result: Mapping[str, Any]) -> str | None:
     sentences = [f"{title_of(generated[0])} closes {' and '.join(shares)} {between}."] if shares else []
     if unsure:
         sentences.append(f"No gap is shown {between} in {' and '.join(unsure)}, so that no share of it is given.")
+    averaged = result["methods"].get(generated[0] + ENSEMBLE, {}).get("auroc_difference", {}).get(REAL[0])
+    if averaged and averaged["ci95"]:
+        low, high = averaged["ci95"]
+        gain = f"Averaged over runs, its AUROC less the baselines' is {averaged['mean']:+.3f} [{low:.3f}, {high:.3f}]"
+        sentences.append(gain + ("." if low > 0 else ", so that no gain is shown."))
     return " ".join(sentences)
 
 

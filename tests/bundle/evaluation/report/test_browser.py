@@ -19,6 +19,8 @@ SHOWN = """({
   outcome: document.getElementById("outcome").textContent,
   record: document.getElementById("record").textContent,
   runs: document.querySelectorAll("#scores circle").length,
+  sizes: document.querySelectorAll("#course circle").length,
+  first: document.querySelector("h2").textContent,
   captions: [...document.querySelectorAll("#tiles figcaption")].map(each => each.textContent),
   listed: [...document.getElementById("case").options].map(each => each.value),
 })"""
@@ -33,6 +35,7 @@ DRAWN = """new Promise(done => setTimeout(() => {
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     study = make_study()
+    study["cases"] = [case | {"interval_days": 365} for case in study["cases"]]
     spacing = np.full((len(study["cases"]), 2), 0.5)
     run(study, folder, spacing={"baseline": spacing, "follow_up": spacing})
     return study, folder / "report.html"
@@ -53,6 +56,7 @@ def test_choosing_a_case_shows_it(browser, report):
     browser.open(path.as_uri())
     first = browser.evaluate(SHOWN)
     assert first["name"] == "case-00" and first["place"] == "1 of 12" and first["outcome"] == "malignant"
+    assert first["first"] == "Case by case" and first["sizes"] == 1 + 4, "the baseline's and each run's"
     assert first["runs"] == 4 and f"Longest diameter {study['cases'][0]['ehr']['sct_long_dia']:.1f}" in first["record"]
     assert first["captions"][:4] == [
         "baseline",

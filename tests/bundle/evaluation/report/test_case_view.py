@@ -13,7 +13,7 @@ from scripts.data.transforms import MARK
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 from scripts.evaluation.judge import REAL, Method
-from scripts.evaluation.report.case_view import browser, case_studies, chosen, diameters, spread_limit, sprite
+from scripts.evaluation.report.case_view import browser, case_studies, chosen, course, diameters, spread_limit, sprite
 from tests.bundle.evaluation.studies import study_of
 
 
@@ -69,6 +69,14 @@ def test_what_was_not_measured_says_so(studies):
     assert diameters(known) == "baseline 8.0 mm, generated not measurable, follow-up not measurable"
     known = type(studies[0])(**{**vars(studies[0]), "long_mm": (8.0, np.array([7.0, np.nan, 9.0, 12.0]), 10.0)})
     assert diameters(known) == "baseline 8.0 mm, generated median 9.0 mm (7.0 to 12.0), follow-up 10.0 mm"
+
+
+def test_the_course_is_of_what_was_measured(studies):
+    sizes = (8.0, np.array([7.0, np.nan, 9.0]), np.nan)
+    known = type(studies[0])(**{**vars(studies[0]), "long_mm": sizes, "days": 365.0})
+    assert course(known) == {"days": 365, "baseline": 8.0, "runs": [7.0, 9.0], "follow_up": None}
+    for absent in ({"days": None}, {"long_mm": None}, {"long_mm": (np.nan, *sizes[1:])}):
+        assert course(type(known)(**{**vars(known), **absent})) is None
 
 
 def test_pages_are_chosen_by_name(studies):

@@ -91,6 +91,16 @@ def test_a_gap_whose_interval_holds_zero_has_no_share() -> None:
     assert unknown is None
 
 
+@pytest.mark.parametrize(("bounds", "said"), [([0.01, 0.09], "0.090]."), ([-0.03, 0.09], "so that no gain is shown.")])
+def test_the_gain_stands_with_its_interval(bounds: list[float], said: str) -> None:
+    gain = {"auroc_difference": {"real_baseline": {"mean": 0.04, "ci95": bounds}}}
+    methods = {"mine": {}, "mine_mean_probability": gain}
+    gap = {"auroc": {"mean": 0.1, "ci95": [0.02, 0.2]}}
+    sentence = gap_sentence({"methods": methods, "gap": gap, "gap_closed": {"auroc": 0.4}})
+    assert sentence is not None and sentence.endswith(said)
+    assert f"its AUROC less the baselines' is +0.040 [{bounds[0]:.3f}, 0.090]" in sentence
+
+
 def test_the_page_says_what_trained_the_weights_and_what_is_left_out(outcome: Any) -> None:
     _, result, folder = outcome
     whole = (folder / "report.html").read_text()

@@ -47,6 +47,30 @@
     return made;
   }
 
+  function drawCourse(course) {
+    at("over-time").hidden = !course;
+    if (!course) return;
+    const { days, baseline, runs, follow_up } = course;
+    const sorted = [...runs].sort((a, b) => a - b);
+    const half = Math.floor(sorted.length / 2);
+    const median = sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+    const top = 5 * Math.ceil(1.05 * Math.max(baseline, follow_up || 0, ...runs) / 5);
+    const [start, end] = [44, 600];
+    const y = mm => 128 - 120 * mm / top;
+    const line = (mm, kind) => element("line", { x1: start, x2: end, y1: y(baseline), y2: y(mm), class: kind });
+    const parts = [0, top / 2, top].flatMap(mm => [
+      element("line", { x1: start, x2: end, y1: y(mm), y2: y(mm), class: "grid" }),
+      element("text", { x: start - 6, y: y(mm) + 4, "text-anchor": "end" }, mm)]);
+    parts.push(element("text", { x: start, y: 146 }, "today"));
+    parts.push(element("text", { x: end, y: 146, "text-anchor": "end" }, `after ${days} days`));
+    for (const mm of runs) parts.push(line(mm, "run"), element("circle", { cx: end, cy: y(mm), r: 4, class: "dot" }));
+    if (runs.length) parts.push(line(median, "median"));
+    if (follow_up !== null) parts.push(line(follow_up, "later"));
+    parts.push(element("circle", { cx: start, cy: y(baseline), r: 5, class: "start" }));
+    at("course").replaceChildren(...parts);
+    at("course").setAttribute("aria-label", `Long diameter over ${days} days: ${at("diameters").textContent}`);
+  }
+
   function drawScores(item, mean) {
     const x = probability => 20 + 600 * probability;
     const parts = [element("line", { x1: x(0), x2: x(1), y1: 50, y2: 50, class: "axis" })];
@@ -79,6 +103,7 @@
     at("record").textContent = item.record || "nothing is known";
     at("measured").hidden = !item.long_mm;
     at("diameters").textContent = item.long_mm || "";
+    drawCourse(item.course);
     const sprite = new Image();
     sprite.onload = () => { if (at("case").value === item.id) draw(sprite, item); };
     sprite.src = `data:image/webp;base64,${item.sprite}`;
