@@ -22,6 +22,7 @@ from scripts.diffusion.torchscript import ScriptableModel
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 from scripts.networks.autoencoder import LatentAutoencoder
+from scripts.networks.texture import coloured
 from scripts.weights.checkpoints import load_network
 from scripts.weights.parts import check_parts
 
@@ -99,6 +100,8 @@ class ProgressionInferer(Inferer):
         solver: ``ddim``, as in the paper (eta 0, so sampling adds no noise), or ``dpmpp``, which needs a quarter of the
             calls; see :func:`scripts.diffusion.sampling_scheduler`.
         progress: called after each step with the share of the steps that are done, 0 to 1.
+        texture: add to every sample noise with the power that the decoder's images lack, see
+            :mod:`scripts.networks.texture`.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class ProgressionInferer(Inferer):
         interval_days: float | None = None,
         solver: str = "ddim",
         progress: Callable[[float], None] | None = None,
+        texture: bool = False,
     ) -> None:
         super().__init__()
         sampling_scheduler(num_steps, solver=solver)  # a wrong number of steps or solver is refused now
@@ -126,6 +130,7 @@ class ProgressionInferer(Inferer):
         self.guidance_scale = guidance_scale
         self.interval_days = interval_days
         self.progress = progress
+        self.texture = texture
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]
@@ -147,7 +152,8 @@ class ProgressionInferer(Inferer):
             Follow-ups (B, num_runs, H, W) in [-1, 1].
 
         Raises:
-            UserError: crops of a size that the networks cannot halve, or values, given or generated, are not finite.
+            UserError: crops of a size that the networks cannot halve; values, given or generated, are not finite; or
+                texture of weights that bring none.
         """
         _refuse_unfit(inputs, network)
         condition = self._reports(_ehr_of(inputs) if condition is None else condition, network)
@@ -163,6 +169,8 @@ class ProgressionInferer(Inferer):
         latents = (self._denoise(network, guidance_scale, part, (i, len(parts))) for i, part in enumerate(parts))
         images = [network.autoencoder.decode_stage_2_outputs(each) for each in latents]
         samples = torch.cat(images)
+        if self.texture:
+            samples += coloured(draw(samples.shape[1:]).to(samples), _texture(network))
         if not samples.isfinite().all():
             raise UserError(
                 "Generated images hold NaN: the weights are damaged, or sampling left the range of its numbers. Import "
@@ -223,6 +231,15 @@ def _refuse_unfit(inputs: Tensor, network: ProgressionModel) -> None:
     if not isinstance(network, torch.jit.ScriptModule):
         for side in inputs.shape[2:]:
             network.denoiser.unet.check_size(network.autoencoder.latent_size(side))
+
+
+def _texture(network: nn.Module) -> list[float]:
+    """The texture of the network's autoencoder."""
+    if found := getattr(network.autoencoder, "config", {}).get("texture"):
+        return found
+    raise UserError(
+        "The autoencoder brings no texture, as those of versions before 0.11. Leave texture out, or train it again."
+    )
 
 
 def _ehr_of(inputs: Tensor) -> list[Mapping[str, Any]] | None:

@@ -31,6 +31,8 @@ class LatentAutoencoder(AutoencoderKL):
         attention_levels: whether each level has attention; by default none has.
         nonlocal_attention: whether encoder and decoder have attention at the coarsest resolution.
         attention_projection: whether a linear layer follows every attention.
+        texture: power that reconstructions lack, by frequency, of :func:`scripts.networks.texture.lost_power`; measured
+            once, after training, like the scale, and used where sampling is asked for it.
     """
 
     latent_scale: Tensor
@@ -45,6 +47,7 @@ class LatentAutoencoder(AutoencoderKL):
         nonlocal_attention: bool = True,
         *,
         attention_projection: bool = False,
+        texture: Sequence[float] = (),
     ) -> None:
         levels = tuple(attention_levels or (False,) * len(channels))
         super().__init__(
@@ -69,6 +72,7 @@ class LatentAutoencoder(AutoencoderKL):
             "norm_num_groups": norm_num_groups,
             "attention_levels": list(levels),
             "nonlocal_attention": nonlocal_attention,
+            **({"texture": list(texture)} if texture else {}),
         }
         self.register_buffer("latent_scale", torch.ones(()))
 
@@ -112,7 +116,7 @@ class StableDiffusionAutoencoder(LatentAutoencoder):
     (:mod:`scripts.weights.key_maps`).
 
     Args:
-        channels, num_res_blocks, latent_channels, norm_num_groups: as in :class:`LatentAutoencoder`;
+        channels, num_res_blocks, latent_channels, norm_num_groups, texture: as in :class:`LatentAutoencoder`;
             ``num_res_blocks`` is the encoder's.
 
     Example:
@@ -128,8 +132,10 @@ class StableDiffusionAutoencoder(LatentAutoencoder):
         num_res_blocks: int = 2,
         latent_channels: int = 4,
         norm_num_groups: int = 32,
+        texture: Sequence[float] = (),
     ) -> None:
-        super().__init__(channels, num_res_blocks + 1, latent_channels, norm_num_groups, attention_projection=True)
+        shape = (channels, num_res_blocks + 1, latent_channels, norm_num_groups)
+        super().__init__(*shape, attention_projection=True, texture=texture)
         self.config["num_res_blocks"] = num_res_blocks  # the encoder's
         del self.config["attention_levels"], self.config["nonlocal_attention"]  # no arguments of this class
         self.encoder = Encoder(

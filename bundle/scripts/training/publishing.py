@@ -15,6 +15,7 @@ from torch import nn
 from scripts.conditioning.conditioner import ReportConditioner
 from scripts.files import write_json
 from scripts.fingerprint import digest_weights
+from scripts.networks.texture import lost_power
 from scripts.options import log_next
 from scripts.training.batches import prepare_crop_batch
 from scripts.training.cases import write_training_cases
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 def publish_autoencoder(
     checkpoint: Checkpoint, network: nn.Module, dataset: Any, path: str | Path, dataset_dir: str | Path | None = None
 ) -> None:
-    """Writes the best autoencoder, with its latent scale measured over ``dataset``, the training crops unrotated.
+    """Writes the best autoencoder, with scale and texture measured over ``dataset``, the training crops unrotated.
 
     Args:
         dataset_dir: if given, digests of its training crops are kept beside the weights, see
@@ -40,9 +41,11 @@ def publish_autoencoder(
     autoencoder: Any = network.autoencoder.eval()  # type: ignore[operator, union-attr]
     device = autoencoder.latent_scale.device  # the training device: on a CPU the other ranks' barrier would time out
     with torch.no_grad():
-        batches = DataLoader(dataset, batch_size=64)
-        latents = torch.cat([autoencoder.encode(prepare_crop_batch(batch, device)[0])[0].cpu() for batch in batches])
-    autoencoder.latent_scale.fill_(1.0 / latents.std())
+        crops = [prepare_crop_batch(batch, device)[0] for batch in DataLoader(dataset, batch_size=64)]
+        latents = [autoencoder.encode(batch)[0] for batch in crops]
+        decoded = torch.cat([autoencoder.decode(batch).cpu() for batch in latents])
+    autoencoder.latent_scale.fill_(1.0 / torch.cat([batch.cpu() for batch in latents]).std())
+    autoencoder.config["texture"] = lost_power(torch.cat([batch.cpu() for batch in crops]), decoded)
     save_network(autoencoder, path, extra={**best, "record": checkpoint.record})
     logger.info(f"Latent scale {float(autoencoder.latent_scale):.4f}")
     _finish(checkpoint, best, dataset_dir, path)

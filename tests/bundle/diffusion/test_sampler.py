@@ -227,3 +227,18 @@ def test_crops_that_the_autoencoder_cannot_halve_are_refused() -> None:
     network = ProgressionModel(autoencoder, toy().denoiser)
     with pytest.raises(UserError, match="image_size is 30, expected a multiple of 4"):
         generate(network, crops(1, 30), REPORTS[:1])
+
+
+def test_texture_is_added_where_it_is_asked_for() -> None:
+    """White noise of the spectrum in the weights, another in every run, the same in every call; none is no spectrum."""
+    network: Any = toy()
+    plain, textured = (ProgressionInferer(2, num_runs=40, texture=each) for each in (False, True))
+    with pytest.raises(UserError, match="brings no texture"):
+        textured(crops(1, 8), network, REPORTS[:1])
+    network.autoencoder.config = {"texture": [0.01] * 24}
+    added = textured(crops(2, 8), network, REPORTS[:2]) - plain(crops(2, 8), network, REPORTS[:2])
+    assert added.std().item() == pytest.approx(0.1, rel=0.1) and abs(added.mean().item()) < 0.01
+    assert added.flatten(0, 1).flatten(1).corrcoef().fill_diagonal_(0).abs().max() < 0.7
+    torch.testing.assert_close(
+        added[1:], textured(crops(2, 8)[1:], network, REPORTS[1:2]) - plain(crops(2, 8)[1:], network, REPORTS[1:2])
+    )

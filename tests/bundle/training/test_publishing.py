@@ -18,6 +18,7 @@ from scripts.data.transforms import preprocessing
 from scripts.fingerprint import digest_weights
 from scripts.networks.autoencoder import AlignedAutoencoder, StableDiffusionAutoencoder
 from scripts.networks.classifiers import ResNetClassifier
+from scripts.networks.texture import lost_power
 from scripts.training.publishing import publish, publish_autoencoder, publish_conditional
 from scripts.weights.checkpoints import read_metadata
 from tests.bundle.training.helpers import load
@@ -123,3 +124,7 @@ def test_the_latent_scale_is_of_the_crops_given(tmp_path: Path) -> None:
         Best(tmp_path), network, [{"image": crop, **batch} for crop in crops], tmp_path / "a.safetensors"
     )  # type: ignore[arg-type]
     assert load_file(tmp_path / "a.safetensors")["latent_scale"].item() == pytest.approx(expected.item(), rel=1e-5)
+    with torch.no_grad():
+        decoded = autoencoder.decode(autoencoder.encode(crops)[0])
+    texture = read_metadata(tmp_path / "a.safetensors")["config"]["texture"]
+    assert texture == pytest.approx(lost_power(crops, decoded), rel=1e-4) and any(texture)
