@@ -126,6 +126,7 @@ class Worker:
         except Exception as error:  # libraries raise what they like, with values in it
             if is_no_room(error):
                 raise
+            self._check_room()  # not every library says so
             reason = f"{type(error).__name__}: attempt {attempts} of {self.config.attempts}"
             if attempts == self.config.attempts:
                 self._bury(item, reason)

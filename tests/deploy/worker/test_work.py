@@ -314,22 +314,27 @@ def test_no_write_that_fails_on_a_full_disk_loses_or_counts_anything(worker, ask
     assert len({line["id"] for line in audit(worker)}) == number
 
 
-@pytest.mark.parametrize("wrapped", [True, False])
-def test_a_result_that_has_no_room_is_made_again(worker, ask, monkeypatch, wrapped):
+@pytest.mark.parametrize("told", ["plainly", "wrapped", "not at all"])
+def test_a_result_that_has_no_room_is_made_again(worker, ask, monkeypatch, told):
     ask()
-    real = dicom_case.predict
+    real, usage = dicom_case.predict, shutil.disk_usage(worker.spool.root)
 
     def predict(*_, **__):
+        if told == "not at all":
+            monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+            raise ValueError("unknown file extension")
         try:
             full()
         except OSError as error:
-            if wrapped:
+            if told == "wrapped":
                 raise RuntimeError("MONAI's") from error
             raise
 
     object.__setattr__(worker.config, "attempts", 1)
+    object.__setattr__(worker.config, "least_free_mb", 0.1)
     monkeypatch.setattr(dicom_case, "predict", predict)
     worker.run(once=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert worker.spool.status()["work"] == 1 and worker.spool.status()["dead"] == 0
     monkeypatch.setattr(dicom_case, "predict", real)
     worker.run(once=True)
