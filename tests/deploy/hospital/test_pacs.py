@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -25,6 +26,9 @@ pytestmark = pytest.mark.hospital
 
 STUDIES, KILLS, RESTARTS = int(os.environ.get("NAMD_STUDIES", "12")), 5, 2
 
+SLICES = range(-5, 5)
+"""Of a study: where they lie, counted from the middle of the three that are drawn; the outer ones are repeated."""
+
 
 @pytest.fixture
 def site(orthanc, tmp_path, objects):
@@ -39,12 +43,15 @@ def site(orthanc, tmp_path, objects):
     def ask(number: int, patient: str, study: str) -> list[Path]:
         folder, series, frame = tmp_path / "new" / str(number), generate_uid(), generate_uid()
         folder.mkdir(parents=True)
-        for path in objects.series.iterdir():
-            item = pydicom.dcmread(path)
+        drawn = sorted(map(pydicom.dcmread, objects.series.iterdir()), key=lambda each: each.ImagePositionPatient[2])
+        for place in SLICES:
+            item = copy.deepcopy(drawn[max(-1, min(place, 1)) + 1])
+            item.ImagePositionPatient[2] = drawn[1].ImagePositionPatient[2] + 2 * place
+            item.InstanceNumber = place + len(SLICES)
             item.PatientID, item.StudyInstanceUID, item.SeriesInstanceUID = patient, study, series
             item.FrameOfReferenceUID, item.SOPInstanceUID = frame, generate_uid()
             item.file_meta.MediaStorageSOPInstanceUID = item.SOPInstanceUID
-            item.save_as(folder / path.name)
+            item.save_as(folder / f"{item.InstanceNumber}.dcm")
         content = {key: item[key].value for key in IDENTITY} | {"point": POINT, "record": RECORD}
         (folder / "request.json").write_text(json.dumps(content | {"destination": "archive"}))
         kept = shutil.copytree(folder, tmp_path / "kept" / str(number))
@@ -100,21 +107,22 @@ def test_a_result_arrives_beside_its_scan_and_another_patients_is_refused(orthan
     config, spool, ask = site
     archive, study = Archive(config.destinations["archive"]), generate_uid()
     scan = ask(1, "MRN-4711", study)
-    assert len(archive._store(scan)) == 3
+    assert len(archive._store(scan)) == len(SLICES)
     worker()
     until(lambda: spool.status()["done"] == 1)
-    assert len(held(orthanc, study)) == 3 + len(OBJECTS)
+    assert len(held(orthanc, study)) == len(SLICES) + len(OBJECTS)
     before = orthanc.count()
     other = ask(2, "MRN-4712", study)
     until(lambda: spool.status()["dead"] == 1)
     (state,) = (spool.root / "dead").glob("*/state.json")
     assert "another PatientID" in state.read_text() and "471" not in json.loads(state.read_text())["reason"]
-    assert orthanc.count() == before and len(other) == 3
+    assert orthanc.count() == before and len(other) == len(SLICES)
     series = pydicom.dcmread(scan[0]).SeriesInstanceUID
     answer = orthanc.session.get(f"{orthanc.url}/studies/{study}/series/{series}")  # WADO-RS
-    assert answer.status_code == 200 and answer.content.count(b"DICM") == 3
+    assert answer.status_code == 200 and answer.content.count(b"DICM") == len(SLICES)
 
 
+@pytest.mark.timeout(600 + 60 * STUDIES)
 def test_kills_and_restarts_lose_and_repeat_nothing(orthanc, site, worker, tmp_path):
     """Every study's result is there once, and was made once, though worker and archive go down at random."""
     _, spool, ask = site
