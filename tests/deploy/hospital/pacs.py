@@ -103,7 +103,7 @@ class Nginx:
         (folder / "htpasswd").write_text(f"reader:{hashed.stdout}worker:{hashed.stdout}")
         (folder / "htpasswd.worker").write_text(f"worker:{hashed.stdout}")
         token = base64.b64encode(b"namd:sesame").decode()
-        (folder / "orthanc-user.conf").write_text(f'proxy_set_header Authorization "Basic {token}";\n')
+        (folder / "orthanc-user.conf").write_text(f'set $authorization "Basic {token}";\n')
         shipped = (CONFIG / "nginx.conf").read_text()
         for there, here in (
             *(("/etc/namd", str(folder)), ("/var/log/nginx", str(folder))),
