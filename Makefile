@@ -1,7 +1,7 @@
 # make demo   sets everything up and runs the whole method on a simulated cohort, ending in runs/demo/report.html
 # make test   sets everything up, then the tests; make lint checks style and types, make test-documents runs every command
 #             of the documents, make test-processes what starts processes of its own,
-#             make test-browser opens the evaluation page in Chromium,
+#             make test-browser opens the evaluation page, and the page of deploy, in Chromium,
 #             make test-deploy holds DICOM objects against validators and a PACS,
 #             make test-gemma reads with a real Gemma 3 (downloads 240 MB under Gemma's terms)
 # make wheelhouse   all that an installation without a network needs (deploy/INSTALL.md); make sbom lists what is installed,
@@ -59,6 +59,7 @@ test-processes: $(READY)
 # Commands of their own: each installs what it needs from the system, and fails where it cannot.
 test-browser: $(READY)
 	command -v chromium > /dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium > /dev/null; }
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps axe-playwright-python==0.1.8
 	$(PY) -m pytest -m browser
 
 # What is delivered, against validators (dicom3tools, dcmtk) and a PACS (Orthanc behind nginx) in a network of its own

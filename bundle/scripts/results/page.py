@@ -156,7 +156,8 @@ def _cases(held_out: Mapping[str, Any]) -> str:
     reached = ", ".join(f"{value:.3f}" for value in sorted(held_out["compared"]["auroc"].values(), reverse=True))
     words = f"In the order of their AUROC on the same {held_out['compared']['n']} held-out cases: {reached}. "
     simulated = held_out["simulated"]
-    return f"{words}Cases: {held_out['dataset']}. {simulated if isinstance(simulated, str) else ''}"
+    how = f"{simulated.rstrip('.')}." if isinstance(simulated, str) else ""
+    return f"{words}Cases: {held_out['dataset']}. {how}"
 
 
 def _origins(methods: Sequence[Mapping[str, Any]]) -> str:

@@ -1,7 +1,7 @@
 // Size against time with its bands, and the same as a table.
 import { make, svg } from "./dom.js";
 
-const BOX = { left: 44, right: 620, top: 12, bottom: 200 };
+const BOX = { left: 52, right: 620, top: 12, bottom: 200 };
 const months = days => Math.round(days / 30.4375);
 const one = value => value.toFixed(1);
 
@@ -39,7 +39,7 @@ function chart(start, spreads) {
   const step = Math.max(1, Math.round((high - low) / 5));
   for (let mm = low; mm <= high; mm += step) {
     parts.push(svg("line", { class: "grid", x1: BOX.left, x2: BOX.right, y1: y(mm), y2: y(mm) }),
-      svg("text", { x: BOX.left - 6, y: y(mm) + 4, "text-anchor": "end" }, mm));
+      svg("text", { x: BOX.left - 12, y: y(mm) + 4, "text-anchor": "end" }, mm));
   }
   for (const { day } of points) parts.push(svg("text", { x: x(day), y: BOX.bottom + 18, "text-anchor": "middle" }, months(day)));
   parts.push(svg("text", { x: (BOX.left + BOX.right) / 2, y: BOX.bottom + 36, "text-anchor": "middle" }, "months from the baseline; mm"),

@@ -95,6 +95,11 @@ async function follow(asked) {
   try {
     await watch(`/api/cases/${asked.id}/events`, say);
     await show(asked.id, true);
+    at("state").textContent = `Case ${asked.number} is done.`;
+    at("result-title").focus();
+  } catch (error) {
+    at("state").textContent = "";
+    throw error;
   } finally {
     waiting = null;
     at("progress").hidden = true;
@@ -106,14 +111,13 @@ at("cancel").addEventListener("click", () => attempt(() => remove(`/api/cases/${
 
 // --- results
 
-async function show(id, latest = false) {
+async function show(id, chosen) {
   const shown = await json(`/api/cases/${id}`);
   cases.set(id, { shown, images: await imagesOf(shown) });
-  list(latest ? id : at("case").value);
-  if (latest) at("results").scrollIntoView({ behavior: "instant" });
+  list(chosen ? id : at("case").value);
 }
 
-const title = ({ shown }) => `${shown.number}, ${months(shown)} months: ${shown.report.slice(0, 60)}…`;
+const title = ({ shown }) => `${shown.number}, after ${months(shown)} months`;
 
 function list(chosen) {
   const known = [...cases.entries()].sort(([, a], [, b]) => a.shown.number - b.shown.number);
@@ -176,7 +180,8 @@ attempt(async () => {
   ready();
   const { scans: known, cases: made } = await json("/api/session");
   if (known.length) showScan(known.at(-1));
-  for (const each of made.filter(one => one.state === "done")) await show(each.id);
+  if (made.length) { record.fill(made.at(-1).record); record.preview(); }
+  for (const each of made.filter(one => one.state === "done")) await show(each.id, true);
   const open = made.find(one => one.state === "waiting" || one.state === "running");
   document.documentElement.dataset.ready = "yes";
   if (open) await follow(open);
