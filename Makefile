@@ -2,10 +2,10 @@
 # make test   sets everything up, then the tests; make lint checks style and types, make test-documents runs every command
 #             of the documents, make test-processes what starts processes of its own,
 #             make test-browser opens the evaluation page, and the page of deploy, in Chromium,
-#             make test-deploy holds DICOM objects against validators and a PACS,
+#             make test-deploy holds DICOM objects against validators and a PACS, and starts MONAI Label,
 #             make test-gemma reads with a real Gemma 3 (downloads 240 MB under Gemma's terms)
 # make wheelhouse   all that an installation without a network needs (deploy/INSTALL.md); make sbom lists what is installed,
-#             make audit asks for known vulnerabilities of the lock
+#             make audit asks for known vulnerabilities of the lock; make label serves MONAI Label on this machine
 # make lidc   trains the weights in bundle/models (give COHORT=.../cohort.csv)
 # make comparisons, make lidc_comparisons   the same against ablations and compared methods, ending in comparisons/report.html
 # make table1 SIZE_NAME=demo|small|full   the paper's Table 1 on DATASET, every method trained and judged alike, ending in
@@ -31,7 +31,7 @@ configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(if $(
 # MONAI says of every configuration that it runs code, which is true of ours too
 bundle = $(PY) -W "ignore:parsing config_file" -m monai.bundle run
 
-.PHONY: demo table1 test-table1 test test-documents test-processes test-browser test-deploy test-gemma wheelhouse sbom audit setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
+.PHONY: demo table1 test-table1 test test-documents test-processes test-browser test-deploy test-gemma wheelhouse sbom audit label setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -62,9 +62,23 @@ test-browser: $(READY)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps axe-playwright-python==0.1.8
 	$(PY) -m pytest -m browser
 
+# MONAI Label in an environment of its own, with what the project's lacks; it sees the project's through a .pth file
+LABEL := .venv-label/ready
+$(LABEL): deploy/monai_label/requirements.lock $(READY)
+	rm -rf .venv-label
+	$(PYTHON) -m venv .venv-label
+	echo "import site; site.addsitedir('$(CURDIR)/.venv/lib/python3.11/site-packages')" > .venv-label/lib/python3.11/site-packages/namd.pth
+	.venv-label/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-installed -r $<
+	touch $@
+
+STUDIES ?= runs/label
+label: $(LABEL)
+	mkdir -p $(STUDIES)
+	.venv-label/bin/python -m deploy.monai_label.serve $(STUDIES)
+
 # What is delivered, against validators (dicom3tools, dcmtk) and a PACS (Orthanc behind nginx) in a network of its own
 HOSPITAL := orthanc orthanc-dicomweb dcmtk dicom3tools iproute2 nginx-light openssl
-test-deploy: $(READY)
+test-deploy: $(READY) $(LABEL)
 	dpkg -s $(HOSPITAL) > /dev/null 2>&1 || { apt-get update -qq && apt-get install -qq -y --no-install-recommends $(HOSPITAL) > /dev/null; }
 	OMP_NUM_THREADS=1 unshare --map-root-user --net --mount sh -c 'ip link set lo up && exec $(PY) -m pytest -m hospital'
 
@@ -254,5 +268,5 @@ clean:
 # all that was made here, and the language model that was unpacked into the Hugging Face home
 clean-all: clean
 	[ ! -x $(PY) ] || rm -rf "$$($(PY) -c 'from huggingface_hub.constants import HF_HOME; print(HF_HOME)')/namd"
-	rm -rf .venv .venv-workflow .venv-tools wheelhouse namd.cdx.json .snakemake *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv .venv-workflow .venv-label .venv-tools wheelhouse namd.cdx.json .snakemake *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
