@@ -85,6 +85,7 @@ class AutoencoderLoss(nn.Module):
         perceptual_weight, kl_weight, alignment_weight, prediction_weight: weights of the terms. Except for the KL, a
             term whose weight is zero is not computed.
         spatial_alignment: of :class:`LatentAlignmentLoss`, whether it compares whole latents.
+        strict: of :class:`scripts.networks.PerceptualDistance`, whether it refuses to be another.
 
     Attributes:
         terms: the terms of the last call, unweighted and detached, for logging.
@@ -99,6 +100,7 @@ class AutoencoderLoss(nn.Module):
         alignment_weight: float = 1.0,
         prediction_weight: float = 0.2,
         spatial_alignment: bool = False,
+        strict: bool = False,
     ) -> None:
         super().__init__()
         self.weights = {
@@ -108,7 +110,7 @@ class AutoencoderLoss(nn.Module):
             "alignment": alignment_weight,
             "prediction": prediction_weight,
         }
-        self.perceptual = PerceptualDistance(perceptual) if perceptual_weight else None
+        self.perceptual = PerceptualDistance(perceptual, strict=strict) if perceptual_weight else None
         self.perceptual_samples = perceptual_samples or None
         self.alignment = LatentAlignmentLoss(spatial=spatial_alignment)
         self.terms: dict[str, Tensor] = {}

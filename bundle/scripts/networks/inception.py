@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from scripts.errors import UserError
 from scripts.networks.perceptual import PerceptualDistance
 
-INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
-"""The weights of the published FID, as `torch-fidelity` names them in torch hub's cache."""
+INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
+"""The weights of the published FID, as `torch-fidelity` names them in torch hub's cache; the same file has another name
+from `pytorch-fid` (:data:`ALSO`)."""
+
+ALSO = "pt_inception-2015-12-05-6726825d.pth"
 
 FALLBACK = "offline fallback: not Inception, not comparable to published FID"
 
@@ -24,15 +27,22 @@ class FeatureExtractor(nn.Module):
         weights: the FID Inception network's weights; without them, the copy in torch hub's cache where there is one and
             `torch-fidelity` is installed, else AlexNet features from the perceptual distance, for use offline.
         fallback: the perceptual distance whose network the fallback uses; by default a new one.
+        strict: refuse the fallback.
 
     Attributes:
         name: which features these are, to be reported with every FID and KID.
 
     Raises:
-        UserError: `weights` does not exist, or `torch-fidelity`, which has the network, is not installed.
+        UserError: `weights` does not exist, or `torch-fidelity`, which has the network, is not installed; or `strict`
+            refuses.
     """
 
-    def __init__(self, weights: str | Path | None = None, fallback: PerceptualDistance | None = None) -> None:
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        fallback: PerceptualDistance | None = None,
+        strict: bool = False,
+    ) -> None:
         super().__init__()
         self.inception: nn.Module | None = None
         self.fallback: PerceptualDistance | None = None
@@ -40,6 +50,12 @@ class FeatureExtractor(nn.Module):
         if path is not None:
             self.inception = _inception(path)
             self.name = "inception-v3 (2048 features, the published FID weights)"
+        elif strict:
+            raise UserError(
+                f"{INCEPTION} is not in {Path(torch.hub.get_dir()) / 'checkpoints'}, or torch-fidelity is not "
+                "installed: strict refuses other features in place of Inception's. Put it there, and pip install "
+                "torch-fidelity."
+            )
         else:
             self.fallback = fallback or PerceptualDistance("alex")
             self.name = f"{self.fallback.name.split()[0]}, last level averaged ({FALLBACK})"
@@ -62,10 +78,10 @@ def _find_inception(weights: str | Path | None) -> Path | None:
         if not Path(weights).is_file():
             raise UserError(f"{weights} does not exist; expected the FID Inception weights, {INCEPTION}")
         if not installed:
-            raise UserError("Inception features need torch-fidelity: pip install torch-fidelity")
+            raise UserError("Inception features need torch-fidelity: pip install torch-fidelity (the extra fid)")
         return Path(weights)
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION
-    return cached if installed and cached.is_file() else None
+    cached = [Path(torch.hub.get_dir()) / "checkpoints" / name for name in (INCEPTION, ALSO)]
+    return next((path for path in cached if installed and path.is_file()), None)
 
 
 def _inception(path: Path) -> nn.Module:

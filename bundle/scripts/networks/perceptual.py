@@ -42,25 +42,28 @@ class PerceptualDistance(nn.Module):
         network: "vgg" (the training loss) or "alex" (the metric).
         weights: torchvision's state dict of the backbone (`vgg16-397923af.pth`, `alexnet-owt-7be5be79.pth`); without
             it, the copy in torch hub's cache where there is one, else the offline fallback.
+        strict: refuse the fallback.
 
     Attributes:
         name: which distance it is, to be reported with every value.
 
     Raises:
-        UserError: the network is unknown, or `weights` does not exist or is another network's.
+        UserError: the network is unknown, or `weights` does not exist or is another network's, or `strict` refuses.
         FileNotFoundError: the package that carries the weights is not installed.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, network: Network = "vgg", weights: str | Path | None = None) -> None:
+    def __init__(self, network: Network = "vgg", weights: str | Path | None = None, strict: bool = False) -> None:
         super().__init__()
         if network not in BACKBONES:
             raise UserError(f"network is {network!r}, but only {' and '.join(BACKBONES)} are known")
         self.network = network
         backbone = _find_backbone(network, weights)
         if backbone is None:
+            if strict:
+                raise UserError(f"{_absent(network)}: strict refuses another distance in place of LPIPS. Put it there.")
             _warn_fallback(network)
             state = head = _load(_wheel_file("stlpips_pytorch", f"weights/vST0.0/{network}_shift_tolerant.pth"))
             self.name = f"st-lpips-{network} ({FALLBACK})"
@@ -206,6 +209,12 @@ def _wheel_file(package: str, path: str) -> Path:
 def _warn_fallback(network: Network) -> None:
     """Says once per process that scores are not LPIPS."""
     logger.warning(
-        f"torchvision's {BACKBONES[network]} is not in {Path(torch.hub.get_dir()) / 'checkpoints'}, and nothing is "
-        "downloaded: the perceptual distance is shift-tolerant LPIPS, which is not comparable to published LPIPS"
+        f"{_absent(network)}: the perceptual distance is shift-tolerant LPIPS, which is not comparable to published "
+        "LPIPS"
     )
+
+
+def _absent(network: Network) -> str:
+    """Says which file is not where."""
+    place = Path(torch.hub.get_dir()) / "checkpoints"
+    return f"torchvision's {BACKBONES[network]} is not in {place}, and nothing is downloaded"

@@ -32,6 +32,12 @@ def test_fallback_features_tell_distortion_and_say_what_they_are():
     assert distances[0] == pytest.approx(0, abs=1e-6) and distances[0] < distances[1] < distances[2]
 
 
+def test_strict_refuses_the_fallback(monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "no-such-folder")
+    with pytest.raises(UserError, match=f"{INCEPTION} is not in no-such-folder.checkpoints, or torch-fidelity"):
+        FeatureExtractor(strict=True)
+
+
 def test_fallback_shares_the_network_of_the_distance():
     distance = PerceptualDistance("alex")
     assert FeatureExtractor(fallback=distance).fallback is distance

@@ -173,6 +173,13 @@ def test_it_warns_once(monkeypatch, caplog):
     assert caplog.text.count("not comparable to published LPIPS") == 1
 
 
+def test_strict_refuses_the_fallback(monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "no-such-folder")
+    for network, file in perceptual.BACKBONES.items():
+        with pytest.raises(UserError, match=f"{file} is not in no-such-folder.checkpoints.*: strict refuses"):
+            PerceptualDistance(network, strict=True)
+
+
 def test_errors_name_the_cause(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="vgg and alex"):
         PerceptualDistance("resnet")  # type: ignore[arg-type]
