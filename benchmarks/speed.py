@@ -4,7 +4,8 @@
 
 DATASET is a prepared one (`make demo` leaves runs/demo/dataset). Each side of a pair is a process of its own checkout,
 which is asked for the same work in turn; times of training steps include what the stage's handlers do, and exclude what
-happens between epochs. Both sides use all cores unless OMP_NUM_THREADS is set. Linux only.
+happens between epochs. With --bare, what is timed now is the networks' forward and backward pass of one batch alone, which
+no other change of a step could undercut. Both sides use all cores unless OMP_NUM_THREADS is set. Linux only.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def sampling(cases: int, solver: str = "ddim") -> None:
     serve(timed(partial(inferer, crops, model, reports)))
 
 
-def training(stage: str, dataset: str, folder: str, **settings: Any) -> None:
-    """Serves: steps of a stage, from asking the loader for a batch to the last handler."""
+def training(stage: str, dataset: str, folder: str, bare: bool = False, **settings: Any) -> None:
+    """Serves: steps of a stage, from asking the loader for a batch to the last handler; or bare ones of one batch."""
     from ignite.engine import Events
     from monai.bundle import ConfigParser
 
@@ -81,6 +82,7 @@ def training(stage: str, dataset: str, folder: str, **settings: Any) -> None:
             "max_epochs": 10**6,
             "val_interval": 10**6,
             "patience": 0,
+            **settings,
         }
     )
     parser.get_parsed_content("prepare")
@@ -100,8 +102,25 @@ def training(stage: str, dataset: str, folder: str, **settings: Any) -> None:
         if "start" in clock:
             clock["end"] = time.perf_counter()
 
-    trainer.add_event_handler(Events.GET_BATCH_STARTED, start)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, end)
+    def passes() -> None:
+        if trainer.state.epoch == 1:
+            return
+        inputs, targets, *more = trainer.prepare_batch(trainer.state.batch, trainer.state.device, False)
+        positional, named = more or ((), {})
+
+        def step() -> None:
+            trainer.network.zero_grad(set_to_none=True)
+            predicted = trainer.inferer(inputs, trainer.network, *positional, **named)
+            trainer.loss_function(predicted, targets).mean().backward()
+
+        serve(timed(step))
+        os._exit(0)
+
+    if bare:
+        trainer.add_event_handler(Events.ITERATION_STARTED, passes)
+    else:
+        trainer.add_event_handler(Events.GET_BATCH_STARTED, start)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, end)
     trainer.run()
 
 
@@ -187,6 +206,7 @@ def main(
     commit: Annotated[str, typer.Option(help="the earlier commit")] = "8d44515",
     pairs: Annotated[int, typer.Option(min=6, help="of each question; the interval needs six")] = 12,
     settings: Annotated[str, typer.Option("--set", help="of a training stage now, as JSON")] = "{}",
+    bare: Annotated[bool, typer.Option("--bare", help="of a training stage now, the networks' passes alone")] = False,
 ) -> None:
     """Prints the ratios of times, now over before."""
     with TemporaryDirectory(prefix="speed_") as name:
@@ -195,7 +215,8 @@ def main(
         inputs(dataset.resolve(), folder)
         ratios = []
         for question in questions or list(Question):
-            ratios.append(ask(question, before, dataset.resolve(), folder, pairs, json.loads(settings)))
+            changed = json.loads(settings) | ({"bare": True} if bare else {})
+            ratios.append(ask(question, before, dataset.resolve(), folder, pairs, changed))
             print(ratios[-1], flush=True)
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     print_ratios(f"now over {commit}, {threads} threads", ratios, (commit, "now"))
