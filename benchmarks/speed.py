@@ -4,8 +4,8 @@
 
 DATASET is a prepared one (`make demo` leaves runs/demo/dataset). Each side of a pair is a process of its own checkout,
 which is asked for the same work in turn; times of training steps include what the stage's handlers do, and exclude what
-happens between epochs. With --bare, what is timed now is the networks' forward and backward pass of one batch alone, which
-no other change of a step could undercut. Both sides use all cores unless OMP_NUM_THREADS is set. Linux only.
+happens between epochs. With --bare, what is timed now is the networks' forward and backward pass of one batch alone,
+which no other change of a step could undercut. Both sides use all cores unless OMP_NUM_THREADS is set. Linux only.
 """
 
 from __future__ import annotations

@@ -85,7 +85,8 @@ SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 def test_an_overlay_has_the_published_size_and_with_small_the_small_one(overlay: str) -> None:
     stage, full, small = SIZES[overlay]
     for between, expected in (([], full), (["small"], small)):
-        files = [str(CONFIGS / f"{name}.yaml") for name in (stage, *between, overlay)]
+        before = ["compare_crops"] if overlay in ("compare_mcwgan", "compare_imageflownet") else []
+        files = [str(CONFIGS / f"{name}.yaml") for name in (stage, *between, *before, overlay)]
         workflow = ConfigWorkflow(files, logging_file=False)
         workflow.initialize()
         assert {name: workflow.parser.get_parsed_content(name) for name in expected} == expected

@@ -237,9 +237,8 @@ def test_it_overfits_four_pairs_as_far_as_it_can() -> None:
 
 @pytest.mark.table1
 def test_the_overlay_trains_and_generates(make_workflow: Make, tmp_path: Path) -> None:
-    workflow = make_workflow(
-        "train_conditional", tmp_path, "small", "compare_imageflownet", shape=SHAPE, threshold=-100.0, decay_steps=6
-    )
+    overlays = ("small", "compare_crops", "compare_imageflownet")
+    workflow = make_workflow("train_conditional", tmp_path, *overlays, shape=SHAPE, threshold=-100.0, decay_steps=6)
     workflow.run()
     model = load_generator(tmp_path / "models")
     assert isinstance(model, ImageFlowNet) and model.config["longest_days"] == 365.0

@@ -181,7 +181,8 @@ def test_the_overlays_train_and_generate(make_workflow: Make, tmp_path: Path) ->
     assert reader["config"]["blocks"] == [2, 2, 2, 2] and reader["extra"]["record"]["seed"] == 1023
 
     def train(**options: Any) -> None:
-        make_workflow("train_conditional", tmp_path, "small", "compare_mcwgan", shape=shape, **options).run()
+        overlays = ("small", "compare_crops", "compare_mcwgan")
+        make_workflow("train_conditional", tmp_path, *overlays, shape=shape, **options).run()
 
     train()
     method = load_generator(tmp_path / "models")
