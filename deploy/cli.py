@@ -164,9 +164,11 @@ def door(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8043,
 ) -> None:
     """Take requests by HTTP on this machine, for the worker to answer; nginx stands in front."""
+    from deploy.trust import check_trusted
     from deploy.worker import read_config
     from deploy.worker.config import ConfigError
 
+    check_trusted(config)
     os.umask(0o077)
     settings = read_config(config)
     if not settings.tokens:
