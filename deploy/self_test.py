@@ -66,9 +66,16 @@ def self_test(show: Callable[[str], Any]) -> bool:
             try:
                 line = f"ok    {name}: {check()}"
             except Exception as error:  # a broken installation fails as it likes
-                good, line = False, f"FAIL  {name}: {type(error).__name__}: {' '.join(str(error).split())[:500]}"
+                good, line = False, f"FAIL  {name}: {_first(error)}"
             show(line)
     return good
+
+
+def _first(error: BaseException) -> str:
+    """What came first of errors that wrap each other, as MONAI's do, in one line."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
 
 
 def _python() -> str:

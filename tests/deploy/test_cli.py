@@ -150,3 +150,27 @@ def test_errors_are_found_beneath_those_that_wrap_them():
     assert cli.told_within(wrapped(UserError("a"))) == "a" and cli.told_within(wrapped(DataError("b"))) == "b"
     assert "No space" in cli.told_within(wrapped(OSError(errno.ENOSPC, "No space left", "out")))
     assert cli.told_within(wrapped(OSError(errno.ENOENT, "gone"))) is None and cli.told_within(KeyError("c")) is None
+
+
+@pytest.mark.parametrize("command", ["worker", "door"])
+def test_what_serves_begins_with_a_configuration_that_only_its_owner_writes(command, monkeypatch, capsys, tmp_path):
+    config = tmp_path / "worker.toml"
+    config.write_text(f'spool = "{tmp_path}/spool"\n')
+    config.chmod(0o666)
+    monkeypatch.setattr(sys, "argv", ["deploy", command, str(config)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    shown = capsys.readouterr().err
+    assert stopped.value.code == 2 and f"chmod go-w {config}" in shown and shown.count("\n") == 1
+    assert not (tmp_path / "spool").exists()
+
+
+def test_the_page_begins_with_a_program_that_only_its_owner_writes(monkeypatch, capsys):
+    def refuse():
+        raise UserError("others may write it")
+
+    monkeypatch.setattr("deploy.trust.check_trusted", refuse)
+    monkeypatch.setattr(sys, "argv", ["deploy", "page"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2 and capsys.readouterr().err == "others may write it\n"

@@ -196,10 +196,12 @@ def _unpacked(gguf: Path) -> tuple[Any, Any]:
 
 
 def _keep(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Saves an unpacked model, since unpacking is slow (benchmarks/README.md)."""
+    """Saves an unpacked model, readable by every user, since unpacking is slow (benchmarks/README.md)."""
     with whole_folder(folder) as new:
         tokenizer.save_pretrained(new)
         model.save_pretrained(new)
+        for path in new.glob("*.safetensors"):
+            path.chmod(0o644)  # safetensors creates files that only their owner may read
 
 
 def model_folder(source: str) -> str:

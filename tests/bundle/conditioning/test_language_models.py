@@ -145,6 +145,8 @@ def test_a_gguf_file_is_unpacked_once(
     shutil.copy(tiny_gguf[1], file)
     monkeypatch.setattr("scripts.conditioning.language_models._unpacked", None)
     assert all(torch.equal(first[name], each) for name, each in load_language_model(file)[0].state_dict().items())
+    weights = list((tmp_path / "home").rglob("*.safetensors"))
+    assert weights and all(path.stat().st_mode & 0o777 == 0o644 for path in weights), "for every user of the machine"
 
 
 def test_a_gguf_file_without_a_place_to_unpack_it(

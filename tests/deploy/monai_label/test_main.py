@@ -37,7 +37,9 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         command = [PYTHON, "-m", "deploy.monai_label.serve", folder / "studies", "--port", str(self.port)]
         self.log = (folder / "log").open("wb")
-        self.process = subprocess.Popen([str(each) for each in command], cwd=ROOT, stdout=self.log, stderr=self.log)
+        (folder / "tmp").mkdir()
+        where = {"cwd": ROOT, "env": {**os.environ, "TMPDIR": str(folder / "tmp")}}
+        self.process = subprocess.Popen([str(each) for each in command], stdout=self.log, stderr=self.log, **where)
         self.session = requests.Session()
         self.session.trust_env = False
 
