@@ -17,6 +17,7 @@ journal counts.)
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pwd
 import secrets
@@ -28,6 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.files import read_mapping, remove, write_json
+
+logger = logging.getLogger(__name__)
 
 REQUESTS = ("request.json", "request.dcm")
 
@@ -98,7 +101,10 @@ class Spool:
         for study in sorted((self.root / "inbox").iterdir()):
             found = next((study / name for name in REQUESTS if (study / name).is_file()), None)
             if found and study.is_dir() and not study.is_symlink():
-                self.put(study, by=f"user {_owner(found)}")
+                try:
+                    self.put(study, by=f"user {_owner(found)}")
+                except PermissionError:  # a folder that is moved must be writable
+                    logger.warning("a study in the inbox cannot be moved: its owner has to let the worker write it")
 
     def put(self, study: Path, mark: str = "", **told: Any) -> str:
         """Moves a study with its request to what is to be answered.

@@ -11,7 +11,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import requests
 from filelock import FileLock, Timeout
 
 from data_prep.errors import DataError, ImageError
@@ -22,7 +21,7 @@ from deploy.dicom_out.made import Made
 from deploy.dicom_out.write import OBJECTS, SLICE, kept
 from deploy.request import RequestError
 from deploy.worker.config import Config, ConfigError
-from deploy.worker.deliver import Archive, DeliveryError, RefusedError
+from deploy.worker.deliver import Archive, RefusedError
 from deploy.worker.guard import UPLOAD, guarded, read
 from deploy.worker.metrics import write_metrics
 from deploy.worker.spool import Item, Spool
@@ -83,12 +82,17 @@ class Worker:
             logger.info("removed: %s", self.spool.purge(self.config.keep_days))
             self.next_purge = time.time() + DAY_S
         if self.config.metrics is not None:
-            write_metrics(self.config.metrics, self.spool, self.outcomes)
+            try:
+                write_metrics(self.config.metrics, self.spool, self.outcomes)
+            except OSError as error:
+                logger.warning("metrics: %s", error.strerror)
         self._check_room()
         for name, watch in self.watches.items():
             try:
                 watch.look()
-            except (DeliveryError, requests.RequestException) as error:
+            except Exception as error:  # whatever it answers, requests of others are worked on
+                if is_no_room(error):
+                    raise
                 logger.warning("source %s: %s", name, type(error).__name__)
         self.spool.take()
         for item in self.spool.due():

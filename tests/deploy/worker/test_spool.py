@@ -115,6 +115,22 @@ def test_what_is_brought_is_known_again(spool, tmp_path):
     assert spool.find("") is None and spool.find("..") is None and spool.find("../inbox") is None
 
 
+def test_a_study_that_its_owner_keeps_stops_no_other(spool, monkeypatch, caplog):
+    for name in ("Doe", "Roe"):
+        ask(spool, name)
+    real = os.rename
+
+    def rename(source, target):
+        if source.name == "Doe":
+            raise PermissionError(13, "Permission denied", str(source))
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    spool.take()
+    assert spool.status()["inbox"] == spool.status()["work"] == 1 == len([*(spool.root / "work").iterdir()])
+    assert "cannot be moved" in caplog.text and "Doe" not in caplog.text
+
+
 def test_a_study_that_cannot_be_moved_leaves_nothing(spool, tmp_path):
     with pytest.raises(OSError):
         spool.put(tmp_path / "nowhere", by="a")

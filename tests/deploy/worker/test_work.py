@@ -267,10 +267,13 @@ def test_an_upload_is_unpacked_and_answered(worker, objects):
     assert worker.spool.status()["done"] == 1 and len(worker.archives["archive"].delivered) == 1
 
 
-def test_a_source_that_does_not_answer_keeps_nobody_waiting(worker, ask, caplog):
+@pytest.mark.parametrize("error", [DeliveryError, KeyError, TypeError])
+def test_a_source_that_does_not_answer_keeps_nobody_waiting(worker, ask, caplog, error):
     ask()
-    worker.watches["main"].wrong = [DeliveryError("Doe^Jane")]
+    worker.watches["main"].wrong = [error("Doe^Jane")]
+    object.__setattr__(worker.config, "metrics", worker.spool.root / "nowhere" / "namd.prom")
     worker.run(once=True)
+    assert "metrics: No such file" in caplog.text
     assert worker.spool.status()["done"] == 1 and "source main" in caplog.text and "Doe" not in caplog.text
 
 
