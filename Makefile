@@ -78,7 +78,7 @@ label: $(LABEL)
 	.venv-label/bin/python -m deploy.monai_label.serve $(STUDIES)
 
 # What is delivered, against validators (dicom3tools, dcmtk) and a PACS (Orthanc behind nginx) in a network of its own
-HOSPITAL := orthanc orthanc-dicomweb dcmtk dicom3tools iproute2 nginx-light openssl
+HOSPITAL := orthanc orthanc-dicomweb dcmtk dicom3tools iproute2 nginx-light openssl systemd
 test-deploy: $(READY) $(LABEL)
 	dpkg -s $(HOSPITAL) > /dev/null 2>&1 || { apt-get update -qq && apt-get install -qq -y --no-install-recommends $(HOSPITAL) > /dev/null; }
 	OMP_NUM_THREADS=1 unshare --map-root-user --net --mount sh -c 'ip link set lo up && exec $(PY) -m pytest -m hospital'
