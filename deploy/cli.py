@@ -115,7 +115,7 @@ def self_test() -> None:
 @app.command()
 def page(
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8042,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8044,
     served_as: Annotated[
         list[str] | None, typer.Option("--served_as", help="Further name under which browsers reach it.")
     ] = None,

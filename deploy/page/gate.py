@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -94,6 +94,8 @@ class Gate:
             app = refusal.response()
         try:
             await app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            return
         except Exception as error:  # whose words may hold values; the answer was begun, or says 500
             logger.error("a request failed: %s", UnforeseenError(Path("request"), error).cause)
 
@@ -136,7 +138,7 @@ class Gate:
         except ValueError:
             name = port = None
         expected = self.settings.port if name in LOOPBACK else None
-        if name not in self.settings.names or (expected and port not in (None, expected)):
+        if name not in self.settings.names or (expected and (port or 80) != expected):
             raise Refusal(421, "This page is not served under that name.")
 
     def _check_origin(self, headers: Headers) -> None:

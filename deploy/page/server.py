@@ -30,7 +30,7 @@ def serve(settings: Settings) -> None:
         proxy_headers=False,
         server_header=False,
         access_log=False,
-        log_level="warning",
+        log_level="error",
         ws="none",
         limit_concurrency=512,
         timeout_keep_alive=10,

@@ -39,7 +39,7 @@ class Settings:
     """
 
     host: str = "127.0.0.1"
-    port: int = 8042
+    port: int = 8044
     served_as: tuple[str, ...] = ()
     token_file: Path | None = None
     proxy_header: str | None = None

@@ -18,7 +18,7 @@ from deploy.page.settings import Settings
 from tests.deploy.results import RESULT, write_result
 from tests.deploy.scans import POINT, RECORD, write_chest
 
-ADDRESS = "http://127.0.0.1:8042"
+ADDRESS = "http://127.0.0.1:8044"
 
 
 @pytest.fixture(scope="session")

@@ -118,7 +118,7 @@ def test_nothing_is_left_at_the_end(quick, predictor, tmp_path, monkeypatch):
     from deploy.page.settings import Settings
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with TestClient(make_app(Settings(), predictor), base_url="http://127.0.0.1:8042") as client:
+    with TestClient(make_app(Settings(), predictor), base_url="http://127.0.0.1:8044") as client:
         client.get("/")
         finished(client)
         (folder,) = tmp_path.iterdir()

@@ -30,9 +30,16 @@ def test_every_answer_has_its_headers(browser):
 @pytest.mark.parametrize(
     ("host", "status"),
     [
-        *(("127.0.0.1:8042", 200), ("localhost:8042", 200), ("page.hospital", 200), ("PAGE.hospital:443", 200)),
-        *(("evil.example", 421), ("127.0.0.1:8043", 421), ("127.0.0.1.evil.example:8042", 421), ("", 421), ("[", 421)),
-        *(("127.0.0.1:x", 421), ("evil@127.0.0.1:8042 ", 421), ("127.0.0.1:99999", 421)),
+        *(("127.0.0.1:8044", 200), ("localhost:8044", 200), ("page.hospital", 200), ("PAGE.hospital:443", 200)),
+        *(
+            ("evil.example", 421),
+            ("127.0.0.1:8043", 421),
+            ("127.0.0.1.evil.example:8044", 421),
+            ("", 421),
+            ("[", 421),
+            ("127.0.0.1", 421),
+        ),
+        *(("127.0.0.1:x", 421), ("evil@127.0.0.1:8044 ", 421), ("127.0.0.1:99999", 421)),
     ],
 )
 def test_other_names_of_this_machine_are_not_served(browser, host, status):
@@ -45,7 +52,7 @@ def test_other_names_of_this_machine_are_not_served(browser, host, status):
         ({"Origin": ADDRESS}, 201),
         ({}, 201),
         ({"Origin": "http://127.0.0.1:8000"}, 403),
-        ({"Origin": "https://127.0.0.1:8042"}, 403),
+        ({"Origin": "https://127.0.0.1:8044"}, 403),
         ({"Origin": "null"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
