@@ -71,7 +71,12 @@ def hu_error() -> Metric:
 
 
 def start_process_group() -> None:
-    """Joins the process group of ``torchrun``: NCCL on GPUs, gloo on CPUs."""
+    """Joins the process group of ``torchrun``: NCCL on GPUs, gloo on CPUs.
+
+    Under SLURM, Ignite would take the local rank from SLURM's variables, which are those of the task that started
+    ``torchrun``: every process of a node would have the first GPU. So the job is hidden from this process.
+    """
+    os.environ.pop("SLURM_JOB_ID", None)
     if not torch.distributed.is_initialized():
         cuda = torch.cuda.is_available()
         if cuda:

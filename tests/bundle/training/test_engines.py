@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import pytest
 import torch
 from hypothesis import given
@@ -26,8 +29,10 @@ from scripts.training.engines import (
     accelerate,
     epoch_sampler,
     hu_error,
+    start_process_group,
     stepped,
     steps_taken,
+    stop_process_group,
     validation_loss,
     warmup_cosine,
 )
@@ -60,6 +65,22 @@ def test_batches_of_two_ranks_are_those_of_one(monkeypatch: pytest.MonkeyPatch) 
         return [sorted(torch.cat(parts).tolist()) for parts in zip(*shares, strict=True)]
 
     assert batches(2) == batches(1) and len(batches(1)) == 3
+
+
+def test_under_slurm_the_local_rank_stays_torchruns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ignite would put SLURM's in its place, by which every process of a node has the first GPU."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    names = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, text in {**names, "SLURM_JOB_ID": "7", "SLURM_LOCALID": "0"}.items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    start_process_group()
+    try:
+        assert idist.get_world_size() == 1 and os.environ["LOCAL_RANK"] == "3"
+    finally:
+        stop_process_group()
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
