@@ -167,7 +167,7 @@ class Page:
             suggested = {"point": [origin[axis] + spacing[axis] * (shape[axis] // 2) for axis in (0, 1)] + heights}
         geometry = {name: told[name] for name in ("dicom", "shape", "spacing", "origin", "heights")}
         scan = Scan(identifier, folder, folder / told["image"], geometry, simulated, suggested)
-        session.scans[identifier] = scan
+        self.store.add_scan(session, scan)
         return JSONResponse(scan.content(), 201)
 
     async def slice(self, request: Request) -> Response:

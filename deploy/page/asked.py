@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from starlette.requests import Request
 
-from deploy.page.gate import MOST_BODY
+from deploy.page.gate import read_body
 from deploy.page.refusal import Refusal
 from scripts.ehr.features import EHRError
 from scripts.ehr.report import radiology_report
@@ -37,11 +37,7 @@ async def read_asked(request: Request, kind: type[Model]) -> Model:
     Raises:
         Refusal: what is malformed, by its place; values are not repeated.
     """
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MOST_BODY:
-            raise Refusal(413, f"Too large: expected at most {MOST_BODY} bytes.")
+    body = await read_body(request)
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:

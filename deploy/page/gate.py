@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -39,6 +40,9 @@ OPEN_PATHS = ("/login", "/static/page.css", "/health")
 
 MOST_BODY = 1 << 16
 """Bytes of a request that is no upload."""
+
+PATIENCE_S = 30.0
+"""For a body to arrive."""
 
 PER_MINUTE, LOGINS_PER_MINUTE = 1200, 10
 """Requests of one session, and attempts at the token from one address."""
@@ -185,11 +189,7 @@ class Gate:
     async def _login(self, request: Request, address: str, scope: Scope) -> Response:
         """Takes the token of the form."""
         self._count(f"login {address}", LOGINS_PER_MINUTE)
-        body = b""
-        async for piece in request.stream():
-            body += piece
-            if len(body) > 4096:
-                raise Refusal(413, "Expected a token.")
+        body = await read_body(request)
         given = parse_qs(body.decode("ascii", "replace"), max_num_fields=4).get("token", [""])[0]
         if not hmac.compare_digest(given.encode(), self.token.encode()):
             return RedirectResponse("/login?wrong", 303)
@@ -206,6 +206,24 @@ class Gate:
         times.append(now)
         if len(times) > most and now - times[0] < 60:
             raise Refusal(429, "Too many requests in a minute. Wait a little.")
+
+
+async def read_body(request: Request) -> bytes:
+    """The body of a request that is no upload.
+
+    Raises:
+        Refusal: it is too large, or does not come.
+    """
+    body = b""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MOST_BODY:
+                    raise Refusal(413, f"Too large: expected at most {MOST_BODY} bytes.")
+    except TimeoutError as error:
+        raise Refusal(408, "The request stopped on its way. Try again.") from error
+    return body
 
 
 def _check_length(headers: Headers, path: str, most_upload: int) -> None:

@@ -130,21 +130,35 @@ class Store:
         """
         with self._lock:
             if token not in self._sessions:
-                if len(self._sessions) >= MOST_SESSIONS:
-                    raise Refusal(503, "Too many sessions are open. Try again later.")
+                self._make_place()
                 self._sessions[token] = Session(token, self.root / secrets.token_hex(16))
             session = self._sessions[token]
             session.seen = time.monotonic()
             return session
 
+    def _make_place(self) -> None:
+        """Where all places are taken, the one that was idle longest of those that loaded nothing goes."""
+        if len(self._sessions) < MOST_SESSIONS:
+            return
+        empty = [each for each in self._sessions.values() if not each.scans]
+        if not empty:
+            raise Refusal(503, "Too many sessions are open. Try again later.")
+        oldest = min(empty, key=lambda each: each.seen)
+        del self._sessions[oldest.token]
+        shutil.rmtree(oldest.folder, ignore_errors=True)
+
     def new_folder(self, session: Session) -> tuple[str, Path]:
-        """An identifier, and an empty folder of that name; beyond :data:`MOST_SCANS` the oldest scan goes."""
-        while len(session.scans) >= MOST_SCANS:
-            self.remove_scan(session, next(iter(session.scans.values())))
+        """An identifier, and an empty folder of that name for a scan."""
         identifier = secrets.token_hex(16)
         folder = session.folder / identifier
         folder.mkdir(mode=0o700, parents=True)
         return identifier, folder
+
+    def add_scan(self, session: Session, scan: Scan) -> None:
+        """Adds a scan that was read; beyond :data:`MOST_SCANS` the oldest one goes."""
+        session.scans[scan.id] = scan
+        for oldest in list(session.scans.values())[:-MOST_SCANS]:
+            self.remove_scan(session, oldest)
 
     def remove_scan(self, session: Session, scan: Scan) -> None:
         """Removes a scan and its cases."""

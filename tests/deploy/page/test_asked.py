@@ -1,10 +1,13 @@
 """What a request may ask for."""
 
+import asyncio
 import json
 
 import pytest
+from starlette.requests import Request
 
-from deploy.page.asked import Asked, AskedCase, report_of
+from deploy.page import gate
+from deploy.page.asked import Asked, AskedCase, read_asked, report_of
 from deploy.page.refusal import Refusal
 from tests.deploy.scans import POINT, RECORD
 
@@ -36,3 +39,18 @@ def test_a_record_is_that_of_the_13_features():
     with pytest.raises(Refusal, match="weight") as caught:
         report_of(Asked(record={"weight": 70.0}))
     assert caught.value.status == 422
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size", "status"), [(5.0, 10, 408), (0.0, gate.MOST_BODY + 1, 413), (0.0, 10, 422)]
+)
+def test_a_body_that_does_not_come_or_does_not_end_is_refused(monkeypatch, seconds, size, status):
+    monkeypatch.setattr(gate, "PATIENCE_S", 0.05)
+
+    async def receive():
+        await asyncio.sleep(seconds)
+        return {"type": "http.request", "body": b"x" * size, "more_body": False}
+
+    with pytest.raises(Refusal) as caught:
+        asyncio.run(read_asked(Request({"type": "http", "method": "POST", "headers": []}, receive), Asked))
+    assert caught.value.status == status

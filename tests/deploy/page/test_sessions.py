@@ -16,7 +16,8 @@ def store(tmp_path):
 def load(store, session):
     """A scan with a case in it."""
     identifier, folder = store.new_folder(session)
-    scan = session.scans[identifier] = Scan(identifier, folder, folder / "given", {"dicom": True})
+    scan = Scan(identifier, folder, folder / "given", {"dicom": True})
+    store.add_scan(session, scan)
     case = Case(f"case-{identifier}", 1, scan, (0.0, 0.0, 0.0), {}, 365)
     session.cases[case.id] = case
     case.out.mkdir(parents=True)
@@ -71,10 +72,19 @@ def test_what_waits_goes_with_its_case(store):
 
 def test_there_is_an_end_to_sessions(store, monkeypatch):
     monkeypatch.setattr(sessions, "MOST_SESSIONS", 2)
-    store.get("first"), store.get("second")
+    for name in ("first", "second"):
+        load(store, store.get(name))
     with pytest.raises(Refusal) as caught:
         store.get("third")
     assert caught.value.status == 503
+
+
+def test_who_loaded_nothing_makes_place(store, monkeypatch):
+    monkeypatch.setattr(sessions, "MOST_SESSIONS", 2)
+    load(store, store.get("first"))
+    empty = store.get("second")
+    assert store.get("third").folder.is_dir() and not empty.folder.exists()
+    assert store.get("first").scans and not store.get("second").scans
 
 
 def test_all_is_deleted_at_the_end(store, tmp_path):
