@@ -1,4 +1,5 @@
-# make demo   sets everything up and runs the whole method on a simulated cohort, ending in runs/demo/report.html
+# make demo   sets everything up and runs the whole method on a simulated cohort, from the weights in bundle/models on, ending in
+#             runs/demo/report.html; with FROM=nothing from random weights on, ending in runs/from_nothing/report.html
 # make test   sets everything up, then the tests; make lint checks style and types, make test-documents runs every command
 #             of the documents, make test-processes what starts processes of its own,
 #             make test-browser opens the evaluation page, and the page of deploy, in Chromium,
@@ -23,16 +24,19 @@ SAMPLING := bundle/scripts/predictions.py bundle/scripts/pictures.py $(call room
 JUDGES := $(shell find bundle/scripts/evaluation -name '*.py' -o -path '*/templates/*') bundle/scripts/pictures.py
 COMPARATORS := $(call rooms,comparators)
 CONFIGS := bundle/configs
-RUN ?= runs/demo
+# Where training starts: models, the bundle's weights, or nothing, as whatever is compared has to
+FROM ?= $(if $(filter comparisons,$(MAKECMDGOALS)),nothing,models)
+NOTHING := $(filter nothing,$(FROM))
+RUN ?= runs/$(if $(NOTHING),from_nothing,demo)
 DATASET ?= $(RUN)/dataset
-SIZE ?= $(CONFIGS)/small.yaml,$(CONFIGS)/demo.yaml
+SIZE ?= $(CONFIGS)/small.yaml,$(CONFIGS)/$(if $(NOTHING),from_nothing,demo).yaml
 comma := ,
 # 'a.yaml,b.yaml' as monai.bundle's list, with one overlay more where it is given
 configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(if $(2),$(comma)'$(CONFIGS)/$(2).yaml')]"
 # MONAI says of every configuration that it runs code, which is true of ours too
 bundle = $(PY) -W "ignore:parsing config_file" -m monai.bundle run
 
-.PHONY: demo table1 test-table1 test test-documents test-processes test-browser test-deploy test-gemma test-gpu wheelhouse sbom audit label setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
+.PHONY: demo announce table1 test-table1 test test-documents test-processes test-browser test-deploy test-gemma test-gpu wheelhouse sbom audit label setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -125,15 +129,24 @@ format: $(READY)
 
 # ---- the method, stage by stage; each file is made again only when what it is made from has changed ----------------
 
-demo: $(RUN)/report.html
+demo: announce $(RUN)/report.html
 	@echo "Done: open $(RUN)/report.html (simulated data, synthetic images, research use only)"
 
+announce:
+	@printf '%s\n' "$(if $(NOTHING),From random weights: some 20,From the weights in bundle/models: some 7) minutes on two CPU cores. What comes:" \
+	  "  a simulated screening cohort of $(PATIENTS) patients, its crops" \
+	  "  training: autoencoder, $(if $(NOTHING),unconditional and )conditional diffusion, the classifier that judges" \
+	  "  20 follow-ups of each test case, and their evaluation: $(RUN)/report.html, which opens with a case" \
+	  "It can be stopped at any time; a second call goes on."
+
+# As many patients as it takes to judge, or as can be learnt from in minutes
+PATIENTS ?= $(if $(NOTHING),64,160)
 COHORT ?= $(RUN)/phantom/cohort.csv
-COHORT_OPTIONS ?= --name phantom --keep-ids
+COHORT_OPTIONS ?= --name phantom --keep-ids $(if $(NOTHING),,--shares 45:10:45)
 
 $(RUN)/phantom/cohort.csv: $(READY) $(wildcard data_prep/phantom/*.py)
 	rm -rf $(RUN)/phantom
-	$(PY) -m data_prep phantom $(RUN)/phantom
+	OMP_NUM_THREADS=1 $(PY) -m data_prep phantom $(RUN)/phantom --patients $(PATIENTS) --workers $$(nproc || echo 1)
 
 $(DATASET)/datalist.json: $(COHORT) $(wildcard data_prep/*.py data_prep/images/*.py) | $(READY)
 	$(PY) -m data_prep cohort $(COHORT) --out $(DATASET) $(COHORT_OPTIONS)
@@ -153,7 +166,9 @@ $(RUN)/models/autoencoder.safetensors: $(DATASET)/datalist.json $(CONFIGS)/train
 $(RUN)/models/unet_unconditional.safetensors: $(RUN)/models/autoencoder.safetensors $(CONFIGS)/train_unconditional.yaml
 	$(call train,unconditional)
 
-$(RUN)/models/conditioner/set_0/adapter_config.json: $(RUN)/models/unet_unconditional.safetensors $(CONFIGS)/train_conditional.yaml
+# The bundle's U-Net has been through the unconditional stage.
+$(RUN)/models/conditioner/set_0/adapter_config.json: $(CONFIGS)/train_conditional.yaml \
+  $(RUN)/models/$(if $(NOTHING),unet_unconditional,autoencoder).safetensors
 	$(call train,conditional)
 
 $(RUN)/models/classifier.safetensors: $(DATASET)/datalist.json $(CONFIGS)/train_classifier.yaml $(SETTINGS) $(TRAINING)
@@ -190,7 +205,7 @@ FORCE:
 
 # the whole chain again with one overlay more, on the same dataset; what of it is up to date, the chain knows
 $(RUN)/ablations/%/predictions/done: $(DATASET)/datalist.json FORCE
-	$(MAKE) $@ RUN=$(RUN)/ablations/$* DATASET=$(DATASET) COHORT=$(COHORT) SIZE=$(SIZE),$(CONFIGS)/$*.yaml
+	$(MAKE) $@ RUN=$(RUN)/ablations/$* DATASET=$(DATASET) COHORT=$(COHORT) SIZE=$(SIZE),$(CONFIGS)/$*.yaml FROM=$(FROM)
 
 # the stages before the conditional one read no reports, so that without prompts they are the same
 $(RUN)/ablations/no_prompts/predictions/done: $(RUN)/ablations/no_prompts/models/unet_unconditional.safetensors
@@ -249,10 +264,10 @@ table1: $(READY) $(FLOW) $(if $(filter file,$(origin DATASET)),$(DATASET)/datali
 # the methods' tests that train, and the whole table on the phantom
 test-table1: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m table1 -n 2 --dist worksteal
-	$(MAKE) table1 SIZE_NAME=demo JOBS=2
+	$(MAKE) table1 SIZE_NAME=demo JOBS=2 FROM=nothing
 
 # The weights that come with the bundle. LIDC-progression's follow-ups, outcomes and records are simulated.
-LIDC = RUN=runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT) COHORT_OPTIONS='--name LIDC-progression --keep-ids \
+LIDC = FROM=nothing RUN=runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT) COHORT_OPTIONS='--name LIDC-progression --keep-ids \
   --simulated "Follow-up images, outcomes and records are simulated, baseline images are real"'
 
 lidc_comparisons lidc_report:

@@ -1,7 +1,7 @@
 """Asked for 6, 12 and 24 months, do generated nodules grow as true ones, told the interval in words or as a number?
 
 A phantom whose follow-ups come after 3 to 36 months, its patients divided into training, validation and unseen ones.
-The bundle's autoencoder and one unconditional stage are shared; the conditional stage is trained at demo.yaml's size
+The bundle's autoencoder and one unconditional stage are shared; the conditional stage has the size of from_nothing.yaml
 and with small.yaml's context of 12 components, as it is and with ``interval_number``, on records as they are and on
 records that tell the growth (the age is that of a nodule that grows so fast), which shows what the record leaves open.
 For unseen nodules that truly grow, follow-ups after 6, 12 and 24 months are generated from the baseline and its record:
@@ -65,7 +65,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "unconditional": {"max_epochs": 15, "batch_size": 16, "decay_steps": 360},
     "conditional": {"max_epochs": 33, "batch_size": 16, "decay_steps": 360},
 }
-"""As many steps as demo.yaml's, whose 43 pairs make fewer an epoch."""
+"""As many steps as from_nothing.yaml's, whose 43 pairs make fewer an epoch."""
 GROWS = float(np.exp(3 * STABLE_LOG))
 """A benign nodule that has grown by more is none of the stable ones."""
 RUNS, CALLS, SEED, DRAWS = 20, 12, 19, 2000
@@ -91,7 +91,7 @@ def train(dataset: Path, out: Path, stage: str, **settings: Any) -> None:
     """Trains a stage, unless it has been, and logs the seconds of CPU time."""
     if (out / "models" / f"unet_{stage}.safetensors").is_file():
         return
-    files = [str(CONFIGS / f"{name}.yaml") for name in (f"train_{stage}", "small", "demo")]
+    files = [str(CONFIGS / f"{name}.yaml") for name in (f"train_{stage}", "small", "from_nothing")]
     start = time.process_time()
     run("training", config_file=files, dataset_dir=str(dataset), output_dir=str(out), **SCHEDULES[stage], **settings)
     (out / f"{stage}_seconds.json").write_text(json.dumps(time.process_time() - start))

@@ -89,13 +89,58 @@ def test_sizes_and_schedules_are_the_papers(stage: str, settings: dict[str, Any]
     assert stage == "conditional" or value(workflow, shape) == {}, "Stable Diffusion 1.5's, written in networks.py"
 
 
-@pytest.mark.parametrize("overlays", [("small",), ("small", "demo")], ids=lambda overlays: overlays[-1])
+@pytest.mark.parametrize(
+    "overlays", [("small",), ("small", "demo"), ("small", "from_nothing")], ids=lambda overlays: overlays[-1]
+)
 @pytest.mark.parametrize("stage", STAGES)
 def test_schedules_are_looked_up_by_stage(stage: str, overlays: tuple[str, ...]) -> None:
     workflow = bare(f"train_{stage}", *overlays)
     schedule = value(workflow, "schedules")[stage]
     assert {key: value(workflow, key) for key in schedule} == schedule
     assert 0 <= schedule["warmup_steps"] < schedule["decay_steps"]
+
+
+def test_the_demo_goes_on_from_finished_weights(
+    make_workflow: Make, trained: Path, tmp_path: Path, monai: Callable[..., None]
+) -> None:
+    """Without an unconditional stage; at a rate of zero every stage publishes what it began with."""
+    for stage in ("autoencoder", "conditional", "classifier"):
+        settings = {"bundle_root": str(trained), "prompt_steps": 0, "learning_rate": 0.0, "max_epochs": 1}
+        workflow = make_workflow(f"train_{stage}", tmp_path, "small", "demo", **settings)
+        workflow.run()
+        assert value(workflow, "record")["built_on"].keys() >= {"pretrained"}
+    before, after = (
+        {path.name: path for path in (each / "models").rglob("*.safetensors")} for each in (trained, tmp_path)
+    )
+    assert before.keys() - after.keys() == {"unet_unconditional.safetensors"}
+    for name, path in after.items():
+        kept = load_file(before[name])
+        for key, tensor in load_file(path).items():
+            if "running_" not in key and "num_batches" not in key:  # of the classifier's normalisation
+                torch.testing.assert_close(tensor, kept[key], msg=f"{name}: {key}")
+    settings = {"models_dir": str(tmp_path / "models"), "num_runs": 2, "num_steps": 3}
+    make_workflow("inference", tmp_path, "small", "demo", **settings).run()
+    assert len(list((tmp_path / "predictions").glob("*/samples.nii.gz"))) == 3
+
+
+def test_the_demo_names_weights_that_the_bundle_has() -> None:
+    named = {stage: value(bare(f"train_{stage}", "small", "demo"), "pretrained") for stage in STAGES}
+    assert named.pop("unconditional") is None and len(set(named.values())) == 3
+    assert all(Path(path).exists() for path in named.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "stages", "overlay"),
+    [
+        ([], ["autoencoder", "conditional", "classifier"], "demo"),
+        (["FROM=nothing"], ["autoencoder", "unconditional", "conditional", "classifier"], "from_nothing"),
+    ],
+)
+def test_make_demo_trains_stage_by_stage(options: list[str], stages: list[str], overlay: str) -> None:
+    command = ["make", "-n", "-B", "demo", *options]
+    shown = subprocess.run(command, cwd=BUNDLE.parent, capture_output=True, text=True, check=True).stdout
+    pattern = r"configs/train_(\w+)\.yaml','bundle/configs/small\.yaml','bundle/configs/(\w+)\.yaml'\]"
+    assert re.findall(pattern, shown) == [(stage, overlay) for stage in stages]
 
 
 def test_the_ablation_removes_two_losses_and_nothing_else(make_workflow: Make, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from scripts.weights.checkpoints import read_metadata
 from tests.bundle.helpers import BUNDLE, CONFIGS
 
 STAGES = ("autoencoder", "unconditional", "conditional", "classifier")
-OVERLAYS = [("paper",), ("small", "paper"), ("small", "demo", "paper")]
+OVERLAYS = [("paper",), ("small", "paper"), ("small", "from_nothing", "paper"), ("small", "demo", "paper")]
 
 
 def composed(*names: str, **options: Any) -> ConfigWorkflow:
