@@ -129,6 +129,10 @@ def test_kills_and_restarts_lose_and_repeat_nothing(orthanc, site, worker, tmp_p
     before, studies = orthanc.count(), [generate_uid() for _ in range(STUDIES)]
     for number, study in enumerate(studies):
         ask(number, f"MRN-{number}", study)
+
+    def later() -> int:
+        return (tmp_path / "log").read_text().count(" later: ")
+
     draw, process, begun = random.Random(STUDIES), worker(), time.monotonic()
     events = ["kill"] * KILLS + ["restart"] * RESTARTS
     draw.shuffle(events)
@@ -137,7 +141,10 @@ def test_kills_and_restarts_lose_and_repeat_nothing(orthanc, site, worker, tmp_p
         until(lambda due=due: spool.status()["done"] >= int(due), 1200)
         time.sleep(draw.random() * 0.5)
         if event == "restart":
+            before_stop = later()
             orthanc.stop()
+            if spool.status()["done"] < STUDIES - 1:  # until a delivery has met nobody
+                until(lambda before=before_stop: later() > before)
             orthanc.start()
         else:
             process.kill()
