@@ -78,6 +78,10 @@ class Page:
 
         if self.warm:
             self.work.warm_up(self.example.case)
+        before, tempfile.tempdir = (
+            tempfile.tempdir,
+            str(self.root),
+        )  # a record on its way to the networks lies there too
         self.queue.start()
         tasks = [asyncio.create_task(expire()), asyncio.create_task(run_in_threadpool(self.example.made))]
         try:
@@ -87,6 +91,7 @@ class Page:
                 task.cancel()
             await run_in_threadpool(self.queue.close)
             self.store.close()
+            tempfile.tempdir = before
             shutil.rmtree(self.root, ignore_errors=True)
 
     def session(self, request: Request) -> Session:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from deploy.page.gate import read_body
 from deploy.page.refusal import Refusal
-from scripts.ehr.features import EHRError
+from scripts.ehr.features import FEATURES, EHRError
 from scripts.ehr.report import radiology_report
 
 
@@ -41,8 +41,12 @@ async def read_asked(request: Request, kind: type[Model]) -> Model:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False)[:5]]
-        raise Refusal(422, "; ".join(faults)) from error
+        known = {*kind.model_fields, *range(3)}
+        faults = {
+            f"{'.'.join(str(part) for part in each['loc'] if part in known) or 'request'}: {each['msg']}": None
+            for each in error.errors(include_input=False)
+        }
+        raise Refusal(422, "; ".join(list(faults)[:5])) from error
 
 
 def report_of(asked: Asked) -> str:
@@ -51,6 +55,8 @@ def report_of(asked: Asked) -> str:
     Raises:
         Refusal: the record has what is no feature, or no value of one.
     """
+    if unknown := asked.record.keys() - FEATURES.keys():
+        raise Refusal(422, f"record: {len(unknown)} unknown features; expected {', '.join(FEATURES)}.")
     try:
         return radiology_report(asked.record, asked.interval_days)
     except EHRError as error:

@@ -130,14 +130,14 @@ def test_nothing_is_left_at_the_end(quick, predictor, tmp_path, monkeypatch):
     ("changed", "words"),
     [
         ({"record": {"age": 630}}, "age"),
-        ({"record": {"weight": 1}}, "weight"),
+        ({"record": {"Doe^Jane": 1}}, "1 unknown features"),
         ({"record": [1]}, "record"),
         ({"point": [0, 0]}, "point"),
         ({"point": [0, 0, "x"]}, "point"),
         ({"interval_days": 0}, "interval_days"),
-        ({"models_dir": "/tmp"}, "models_dir"),
-        ({"num_runs": 1000}, "num_runs"),
-        ({"config_file": "evil.yaml"}, "config_file"),
+        ({"Doe^Jane": "/tmp"}, "request: Extra inputs"),
+        ({"num_runs": 1000}, "Extra inputs"),
+        ({"config_file": "evil.yaml", "models_dir": "/tmp"}, "Extra inputs"),
         ({"scan": "../../etc"}, "No such scan"),
     ],
 )
@@ -145,6 +145,7 @@ def test_a_case_is_of_a_scan_a_point_a_record_and_an_interval_alone(browser, pre
     client = browser()
     answer = client.post("/api/cases", json=asked(client.post("/api/scans/example").json(), **changed))
     assert answer.status_code in (404, 422) and words in answer.json()["fault"] and not predictor.asked
+    assert "Doe" not in answer.text
 
 
 JUNK = st.one_of(
