@@ -155,7 +155,7 @@ def control(run_dir: Path, out: Path, which: Control, runs: int = 10) -> None:
     files = [str(CONFIGS / f"{name}.yaml") for name in ("train_conditional", "small", "demo")]
     run("training", config_file=files, dataset_dir=str(dataset), output_dir=str(out))
     judge: Any = load_network(models / "classifier.safetensors", "NoduleClassifier")
-    real, items = crops(dataset, "test"), pairs(dataset, "test")
+    real, items, cases = crops(dataset, "test"), pairs(dataset, "test"), load_datalist(dataset)["test"]
     scale = sampling_settings(models)["guidance_scale"]
     inferer = ProgressionInferer(12, runs, guidance_scale=scale, solver="dpmpp", texture=True)
     samples = inferer(real["baseline"], load_progression_model(models), [item["report"] for item in items])
@@ -168,7 +168,7 @@ def control(run_dir: Path, out: Path, which: Control, runs: int = 10) -> None:
             .numpy()
             for name, each in images.items()
         }
-    truth, patients = (np.array([item[key] for item in items]) for key in ("malignant", "patient_id"))
+    truth, patients = (np.array([case[key] for case in cases]) for key in ("malignant", "patient_id"))
     weights = patient_resamples(list(patients), truth.astype(float), resamples=2000, seed=0)
     gain, gap = (
         auroc_difference(scores[name], scores["baseline"], truth.astype(float), list(patients), weights)
