@@ -184,7 +184,7 @@ def _complete(
     )
 
 
-def _prepared(cohort: pd.DataFrame, names: Names, shares: Mapping[str, float]) -> pd.DataFrame:
+def _prepared(cohort: pd.DataFrame, names: Names, shares: Mapping[str, float] = SHARES) -> pd.DataFrame:
     """Sorted, with ``time``, ``timepoint``, ``crop``, the section (``split``) in every row, and patients by new names.
 
     Whose they are stands in the columns ``patient`` and ``nodule``; ``last`` tells which timepoint of a nodule no other

@@ -88,6 +88,7 @@ def stop_process_group() -> None:
     """Waits for every rank, then leaves the process group."""
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    idist.sync()  # Ignite would take this process for a rank still
 
 
 def distribute(network: nn.Module) -> nn.Module:

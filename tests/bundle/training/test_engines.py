@@ -81,6 +81,7 @@ def test_under_slurm_the_local_rank_stays_torchruns(monkeypatch: pytest.MonkeyPa
         assert idist.get_world_size() == 1 and os.environ["LOCAL_RANK"] == "3"
     finally:
         stop_process_group()
+    assert idist.get_rank() == 0 and idist.backend() is None, "Ignite knows that the group is gone"
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
