@@ -14,10 +14,8 @@ a step of the length given: by writing every ten minutes, and by :data:`scripts.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -26,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from processes import GB, memory, run
+from processes import GB, memory, run, start
 
 WAYS = ("steps alone", "waits", "thread", "fork")
 TEMPORARY = Path(tempfile.gettempdir())
@@ -128,7 +126,4 @@ def main(
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--task"]:
-        print(json.dumps(measure(Task(**json.loads(sys.argv[2])))))
-    else:
-        typer.run(main)
+    start(Task, measure, main)

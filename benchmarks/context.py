@@ -15,7 +15,6 @@ Exit status 1 where a row fails or exceeds the limit. Linux only.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -25,7 +24,7 @@ from typing import Annotated, Any
 
 import typer
 from full_size import end_first, peak, records, write_language_model
-from processes import GB, run
+from processes import GB, run, start
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -121,7 +120,4 @@ def cells(result: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--task"]:
-        print(json.dumps(measure(Task(**json.loads(sys.argv[2])))))
-    else:
-        typer.run(main)
+    start(Task, measure, main)

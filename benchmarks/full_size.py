@@ -13,10 +13,8 @@ Exit status 1 where a stage exceeds the limit. Linux only.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from processes import GB, run
+from processes import GB, run, start
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -322,7 +320,4 @@ def row(stage: Stage, task: Task, result: dict[str, Any]) -> Sequence[str]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--task"]:
-        print(json.dumps(measure(Task(**json.loads(sys.argv[2])))))
-    else:
-        typer.run(main)
+    start(Task, measure, main)

@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import typer
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 GB = 1e9
@@ -42,6 +45,14 @@ def run(task: Any, script: str) -> dict[str, Any]:
     if child.returncode:
         return {"error": error or f"ended with status {child.returncode}"}
     return json.loads(output[-1]) | {"anonymous": anonymous}
+
+
+def start(task: Callable[..., Any], measure: Callable[[Any], dict[str, Any]], main: Callable[..., None]) -> None:
+    """A script's own beginning: it measures the task that :func:`run` gave it, or is the command line."""
+    if sys.argv[1:2] == ["--task"]:
+        print(json.dumps(measure(task(**json.loads(sys.argv[2])))))
+    else:
+        typer.run(main)
 
 
 def memory(file: str, name: str) -> int:

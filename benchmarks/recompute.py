@@ -9,14 +9,12 @@ Linux only.
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from processes import GB, run
+from processes import GB, run, start
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,4 @@ def main(batch_size: Annotated[int, typer.Option(min=2, help="Latents in a pass.
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--task"]:
-        print(json.dumps(measure(Task(**json.loads(sys.argv[2])))))
-    else:
-        typer.run(main)
+    start(Task, measure, main)

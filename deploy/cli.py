@@ -16,6 +16,11 @@ from data_prep.unforeseen import told
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
 
+ModelsDir = Annotated[Path | None, typer.Option("--models_dir", help="Folder of the weights; left out: the bundle's.")]
+Secret = Annotated[Path | None, typer.Option(help="File of the site's secret; left out: ~/.config/namd/secret.")]
+Solver = Annotated[str, typer.Option(help="ddim, or dpmpp, which needs fewer steps.")]
+NumSteps = Annotated[int, typer.Option("--num_steps", min=1, help="Of the solver.")]
+
 
 @app.callback()
 def options() -> None:
@@ -31,12 +36,10 @@ def predict(
     interval_days: Annotated[
         float, typer.Option("--interval_days", min=1, help="From the scan to the follow-up.")
     ] = 365,
-    models_dir: Annotated[
-        Path | None, typer.Option("--models_dir", help="Folder of the weights; left out: the bundle's.")
-    ] = None,
+    models_dir: ModelsDir = None,
     num_runs: Annotated[int, typer.Option("--num_runs", min=1, help="Follow-ups to generate.")] = 20,
-    solver: Annotated[str, typer.Option(help="ddim, or dpmpp, which needs fewer steps.")] = "ddim",
-    num_steps: Annotated[int, typer.Option("--num_steps", min=1, help="Of the solver.")] = 50,
+    solver: Solver = "ddim",
+    num_steps: NumSteps = 50,
     guidance_scale: Annotated[
         float | None, typer.Option("--guidance_scale", help="By the record; left out: the weights' own, 1 is none.")
     ] = None,
@@ -52,15 +55,15 @@ def predict(
     with_slice: Annotated[
         bool, typer.Option("--with_slice", help="Among them the CT slice with a follow-up in it, SYNTHETIC on it.")
     ] = False,
-    secret: Annotated[
-        Path | None, typer.Option(help="File of the site's secret; left out: ~/.config/namd/secret.")
-    ] = None,
+    secret: Secret = None,
 ) -> None:
     """Generate follow-ups of one nodule, and say what they tell."""
     from data_prep.single import point_of
     from deploy import case
     from scripts.files import read_mapping
 
+    if dicom is not None and transform is not None:
+        raise case.CaseError("--transform: of NIfTI, but --dicom takes a DICOM series. Leave one of them out.")
     asked = (series, point_of(point), read_mapping(ehr, case.CaseError), out)
     settings: dict[str, Any] = {"num_runs": num_runs, "solver": solver, "num_steps": num_steps}
     if guidance_scale is not None:
@@ -130,15 +133,11 @@ def page(
     ] = None,
     certificate: Annotated[Path | None, typer.Option(help="For HTTPS, with --key.")] = None,
     key: Annotated[Path | None, typer.Option(help="For HTTPS.")] = None,
-    models_dir: Annotated[
-        Path | None, typer.Option("--models_dir", help="Folder of the weights; left out: the bundle's.")
-    ] = None,
-    secret: Annotated[
-        Path | None, typer.Option(help="File of the site's secret; left out: ~/.config/namd/secret.")
-    ] = None,
+    models_dir: ModelsDir = None,
+    secret: Secret = None,
     num_runs: Annotated[int, typer.Option("--num_runs", min=1, max=100, help="Follow-ups to generate.")] = 20,
-    solver: Annotated[str, typer.Option(help="ddim, or dpmpp, which needs fewer steps.")] = "ddim",
-    num_steps: Annotated[int, typer.Option("--num_steps", min=1, help="Of the solver.")] = 50,
+    solver: Solver = "ddim",
+    num_steps: NumSteps = 50,
     keep_minutes: Annotated[
         float, typer.Option("--keep_minutes", min=1, help="Without a request, after which a session is deleted.")
     ] = 60,

@@ -73,6 +73,8 @@ def test_options_of_objects_reach_them(call, monkeypatch, tmp_path):
     code, _ = call("--point", "-70,0,102.5", "--dicom", tmp_path / "dicom", "--with_slice", "--secret", "file")
     assert code == 0 and asked["dicom"] == tmp_path / "dicom" and asked["with_slice"]
     assert str(asked["secret"]) == "file" and asked["num_runs"] == 20
+    code, shown = call("--point", "-70,0,102.5", "--dicom", tmp_path / "dicom", "--transform", "qform")
+    assert code == 2 and "--transform: of NIfTI" in shown.err
 
 
 def test_the_worker_and_its_status(tmp_path, monkeypatch, capsys):
