@@ -108,6 +108,7 @@ def bomb(size):
             "oblique",
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "content",  # which holds the time where it is packed
 )
 def test_what_is_no_scan_is_refused_without_paths(folder, tmp_path, name, content, words):
     give(folder, f"00000-{name}", content)
