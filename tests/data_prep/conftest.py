@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,15 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from matplotlib.figure import Figure
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn() -> Iterator[None]:
+    """The datasheet's figure takes longer than all else of a small dataset, so that only its own tests draw it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_prep.datasheet._draw", lambda *_: Figure((1, 1)))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from data_prep.check import examine, print_overview
 from data_prep.cohort import build
-from tests.data_prep.helpers import rows, stack, write_series, write_table
+from tests.data_prep.helpers import EHR, rows, stack, write_series, write_table
 
 
 def cells(text, first):
@@ -24,6 +24,11 @@ def compressed(_, item):
 
 
 EDITS = {2: compressed, 3: compressed, 7: lambda _, item: item.pop("RescaleSlope")}
+
+
+@pytest.fixture(scope="module")
+def undrawn():
+    """Drawn here, other than in the other tests."""
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +102,12 @@ def test_the_same_bytes_again(source, tmp_path):
         build(source, tmp_path / name / "dataset", size=16, key=tmp_path / "key.json")
     for name in ("datasheet.md", "datasheet.png", "datalist.json", "failures.csv"):
         assert (tmp_path / "a" / "dataset" / name).read_bytes() == (tmp_path / "b" / "dataset" / name).read_bytes()
+
+
+def test_it_is_drawn_where_nothing_is_known(source, tmp_path):
+    """Of one nodule, scanned once."""
+    table = pd.read_csv(source)[:1].assign(malignant=None, **dict.fromkeys(EHR))
+    table.to_csv(source.with_name("one.csv"), index=False)
+    build(source.with_name("one.csv"), tmp_path / "x", size=16)
+    assert cells((tmp_path / "x" / "datasheet.md").read_text(), "longest diameter, mm")[1] == "0 of 1"
+    assert (tmp_path / "x" / "datasheet.png").read_bytes().startswith(b"\x89PNG")

@@ -12,7 +12,8 @@ from data_prep.errors import DataError
 from data_prep.workers import spread
 from tests.data_prep import thousand
 
-SIZE = 16
+SIZE, COUNT = 16, 210
+"""Pixels along a side; series, of which a third are broken, each kind five times."""
 
 
 def whose(out):
@@ -27,9 +28,9 @@ def whose(out):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A thousand series, and the dataset."""
-    folder = tmp_path_factory.mktemp("thousand")
-    table, expected = thousand.write(folder, size=SIZE)
+    """The series, and the dataset."""
+    folder = tmp_path_factory.mktemp("series")
+    table, expected = thousand.write(folder, COUNT, size=SIZE)
     summary = build(table, folder / "out", size=SIZE)
     return folder, expected, summary
 
@@ -37,11 +38,11 @@ def made(tmp_path_factory):
 def test_every_good_one_is_taken_and_every_bad_one_named(made):
     folder, expected, summary = made
     taken, failures, datalist = whose(folder / "out")
-    assert len(expected) == 334 and set(expected.values()) == {fault for fault, _ in thousand.KINDS.values()}
+    assert len(expected) == 70 and set(expected.values()) == {fault for fault, _ in thousand.KINDS.values()}
     assert len(failures) == len(set(failures)) and dict(failures) == expected
-    good = {f"scans/{number:04d}" for number in range(1000)} - set(expected)
+    good = {f"scans/{number:04d}" for number in range(COUNT)} - set(expected)
     assert len(taken) == len(set(taken)) and set(taken) == good
-    assert summary.written == 666 and summary.entries["unpaired"] == 666 and summary.faults.total() == 334
+    assert summary.written == summary.entries["unpaired"] == 140 and summary.faults.total() == 70
     for image, case in zip(taken, datalist["unpaired"], strict=True):
         crop = nib.load(folder / "out" / case["image"])
         assert crop.dataobj[SIZE // 2, SIZE // 2, 0] == int(image[-4:])
@@ -54,7 +55,7 @@ def test_a_second_run_takes_all_from_the_first(made):
     folder, _, _ = made
     before = contents(folder / "out")
     again = build(folder / "cohort.csv", folder / "out", size=SIZE)
-    assert again.written == 0 and again.reused == 666 and again.faults.total() == 334
+    assert again.written == 0 and again.reused == 140 and again.faults.total() == 70
     assert contents(folder / "out") == before
 
 

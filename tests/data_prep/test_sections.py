@@ -24,12 +24,6 @@ def images(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def no_datasheet(monkeypatch):
-    """Its figure takes most of the time of a small dataset."""
-    monkeypatch.setattr("data_prep.datasheet.write", lambda *_: None)
-
-
 def patients(*names, **columns):
     """A row each, with an image each."""
     return [
@@ -54,7 +48,7 @@ def test_patients_with_one_scan_each_are_all_to_be_forecast(images, tmp_path, ca
     assert set(assigned_sections(read_cohort(write_table(images, patients("P"))))) == {"predict"}
 
 
-def test_what_a_table_says_of_sections_counts(images, tmp_path, no_datasheet):
+def test_what_a_table_says_of_sections_counts(images, tmp_path):
     table = [*patients("P", "Q", split="training"), *patients("R", "S", "T", study_yr=2)[2:]]
     summary = build(write_table(images, table), tmp_path / "out", size=32, keep_ids=True)
     assert summary.entries == Counter(unpaired=2, predict=1) | dict.fromkeys(["training", "validation", "test"], 0)
@@ -78,7 +72,7 @@ def mixed():
 
 
 @pytest.mark.parametrize("predict", [False, True])
-def test_the_last_time_of_each_nodule_is_forecast_from(images, tmp_path, call, no_datasheet, predict):
+def test_the_last_time_of_each_nodule_is_forecast_from(images, tmp_path, call, predict):
     options = ["--predict"] * predict
     code, shown = call(
         "cohort", write_table(images, mixed()), "--out", tmp_path / "out", "--keep-ids", "--size", 32, *options
@@ -92,7 +86,7 @@ def test_the_last_time_of_each_nodule_is_forecast_from(images, tmp_path, call, n
     assert ("with --predict" in shown.out) is not predict
 
 
-def test_a_last_time_that_cannot_be_read_is_not_replaced_by_an_earlier_one(images, tmp_path, no_datasheet):
+def test_a_last_time_that_cannot_be_read_is_not_replaced_by_an_earlier_one(images, tmp_path):
     (tmp_path / "broken.nii.gz").write_bytes(b"broken")
     table = mixed()
     table[6]["image"] = str(tmp_path / "broken.nii.gz")
@@ -100,7 +94,7 @@ def test_a_last_time_that_cannot_be_read_is_not_replaced_by_an_earlier_one(image
     assert summary.entries["predict"] == 0 and summary.faults == {"unreadable NIfTI": 1} and summary.earlier == 2
 
 
-def test_nothing_to_take_is_said_before_anything_is_cut(images, tmp_path, no_datasheet):
+def test_nothing_to_take_is_said_before_anything_is_cut(images, tmp_path):
     table = write_table(images, patients("P", "Q", split="test"))
     with pytest.raises(DataError, match=r"all 2 timepoints are single ones .* --predict"):
         build(table, tmp_path / "out", size=32)
@@ -108,7 +102,7 @@ def test_nothing_to_take_is_said_before_anything_is_cut(images, tmp_path, no_dat
     assert build(table, tmp_path / "out", size=32, predict=True).entries["predict"] == 2
 
 
-def test_the_table_says_how_long_after_the_last_time_the_forecast_is(images, tmp_path, no_datasheet):
+def test_the_table_says_how_long_after_the_last_time_the_forecast_is(images, tmp_path):
     """Of the patient alone whose row says so; inference has the others' from its own option."""
     from scripts.data.datalist import inference_items
 
