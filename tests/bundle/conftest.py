@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import logging
@@ -23,7 +22,7 @@ from hypothesis import settings
 from monai.bundle import ConfigWorkflow
 from monai.utils import first
 from tokenizers.processors import TemplateProcessing
-from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig, Gemma3TextModel
+from transformers import AutoTokenizer, Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig, Gemma3TextModel
 
 from tests.bundle.conditioning.helpers import MakeGemma
 from tests.bundle.helpers import BUNDLE, CONFIGS
@@ -47,7 +46,7 @@ def tokenizer(embedded_llm: tuple[Any, Any]) -> Any:
 
 
 @pytest.fixture(scope="session")
-def make_gemma(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> MakeGemma:
+def make_gemma(tiny_llm: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeGemma:
     """A tiny random Gemma 3 as a folder, with or without vision, its tokenizer padding on the left.
 
     With ``bos`` the tokenizer begins with a beginning-of-sequence token, as Gemma's does.
@@ -56,11 +55,10 @@ def make_gemma(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Make
     @cache
     def make(vision: bool, bos: bool) -> Path:
         folder = tmp_path_factory.mktemp("models") / "tiny-gemma"
+        reader = AutoTokenizer.from_pretrained(tiny_llm, padding_side="left")
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            gemma(len(tokenizer), vision).save_pretrained(folder)
-        reader = copy.deepcopy(tokenizer)
-        reader.padding_side = "left"
+            gemma(len(reader), vision).save_pretrained(folder)
         if bos:
             first = (reader.bos_token, reader.bos_token_id)
             processor = TemplateProcessing(single=f"{first[0]} $A", special_tokens=[first])
@@ -197,6 +195,7 @@ def tiny_settings(tiny_llm: Path) -> dict[str, Any]:
     """What makes every configuration small; test_recipes.py holds that it changes nothing else of small.yaml."""
     return {
         "image_size": 32,
+        "rotations": [0, 45],
         "conditioner_arguments": {"llm": str(tiny_llm), "components": 2, "components_by": "record"},
         "autoencoder_shape": {"channels": [8, 8, 16], "num_res_blocks": 1, "norm_num_groups": 4},
         "unet_shape": {"channels": [8, 16], "num_res_blocks": 1, "norm_num_groups": 4, "num_heads": 2}

@@ -57,7 +57,7 @@ REFUSED = {
         "checkpoint::key_metric was None, is 'val_mae_hu'",
     ),
     "seed": ("classifier", {"seed": 24}, "seed was 23, is 24"),
-    "several at once": ("classifier", {"seed": 24, "rotations": [0]}, "rotations::1 was 45, is None; rotations::2"),
+    "several at once": ("classifier", {"seed": 24, "rotations": [0]}, "rotations::1 was 45, is None"),
     "shape": ("classifier", {"classifier_shape": {"channels": [4, 4, 8, 16]}}, "channels::3 was 8, is 16"),
     "prompts": ("conditional", {"prompt_steps": 1}, "prompt_steps was -1, is 1"),
 }
