@@ -167,10 +167,10 @@ def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    symbols = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<s>"]
+    symbols = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<s>", "</s>"]
     reader = Tokenizer(models.BPE({symbol: index for index, symbol in enumerate(symbols)}, []))
     reader.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    PreTrainedTokenizerFast(tokenizer_object=reader, bos_token="<s>").save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=reader, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
     config = LlamaConfig(
         vocab_size=len(symbols),
         hidden_size=16,

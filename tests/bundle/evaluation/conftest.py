@@ -52,4 +52,4 @@ def outcome(tmp_path_factory, distance):
     }
     study["training"] = (study["follow_up"], study["cases"])
     with nothing_downloaded():
-        return study, run(study, folder, perceptual=distance), folder
+        return study, run(study, folder, drawn=True, perceptual=distance), folder

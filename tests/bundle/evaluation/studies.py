@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from scripts.evaluation.evaluator import evaluate
 from scripts.evaluation.judge import Bootstrap, Judge
 from scripts.evaluation.study import Cases, Study
+from scripts.pictures import png
 
 SIZE = 64
+PIXEL = png(Figure((0.01, 0.01)), dpi=100)
 
 
 def disc(radius: float, noise: np.random.Generator) -> np.ndarray:
@@ -69,14 +72,20 @@ def study_of(arguments: dict[str, Any]) -> Study:
     )
 
 
-def run(arguments: dict[str, Any], output_dir: Path, **more: Any) -> dict[str, Any]:
-    """`evaluate` with its judge, of what `make_study` gives and whatever is added to it."""
+def run(arguments: dict[str, Any], output_dir: Path, drawn: bool = False, **more: Any) -> dict[str, Any]:
+    """`evaluate` with its judge, of what `make_study` gives and whatever is added to it.
+
+    Args:
+        drawn: figures are what they say; otherwise each is a pixel, which takes a third of the time.
+    """
     given = {**arguments, **more}
     study = study_of(given)
     bootstrap = Bootstrap(given["resamples"])
     judge = Judge(study, given["classifier"], given.get("perceptual"), given.get("features"), bootstrap)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("scripts.evaluation.evaluator.command_line", lambda: given["command"])
+        if not drawn:
+            patch.setattr("scripts.evaluation.report.output.png", lambda figure: PIXEL)
         return evaluate(
             study,
             given["generated"] | given.get("predicted", {}),

@@ -106,8 +106,8 @@ def test_regret_is_in_both_files(outcome):
     assert f'<td data-label="{REGRET["regret"][0]}">{own["mean"]:.3f}' in page
 
 
-def test_fid_does_not_depend_on_the_network_of_the_distance(study, distance, outcome, tmp_path):
-    study["generated"] = {"NAMD": study["generated"]["NAMD"][:1]}
+def test_fid_does_not_depend_on_the_network_of_the_distance(distance, tmp_path):
+    study = make_study(count=4, runs=1)
     vgg, alex = (run(study, tmp_path, perceptual=each) for each in (PerceptualDistance("vgg"), distance))
     for metric, same in (("fid", True), ("kid", True), ("lpips", False)):
         values = [result["methods"]["NAMD"][metric]["mean"] for result in (vgg, alex)]
@@ -126,7 +126,7 @@ def test_the_same_study_gives_the_same_numbers(outcome, distance, tmp_path):
 def test_tiny_studies_of_one_run_are_reported(count, distance, tmp_path):
     study = make_study(count=count, runs=1) | {"simulated": False, "resamples": 5}
     study["cases"] = [case | {"ehr": {}, "malignant": 0 if case["malignant"] else None} for case in study["cases"]]
-    result = run(study, tmp_path, perceptual=distance, encoders={"aligned": lambda x: x})
+    result = run(study, tmp_path, drawn=True, perceptual=distance, encoders={"aligned": lambda x: x})
     assert result["methods"]["NAMD"]["auroc"]["reason"] == "all cases with a known outcome are benign"
     assert result["gap_closed"] == {"auroc": None, "auprc": None}
     assert (result["methods"]["NAMD"]["fid"]["mean"] is None) == (count == 1)
@@ -135,8 +135,8 @@ def test_tiny_studies_of_one_run_are_reported(count, distance, tmp_path):
     assert len(report.images) == 1  # only the gallery is possible
 
 
-def test_a_study_without_generated_images(study, distance, tmp_path):
-    study["generated"] = {}
+def test_a_study_without_generated_images(distance, tmp_path):
+    study = make_study(count=4) | {"generated": {}}
     result = run(study, tmp_path, perceptual=distance)
     assert result["n_runs"] == 0 and result["gap_closed"] == {"auroc": None, "auprc": None}
     assert gap_sentence(result) is None
@@ -178,7 +178,8 @@ def test_evaluation_measures_growth(tmp_path, distance):
     assert "Against the real follow-up" in html and "median size over runs" in html
 
 
-def test_the_error_in_hu_is_of_what_is_not_padded(study, distance, tmp_path):
+def test_the_error_in_hu_is_of_what_is_not_padded(distance, tmp_path):
+    study = make_study(count=4, runs=1)
     unpadded = np.ones_like(study["follow_up"], dtype=bool)
     unpadded[:3, :, :20] = False
     reconstruction = np.where(unpadded, np.clip(study["follow_up"] + 0.1, -1, 1), 1.0)

@@ -37,7 +37,7 @@ def report(tmp_path_factory):
     study = make_study()
     study["cases"] = [case | {"interval_days": 365} for case in study["cases"]]
     spacing = np.full((len(study["cases"]), 2), 0.5)
-    run(study, folder, spacing={"baseline": spacing, "follow_up": spacing})
+    run(study, folder, drawn=True, spacing={"baseline": spacing, "follow_up": spacing})
     return study, folder / "report.html"
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.bundle.evaluation.studies import run
+from tests.bundle.evaluation.studies import make_study, run
 
 
-def test_a_page_a_case(study, tmp_path):
+def test_a_page_a_case(tmp_path):
+    study = make_study(count=4, runs=2)
     run(study, tmp_path, case_pages=["case-02"])
     (page,) = (tmp_path / "cases").iterdir()
     content = page.read_bytes()

@@ -22,7 +22,7 @@ def scores(seed: int, runs: int = 3, count: int = 40, levels: int = 8) -> tuple[
     return generator.integers(0, levels, (runs, count)) / levels, labels
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seeds)
 def test_areas_equal_sklearns_weighted_or_not(seed):
     probabilities, labels = scores(seed)
