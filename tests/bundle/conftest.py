@@ -8,7 +8,7 @@ import logging
 import runpy
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -110,6 +110,14 @@ settings.load_profile("no deadline")
 def one_thread() -> None:
     """The networks of the tests are so small that threads only get in each other's way."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_strengths() -> Iterator[None]:
+    """Fewer penalties of the regression on the record to choose from: each is fitted once a fold."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scripts.comparators.record.STRENGTHS", np.logspace(-4, 2, 4))
+        yield
 
 
 @pytest.fixture(scope="session")

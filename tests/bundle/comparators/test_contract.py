@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -140,14 +140,18 @@ def copy(cohort: Path, trained: Path, settings: dict) -> Comparator:
     return CopyBaseline()
 
 
+@cache
+def regression(cohort: Path) -> RecordRegression:
+    return RecordRegression.of(record_regression(cohort))
+
+
 def record_only(cohort: Path, trained: Path, settings: dict) -> Comparator:
-    return RecordOnly(RecordRegression.of(record_regression(cohort)))
+    return RecordOnly(regression(cohort))
 
 
 def direct_classifier(cohort: Path, trained: Path, settings: dict) -> Comparator:
     torch.manual_seed(0)
-    regression = RecordRegression.of(record_regression(cohort))
-    network = DirectClassifier(ResNetClassifier(SIZE, (4, 4, 8, 8)), regression)
+    network = DirectClassifier(ResNetClassifier(SIZE, (4, 4, 8, 8)), regression(cohort))
     torch.nn.init.normal_(network.head.weight, std=0.3)  # untrained, it would not look at the crop
     return network.eval()
 

@@ -14,7 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
-from scripts.comparators.record import STRENGTHS, record_regression
+from scripts.comparators import record
+from scripts.comparators.record import record_regression
 from scripts.comparators.tables import read_table
 from scripts.ehr.encoding import records
 from scripts.ehr.features import EHR_FEATURES, FEATURES
@@ -46,18 +47,19 @@ def test_regression_equals_scikit_learn_by_hand(cohort: Path, regression: GridSe
     datalist = json.loads((cohort / "datalist.json").read_text())
     known = [case for case in datalist["training"] if case["malignant"] is not None]
     labels, patients = np.array([case["malignant"] for case in known]), [case["patient_id"] for case in known]
-    losses = np.zeros(len(STRENGTHS))
+    strengths = record.STRENGTHS
+    losses = np.zeros(len(strengths))
     for seen, unseen in StratifiedGroupKFold(5, shuffle=True, random_state=0).split(known, labels, patients):
         assert not {patients[i] for i in seen} & {patients[i] for i in unseen}
         fitted = [known[i] for i in seen]
         x, y = by_hand(fitted, fitted), by_hand([known[i] for i in unseen], fitted)
-        for index, strength in enumerate(STRENGTHS):
+        for index, strength in enumerate(strengths):
             fit = LogisticRegression(C=strength, max_iter=1000).fit(x, labels[seen])
             losses[index] += log_loss(labels[unseen], fit.predict_proba(y)[:, 1], labels=[0, 1]) / 5
-    best = STRENGTHS[losses.argmin()]
+    best = strengths[losses.argmin()]
     assert regression.best_params_ == {"regression__C": best}
     assert -regression.best_score_ == pytest.approx(losses.min(), rel=1e-4)
-    assert STRENGTHS[0] < best < STRENGTHS[-1]
+    assert strengths[0] < best < strengths[-1]
     plain = LogisticRegression(C=best, max_iter=1000).fit(by_hand(known, known), labels)
     expected = plain.predict_proba(by_hand(datalist["test"], known))[:, 1]
     found = regression.predict_proba(records(datalist["test"]))[:, 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.comparators import record
 from scripts.comparators.direct import DirectClassifier
 from scripts.comparators.record import record_regression
 from scripts.comparators.regression import RecordRegression
@@ -87,15 +86,7 @@ def predict(tiny_settings: dict[str, Any]) -> Predict:
 
 
 @pytest.fixture(scope="package")
-def few_strengths() -> Iterator[None]:
-    """Fewer penalties of the regression on the record to choose from."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record, "STRENGTHS", np.logspace(-2, 0, 3))
-        yield
-
-
-@pytest.fixture(scope="package")
-def weights(trained: Path, cohort: Path, few_strengths: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(trained: Path, cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny weights, their classifier without its record, which names another dataset, and a direct classifier."""
     folder = tmp_path_factory.mktemp("weights")
     shutil.copytree(trained / "models", folder / "models")
