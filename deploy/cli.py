@@ -99,11 +99,17 @@ def worker(
 
 @app.command()
 def status(config: Annotated[Path, typer.Argument(help="The worker's TOML file.")]) -> None:
-    """Say how many requests lie in each state."""
+    """Say how many requests lie in each state, what those wait for that are not answered, and since when."""
+    import time
+
     from deploy.worker import Spool, read_config
 
-    for name, count in Spool(read_config(config).spool).status().items():
+    spool = Spool(read_config(config).spool)
+    for name, count in spool.status().items():
         console.print(f"{name} {count}", highlight=False)
+    for what, (count, since) in spool.waits().items():
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(since))
+        console.print(f"{count} for {what}, since {when}", highlight=False, soft_wrap=True)
 
 
 @app.command("self-test")

@@ -80,6 +80,8 @@ class Config:
         attempts: after so many a request is put among the dead.
         wait_s: before the second one; twice as long before each next.
         poll_s: between two looks into the inbox.
+        await_days: after so many a request whose series did not come, and what lies in the inbox without a request, is
+            put among the dead.
         keep_days: after so many days what was answered is removed, and dead requests and results; None: never.
         least_free_mb: with less room on the spool's disk, nothing is taken or made.
     """
@@ -96,11 +98,12 @@ class Config:
     attempts: int = 8
     wait_s: float = 30.0
     poll_s: float = 5.0
+    await_days: float = 7.0
     keep_days: float | None = None
     least_free_mb: float = 1024.0
 
 
-NUMBERS = ("attempts", "wait_s", "poll_s", "keep_days", "least_free_mb")
+NUMBERS = ("attempts", "wait_s", "poll_s", "await_days", "keep_days", "least_free_mb")
 
 TABLES = ("settings", "destinations", "sources", "tokens")
 

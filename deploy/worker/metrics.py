@@ -18,8 +18,7 @@ def write_metrics(path: Path, spool: Spool, outcomes: Mapping[str, int]) -> None
         spool: is counted.
         outcomes: of attempts since the worker began, by name.
     """
-    waiting = spool.waiting()
-    oldest = time.time() - int(waiting[0].folder.name.split("-")[0]) / 1e9 if waiting else 0.0
+    waits, now = spool.waits(), time.time()
     families: dict[tuple[str, str, str], dict[str, float]] = {
         ("namd_requests", "gauge", "Requests and results by where they lie"): {
             f'{{state="{name}"}}': count for name, count in spool.status().items()
@@ -27,9 +26,14 @@ def write_metrics(path: Path, spool: Spool, outcomes: Mapping[str, int]) -> None
         ("namd_attempts_total", "counter", "Attempts to answer since the worker began"): {
             f'{{outcome="{name}"}}': count for name, count in sorted(outcomes.items())
         },
-        ("namd_oldest_request_seconds", "gauge", "Since the oldest request came that waits"): {"": oldest},
+        ("namd_waiting_requests", "gauge", "Requests not answered, by what they wait for"): {
+            f'{{for="{what}"}}': count for what, (count, _) in waits.items()
+        },
+        ("namd_oldest_request_seconds", "gauge", "Since the oldest of them came"): {
+            f'{{for="{what}"}}': max(now - since, 0.0) for what, (_, since) in waits.items()
+        },
         ("namd_free_bytes", "gauge", "On the disk of requests"): {"": shutil.disk_usage(spool.root).free},
-        ("namd_last_round_timestamp_seconds", "gauge", "When the worker last looked"): {"": time.time()},
+        ("namd_last_round_timestamp_seconds", "gauge", "When the worker last looked"): {"": now},
     }
     lines = []
     for (name, kind, meaning), values in families.items():

@@ -8,7 +8,7 @@ journal counts.)
 | --- | --- |
 | ``inbox/NAME`` | a study; it is taken once it has a request.json or a request.dcm, which therefore is put there last |
 | ``incoming`` | what an archive or the HTTP door is bringing |
-| ``work/ID`` | ``study``, and ``state.json``: who asked, attempts, when the next may begin, why the last failed |
+| ``work/ID`` | ``study``, and ``state.json``: who asked, attempts, when the next may begin, what the first awaits, .. |
 | ``results/KEY`` | ``out`` and ``dicom`` of a case, made once however often it is asked for |
 | ``done/ID`` | ``state.json`` alone |
 | ``dead/ID`` | as ``work``, with the reason |
@@ -23,11 +23,13 @@ import pwd
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.errors import UserError
 from scripts.files import read_mapping, remove, write_json
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,9 @@ REQUESTS = ("request.json", "request.dcm")
 FOLDERS = ("inbox", "work", "results", "done", "dead")
 
 INCOMING = "incoming"
+
+REQUEST = "a request in its folder"
+"""What lies in the inbox without one waits for."""
 
 KEPT = ("results", "done", "dead")
 """What stays until :meth:`Spool.purge`."""
@@ -67,7 +72,12 @@ class Item:
     @property
     def state(self) -> dict[str, Any]:
         path = self.folder / "state.json"
-        return {"attempts": 0, "not_before": 0.0} | (read_mapping(path) if path.is_file() else {})
+        return {"attempts": 0, "not_before": 0.0, "awaits": ""} | (read_mapping(path) if path.is_file() else {})
+
+    @property
+    def since(self) -> float:
+        """When it came, in seconds since 1970."""
+        return int(self.folder.name.split("-")[0]) / 1e9
 
     def note(self, **told: Any) -> None:
         """Adds to the state, on disk before this returns."""
@@ -99,20 +109,23 @@ class Spool:
             if unfinished and time.time() - _last_change(folder) > LEFT_S:
                 remove(folder)
         for study in sorted((self.root / "inbox").iterdir()):
-            found = next((study / name for name in REQUESTS if (study / name).is_file()), None)
-            if found and study.is_dir() and not study.is_symlink():
-                try:
-                    self.put(study, by=f"user {_owner(found)}")
-                except PermissionError:  # a folder that is moved must be writable
-                    logger.warning("a study in the inbox cannot be moved: its owner has to let the worker write it")
+            if found := _request_in(study):
+                self._take(study, by=f"user {_owner(found)}")
+
+    def _take(self, study: Path, **told: Any) -> str | None:
+        try:
+            return self.put(study, **told)
+        except PermissionError:  # a folder that is moved must be writable
+            logger.warning("a study in the inbox cannot be moved: its owner has to let the worker write it")
+            return None
 
     def put(self, study: Path, mark: str = "", **told: Any) -> str:
         """Moves a study with its request to what is to be answered.
 
         Args:
             study: on the same file system.
-            mark: of hexadecimal digits, by which :meth:`knows` it again; empty: none.
-            told: of its state, such as ``by``, who asked.
+            mark: of hexadecimal digits, by which :meth:`marked` finds it again; empty: none.
+            told: of its state, such as ``by``, who asked; with ``awaits`` it is not due until that is noted as empty.
 
         Returns:
             The request's number.
@@ -137,9 +150,10 @@ class Spool:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def knows(self, mark: str) -> bool:
-        """Whether a request with this mark was taken."""
-        return any(any((self.root / name).glob(f"*-{mark}")) for name in ("work", "done", "dead"))
+    def marked(self, mark: str) -> Item | None:
+        """The request that was :meth:`put` with this mark, whether it waits, is done or dead."""
+        found = (path for name in ("work", "done", "dead") for path in (self.root / name).glob(f"*-{mark}"))
+        return next(map(Item, found), None)
 
     def find(self, number: str) -> tuple[str, dict[str, Any]] | None:
         """Where a request lies, and its state; None where there is none of this number."""
@@ -153,8 +167,40 @@ class Spool:
     def due(self) -> Iterator[Item]:
         """Requests whose time has come, the oldest first."""
         for item in self.waiting():
-            if item.state["not_before"] <= time.time():
+            state = item.state
+            if not state["awaits"] and state["not_before"] <= time.time():
                 yield item
+
+    def waits(self) -> dict[str, tuple[int, float]]:
+        """What is waited for: by how many, and since when the one that came first does, in seconds since 1970."""
+        found = [(REQUEST, _last_change(path)) for path in self._without_request()]
+        for item in self.waiting():
+            with contextlib.suppress(UserError):  # it is answered meanwhile
+                state = item.state
+                found.append((state["awaits"] or ("another attempt" if state["attempts"] else "its turn"), item.since))
+        counts = Counter(what for what, _ in found)
+        return {what: (counts[what], min(since for other, since in found if other == what)) for what in counts}
+
+    def overdue(self, days: float) -> Iterator[tuple[Item, str]]:
+        """What has waited so long for something that did not come, and for what; all of it is in ``work`` then."""
+        oldest = time.time() - days * 86400
+        for item in self.waiting():
+            if (awaits := item.state["awaits"]) and item.since < oldest:
+                yield item, awaits
+        for path in [path for path in self._without_request() if _last_change(path) < oldest]:
+            told = {"by": f"user {_owner(path)}", "awaits": REQUEST}
+            if path.is_dir() and not path.is_symlink():
+                number = self._take(path, **told)
+            else:
+                with self.staging() as folder:
+                    os.rename(path, folder / path.name)
+                    number = self.put(folder, **told)
+            if number:
+                yield Item(self.root / "work" / number), REQUEST
+
+    def _without_request(self) -> list[Path]:
+        """What lies in the inbox and is not taken."""
+        return [path for path in sorted((self.root / "inbox").iterdir()) if _request_in(path) is None]
 
     def waiting(self) -> list[Item]:
         """All requests to be answered, the oldest first."""
@@ -196,17 +242,27 @@ class Spool:
         return {**found, "work": len(self.waiting())}
 
 
+def _request_in(study: Path) -> Path | None:
+    """The file that asks in a folder of the inbox; None where there is none, or the folder is a link or closed."""
+    with contextlib.suppress(PermissionError):
+        return next((study / name for name in REQUESTS if not study.is_symlink() and (study / name).is_file()), None)
+    return None
+
+
 def _last_change(folder: Path) -> float:
-    """When a folder, or what lies directly in it, was changed; now, if it is being removed."""
+    """When a folder, or what lies directly in it and may be seen, was changed; now, if it is being removed."""
     try:
-        return max(path.lstat().st_mtime for path in (folder, *(folder.iterdir() if folder.is_dir() else ())))
+        times = [folder.lstat().st_mtime]
+        with contextlib.suppress(NotADirectoryError, PermissionError):
+            times += [path.lstat().st_mtime for path in folder.iterdir()]
+        return max(times)
     except FileNotFoundError:
         return time.time()
 
 
 def _owner(path: Path) -> str:
     """The name of a file's owner, or the number where there is none."""
-    number = path.stat().st_uid
+    number = path.lstat().st_uid
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

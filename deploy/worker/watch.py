@@ -1,9 +1,9 @@
 """An Orthanc is asked what has become stable: reports that ask for a nodule are taken, with the series that they mean.
 
 Orthanc's ``/changes`` numbers what happens. Of each study in which a series has become stable, the reports titled
-(request, 99NAMD) are taken whose evidence names exactly one series there that the site's rule allows, once both are
-stable: whichever of them came last. The last number is kept on disk, with the studies that were not stable then; a mark
-made of the report's SOPInstanceUID tells what was taken before.
+(request, 99NAMD) are taken. One is due once its evidence names exactly one stable series there that the site's rule
+allows, and waits in the spool until then. The last number is kept on disk, with the studies that were not stable then;
+a mark made of the report's SOPInstanceUID tells what was taken before.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Watch:
         self.session = open_session(source)
 
     def look(self) -> None:
-        """Takes the requests of all that came since the last look and is stable.
+        """Takes the requests of all that came since the last look, and notes of those that wait what came.
 
         Raises:
             DeliveryError, requests.RequestException: Orthanc does not answer; the next look begins where this one did.
@@ -95,22 +95,31 @@ class Watch:
                 left -= self._save(instance, folder / f"{number:05d}.dcm", left)
 
     def _take(self, study: str) -> bool:
-        """Takes the requests of a study that are whole, and says whether all of it is stable."""
+        """Takes the requests of a study, and says whether all of it is stable."""
         series = self._get(f"studies/{study}/series") or []
         allowed = {each["MainDicomTags"]["SeriesInstanceUID"]: each for each in series if self._is_allowed(each)}
         for sender, report, instance in self._reports(series):
             mark = hashlib.sha256(f"{self.name} {report.get('SOPInstanceUID')}".encode()).hexdigest()[:32]
-            meant = [named for named in _evidence(report) if named in allowed]
-            if len(meant) == 1 and allowed[meant[0]]["IsStable"] and not self.spool.knows(mark):
-                told = {"by": f"AE {sender or 'unknown'}", "destination": self.source.destination}
-                with self.spool.staging() as folder:
-                    try:
-                        self._save(instance, folder / REPORT, LARGEST)
-                    except RequestError as error:
-                        logger.warning("a report at %s is not taken: %s", self.name, error)
-                        continue
-                    self.spool.put(folder, mark, **told, fetch={"source": self.name, "series": meant[0]})
+            meant = [allowed[named] for named in _evidence(report) if named in allowed]
+            told: dict[str, Any] = {"awaits": _awaited(meant), "fetch": {"source": self.name}}
+            if not told["awaits"]:
+                told["fetch"]["series"] = meant[0]["MainDicomTags"]["SeriesInstanceUID"]
+            item = self.spool.marked(mark)
+            if item is None:
+                self._put(instance, mark, **told, by=f"AE {sender or 'unknown'}", destination=self.source.destination)
+            elif item.folder.parent.name == "work" and item.state["awaits"] not in ("", told["awaits"]):
+                item.note(**told)
         return all(each["IsStable"] for each in series)
+
+    def _put(self, instance: str, mark: str, **told: Any) -> None:
+        """Takes a report."""
+        with self.spool.staging() as folder:
+            try:
+                self._save(instance, folder / REPORT, LARGEST)
+            except RequestError as error:
+                logger.warning("a report at %s is not taken: %s", self.name, error)
+            else:
+                self.spool.put(folder, mark, **told)
 
     def _is_allowed(self, series: dict[str, Any]) -> bool:
         tags = series["MainDicomTags"]
@@ -161,6 +170,15 @@ class Watch:
         if answer.status_code != 200:
             raise DeliveryError(f"the source answered {answer.status_code}")
         return answer.json()
+
+
+def _awaited(meant: list[dict[str, Any]]) -> str:
+    """What a report waits for that means these series; empty: nothing."""
+    if not meant:
+        return "a series that it names and the rule of its source allows"
+    if len(meant) > 1:
+        return "a rule of its source by which it means one series"
+    return "" if meant[0]["IsStable"] else "its series to be whole"
 
 
 def _first(sequence: Any) -> dict[str, Any]:

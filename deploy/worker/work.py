@@ -21,7 +21,7 @@ from deploy.dicom_out.made import Made
 from deploy.dicom_out.write import OBJECTS, SLICE, kept
 from deploy.request import RequestError
 from deploy.worker.config import Config, ConfigError
-from deploy.worker.deliver import Archive, RefusedError
+from deploy.worker.deliver import Archive, DeliveryError, RefusedError
 from deploy.worker.guard import UPLOAD, guarded, read
 from deploy.worker.metrics import write_metrics
 from deploy.worker.spool import Item, Spool
@@ -95,6 +95,8 @@ class Worker:
                     raise
                 logger.warning("source %s: %s", name, type(error).__name__)
         self.spool.take()
+        for item, awaited in self.spool.overdue(self.config.await_days):
+            self._bury(item, f"request: waited {self.config.await_days:g} days for {awaited}.")
         for item in self.spool.due():
             self._check_room()
             self.answer(item)
@@ -131,7 +133,8 @@ class Worker:
             if is_no_room(error):
                 raise
             self._check_room()  # not every library says so
-            reason = f"{type(error).__name__}: attempt {attempts} of {self.config.attempts}"
+            words = str(error) if isinstance(error, DeliveryError) else type(error).__name__  # ours have no values
+            reason = f"{words}: attempt {attempts} of {self.config.attempts}"
             if attempts == self.config.attempts:
                 self._bury(item, reason)
                 return

@@ -79,12 +79,15 @@ def test_options_of_objects_reach_them(call, monkeypatch, tmp_path):
 
 def test_the_worker_and_its_status(tmp_path, monkeypatch, capsys):
     (tmp_path / "worker.toml").write_text(f'spool = "{tmp_path}/spool"\n')
+    (tmp_path / "spool" / "inbox" / "Doe").mkdir(parents=True)
     for command in (["worker", tmp_path / "worker.toml", "--once"], ["status", tmp_path / "worker.toml"]):
         monkeypatch.setattr(sys, "argv", ["deploy", *map(str, command)])
         with pytest.raises(SystemExit) as stopped:
             cli.main()
         assert not stopped.value.code
-    assert "inbox 0\nwork 0\nresults 0\ndone 0\ndead 0" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "inbox 1\nwork 0\nresults 0\ndone 0\ndead 0\n1 for a request in its folder, since 20" in told
+    assert "Doe" not in told
 
 
 def test_what_a_worker_makes_is_its_owners_and_purged(tmp_path, monkeypatch, capsys):

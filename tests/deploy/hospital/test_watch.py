@@ -53,13 +53,13 @@ def study(objects, tmp_path):
 
 
 def looks(watch, wanted, seconds=20.0):
-    """Looks until so many requests wait, or for a while that is longer than Orthanc takes to call a series stable."""
+    """Looks until so many requests are due, or for longer than Orthanc takes to call a series stable."""
     end = time.monotonic() + (seconds if wanted else 6.0)
-    while time.monotonic() < end and (len(watch.spool.waiting()) < wanted or not wanted):
+    while time.monotonic() < end and (len([*watch.spool.due()]) < wanted or not wanted):
         watch.look()
         time.sleep(0.2)
-    assert len(watch.spool.waiting()) == wanted
-    return watch.spool.waiting()
+    assert len(due := [*watch.spool.due()]) == wanted
+    return due
 
 
 @pytest.mark.parametrize("first", ["scan", "report"])
@@ -70,6 +70,8 @@ def test_a_report_is_taken_with_the_series_that_it_means(orthanc, watch, study, 
         assert orthanc.send(sender, *paths)
         time.sleep(2.5)
         watch.look()
+        alone = (sender, first) == ("PLANNING", "report")
+        assert ("a series that it names and the rule of its source allows" in watch.spool.waits()) == alone
     (item,) = looks(watch, 1)
     told = item.state
     assert (told["by"], told["destination"], told["fetch"]["source"]) == ("AE PLANNING", "archive", "orthanc")
@@ -103,8 +105,7 @@ def test_what_the_rule_does_not_name_is_not_taken(orthanc, watch, source, study)
     rules = {"a": {"description": "soft"}, "b": {"modality": "MR"}, "c": {"description": "lung$"}}
     for name, rule in rules.items():
         Watch(name, replace(source, ae_titles=(), **rule), watch.spool).look()
-        taken = [item.state["by"] for item in watch.spool.waiting()]
-        assert ("AE OTHER" in taken) == (name == "c")
+        assert ("AE OTHER" in [item.state["by"] for item in watch.spool.due()]) == (name == "c")
 
 
 def test_what_was_not_stable_when_orthanc_ended_is_taken(orthanc, watch, study):

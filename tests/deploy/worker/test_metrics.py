@@ -18,10 +18,11 @@ def test_every_number_is_there_with_its_kind(tmp_path):
     write_metrics(tmp_path / "namd.prom", spool, {"done": 3, "dead": 1})
     text = (tmp_path / "namd.prom").read_text()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r'namd_[a-z_]+(\{[a-z]+="[a-z]+"\})? [0-9.e+]+', line) for line in lines)
+    assert all(re.fullmatch(r'namd_[a-z_]+(\{[a-z]+="[a-z ]+"\})? [0-9.e+]+', line) for line in lines)
     told = dict(line.rsplit(" ", 1) for line in lines)
     assert told['namd_requests{state="work"}'] == "1" and told['namd_attempts_total{outcome="done"}'] == "3"
-    assert float(told["namd_oldest_request_seconds"]) == pytest.approx(90, abs=10)
+    assert told['namd_waiting_requests{for="its turn"}'] == "1"
+    assert float(told['namd_oldest_request_seconds{for="its turn"}']) == pytest.approx(90, abs=10)
     assert float(told["namd_last_round_timestamp_seconds"]) == pytest.approx(time.time(), abs=10)
     assert {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")} == {
         name.partition("{")[0] for name in told

@@ -3,11 +3,12 @@
 import getpass
 import os
 import time
+from pathlib import Path
 
 import pytest
 
 from deploy.worker import Spool
-from deploy.worker.spool import LEFT_S
+from deploy.worker.spool import LEFT_S, REQUEST
 
 
 @pytest.fixture
@@ -109,9 +110,9 @@ def test_what_is_brought_is_known_again(spool, tmp_path):
     assert not [*(spool.root / "incoming").iterdir()]
     (item,) = spool.due()
     assert item.folder.name == number and item.state["fetch"] == {"source": "b"} and item.state["attempts"] == 0
-    assert spool.find(number) == ("work", item.state) and spool.knows("ab12") and not spool.knows("ab1")
+    assert spool.find(number) == ("work", item.state) and spool.marked("ab12") == item and not spool.marked("ab1")
     spool.bury(item, "why")
-    assert spool.find(number)[0] == "dead" and spool.knows("ab12")
+    assert spool.find(number)[0] == "dead" and spool.marked("ab12").folder.parent.name == "dead"
     assert spool.find("") is None and spool.find("..") is None and spool.find("../inbox") is None
 
 
@@ -129,6 +130,46 @@ def test_a_study_that_its_owner_keeps_stops_no_other(spool, monkeypatch, caplog)
     spool.take()
     assert spool.status()["inbox"] == spool.status()["work"] == 1 == len([*(spool.root / "work").iterdir()])
     assert "cannot be moved" in caplog.text and "Doe" not in caplog.text
+
+
+def test_a_folder_that_is_closed_stops_no_other(spool, monkeypatch):
+    for name in ("Doe", "Roe"):
+        ask(spool, name)
+    real = Path.is_file
+
+    def is_file(path):
+        if path.parent.name == "Doe":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    spool.take()
+    assert spool.status()["work"] == 1 and spool.waits().keys() == {REQUEST, "its turn"}
+
+
+def test_what_waits_is_told_and_what_waited_too_long_is_named(spool, tmp_path, monkeypatch):
+    """A report for its series; and in the inbox a study, a file and a link for a request; but not what has one."""
+    ask(spool, "Doe", None)
+    ask(spool, "Roe")
+    (spool.root / "inbox" / "request.json").write_text("{}")
+    (spool.root / "inbox" / "link").symlink_to(tmp_path)
+    with spool.staging() as folder:
+        (folder / "request.dcm").write_text("asks")
+        spool.put(folder, "ab12", by="AE PLANNING", awaits="its series")
+    spool.take()
+    begun = time.time()
+    told = spool.waits()
+    assert {what: count for what, (count, _) in told.items()} == {REQUEST: 3, "its turn": 1, "its series": 1}
+    assert all(since == pytest.approx(begun, abs=60) for _, since in told.values())
+    assert [*spool.overdue(7)] == [] and len([*spool.due()]) == 1
+    monkeypatch.setattr("time.time", lambda: begun + 8 * 86400)
+    overdue = [*spool.overdue(7)]
+    assert sorted(what for _, what in overdue) == [REQUEST] * 3 + ["its series"]
+    for item, _ in overdue:
+        spool.bury(item, "why")
+    assert spool.status() == {"inbox": 0, "work": 1, "results": 0, "done": 0, "dead": 4} and tmp_path.is_dir()
+    assert len(list((spool.root / "dead").glob("*/study/request.json"))) == 1
+    assert spool.waits().keys() == {"its turn"}
 
 
 def test_a_study_that_cannot_be_moved_leaves_nothing(spool, tmp_path):

@@ -156,29 +156,52 @@ def test_what_is_not_stable_waits(orthanc, made, late):
     orthanc.series[late]["IsStable"] = False
     watch = made()
     watch.look()
-    assert watch.spool.waiting() == []
+    assert [*watch.spool.due()] == []
     orthanc.series[late]["IsStable"] = True
     made().look()
-    assert len(watch.spool.waiting()) == 1
+    assert len([*watch.spool.due()]) == 1
+
+
+def test_a_report_waits_in_the_spool_for_its_series(orthanc, made):
+    """Whatever comes late, it says for what, and is due with what came; other reports of the study wait on."""
+    scan = orthanc.series.pop("scan")
+    orthanc.series["report"]["Instances"].append("r2")
+    orthanc.files["r2"], orthanc.tags["r2"] = b"asks too", report("1.2.2.2", evidence=("1.2.9",))
+    watch = made()
+    watch.look()
+    missing = "a series that it names and the rule of its source allows"
+    assert [*watch.spool.due()] == [] and watch.spool.waits().keys() == {missing}
+    for stable, told in ((False, "its series to be whole"), (True, "its turn")):
+        orthanc.series["scan"] = scan | {"IsStable": stable}
+        orthanc.change("NewSeries", "scan")
+        made().look()
+        assert {what: count for what, (count, _) in watch.spool.waits().items()} == {missing: 1, told: 1}
+    (item,) = watch.spool.due()
+    assert item.request.read_bytes() == b"asks" and item.state["fetch"] == {"source": "main", "series": SCAN}
+    orthanc.series.pop("scan")
+    orthanc.change("NewSeries", "report")
+    made().look()
+    assert len([*watch.spool.due()]) == 1 and len(watch.spool.waiting()) == 2
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "told", "taken"),
     [
-        ({"ae_titles": ("OTHER",)}, {}),
-        ({"modality": "MR"}, {}),
-        ({"description": "soft"}, {}),
-        ({}, {"title": "126000"}),
-        ({}, {"scheme": "DCM"}),
-        ({}, {"evidence": ()}),
-        ({}, {"evidence": ("1.2.9",)}),
+        ({"ae_titles": ("OTHER",)}, {}, False),
+        ({}, {"title": "126000"}, False),
+        ({}, {"scheme": "DCM"}, False),
+        ({"modality": "MR"}, {}, True),
+        ({"description": "soft"}, {}, True),
+        ({}, {"evidence": ()}, True),
+        ({}, {"evidence": ("1.2.9",)}, True),
     ],
 )
-def test_what_no_rule_names_is_not_taken(orthanc, made, changed, told):
+def test_what_no_rule_names_is_never_due(orthanc, made, changed, told, taken):
+    """What asks, and comes from who may ask, waits."""
     orthanc.tags["r1"] = report(**told)
     watch = made(**changed)
     watch.look()
-    assert watch.spool.waiting() == []
+    assert [*watch.spool.due()] == [] and len(watch.spool.waiting()) == taken
 
 
 def test_a_report_of_two_series_means_none(orthanc, made):
@@ -186,12 +209,14 @@ def test_a_report_of_two_series_means_none(orthanc, made):
     orthanc.tags["r1"] = report(evidence=(SCAN, "1.2.3"))
     watch = made()
     watch.look()
-    assert watch.spool.waiting() == []
+    assert [*watch.spool.due()] == [] and [*watch.spool.waits()] == [
+        "a rule of its source by which it means one series"
+    ]
     made(description="").look()
     orthanc.series["second"]["MainDicomTags"]["SeriesDescription"] = "scout"
     orthanc.change("StableSeries", "second")
     made(description="lung").look()
-    assert len(watch.spool.waiting()) == 1
+    assert len([*watch.spool.due()]) == 1
 
 
 @pytest.mark.parametrize("broken", ["changes", "series/", "studies/", "metadata", "tags", "file"])

@@ -146,7 +146,7 @@ def test_waits_grow_and_end_with_the_dead(worker, ask, monkeypatch):
         now[0] += waits[-1]
     assert waits == [100, 200] and worker.spool.status()["dead"] == 1
     (state,) = (worker.spool.root / "dead").glob("*/state.json")
-    assert json.loads(state.read_text())["reason"] == "DeliveryError: attempt 3 of 3"
+    assert json.loads(state.read_text())["reason"] == "no: attempt 3 of 3"
 
 
 def test_what_ends_the_process_each_time_is_buried(worker, ask, monkeypatch):
@@ -252,6 +252,20 @@ def test_a_series_that_nobody_can_bring(worker, objects, source, words):
         worker.spool.put(folder, by="door a", fetch={"source": source})
     worker.run(once=True)
     assert words in audit(worker)[0]["reason"]
+
+
+def test_what_waited_too_long_for_its_series_is_buried_with_the_reason(worker, monkeypatch):
+    with worker.spool.staging() as folder:
+        (folder / "request.json").write_text("{}")
+        worker.spool.put(folder, by="AE PLANNING", awaits="its series to be whole", fetch={"source": "main"})
+    worker.run(once=True)
+    assert worker.spool.status()["work"] == 1 and not worker.watches["main"].fetched
+    now = time.time() + 8 * 86400
+    monkeypatch.setattr("time.time", lambda: now)
+    worker.run(once=True)
+    (line,) = audit(worker)
+    assert line["event"] == "dead" and line["by"] == "AE PLANNING" and worker.spool.status()["dead"] == 1
+    assert line["reason"] == "request: waited 7 days for its series to be whole."
 
 
 def test_an_upload_is_unpacked_and_answered(worker, objects):
