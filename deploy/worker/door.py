@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from deploy.request import LARGEST
+from deploy.serving import make_server
 from deploy.worker.config import Config
 from deploy.worker.guard import MOST_BYTES, UPLOAD
 from deploy.worker.spool import Spool
@@ -106,6 +107,4 @@ async def _save(request: Request, path: Path, most: int) -> None:
 
 def serve(config: Config, port: int) -> None:
     """Answers on the loopback address until it is stopped; no address or query is logged."""
-    import uvicorn
-
-    uvicorn.run(make_app(config), host="127.0.0.1", port=port, access_log=False, limit_concurrency=20)
+    make_server(make_app(config), "127.0.0.1", port, limit_concurrency=20).run()

@@ -19,7 +19,6 @@ ZIP, JSON = {"Content-Type": "application/zip"}, {"Content-Type": "application/j
 @pytest.fixture
 def door(tmp_path):
     """Its spool, and a call of it as somebody; it listens to loopback in a thread of its own."""
-    uvicorn = pytest.importorskip("uvicorn")
     tokens = {}
     for name in ("radiology", "research"):
         tokens[name] = tmp_path / name
@@ -28,8 +27,7 @@ def door(tmp_path):
     tokens["empty"] = tmp_path / "empty"
     sources = {"main": Source("https://pacs")}
     config = Config(tmp_path / "spool", tokens=tokens, sources=sources, least_free_mb=0)
-    settings = uvicorn.Config(module.make_app(config), port=0, log_level="critical")
-    server = uvicorn.Server(settings)
+    server = module.make_server(module.make_app(config), "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
