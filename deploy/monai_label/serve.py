@@ -49,6 +49,10 @@ QUERIES = {"/datastore/": {"image"}, f"/infer/{MODEL}": {"image", "output"}}
 """Of each address, what may stand behind its question mark."""
 
 
+CLIENTS_OWN = ("client_id", "result_extension", "result_dtype")
+"""What MONAI Label's own clients add to every question; it has no effect here."""
+
+
 class Server:
     """The addresses of an app.
 
@@ -83,7 +87,8 @@ class Server:
             given = Path(place) / GIVEN
             given.mkdir()
             try:
-                await receive(request.stream(), request.headers.get("content-type", ""), given, MOST_BYTES)
+                kind = request.headers.get("content-type", "")
+                await receive(request.stream(), kind, given, MOST_BYTES, ignored=b"params")
                 (scan,) = files if len(files := list(given.glob(f"*{ENDING}"))) == 1 else (None,)
                 if scan is None:
                     raise HTTPException(422, f"Expected one file that ends in {ENDING}.")
@@ -107,7 +112,7 @@ class Server:
         if not self.waiting.acquire(blocking=False):
             raise HTTPException(429, "Too many wait already. Ask again later.")
         try:
-            asked = parse(params)
+            asked = {key: value for key, value in parse(params).items() if key not in CLIENTS_OWN}
             if {"model", "image"} & asked.keys():
                 raise HTTPException(422, "params: model and image are named by the address alone.")
             told = await run_in_threadpool(self.app.infer, {**asked, "image": image, "model": MODEL})
@@ -181,16 +186,14 @@ def main() -> None:
         check_trusted()
     except UserError as error:
         parser.exit(USER_ERROR, f"{error}\n")
-    import uvicorn
-
     from deploy.monai_label.main import App
+    from deploy.serving import make_server as serving
 
     given.studies.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings = {"solver": given.solver, "num_steps": given.num_steps}
     app = App(str(Path(__file__).parent), str(given.studies.absolute()), {}, **settings)
     print(f"http://127.0.0.1:{given.port}/  Research use only.", flush=True)
-    quiet: dict[str, Any] = {"access_log": False, "server_header": False, "log_level": "warning", "ws": "none"}
-    uvicorn.run(make_server(app), host="127.0.0.1", port=given.port, timeout_graceful_shutdown=3, **quiet)
+    serving(make_server(app), "127.0.0.1", given.port).run()
 
 
 if __name__ == "__main__":

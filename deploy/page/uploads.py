@@ -23,13 +23,16 @@ PATIENCE_S = 30.0
 Header = list[tuple[bytes, bytes]]
 
 
-async def receive(pieces: AsyncIterator[bytes], content_type: str, folder: Path, most_bytes: int) -> int:
+async def receive(
+    pieces: AsyncIterator[bytes], content_type: str, folder: Path, most_bytes: int, ignored: bytes | None = None
+) -> int:
     """Writes the files of a multipart request to a folder.
 
     Args:
         pieces: of the request's body.
         folder: empty.
         most_bytes: of the body.
+        ignored: the name of a field that clients send beside the files.
 
     Returns:
         How many there are.
@@ -41,7 +44,7 @@ async def receive(pieces: AsyncIterator[bytes], content_type: str, folder: Path,
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not 1 <= len(boundary) <= 70:
         raise Refusal(415, "Expected files as multipart/form-data.")
-    parts, total = _Parts(folder), 0
+    parts, total = _Parts(folder, ignored), 0
     try:
         parser = MultipartParser(boundary, parts.callbacks())
         iterator = aiter(pieces)
@@ -87,8 +90,8 @@ def passed_over(name: str) -> bool:
 class _Parts:
     """The parts of a request as they come."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.count, self.ended = folder, 0, False
+    def __init__(self, folder: Path, ignored: bytes | None) -> None:
+        self.folder, self.ignored, self.count, self.ended = folder, ignored, 0, False
         self.file: BinaryIO | None = None
         self.field, self.value, self.headers = b"", b"", dict[bytes, bytes]()
 
@@ -122,6 +125,8 @@ class _Parts:
     def on_headers(self) -> None:
         _, options = parse_options_header(self.headers.get(b"content-disposition", b""))
         name = options.get(b"filename")
+        if name is None and self.ignored is not None and options.get(b"name") == self.ignored:
+            return
         if name is None:
             raise Refusal(400, "Expected files and nothing else.")
         text = name.decode("utf-8", "replace")

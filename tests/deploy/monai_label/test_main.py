@@ -127,6 +127,27 @@ def test_clients_of_monai_label_get_both_parts(server):
     assert given.headers["content-type"].startswith("multipart/form-data") and b"SYNTHETIC" in given.content
 
 
+CLIENT = """
+import json, sys
+from monailabel.client import MONAILabelClient
+url, place, params = sys.argv[1:]
+client = MONAILabelClient(url, place)
+assert not client.auth_enabled() and "namd" in client.info()["models"]
+assert client.upload_image(place + "/ct.nii.gz", "sent") == {"image": "sent"}
+file, result = client.infer("namd", "sent", json.loads(params))
+print(json.dumps([file, result["synthetic"]]))
+"""
+
+
+def test_monai_labels_own_client_uploads_and_asks(server, follow_up):
+    params = json.dumps({"point": POINT, "record": RECORD, "num_runs": 2})
+    command = [str(PYTHON), "-c", CLIENT, server.url, str(server.folder), params]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr[-2000:]
+    file, synthetic = json.loads(told.stdout.splitlines()[-1])
+    assert synthetic and np.array_equal(nib.load(file).dataobj, follow_up.dataobj)
+
+
 def test_what_is_wrong_is_said(server):
     for params, words in (
         ({"record": {"age": 630}}, "age: 630"),

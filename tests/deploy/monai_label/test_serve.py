@@ -79,6 +79,16 @@ def test_a_scan_is_put_in_and_asked_about(client, app, scan):
     assert not (app.folder / "result").exists()
 
 
+def test_what_clients_add_of_their_own_has_no_effect(client, app, scan):
+    """As ``MONAILabelClient`` sends an image, and asks."""
+    sent = {"files": {"file": ("/tmp/a b.nii.gz", scan)}, "data": {"params": '{"client_id": null}'}}
+    assert client.put("/datastore/?image=ct", **sent).json() == {"image": "ct"}
+    assert client.put("/datastore/?image=ct", **{**sent, "data": {"path": "/etc"}}).status_code == 400
+    params = {"point": [1, 2, 3], "client_id": None, "result_extension": ".nrrd", "result_dtype": "uint8"}
+    client.post(f"/infer/{MODEL}?image=ct", data={"params": json.dumps(params)})
+    assert app.asked == [{"point": [1, 2, 3], "image": "ct", "model": MODEL}]
+
+
 @pytest.mark.parametrize(("output", "content"), [("image", b"an image"), ("json", b'{"synthetic":"yes"}')])
 def test_either_half_of_the_answer_is_given_alone(client, app, output, content):
     given = client.post(f"/infer/{MODEL}", params={"image": "ct-1", "output": output}, data={"params": "{}"})
