@@ -112,6 +112,22 @@ def status(config: Annotated[Path, typer.Argument(help="The worker's TOML file."
         console.print(f"{count} for {what}, since {when}", highlight=False, soft_wrap=True)
 
 
+@app.command()
+def healthy(
+    config: Annotated[Path, typer.Argument(help="The worker's TOML file.")],
+    within_minutes: Annotated[
+        float, typer.Option("--within_minutes", min=0, help="Longer than one request may take.")
+    ] = 30,
+) -> None:
+    """Say whether the worker lives: exit status 1 where it began no request and did not look for one for so long."""
+    from deploy.worker import Spool, read_config
+
+    silent = Spool(read_config(config).spool).silent_s() / 60
+    console.print(f"last sign of life {silent:.1f} minutes ago", highlight=False)
+    if silent > within_minutes:
+        raise typer.Exit(1)
+
+
 @app.command("self-test")
 def self_test() -> None:
     """Prove this installation on a drawn nodule: a line a check, exit status 1 where one fails."""

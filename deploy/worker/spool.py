@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import pwd
 import secrets
@@ -99,6 +100,17 @@ class Spool:
             (root / name).mkdir(exist_ok=True, mode=0o700)
             if name != "inbox":
                 (root / name).chmod(0o700)
+
+    def beat(self) -> None:
+        """Notes that the worker lives, on a full disk too."""
+        (self.root / "beat").touch(mode=0o600)
+
+    def silent_s(self) -> float:
+        """Seconds since the last :meth:`beat`; infinite where there was none."""
+        try:
+            return max(time.time() - (self.root / "beat").stat().st_mtime, 0.0)
+        except FileNotFoundError:
+            return math.inf
 
     def take(self) -> None:
         """Takes what is whole in the inbox, and clears what killed processes left."""

@@ -78,14 +78,10 @@ class Worker:
 
     def _round(self) -> None:
         """All that is due."""
+        self._tell()
         if self.config.keep_days is not None and time.time() >= self.next_purge:
             logger.info("removed: %s", self.spool.purge(self.config.keep_days))
             self.next_purge = time.time() + DAY_S
-        if self.config.metrics is not None:
-            try:
-                write_metrics(self.config.metrics, self.spool, self.outcomes)
-            except OSError as error:
-                logger.warning("metrics: %s", error.strerror)
         self._check_room()
         for name, watch in self.watches.items():
             try:
@@ -98,8 +94,18 @@ class Worker:
         for item, awaited in self.spool.overdue(self.config.await_days):
             self._bury(item, f"request: waited {self.config.await_days:g} days for {awaited}.")
         for item in self.spool.due():
+            self._tell()
             self._check_room()
             self.answer(item)
+
+    def _tell(self) -> None:
+        """Notes that it lives, and how it goes."""
+        self.spool.beat()
+        if self.config.metrics is not None:
+            try:
+                write_metrics(self.config.metrics, self.spool, self.outcomes)
+            except OSError as error:
+                logger.warning("metrics: %s", error.strerror)
 
     def _check_room(self) -> None:
         if shutil.disk_usage(self.config.spool).free < self.config.least_free_mb * 2**20:

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from typer.main import get_command
 
 from data_prep.errors import DataError
 from deploy import case, cli, dicom_case
+from deploy.worker import Spool
 from scripts.errors import UserError
 from tests.deploy.scans import RECORD
 
@@ -88,6 +90,23 @@ def test_the_worker_and_its_status(tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().out
     assert "inbox 1\nwork 0\nresults 0\ndone 0\ndead 0\n1 for a request in its folder, since 20" in told
     assert "Doe" not in told
+
+
+def test_a_worker_that_hangs_is_found(tmp_path, monkeypatch, capsys):
+    config, spool = tmp_path / "worker.toml", tmp_path / "spool"
+    config.write_text(f'spool = "{spool}"\n')
+
+    def healthy(*options):
+        monkeypatch.setattr(sys, "argv", ["deploy", "healthy", str(config), *options])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return int(stopped.value.code or 0), capsys.readouterr().out
+
+    assert healthy() == (1, "last sign of life inf minutes ago\n")
+    Spool(spool).beat()
+    assert healthy() == (0, "last sign of life 0.0 minutes ago\n")
+    os.utime(spool / "beat", (0, time.time() - 1900))
+    assert healthy()[0] == 1 and healthy("--within_minutes", "60")[0] == 0
 
 
 def test_what_a_worker_makes_is_its_owners_and_purged(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""What IT gets: a wheelhouse that is whole and signed, an audit that counts, a unit that systemd takes."""
+"""What IT gets: a wheelhouse that is whole and signed, an audit that counts, units that systemd takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from deploy import cli
 from deploy.trust import TrustError, check_trusted
 from tests.deploy.hospital.pacs import ROOT
 
@@ -137,9 +139,20 @@ def test_an_audit_counts(tmp_path, told, status, words):
     assert done.returncode == status and words.format(len(LOCKED)) in done.stdout + done.stderr
 
 
-def test_systemd_takes_the_unit():
-    unit = INSTALL / "namd-worker.service"
+@pytest.mark.parametrize("unit", sorted((INSTALL / "systemd").glob("*.service")), ids=lambda path: path.stem)
+def test_systemd_takes_the_units(unit):
+    """Also an exposure that only the drop-in of all of them gives."""
     told = call("systemd-analyze", "verify", unit, folder=ROOT).stderr.splitlines()
-    assert [line for line in told if unit.name in line and "is not executable" not in line] == []
+    assert [line for line in told if "namd-" in line and "is not executable" not in line] == []
     exposure = call("systemd-analyze", "security", "--offline=true", "--threshold=20", unit, folder=ROOT)
     assert exposure.returncode == 0, exposure.stdout[-300:]
+
+
+def test_units_run_commands_that_there_are():
+    lines = [path.read_text() for path in (INSTALL / "systemd").glob("*.service")]
+    commands = [re.search(r"^ExecStart=\S+ -m deploy (.+)$", text, flags=re.MULTILINE)[1].split() for text in lines]
+    known = get_command(cli.app).commands
+    for name, *options in commands:
+        named = {option for parameter in known[name].params for option in parameter.opts}
+        assert {option for option in options if option.startswith("--")} <= named
+    assert {name for name, *_ in commands} == {"worker", "door", "page"}

@@ -129,6 +129,20 @@ def test_an_archive_that_fails_is_tried_again_with_the_same_bytes(worker, ask):
     assert json.loads((folder / "state.json").read_text())["attempts"] == 3
 
 
+def test_each_request_that_it_begins_is_a_sign_of_life(worker, ask, monkeypatch):
+    for name in ("first", "second"):
+        ask(name)
+    begun, beat = [], worker.spool.root / "beat"
+
+    def answer(_):
+        begun.append(worker.spool.silent_s() < 60 and beat.stat().st_mode & 0o077 == 0)
+        os.utime(beat, (0, 0))
+
+    monkeypatch.setattr(worker, "answer", answer)
+    worker.run(once=True)
+    assert begun == [True, True] and worker.spool.silent_s() > 1e6
+
+
 def test_waits_grow_and_end_with_the_dead(worker, ask, monkeypatch):
     object.__setattr__(worker.config, "attempts", 3)
     object.__setattr__(worker.config, "wait_s", 100.0)
