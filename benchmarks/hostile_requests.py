@@ -1,9 +1,10 @@
-"""10,000 malformed requests and DICOM files, as a worker reads them: each a clear refusal, or harmless.
+"""10,000 malformed requests, DICOM files and zip files, as a worker reads them: each a clear refusal, or harmless.
 
     python benchmarks/hostile_requests.py [COUNT]
 
 A drawn chest of three slices with a request, of which one file is spoilt: half the time request.json, a quarter
-request.dcm (a structured report), a quarter a slice. What is told of each is searched for the patient's name and
+request.dcm (a structured report), a quarter a slice; each fiftieth time it is a zip file that breaks a limit, of which
+none may be taken. What is told of each is searched for the patient's name and
 number and for paths. Reading is that of deploy/worker/guard.py with its memory limit, in one process for all, since a
 process each would take hours.
 """
@@ -27,7 +28,8 @@ import pydicom  # noqa: E402
 from deploy.dicom_out.write import quiet  # noqa: E402
 from deploy.request import IDENTITY  # noqa: E402
 from deploy.request_sr import make_request_sr  # noqa: E402
-from deploy.worker.guard import MEMORY_BYTES, refused  # noqa: E402
+from deploy.worker.guard import MEMORY_BYTES, UPLOAD, refused  # noqa: E402
+from tests.deploy.archives import HOSTILE  # noqa: E402
 from tests.deploy.scans import POINT, RECORD, write_chest  # noqa: E402
 
 SECRETS = ("Doe", "MRN-4711", "ACC-815", "4711")
@@ -97,11 +99,20 @@ def spoilt_dicom(path: Path, draw: random.Random) -> None:
         path.write_bytes(spoilt_bytes(path.read_bytes(), draw))
 
 
+def put_archive(study: Path, draw: random.Random) -> Path:
+    """Packs a study as an upload that breaks a limit; it has to be refused."""
+    files = {path.name: path.read_bytes() for path in study.iterdir()}
+    (study / UPLOAD).write_bytes(HOSTILE[draw.choice([*HOSTILE])](files))
+    for name in files:
+        (study / name).unlink()
+    return study / UPLOAD
+
+
 def main(count: int) -> None:
     """Prints what was told, how often, and the worst of memory and time."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     told: Counter[str] = Counter()
-    leaks, slowest, begun, draw = 0, 0.0, time.monotonic(), random.Random(1)
+    leaks, unpacked, slowest, begun, draw = 0, 0, 0.0, time.monotonic(), random.Random(1)
     with tempfile.TemporaryDirectory() as place, quiet():
         good = write_chest(Path(place) / "good")
         item = pydicom.dcmread(next(good.iterdir()))
@@ -119,8 +130,11 @@ def main(count: int) -> None:
             else:
                 request.write_text(json.dumps(asked))
                 spoilt_dicom(draw.choice(sorted(study.glob("*.dcm"))), draw)
+            if number % 50 == 49:
+                request = put_archive(study, draw)
             start = time.monotonic()
             answer = refused(study, request)
+            unpacked += request.name == UPLOAD and not answer
             slowest = max(slowest, time.monotonic() - start)
             leaks += any(secret in answer for secret in (*SECRETS, place))
             told[answer.split(":")[0] + ": " + answer.split(": ")[-1][:60] if answer else "taken"] += 1
@@ -129,9 +143,8 @@ def main(count: int) -> None:
     for answer, times in told.most_common(40):
         print(f"{times:6d}  {answer}")
     unforeseen = sum(times for answer, times in told.items() if "unforeseen" in answer)
-    print(
-        f"{count} files: {told['taken']} taken, {count - told['taken']} refused, {unforeseen} unforeseen, {leaks} leaks"
-    )
+    print(f"{count} files: {told['taken']} taken, {count - told['taken']} refused, {unforeseen} unforeseen")
+    print(f"{leaks} leaks, {unpacked} zip files unpacked")
     print(f"peak {peak:.0f} MB, slowest {slowest:.2f} s, all {time.monotonic() - begun:.0f} s")
 
 

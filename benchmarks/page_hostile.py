@@ -10,7 +10,6 @@ about the server are compared before and after. What is taken, since nothing was
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import random
 import re
@@ -19,7 +18,6 @@ import socket
 import sys
 import tempfile
 import time
-import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -31,6 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bundle"), str(ROOT / "benchmarks")]
 from hostile_requests import VALUES, spoilt_bytes, spoilt_dicom, spoilt_json  # noqa: E402
 from page import Served, User, served  # noqa: E402
 
+from tests.deploy.archives import HOSTILE, pack  # noqa: E402
 from tests.deploy.scans import write_chest  # noqa: E402
 
 SECRETS = ("Doe", "MRN-4711", "ACC-815", "Traceback")
@@ -181,16 +180,18 @@ class Attack:
 
     def a_scan(self, _: dict[str, str]) -> bytes:
         """An upload that arrives whole and is no good scan."""
-        buffer, kind = io.BytesIO(), self.draw.randrange(4)
-        with tempfile.TemporaryDirectory() as place, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            study = Path(shutil.copytree(self.good, Path(place) / "study"))
-            if kind == 0:
+        files, kind = {path.name: path.read_bytes() for path in self.good.iterdir()}, self.draw.randrange(4)
+        if kind == 0:
+            with tempfile.TemporaryDirectory() as place:
+                study = Path(shutil.copytree(self.good, Path(place) / "study"))
                 spoilt_dicom(self.draw.choice(sorted(study.iterdir())), self.draw)
-            for path in study.iterdir():
-                archive.write(path, f"../../../../tmp/{path.name}" if kind == 1 else path.name)
-            if kind == 2:
-                archive.writestr("bomb", bytes(200 << 20))
-        content = buffer.getvalue() if kind != 3 else spoilt_bytes(buffer.getvalue(), self.draw)
+                content = pack(*((path.name, path.read_bytes()) for path in study.iterdir()))
+        elif kind == 1:
+            content = spoilt_bytes(pack(*files.items()), self.draw)
+        elif kind == 2:
+            content = pack(*files.items(), ("bomb", bytes(200 << 20)))
+        else:
+            content = HOSTILE[self.draw.choice([*HOSTILE])](files)
         head = b'--cut\r\nContent-Disposition: form-data; name="files"; filename="a.zip"\r\n\r\n'
         kind = "multipart/form-data; boundary=cut"
         return self.request("POST", "/api/scans", head + content + b"\r\n--cut--\r\n", kind)

@@ -11,8 +11,6 @@ import math
 import resource
 import shutil
 import sys
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from data_prep.images import crops
 from data_prep.images.content import HU_RANGE
 from data_prep.images.dicom import open_series
 from data_prep.images.nifti import reading
+from deploy import archive
 from deploy.dicom_out.write import quiet
 from deploy.page.refusal import Refusal
 from deploy.page.uploads import passed_over, safe_name
@@ -107,17 +106,15 @@ def _image(folder: Path) -> Path:
 
 def _unpack(path: Path, target: Path) -> None:
     """Writes the files in a zip file to a folder, flat and under our own names, and removes the zip file."""
+
+    def named(number: int, name: str) -> str | None:
+        return None if passed_over(name) else safe_name(number, name)
+
     target.mkdir()
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = [each for each in archive.infolist() if not each.is_dir() and not passed_over(each.filename)]
-            if len(entries) > MOST_FILES or sum(each.file_size for each in entries) > MOST_BYTES:
-                raise Refusal(422, f"The zip file holds more than {MOST_FILES} files or {MOST_BYTES >> 30} GB.")
-            for number, entry in enumerate(entries):  # of each no more is read than the size that it says
-                entry.filename = safe_name(number, entry.filename)
-                archive.extract(entry, target)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise Refusal(422, "The zip file is damaged, encrypted or of an unusual kind. Pack it again.") from error
+        archive.unpack(path, target, named, MOST_FILES, MOST_BYTES)
+    except archive.ArchiveError as error:
+        raise Refusal(422, f"The zip file {error}") from error
     path.unlink()
 
 

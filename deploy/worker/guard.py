@@ -11,8 +11,6 @@ import os
 import resource
 import subprocess
 import sys
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 import deploy  # noqa: F401  which makes the bundle's `scripts` importable
 from data_prep.errors import DataError, ImageError
 from data_prep.single import cut_single
+from deploy import archive
 from deploy.dicom_out.source import open_source
 from deploy.dicom_out.write import quiet
 from deploy.flags import flags
@@ -97,25 +96,18 @@ def unpack(study: Path) -> None:
     Raises:
         RequestError: no zip, too much in it, or no request.
     """
-    left = MOST_BYTES
-    try:
-        with zipfile.ZipFile(study / UPLOAD) as archive, whole_folder(study / SERIES) as folder:
-            entries, opened = [entry for entry in archive.infolist() if not entry.is_dir()], archive.open
-            if len(entries) > MOST_FILES:
-                raise RequestError(f"request: the upload has more than {MOST_FILES} files.")
-            for number, entry in enumerate(entries):
-                name = Path(entry.filename).name
-                target = folder / (name if name in REQUESTS else f"{number:05d}.dcm")
-                with opened(entry) as packed, target.open("wb") as file:
-                    while part := packed.read(1 << 20):
-                        left -= file.write(part)
-                        if left < 0:
-                            raise RequestError(f"request: the upload has more than {MOST_BYTES} bytes.")
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-        raise RequestError("request: the upload is no zip that can be read; expected one without password.") from error
-    found = [name for name in REQUESTS if (study / SERIES / name).is_file()]
-    if not found:
-        raise RequestError(f"request: the upload has none of {', '.join(REQUESTS)}.")
+
+    def named(number: int, name: str) -> str:
+        return last if (last := Path(name).name) in REQUESTS else f"{number:05d}.dcm"
+
+    with whole_folder(study / SERIES) as folder:
+        try:
+            archive.unpack(study / UPLOAD, folder, named, MOST_FILES, MOST_BYTES)
+        except archive.ArchiveError as error:
+            raise RequestError(f"request: the upload {error}") from error
+        found = [name for name in REQUESTS if (folder / name).is_file()]
+        if len(found) != 1:
+            raise RequestError(f"request: the upload has {len(found)} of {', '.join(REQUESTS)}; expected one.")
     os.replace(study / SERIES / found[0], study / found[0])
     (study / UPLOAD).unlink()
 
