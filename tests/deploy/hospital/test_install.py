@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -111,6 +112,43 @@ def test_changes_in_no_commit_are_in_no_wheelhouse(tmp_path):
     (tmp_path / "clone" / "more.py").write_text("")
     made = call(tmp_path / "clone/deploy/install/wheelhouse.sh", sys.executable, tmp_path / "made", folder=tmp_path)
     assert made.returncode == 2 and "in no commit" in made.stderr and not (tmp_path / "made").exists()
+
+
+def test_an_upgrade_is_gone_back_from_by_the_documents_lines(wheelhouse, tmp_path):
+    """Every line of deploy/INSTALL.md, with a stand-in for Python, which makes no environment and tests nothing."""
+    newer = tmp_path / "newer"
+    shutil.copytree(wheelhouse, newer)
+    (archive,) = newer.glob("namd-*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(tmp_path, filter="tar")
+    folder = tmp_path / archive.name.removesuffix(".tar.gz")
+    folder = folder.rename(tmp_path / "namd-99.0")
+    archive.unlink()
+    assert call("tar", "-czf", newer / "namd-99.0.tar.gz", folder.name, folder=tmp_path).returncode == 0
+    signing = (
+        "find . -type f ! -name 'SHA256SUMS*' | xargs sha256sum > SHA256SUMS && openssl dgst -sha256 -sign ../key -out"
+    )
+    shutil.copy(wheelhouse.parent / "private.pem", tmp_path / "key")
+    assert call("sh", "-c", f"{signing} SHA256SUMS.sig SHA256SUMS", folder=newer).returncode == 0
+    write_program(tmp_path / "python3.11", f"#!/bin/sh\n{STAND_IN}")
+    script = ROOT / "benchmarks" / "offline_install.sh"
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = call(script, wheelhouse, wheelhouse.parent / "namd.pem", newer, folder=tmp_path, PATH=path)
+    assert done.returncode == 0, done.stderr
+    before = archive.name.removesuffix(".tar.gz")
+    told = [line.split(": ")[1].split(",")[0] for line in done.stdout.splitlines() if ", offline, in " in line]
+    assert told == [before, "namd-99.0", before]
+    again = call(script, wheelhouse, wheelhouse.parent / "namd.pem", wheelhouse, folder=tmp_path, PATH=path)
+    assert again.returncode == 1 and "of the same version" in again.stderr
+
+
+STAND_IN = """
+[ "$2" = venv ] || exit 0
+mkdir -p "$3/bin" "$3/lib/python3.11/site-packages/a.dist-info"
+printf '#!/bin/sh\nexit 0\n' > "$3/bin/python"
+chmod +x "$3/bin/python"
+"""
+"""Python that makes an environment of a stand-in for itself, which does what it is asked by doing nothing."""
 
 
 def package(name: str, **told) -> dict:
