@@ -18,6 +18,7 @@ from typing import Any
 import deploy  # noqa: F401  which makes the bundle's `scripts` importable
 from data_prep.errors import DataError, ImageError
 from data_prep.single import cut_single
+from data_prep.unforeseen import NO_ROOM
 from deploy import archive
 from deploy.dicom_out.source import open_source
 from deploy.dicom_out.write import quiet
@@ -44,8 +45,11 @@ def guarded(study: Path, request: Path, memory: int = MEMORY_BYTES, seconds: flo
 
     Raises:
         RequestError: what is wrong, or that reading took too much.
+        OSError: the disk is full, which is no fault of the study.
     """
     told = limited("deploy.worker.guard", [str(study), str(request)], memory, seconds)
+    if told["no_room"]:
+        raise OSError(told["no_room"], "no room for what an upload holds")
     if told["refused"]:
         raise RequestError(told["refused"])
 
@@ -113,7 +117,11 @@ def unpack(study: Path) -> None:
 
 
 def refused(study: Path, request: Path) -> str:
-    """Why a study cannot be worked on, without a path or a value; empty where it can."""
+    """Why a study cannot be worked on, without a path or a value; empty where it can.
+
+    Raises:
+        OSError: the disk is full.
+    """
     try:
         if request.name == UPLOAD:
             unpack(study)
@@ -132,14 +140,20 @@ def refused(study: Path, request: Path) -> str:
     except MemoryError:
         return TOO_MUCH
     except Exception as error:  # readers raise what they like
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
         return f"request: unforeseen {type(error).__name__} in reading its files."
     return ""
 
 
 def main(study: str, request: str, memory: str) -> None:
-    """Prints a JSON object with ``refused``."""
+    """Prints a JSON object with ``refused``, and ``no_room``: how a full disk calls itself, or 0."""
     resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
-    told: dict[str, Any] = {"refused": refused(Path(study), Path(request))}
+    told: dict[str, Any] = {"refused": "", "no_room": 0}
+    try:
+        told["refused"] = refused(Path(study), Path(request))
+    except OSError as error:
+        told["no_room"] = error.errno
     print(json.dumps(told))
 
 

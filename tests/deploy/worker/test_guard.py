@@ -1,5 +1,6 @@
 """Strangers' files in a process with limits: a good study passes, what takes too much ends no worker."""
 
+import errno
 import json
 import zipfile
 import zlib
@@ -133,6 +134,25 @@ def test_an_upload_that_is_none_is_refused(study, more, words):
     data = more(files) if callable(more) else pack(*files.items(), *more.items())
     (study / guard.UPLOAD).write_bytes(data)
     assert words in guard.refused(study, study / guard.UPLOAD) and not (study / guard.SERIES).exists()
+
+
+def test_a_full_disk_is_no_fault_of_an_upload(study, tmp_path, monkeypatch, capsys):
+    (tmp_path / "new").mkdir()
+    sent = packed(tmp_path / "new", study)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guard.archive.shutil, "copyfileobj", full)
+        patch.setattr(guard.resource, "setrlimit", lambda *_: None)
+        guard.main(str(sent), str(sent / guard.UPLOAD), "1")
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"refused": "", "no_room": errno.ENOSPC} and [path.name for path in sent.iterdir()] == [guard.UPLOAD]
+    monkeypatch.setattr(guard, "limited", lambda *_: told)
+    with pytest.raises(OSError, match="no room") as caught:
+        guard.guarded(sent, sent / guard.UPLOAD)
+    assert caught.value.errno == errno.ENOSPC
 
 
 UNFORESEEN = "request: unforeseen"
