@@ -79,8 +79,9 @@ def _leads_away(name: str) -> bool:
 
 def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
     """Writes a member, of which no more is read than the size that it says."""
+    opened = archive.open  # bytes
     try:
-        with archive.open(member) as packed, target.open("xb") as file:
+        with opened(member) as packed, target.open("xb") as file:
             if (head := packed.read(len(ZIP))) == ZIP:
                 raise ArchiveError("has an archive in it; pack the files themselves.")
             file.write(head)
