@@ -273,9 +273,11 @@ class ReportConditioner(nn.Module):
         return self._tokens[report]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ReportConditioner:
+        before = self.prompts.device, self.prompts.dtype
         super()._apply(fn, recurse)
         self.llm.to(self.prompts.device)  # the device only, since its dtype is an argument
-        self._forget()
+        if before != (self.prompts.device, self.prompts.dtype):
+            self._forget()
         return self
 
     def _forget(self) -> None:

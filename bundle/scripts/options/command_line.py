@@ -19,6 +19,9 @@ NEXT = {
 }
 """For each configuration the one to run after it."""
 
+LEFT_OUT = {"demo": "train_unconditional"}
+"""By overlay, the configuration that its chain goes without."""
+
 WITHOUT_FOLLOW_UPS = ("predict", "unpaired")
 """Sections of single crops."""
 
@@ -71,6 +74,8 @@ def next_command(arguments: Sequence[str]) -> str | None:
     if stage is None or "direct_classifier" in files or single:
         return None
     following = NEXT[stage]
+    if any(following == name and re.search(rf"\b{overlay}\.", files) for overlay, name in LEFT_OUT.items()):
+        following = NEXT[following]
     run = ["run", "training"] if following.startswith("train_") else ["run"]
     kept = {"config_file": files.replace(stage, following)}
     kept |= {name: options[name] for name in ("dataset_dir", "section", "output_dir", "models_dir") if name in options}

