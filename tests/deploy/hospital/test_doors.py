@@ -103,7 +103,7 @@ def test_a_case_of_the_page(ask, site):
     assert reader("POST", "/api/scans/example").status_code == 401  # no session yet
     for user in (reader, other):
         page = user("GET", "/")
-        assert page.status_code == 200 and "Secure" in page.headers["Set-Cookie"] and "namd" in page.text.lower()
+        assert page.status_code == 200 and "Secure" in page.headers["Set-Cookie"] and "esearch use only" in page.text
     assert reader("POST", "/api/scans/example", headers={"Origin": "https://evil.example"}).status_code == 403
     scan = reader("POST", "/api/scans/example").json()
     case = reader("POST", "/api/cases", json={"scan": scan["id"], **scan["suggested"]}).json()
