@@ -78,10 +78,10 @@ class Worker:
 
     def _round(self) -> None:
         """All that is due."""
-        self._tell()
         if self.config.keep_days is not None and time.time() >= self.next_purge:
             logger.info("removed: %s", self.spool.purge(self.config.keep_days))
             self.next_purge = time.time() + DAY_S
+        self._tell()
         self._check_room()
         for name, watch in self.watches.items():
             try:

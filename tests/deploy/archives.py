@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 
@@ -16,7 +17,8 @@ CENTRAL, LOCAL = b"PK\x01\x02", b"PK\x03\x04"
 def pack(*files: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
     """A zip file; a name may stand twice."""
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         for name, data in files:
             archive.writestr(name, data)
     return content.getvalue()
