@@ -8,15 +8,15 @@ are generated at the guidance of each candidate, judged, and kept. The test sect
     python benchmarks/folds.py train DATASET OUT [--fold 0 ..]     # resumable; folds may run in processes of their own
     python benchmarks/folds.py choose DATASET OUT
 
-`choose` prints the candidates by their probabilities out of fold, the simplest one within one standard error of the
-best, and the epochs of each stage to train for on all these patients; it writes OUT/out_of_fold.csv and, of the chosen
-one, tables for `publish_reference.yaml --tables`. What is chosen among candidates has an optimistic figure.
+`choose` reads the folds' tables alone (`judged.csv` and `epochs.json`), so that folds may be run on different days and
+machines. It prints the candidates by their probabilities out of fold, the simplest one within one standard error of
+the best, and the epochs of each stage to train for on all these patients; it writes OUT/out_of_fold.csv and, of the
+chosen one, tables for `publish_reference.yaml --tables`. What is chosen among candidates has an optimistic figure.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -35,6 +35,7 @@ from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
 from scripts.evaluation.statistics.folds import FOLDS, patient_folds
 from scripts.evaluation.statistics.metrics import auroc, patient_resamples
 from scripts.evaluation.statistics.regret import divergence
+from scripts.files import write_json
 from scripts.training.checkpointing import read_checkpoint
 from scripts.weights.checkpoints import load_network
 
@@ -63,6 +64,9 @@ CANDIDATES = (
 
 SEEDS = (23, 24, 25)
 """Of the conditional stage."""
+
+EPOCHS = "epochs.json"
+"""What a fold writes last: the best epochs of its stages."""
 
 RUNS, CALLS = 10, 12
 SHARED = ("autoencoder", "unconditional", "classifier")
@@ -156,6 +160,19 @@ def train(dataset: Path, out: Path, folds: Folds = None, settings: Settings = "{
                 ]
                 table = pd.DataFrame(cases).assign(**judged(folder, data, recipe))
                 table.to_csv(folder / "judged.csv", index=False)
+        write_json(fold / EPOCHS, best_epochs(fold))
+
+
+def best_epochs(fold: Path) -> dict[str, list[int]]:
+    """Of each stage of a fold that is trained, for each of its trainings."""
+    folders = {stage: [fold / stage] for stage in SHARED}
+    for recipe in RECIPES:
+        kept = [conditional_folder(fold, recipe, seed) / "conditional" for seed in SEEDS]
+        folders[f"conditional, {recipe}"] = kept
+    return {
+        stage: [int(read_checkpoint(folder / "last.pt")["progress"]["best_epoch"]) for folder in each]
+        for stage, each in folders.items()
+    }
 
 
 # ---- choosing ------------------------------------------------------------------------------------------------------
@@ -200,18 +217,10 @@ def resampled(values: np.ndarray, labels: np.ndarray, weights: np.ndarray, draws
     return each[chosen.T, np.arange(each.shape[1])].mean(axis=0)
 
 
-def epochs(out: Path) -> Iterator[tuple[str, list[int]]]:
+def epochs(out: Path) -> dict[str, list[int]]:
     """The best epochs of each stage over folds and seeds."""
-    folders = [out / f"fold_{number}" for number in range(FOLDS)]
-    for stage in SHARED:
-        yield stage, [_best(folder / stage) for folder in folders]
-    for recipe in RECIPES:
-        kept = [conditional_folder(folder, recipe, seed) / "conditional" for folder in folders for seed in SEEDS]
-        yield f"conditional, {recipe}", [_best(folder) for folder in kept]
-
-
-def _best(folder: Path) -> int:
-    return int(read_checkpoint(folder / "last.pt")["progress"]["best_epoch"])
+    of_folds = [json.loads((out / f"fold_{number}" / EPOCHS).read_text()) for number in range(FOLDS)]
+    return {stage: [epoch for found in of_folds for epoch in found[stage]] for stage in of_folds[0]}
 
 
 @app.command()
@@ -248,7 +257,7 @@ def choose(dataset: Path, out: Path, resamples: int = 2000) -> None:
     chosen = next(name for name in names if means[name] >= means[best] - np.nanstd(varied[best]))
     Console(width=140).print(table)
     print(f"Chosen: {chosen} (the best is {best}); chosen among {len(names)}, its figure is optimistic.")
-    for stage, found in epochs(out):
+    for stage, found in epochs(out).items():
         print(f"Epochs of {stage}: median {int(np.median(found))} of {sorted(found)}")
     write_tables(out, cases, known, chosen)
 
