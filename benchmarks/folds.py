@@ -32,6 +32,7 @@ from rich.table import Table
 import data_prep  # noqa: F401 (puts the bundle on the path)
 from scripts.data.datalist import load_datalist, pairs
 from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
+from scripts.evaluation.statistics.contrasts import mean_of_drawn
 from scripts.evaluation.statistics.folds import FOLDS, patient_folds
 from scripts.evaluation.statistics.metrics import auroc, patient_resamples
 from scripts.evaluation.statistics.regret import divergence
@@ -204,19 +205,6 @@ def _complete(out: Path) -> list[Path]:
     return folders
 
 
-def resampled(values: np.ndarray, labels: np.ndarray, weights: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """AUROC (B,), in each of B resamples of patients the mean over trainings that are drawn with replacement too.
-
-    Args:
-        values: probabilities (S, N) of S trainings.
-        weights: of patients, (B, N).
-        draws: uniform in [0, 1), (B, S).
-    """
-    each = auroc(values, labels, weights)  # (S, B)
-    chosen = (draws[:, : len(values)] * len(values)).astype(int)
-    return each[chosen.T, np.arange(each.shape[1])].mean(axis=0)
-
-
 def epochs(out: Path) -> dict[str, list[int]]:
     """The best epochs of each stage over folds and seeds."""
     of_folds = [json.loads((out / f"fold_{number}" / EPOCHS).read_text()) for number in range(FOLDS)]
@@ -231,7 +219,9 @@ def choose(dataset: Path, out: Path, resamples: int = 2000) -> None:
     weights = patient_resamples(patients, labels, resamples, seed=0)
     assert weights is not None, f"{dataset}: too few patients for intervals"
     draws = np.random.default_rng(1).random((resamples, len(SEEDS)))
-    varied = {name: resampled(values, labels, weights, draws) for name, values in known.items()}
+    varied = {
+        name: mean_of_drawn(auroc(values, labels, weights), draws[:, : len(values)]) for name, values in known.items()
+    }
     means = {name: float(auroc(values, labels).mean()) for name, values in known.items()}
     table = Table(
         "judged", "AUROC", "95 %", "less baseline", "95 %", "regret", title=f"{len(labels)} cases out of fold"

@@ -23,8 +23,14 @@ from scripts.training.stage import LAST, read_checkpoint  # noqa: E402
 
 ORDER = ("image", "record", "interval")
 
-REAL = {"real_baseline": "Baseline of the data set", "real_follow_up": "Follow-up of the data set"}
-REAL |= {"copy_baseline": "Copy of the baseline"}
+UNTRAINED = {
+    "real_baseline": ("Baseline of the data set", ["image"]),
+    "real_follow_up": ("Follow-up of the data set", ["image"]),
+    "copy_baseline": ("Copy of the baseline", ["image"]),
+    "record alone": ("Record alone", ["record"]),
+    "direct classifier": ("Direct classifier", ["image", "record"]),
+}
+"""Title of what has no stages, by its name in the evaluation, and what it reads."""
 
 
 def seconds(path: Path) -> float:
@@ -75,13 +81,16 @@ def row(run: Path, name: str, method: dict[str, Any], num_runs: int) -> dict[str
 
 
 def main(plan: dict[str, Any], output: Path) -> None:
-    """Writes the rows: real images, what makes no image, and the methods in their order."""
-    run = Path(plan["run"])
-    rows: list[dict[str, Any]] = [{"title": title, "rows": [name], "reads": ["image"]} for name, title in REAL.items()]
-    rows.append({"title": "Record alone", "rows": ["record alone"], "reads": ["record"]})
-    rows.append({"title": "Direct classifier", "rows": ["direct classifier"], "reads": ["image", "record"]})
-    rows += [row(run, name, method, plan["num_runs"]) for name, method in plan["methods"].items()]
-    write_json(output, {"rows": rows})
+    """Writes the rows: real images, what makes no image, and the methods in their order; and the contrasts."""
+    rows = [{"title": title, "rows": [name], "reads": reads} for name, (title, reads) in UNTRAINED.items()]
+    rows += [row(Path(plan["run"]), name, method, plan["num_runs"]) for name, method in plan["methods"].items()]
+    titles = dict(zip([*UNTRAINED, *plan["methods"]], (row["title"] for row in rows), strict=True))
+    pairs = [
+        [titles.get(name, name) for name in (first, second)]
+        for first, others in plan["contrasts"].items()
+        for second in others
+    ]
+    write_json(output, {"rows": rows, "contrasts": pairs})
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from scripts.comparators.generator import WEIGHTS
 from scripts.comparators.mcwgan import McWGAN
@@ -14,7 +15,7 @@ from scripts.evaluation.table_one import FILE
 from scripts.networks.classifiers import ResNetClassifier
 from scripts.weights.checkpoints import save_network
 from tests.bundle.helpers import count
-from workflow.rows import main, row
+from workflow.rows import UNTRAINED, main, row
 
 STAGES = {"perceptual": ["train_classifier"], "generator": ["train_conditional", "compare_mcwgan"]}
 
@@ -52,7 +53,19 @@ def test_a_row_is_counted_by_hand(tmp_path: Path) -> None:
 def test_rows_stand_in_the_order_of_the_plan(tmp_path: Path) -> None:
     trained(tmp_path, 23, iterations=1, minutes=1.0)
     method = {"title": "McWGAN (reconstructed)", "stages": STAGES, "seeds": [23]}
-    main({"run": str(tmp_path), "num_runs": 2, "methods": {"mcwgan": method}}, tmp_path / FILE)
-    rows = json.loads((tmp_path / FILE).read_text())["rows"]
+    contrasts = {"mcwgan": ["record alone", "no such method"]}
+    plan = {"run": str(tmp_path), "num_runs": 2, "methods": {"mcwgan": method}, "contrasts": contrasts}
+    main(plan, tmp_path / FILE)
+    made = json.loads((tmp_path / FILE).read_text())
+    rows = made["rows"]
     titles = ["Baseline of the data set", "Follow-up of the data set", "Copy of the baseline", "Record alone"]
     assert [each["title"] for each in rows] == [*titles, "Direct classifier", "McWGAN (reconstructed)"]
+    first = "McWGAN (reconstructed)"
+    assert made["contrasts"] == [[first, "Record alone"], [first, "no such method"]], "also one that cannot be made"
+
+
+def test_contrasts_are_of_rows_of_the_table() -> None:
+    plan = yaml.safe_load((Path(__file__).parents[2] / "workflow" / "table1.yaml").read_text())
+    rows = {*UNTRAINED, *plan["methods"]}
+    named = [name for first, others in plan["contrasts"].items() for name in (first, *others)]
+    assert set(named) == rows - {"real_baseline", "real_follow_up"} and len(set(named)) == len(named)

@@ -22,6 +22,7 @@ from scripts.arrays import Array
 from scripts.data.transforms import to_hu
 from scripts.errors import UserError
 from scripts.evaluation import clinical
+from scripts.evaluation.contrasts import CAPTION, contrasts
 from scripts.evaluation.judge import REAL, Judge, Method, ensembles, one_probability_per_case, score_methods
 from scripts.evaluation.left_out import left_out
 from scripts.evaluation.nodules import forecasts, latents
@@ -46,9 +47,10 @@ DEFINITIONS = {
     "no more cases than features; may be slightly negative",
     "auroc_difference": "AUROC less that of the real images, and the first generated method's less that of every other "
     "method, on the same cases, probabilities averaged over runs",
-    "p": "two-sided, of the paired bootstrap over patients; no p is corrected for the number of comparisons",
+    "p": "two-sided, of the paired bootstrap over patients; no p but p_holm is corrected for the number of comparisons",
     "p_delong_clustered": "DeLong's test with the cases of a patient as a cluster (Obuchowski 1997)",
     "p_delong_independent": "DeLong's test (1988), which assumes independent cases: too sure if patients have several",
+    "contrasts": CAPTION,
     "change_pearson": "correlation of the mean diameter's change since the baseline with the true change, over cases",
     "change_spearman": "the same, of ranks",
     "gap": "the real follow-ups' AUROC and AUPRC less those of the real baselines, paired; of a gap whose interval "
@@ -111,9 +113,9 @@ def evaluate(
     foreseen = None if growth is None else Forecasts.of(growth, generated, sections or {})
     spaces = {title: _nodules(judge, encoder) for title, encoder in (encoders or {}).items()}
     result = {
-        **_studied(study, judge, stages),
-        "n_runs": max((len(images[name]) for name in generated), default=0),
+        **_studied(study, judge, stages, max((len(images[name]) for name in generated), default=0)),
         **score_methods(rows, judge, main),
+        "contrasts": contrasts(Path(output_dir), rows, judge),
         "growth": None if growth is None else growth.score(),
         "forecasts": None if foreseen is None else foreseen.score(),
         "latents": {title: latent_scores(*pair, judge.weights) for title, pair in spaces.items()},
@@ -135,7 +137,7 @@ def _judged(
     judge: Judge, images: Mapping[str, Array], predicted: Mapping[str, Array], generated: Sequence[str]
 ) -> dict[str, Method]:
     """Every method with its probabilities, and averages over the runs of those that are no real images."""
-    rows = {name: Method(judge.classify(values, name), values) for name, values in images.items()}
+    rows = {name: judge.method(values, name) for name, values in images.items()}
     rows |= {name: Method(values) for name, values in predicted.items()}
     return rows | ensembles({name: rows[name] for name in (*generated, *predicted)})
 
@@ -146,8 +148,8 @@ def _regrets(judge: Judge, probabilities: Mapping[str, Array]) -> dict[str, dict
     return regrets(probabilities, cases.oracle, cases.informed, seen, REAL[0], judge.plain_weights)
 
 
-def _studied(study: Study, judge: Judge, stages: Sequence[Stage]) -> dict[str, Any]:
-    """The entries of metrics.json that say who was studied, and by what."""
+def _studied(study: Study, judge: Judge, stages: Sequence[Stage], n_runs: int) -> dict[str, Any]:
+    """The entries of metrics.json that say who was studied, how often, and by what."""
     return {
         "dataset": study.dataset,
         "simulated": bool(study.simulated),
@@ -158,6 +160,7 @@ def _studied(study: Study, judge: Judge, stages: Sequence[Stage]) -> dict[str, A
         "feature_extractors": {"lpips": judge.perceptual.name, "fid": judge.features.name, "kid": judge.features.name},
         "bootstrap": {"unit": "patient", **asdict(judge.bootstrap)},
         "definitions": DEFINITIONS,
+        "n_runs": n_runs,
     }
 
 

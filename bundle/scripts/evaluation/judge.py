@@ -34,10 +34,17 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Method:
-    """A method's results: probabilities of malignancy (R, N) and, if it generates any, images (R, N, 1, H, W)."""
+    """A method's results.
+
+    Attributes:
+        probabilities: of malignancy (R, N).
+        images: (R, N, 1, H, W), if it generates any.
+        distances: perceptual distances (R, N) of the images to the real follow-ups; None for real images.
+    """
 
     probabilities: Array
     images: Array | None = None
+    distances: Array | None = None
 
 
 class Judge:
@@ -115,16 +122,20 @@ class Judge:
             raise ValueError(f"the classifier must give probabilities in [0, 1]; for {name} it does not (logits?)")
         return outputs[:, :, 0]
 
-    def score(self, method: Method, compare: bool) -> dict[str, Any]:
-        """A method's metrics; LPIPS, FID and KID, against the real follow-ups, only if `compare` is true."""
+    def method(self, images: Array, name: str) -> Method:
+        """The results of a method that makes images, or of real ones, which are not compared with themselves."""
+        return Method(self.classify(images, name), images, None if name in REAL else self.distances(images))
+
+    def score(self, method: Method) -> dict[str, Any]:
+        """A method's metrics; LPIPS, FID and KID, against the real follow-ups, only where it has distances."""
         cases = self.study.cases
         scores = metrics.classification(method.probabilities, cases.labels, self.weights)
-        if method.images is None or not compare:
+        if method.images is None or method.distances is None:
             reason = "not given where no image is made" if method.images is None else "not given for real images"
             return scores | {name: metrics.undefined(reason) for name in ("lpips", "fid", "kid")}
         features = np.stack([self.apply(self.features, run) for run in method.images])
         return scores | {
-            "lpips": metrics.similarity(self.distances(method.images), self.weights),
+            "lpips": metrics.similarity(method.distances, self.weights),
             "fid": metrics.fid(features, self.real_features),
             "kid": metrics.kid(features, self.real_features, cases.patients, self.weights),
         }
@@ -162,7 +173,7 @@ def one_probability_per_case(methods: Mapping[str, Method]) -> dict[str, Array]:
 
 def score_methods(methods: Mapping[str, Method], judge: Judge, main: str | None) -> dict[str, Any]:
     """The entries `methods`, `gap` and `gap_closed` of metrics.json; `gap_closed` is that of the method `main`."""
-    rows = {name: judge.score(method, compare=name not in REAL) for name, method in methods.items()}
+    rows = {name: judge.score(method) for name, method in methods.items()}
     baseline, follow_up = (methods[real].probabilities[0] for real in REAL)
     gap = metrics.gap(baseline, follow_up, judge.study.cases.labels, judge.weights)
     for name, row in rows.items():

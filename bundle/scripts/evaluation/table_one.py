@@ -1,6 +1,7 @@
 """The paper's Table 1 of an evaluation that holds several trainings of each method, as CSV, Markdown and LaTeX.
 
-An evaluation whose folder has a file ``table1_rows.json`` makes the table of it. Under ``rows`` that file lists:
+An evaluation whose folder has a file ``table1_rows.json`` makes the table of it. That file has ``contrasts`` (see
+:mod:`scripts.evaluation.contrasts`) and ``rows``, a list of:
 
 | key | meaning |
 | --- | --- |
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +103,25 @@ def text(value: float | None, decimals: int) -> str:
     return "–" if value is None else f"{value:,.{decimals}f}"
 
 
+def with_interval(score: Mapping[str, Any], decimals: int) -> str:
+    """A mean and, where it is known, its interval."""
+    interval = "" if score["ci95"] is None else f" [{', '.join(text(end, decimals) for end in score['ci95'])}]"
+    return text(score["mean"], decimals) + interval
+
+
+def p_value(value: float | None) -> str:
+    """A p-value with three decimals; a dash for None."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def cell(score: Mapping[str, Any], decimals: int) -> str:
     """Mean, interval over patients, deviations over runs and over trainings.
 
     >>> cell({"mean": 0.8, "ci95": [0.7, 0.9], "runs": 0.02, "trainings": None}, 2)
     '0.80 [0.70, 0.90] sd 0.02 / –'
     """
-    interval = "" if score["ci95"] is None else f" [{', '.join(text(end, decimals) for end in score['ci95'])}]"
     spread = [text(score[key], decimals) for key in ("runs", "trainings")]
-    return text(score["mean"], decimals) + interval + ("" if spread == ["–", "–"] else f" sd {' / '.join(spread)}")
+    return with_interval(score, decimals) + ("" if spread == ["–", "–"] else f" sd {' / '.join(spread)}")
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
@@ -154,23 +166,23 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table of Markdown; a row of dashes stands for the rule."""
-    lines = [header(), ["---"] * len(header())]
-    for previous, row in zip([None, *rows], rows, strict=False):
-        lines += [["---"] * len(header())] if _rule(previous, row) else []
-        lines.append(cells(row))
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{CAPTION}\n"
+def groups(rows: Sequence[Mapping[str, Any]]) -> list[list[list[str]]]:
+    """The cells of the rows, those of reconstructed methods apart."""
+    return [[cells(row) for row in part] for _, part in groupby(rows, key=lambda row: row["reconstructed"])]
 
 
-def as_latex(rows: Sequence[Mapping[str, Any]]) -> str:
+def markdown(titles: Sequence[str], parts: Sequence[Sequence[Sequence[str]]], caption: str) -> str:
+    """A table of Markdown; a row of dashes stands for the rule between two parts."""
+    rule = ["---"] * len(titles)
+    lines = [titles, *(line for part in parts for line in (rule, *part))]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{caption}\n"
+
+
+def latex(titles: Sequence[str], parts: Sequence[Sequence[Sequence[str]]], caption: str) -> str:
     """A table of LaTeX, with the rules of ``booktabs``."""
-    width = len(header())
-    lines = [rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule", _latex(header()), r"\midrule"]
-    for previous, row in zip([None, *rows], rows, strict=False):
-        lines += [r"\midrule"] if _rule(previous, row) else []
-        lines.append(_latex(cells(row)))
-    return "\n".join([f"% {CAPTION}", *lines, r"\bottomrule", r"\end{tabular}", ""])
+    lines = [rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}", r"\toprule", _latex(titles)]
+    lines += [line for part in parts for line in (r"\midrule", *map(_latex, part))]
+    return "\n".join([f"% {caption}", *lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
 CAPTION = (
@@ -178,11 +190,6 @@ CAPTION = (
     "over runs / over trainings. Reconstructed rows were made from an abstract and say nothing of their authors' work."
 )
 """What the numbers of a cell are."""
-
-
-def _rule(previous: Mapping[str, Any] | None, row: Mapping[str, Any]) -> bool:
-    """Whether a rule stands above a row: the first reconstructed one."""
-    return bool(previous) and row["reconstructed"] and not previous["reconstructed"]  # type: ignore[index]
 
 
 def _latex(line: Sequence[str]) -> str:
@@ -194,14 +201,6 @@ def _latex(line: Sequence[str]) -> str:
     return " & ".join(escaped) + r" \\"
 
 
-FORMATS: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], str]] = {
-    "csv": as_csv,
-    "md": as_markdown,
-    "tex": as_latex,
-}
-"""Endings of the files, and what is written into them."""
-
-
 def write_table_one(folder: Path, result: Mapping[str, Any]) -> list[Row] | None:
     """Writes ``table1/table1.csv``, ``.md`` and ``.tex`` into an evaluation's folder, and returns the rows.
 
@@ -210,6 +209,8 @@ def write_table_one(folder: Path, result: Mapping[str, Any]) -> list[Row] | None
     if not (folder / FILE).is_file():
         return None
     rows = table_one(result, read_mapping(folder / FILE)["rows"])
-    for ending, made in FORMATS.items():
-        write_text(folder / "table1" / f"table1.{ending}", made(rows))
+    table = header(), groups(rows), CAPTION
+    texts = {"csv": as_csv(rows), "md": markdown(*table), "tex": latex(*table)}
+    for ending, content in texts.items():
+        write_text(folder / "table1" / f"table1.{ending}", content)
     return rows

@@ -58,7 +58,9 @@ def test_rows_hold_what_can_be_said_of_them(study, judges):
     rng = np.random.default_rng(1)
     methods = {name: Method(rng.uniform(size=(1, 12)), study["baseline"][None]) for name in REAL}
     methods |= {
-        "main": Method(rng.uniform(size=(1, 12)), study["follow_up"][None]),
+        "main": Method(
+            rng.uniform(size=(1, 12)), study["follow_up"][None], judges[0].distances(study["follow_up"][None])
+        ),
         "table": Method(rng.uniform(size=(1, 12))),
     }
     result = score_methods(methods, judges[0], "main")

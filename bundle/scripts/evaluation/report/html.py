@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from scripts.evaluation import table_one
+from scripts.evaluation import contrasts, table_one
 from scripts.evaluation.judge import REAL
 from scripts.evaluation.report.case_view import CaseStudy, browser
 from scripts.evaluation.report.clinical_view import clinical_view
@@ -55,7 +55,7 @@ def render(
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters |= {"number": number, "p_value": p_value, "embed": embed, "json": in_script}
+    environment.filters |= {"number": number, "p_value": table_one.p_value, "embed": embed, "json": in_script}
     seen = result["training_cases"]
     rows = {title_of(name): scores for name, scores in result["methods"].items()}
     return environment.get_template("report.html.j2").render(
@@ -78,8 +78,11 @@ def render(
         crps_columns=CRPS,
         latent_columns=LATENTS,
         table_header=table_one.header(),
-        table_lines=[(row["reconstructed"], table_one.cells(row)) for row in table or ()],
+        table_parts=table_one.groups(table or ()),
         table_caption=table_one.CAPTION,
+        contrasts=[contrasts.cells(each) for each in result["contrasts"]],
+        contrasts_header=contrasts.header(),
+        contrasts_notes=contrasts.notes(result["contrasts"]),
         steering=steering,
         steering_columns=STEERING,
         verdict=steering_sentence(steering) if steering else None,
@@ -93,11 +96,6 @@ def render(
 def number(value: float | None, decimals: int) -> str:
     """A number with fixed decimals; a dash for None."""
     return "–" if value is None else f"{value:.{decimals}f}"
-
-
-def p_value(value: float | None) -> str:
-    """A p-value with three decimals; a dash for None."""
-    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def differences(result: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:

@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from scripts.errors import listed
+from scripts.evaluation.contrasts import write_contrasts
 from scripts.evaluation.report.case_page import pdf
 from scripts.evaluation.report.case_view import CaseStudy, spread_limit
 from scripts.evaluation.report.html import render
@@ -34,7 +35,7 @@ def write(
     """Writes figures, pages of cases, tables, metrics.json and, last, the evaluation page.
 
     The page includes the study of steering if its files are in the folder, and of the same dataset and weights; and
-    Table 1 if the folder says which rows it has, see :mod:`scripts.evaluation.table_one`.
+    Table 1 if the folder says which rows and contrasts it has, see :mod:`scripts.evaluation.table_one`.
 
     Args:
         folder: to write to.
@@ -54,6 +55,7 @@ def write(
     write_json(folder / "metrics.json", result, indent=2)
     steering, figure = _steering(folder, result.get("record")), folder / "figures" / "steering.png"
     pictures |= {"steering": figure.read_bytes()} if steering else {}
+    write_contrasts(folder, result["contrasts"])
     write_text(folder / "tripod_ai.md", tripod(result))
     write_text(folder / "report.html", render(result, pictures, steering, studies, write_table_one(folder, result)))
 

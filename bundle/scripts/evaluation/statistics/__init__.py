@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "added_value": ["added_by_images"],
         "calibration": ["calibration_scores", "reliability"],
+        "contrasts": ["contrast", "holm"],
         "decision_curve": ["decision_curves"],
         "differences": ["auroc_difference"],
         "folds": ["patient_folds"],

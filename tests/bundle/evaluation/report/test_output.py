@@ -73,6 +73,9 @@ def test_table_one_stands_on_the_page_where_the_folder_names_its_rows(outcome: A
         {"title": "Baseline", "rows": ["real_baseline"], "reads": ["image"]},
     ]
     (tmp_path / FILE).write_text(json.dumps({"rows": rows}))
+    nothing = {"mean": None, "ci95": None, "p": None, "p_holm": None, "reason": "no row Flux"}
+    contrast = {"first": "NAMD", "second": "Flux", "trainings": [1, 0], "auroc": nothing, "lpips": nothing}
+    result = {**result, "contrasts": [contrast]}
     write(tmp_path, result, "", [(path.stem, Figure((1, 1))) for path in (folder / "figures").iterdir()])
     page = (tmp_path / "report.html").read_text()
     table = page[page.index('<table id="table1">') : page.index("</table>", page.index('<table id="table1">'))]
@@ -81,4 +84,6 @@ def test_table_one_stands_on_the_page_where_the_folder_names_its_rows(outcome: A
     assert [len(line) for line in lines] == [len(header())] * 2, "each below a rule of its own"
     expected = table_one(result, rows)
     assert lines == [cells(row) for row in expected] and expected[0]["title"] == "Baseline"
-    assert sorted(path.suffix for path in (tmp_path / "table1").iterdir()) == [".csv", ".md", ".tex"]
+    assert '<th scope="row">NAMD</th><td data-label="Second">Flux</td>' in page and "LPIPS: no row Flux.</li>" in page
+    files = [f"{name}.{ending}" for name in ("table1", "table1_contrasts") for ending in ("csv", "md", "tex")]
+    assert sorted(path.name for path in (tmp_path / "table1").iterdir()) == files
