@@ -10,6 +10,7 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,16 @@ def modules() -> dict[str, Path]:
     return {name_of(path): path for folder in folders for path in sorted(folder.rglob("*.py"))}
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    """A file, parsed once."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path, known: dict[str, Path]) -> Iterator[tuple[int, str]]:
     """Line and module of every import of ``known``, those inside functions too; of names, their module."""
     package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -167,7 +174,7 @@ def test_inference_does_not_wait_for_peft() -> None:
     """peft takes seconds to import where bitsandbytes is installed, so that functions import it."""
     at_once = []
     for path in sorted(SCRIPTS.rglob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in tree(path).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
             if {name.split(".")[0] for name in names} & {"peft", "bitsandbytes"}:
@@ -180,7 +187,7 @@ def test_text_files_have_an_encoding() -> None:
     without = []
     for folder in (SCRIPTS, ROOT / "data_prep", ROOT / "deploy"):
         for path in sorted(folder.rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in ast.walk(tree(path)):
                 if isinstance(node, ast.Call) and opens_text(node) and "encoding" not in {k.arg for k in node.keywords}:
                     without.append(f"{path.relative_to(ROOT)}:{node.lineno} opens text without encoding=")
     assert not without, "\n".join(without)
@@ -262,7 +269,7 @@ def test_files_and_functions_are_small() -> None:
             text = path.read_text()
             spans = {
                 f"{path.relative_to(ROOT)}: {node.name}": node.end_lineno - node.lineno + 1
-                for node in ast.walk(ast.parse(text))
+                for node in ast.walk(tree(path))
                 if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno
             }
             large += [f"{name} has {lines} lines" for name, lines in spans.items() if lines > 60]

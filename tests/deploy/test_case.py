@@ -30,11 +30,17 @@ def series(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(series, tmp_path_factory):
-    """The folder and the result of a record that has another gender than the scan's header, by the bundle's weights."""
+def predictor():
+    """By the bundle's weights, which it opens once."""
+    return case.Predictor(**FEW)
+
+
+@pytest.fixture(scope="module")
+def made(series, predictor, tmp_path_factory):
+    """The folder and the result of a record that has another gender than the scan's header."""
     out = tmp_path_factory.mktemp("case") / "out"
     record = {**RECORD, "gender": 1}
-    result = case.Predictor(**FEW).predict(series, POINT, record, out, interval_days=180)
+    result = predictor.predict(series, POINT, record, out, interval_days=180)
     return out, result
 
 
@@ -60,14 +66,13 @@ def test_it_was_made_of_this_crop_record_and_interval(made):
     assert provenance["num_runs"] == 2 and result["interval_days"] == 180
 
 
-def test_the_same_nodule_in_nifti_has_the_same_samples(made, series, tmp_path):
+def test_the_same_nodule_in_nifti_has_the_same_samples(made, predictor, series, tmp_path):
     """Converted by other code: axes, directions and the point's place are the trap."""
     itk = pytest.importorskip("SimpleITK", reason="no SimpleITK")
     reader = itk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(series)))
     itk.WriteImage(reader.Execute(), tmp_path / "scan.nii.gz")
     record = {**RECORD, "gender": 1}
-    predictor = case.Predictor(**FEW)
     result = predictor.predict(tmp_path / "scan.nii.gz", POINT, record, tmp_path / "out", interval_days=180)
     first, second = (nib.load(out / "nodule" / "samples.nii.gz") for out in (made[0], tmp_path / "out"))
     assert np.array_equal(first.dataobj, second.dataobj) and np.allclose(first.affine, second.affine, atol=1e-4)

@@ -68,7 +68,7 @@ def test_changed_lora_is_noticed(gemma_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("bos", [True, False])
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.1)])
 def test_equals_peft(make_gemma: MakeGemma, tmp_path: Path, bos: bool, dtype: str, tolerance: float) -> None:
     """peft opens what was saved, and transformers and peft alone compute the same context and gradients."""
     from peft import PeftModel

@@ -41,8 +41,8 @@ def nothing_downloaded():
 
 
 @pytest.fixture(scope="session")
-def outcome(tmp_path_factory, distance):
-    """The study, what `evaluate` returned, and where it wrote."""
+def outcome(tmp_path_factory, distance, laid_out):
+    """The study, what `evaluate` returned, and where it wrote, with figures as people see them."""
     study, folder = make_study(), tmp_path_factory.mktemp("evaluation")
     study["reconstruction"] = study["follow_up"]
     study["predicted"] = {"direct <u>classifier</u>": np.tile(np.linspace(0, 1, 12), (2, 1))}
@@ -51,5 +51,6 @@ def outcome(tmp_path_factory, distance):
         for title, start in (("aligned", 0), ("not aligned", 4))
     }
     study["training"] = (study["follow_up"], study["cases"])
-    with nothing_downloaded():
+    with nothing_downloaded(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", laid_out)
         return study, run(study, folder, drawn=True, perceptual=distance), folder

@@ -102,14 +102,13 @@ def test_a_checkpoint_that_was_cut_off_is_named(
         read_checkpoint(best)
 
 
-@pytest.mark.parametrize("restart", [True, "true", "True"])
-def test_restart_forgets_the_run(make_workflow: Make, trained: Path, tmp_path: Path, restart: Any) -> None:
+def test_restart_forgets_the_run(make_workflow: Make, trained: Path, tmp_path: Path) -> None:
     """Another rate is then learned from the start, and its curves are its own."""
     shutil.copytree(trained, tmp_path / "run")
     folder = tmp_path / "run" / "classifier"
     (folder / "notes.txt").write_text("mine")
     settings = {"learning_rate": 1e-4, "max_epochs": 1}
-    make_workflow("train_classifier", tmp_path / "run", "small", restart=restart, **settings).run()
+    make_workflow("train_classifier", tmp_path / "run", "small", restart="true", **settings).run()
     make_workflow("train_classifier", tmp_path / "new", "small", **settings).run()
     again, new = (load(tmp_path / run / "classifier" / LAST) for run in ("run", "new"))
     assert all(torch.equal(again["network"][name], new["network"][name]) for name in new["network"])
@@ -194,6 +193,13 @@ def test_what_is_not_finished_goes_on(tmp_path: Path, missing: str) -> None:
     elif missing == "the same way of publishing":
         record = RECORD | {"settings": {**RECORD["settings"], "weights_dtype": "float16"}}
     assert not ends(tmp_path, record, max_epochs)
+
+
+@pytest.mark.parametrize("restart", [True, "true", "True", False, "false", "False"])
+def test_restart_in_every_spelling(tmp_path: Path, restart: Any) -> None:
+    finished(tmp_path)
+    open_stage(tmp_path / "stage", RECORD, 2, tmp_path / "models", restart=restart)
+    assert (tmp_path / "stage" / LAST).exists() == (restart in (False, "false", "False"))
 
 
 def test_weights_are_published_in_another_folder_too(tmp_path: Path) -> None:
