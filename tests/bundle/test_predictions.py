@@ -30,7 +30,7 @@ from scripts.predictions import (
     read_predictions,
     share,
 )
-from tests.bundle.training.helpers import torchrun
+from tests.bundle.training.helpers import forked, torchrun
 
 
 def write(folder: Path, case_id: str, hu: np.ndarray) -> None:
@@ -322,6 +322,6 @@ def test_two_processes_generate_what_one_does(
     first = Path(next(iter(samples))).parent
     shutil.rmtree(two / first)
     before = {name: (two / name).stat().st_mtime_ns for name in samples if Path(name).parent != first}
-    torchrun("inference", tmp_path, 2, **settings, output_dir=tmp_path / "2")
+    forked(2, lambda: make_workflow("inference", tmp_path / "2", "small", "multi_gpu", **settings).run())
     assert (two / first / "result.json").is_file() and len((two / "results.csv").read_text().splitlines()) > 3
     assert before == {name: (two / name).stat().st_mtime_ns for name in before}

@@ -18,7 +18,7 @@ from scripts import ranks
 from scripts.errors import UserError
 from scripts.losses import AutoencoderLoss, OutcomeLoss
 from tests.bundle.helpers import BUNDLE
-from tests.bundle.training.helpers import DRAWN, differences, load, torchrun
+from tests.bundle.training.helpers import DRAWN, differences, forked, load, torchrun
 
 
 def test_a_batch_is_shared_equally_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_two_ranks_train_the_network_of_one(
     monkeypatch: pytest.MonkeyPatch,
     stage: str,
 ) -> None:
-    """With torchrun and gloo, prompts included: equal weights and averages, and everything written once."""
+    """With gloo, prompts included, one stage by torchrun: equal weights and averages, and everything written once."""
     for owner, name in DRAWN:  # restored afterwards
         monkeypatch.setattr(owner, name, getattr(owner, name))
     for name, text in {"draws": DRAWS, "spy": SPY}.items():
@@ -121,13 +121,16 @@ def test_two_ranks_train_the_network_of_one(
     settings = {"batch_size": 4, "learning_rate": 0.1, "warmup_steps": 0, "decay_steps": 0, "keep_interval": 1}
     settings |= {"loss::alignment_weight": 1.0} if stage == "autoencoder" else {}
     make_workflow(f"train_{stage}", tmp_path / "1", "small", str(tmp_path / "draws"), **settings).run()
-    shape = "conditioner_arguments" if stage == "conditional" else "autoencoder_shape"
-    for name in ("image_size", "max_epochs", "val_interval", "prompt_steps", shape):
-        settings[name] = tiny_settings[name]
-    monkeypatch.setenv("PYTHONPATH", f"{BUNDLE.parent}{os.pathsep}{BUNDLE}")
     overlays = [str(tmp_path / name) for name in ("draws", "spy")]
-    settings |= {"dataset_dir": tiny_dataset, "output_dir": tmp_path / "2"}
-    assert torchrun(f"train_{stage}", tmp_path, 2, *overlays, **settings).count("wrote") == 1
+    if stage == "autoencoder":
+        for name in ("image_size", "max_epochs", "val_interval", "autoencoder_shape"):
+            settings[name] = tiny_settings[name]
+        monkeypatch.setenv("PYTHONPATH", f"{BUNDLE.parent}{os.pathsep}{BUNDLE}")
+        settings |= {"dataset_dir": tiny_dataset, "output_dir": tmp_path / "2"}
+        assert torchrun("train_autoencoder", tmp_path, 2, *overlays, **settings).count("wrote") == 1
+    else:
+        overlays.insert(0, "multi_gpu")
+        forked(2, lambda: make_workflow("train_conditional", tmp_path / "2", "small", *overlays, **settings).run())
 
     both = [load(tmp_path / "2" / f"rank{rank}.pt") for rank in (0, 1)]
     last = [load(tmp_path / number / stage / "last.pt") for number in "12"]

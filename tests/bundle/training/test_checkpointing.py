@@ -7,6 +7,7 @@ import itertools
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from scripts.training.checkpointing import Checkpoint
 from scripts.training.handlers import ExponentialAverage, GradientClip
 from scripts.weights.checkpoints import read_metadata
 from tests.bundle.helpers import refusal
-from tests.bundle.training.helpers import differences, load, torchrun
+from tests.bundle.training.helpers import differences, forked, load
 
 # --- resume equals uninterrupted
 
@@ -84,19 +85,20 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(
 
 
 @pytest.mark.processes
-def test_two_processes_go_on_to_the_very_same_weights(
-    make_workflow: Callable[..., Any], tiny_dataset: Path, tmp_path: Path
-) -> None:
+def test_two_processes_go_on_to_the_very_same_weights(make_workflow: Callable[..., Any], tmp_path: Path) -> None:
     """And one process alone goes on where two have begun, with the whole batch of both, but not with another."""
-    settings = {"dataset_dir": tiny_dataset, "image_size": 32, "batch_size": 4, "val_interval": 1}
-    settings["classifier_shape"] = "{'channels': [4, 4, 8, 8]}"
+
+    def train(folder: str, epochs: int, batch_size: int = 4) -> None:
+        settings = {"batch_size": batch_size, "max_epochs": epochs}
+        make_workflow("train_classifier", tmp_path / folder, "small", "multi_gpu", **settings).run()
+
     for folder, epochs in (("straight", 2), ("again", 1), ("again", 2)):
-        torchrun("train_classifier", tmp_path, 2, **settings, output_dir=tmp_path / folder, max_epochs=epochs)
+        forked(2, partial(train, folder, epochs))
     for file in ("last.pt", "best.pt"):
         states = [load(tmp_path / run / "classifier" / file) for run in ("straight", "again")]
         assert {state.pop("record")["global_batch"] for state in states} == {4}
         assert not differences(*states)
-    torchrun("train_classifier", tmp_path, 1, **settings, output_dir=tmp_path / "again", max_epochs=3)
+    forked(1, partial(train, "again", 3))
     assert load(tmp_path / "again" / "classifier" / "last.pt")["progress"]["epoch"] == 3
     other = make_workflow("train_classifier", tmp_path / "again", "small", batch_size=2)
     assert "global_batch was 4, is 2" in refusal(other.run)
