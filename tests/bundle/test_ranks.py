@@ -81,7 +81,6 @@ DRAWS = """
 - $import tests.bundle.training.helpers as helpers
 initialize:
 - $helpers.settle()
-rotations: [0]
 condition_dropout: 0.0
 optimizer: {_target_: torch.optim.SGD, params: $@network.parameters(), lr: '@learning_rate'}
 """
@@ -118,7 +117,14 @@ def test_two_ranks_train_the_network_of_one(
         (tmp_path / f"{name}.yaml").write_text(text)
     for number in "12":
         shutil.copytree(trained / "models", tmp_path / number / "models")
-    settings = {"batch_size": 4, "learning_rate": 0.1, "warmup_steps": 0, "decay_steps": 0, "keep_interval": 1}
+    settings = {
+        "batch_size": 4,
+        "learning_rate": 0.1,
+        "warmup_steps": 0,
+        "decay_steps": 0,
+        "keep_interval": 1,
+        "rotations": [0],
+    }
     settings |= {"loss::alignment_weight": 1.0} if stage == "autoencoder" else {}
     make_workflow(f"train_{stage}", tmp_path / "1", "small", str(tmp_path / "draws"), **settings).run()
     overlays = [str(tmp_path / name) for name in ("draws", "spy")]
