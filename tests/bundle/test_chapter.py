@@ -39,7 +39,7 @@ COMMANDS, SLURM = re.findall(r"```sh\n(.*?)```", CHAPTER, re.DOTALL)
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As many patients as give cases to every section."""
     folder = tmp_path_factory.mktemp("phantom") / "phantom"
-    make(folder, patients=24, seed=5)
+    make(folder, patients=12, seed=5)
     return folder
 
 
@@ -59,13 +59,13 @@ def place(
     shape = {**tiny_settings["unet_shape"], "prediction_type": "epsilon"}
     torch.save(stable_diffusion({**tiny_settings, "unet_shape": shape}), tmp_path / "v1-5-pruned.ckpt")
     llm = {"llm": str(gemma_folder), "num_prompt_sets": 2, "prompt_length": 8, "standardise": False}
-    small = {name: tiny_settings[name] for name in ("image_size", "autoencoder_shape", "num_runs", "num_steps")}
+    small = {name: tiny_settings[name] for name in ("image_size", "rotations", "autoencoder_shape", "num_runs")}
     small |= {
         "conditioner_arguments": llm,
         "context_dim": 16,
         "unet_shape": {**shape, "beta_schedule": "scaled_linear"},
     }
-    small |= {"max_epochs": 1, "batch_size": 2, "resamples": 20}
+    small |= {"max_epochs": 1, "batch_size": 2, "num_steps": 2, "resamples": 20}
     small["classifier_shape"] = {"hidden_size": 16, "num_layers": 1, "mlp_dim": 16, "num_heads": 2}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(small))
     monkeypatch.setattr(idc, "client", lambda: Bucket(trial / "dicom", lost=None))
