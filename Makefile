@@ -42,20 +42,26 @@ bundle = $(PY) -W "ignore:parsing config_file" -m monai.bundle run
 setup: $(READY)
 
 # The lock names every package and version, so nothing is resolved again (Linux, Python 3.11; elsewhere: CONTRIBUTING.md).
+# Python compiles what it imports; pip would compile all 20,000 files.
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+# Debian packages that are missing; never two at a time install them
+system = dpkg -s $(1) > /dev/null 2>&1 || flock .venv sh -c \
+  'apt-get update -qq && apt-get install -qq -y --no-install-recommends $(1) > /dev/null'
+
 # two processes of one thread each: two threads of one process slow each other down
+WORKERS ?= 2
 test: $(READY)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal
 
 # Every command that stands in a document, in its order, on small data
 test-documents: $(READY)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m documents -n 2 --dist load
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m documents -n $(WORKERS) --dist load
 
 # What starts processes of its own, most of which import MONAI for ten seconds: several ranks, workers, the command line
 test-processes: $(READY)
@@ -63,7 +69,7 @@ test-processes: $(READY)
 
 # Commands of their own: each installs what it needs from the system, and fails where it cannot.
 test-browser: $(READY)
-	command -v chromium > /dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium > /dev/null; }
+	command -v chromium > /dev/null || $(call system,chromium)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps axe-playwright-python==0.1.8
 	$(PY) -m pytest -m browser
 
@@ -84,7 +90,7 @@ label: $(LABEL)
 # What is delivered, against validators (dicom3tools, dcmtk) and a PACS (Orthanc behind nginx) in a network of its own
 HOSPITAL := orthanc orthanc-dicomweb dcmtk dicom3tools iproute2 nginx-light openssl systemd
 test-deploy: $(READY) $(LABEL)
-	dpkg -s $(HOSPITAL) > /dev/null 2>&1 || { apt-get update -qq && apt-get install -qq -y --no-install-recommends $(HOSPITAL) > /dev/null; }
+	$(call system,$(HOSPITAL))
 	OMP_NUM_THREADS=1 unshare --map-root-user --net --mount sh -c 'ip link set lo up && exec $(PY) -m pytest -m hospital'
 
 # ---- what IT installs and answers for (deploy/INSTALL.md) ----------------------------------------------------------
