@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "generator": ["Generator", "load_generator"],
         "mcwgan": ["ImageLoss", "McWGAN", "PairCritic", "WassersteinTrainer"],
         "corrflownet": ["BridgeBatch", "CorrFlowNet", "CorrelationLoss", "PairAutoencoder", "prepare_both_times"],
+        "told": ["ToldBridgeBatch", "ToldCorrFlowNet", "ToldMcWGAN"],
         "imageflownet": [
             *("FlowLoss", "ImageFlowNet", "StartPredicting", "TwoTimesBatch"),
             *("longest_interval", "prediction_psnr", "reconstruction_psnr"),

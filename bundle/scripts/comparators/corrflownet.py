@@ -156,12 +156,13 @@ def bridge(displacement: Displacement, start: Tensor, num_steps: int, sigma: flo
 
 
 class DisplacementUNet(DiffusionModelUNet):
-    """The product's U-Net without cross-attention: displacement of (z_t, z0) at time 1000 t [R].
+    """The product's U-Net, by default without cross-attention: displacement of (z_t, z0) at time 1000 t [R].
 
     Args:
         latent_channels: of z_t and of z0.
         channels: width of each level. Every level but the last has attention.
         num_res_blocks, num_heads, norm_num_groups: as of :class:`scripts.networks.StableDiffusionUNet`.
+        features: width of the tokens of a context; 0: no context.
     """
 
     def __init__(
@@ -171,6 +172,7 @@ class DisplacementUNet(DiffusionModelUNet):
         num_res_blocks: int = 2,
         num_heads: int = 8,
         norm_num_groups: int = 32,
+        features: int = 0,
     ) -> None:
         super().__init__(
             spatial_dims=2,
@@ -182,6 +184,8 @@ class DisplacementUNet(DiffusionModelUNet):
             norm_num_groups=norm_num_groups,
             norm_eps=1e-5,
             num_head_channels=tuple(width // num_heads for width in channels),
+            with_conditioning=features > 0,
+            cross_attention_dim=features or None,
             use_flash_attention=True,
         )
 
@@ -228,16 +232,22 @@ class CorrFlowNet(Generator):
         method.autoencoder.load_state_dict(autoencoder.state_dict())
         return method
 
-    def forward(self, z: Tensor, baseline: Tensor, time: Tensor) -> Tensor:
+    def forward(self, z: Tensor, baseline: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
         """The displacement (B, C, h, w) read at latents z, with the baseline's beside, at times (B,) in [0, 1]."""
-        return self.unet(torch.cat([z, baseline], dim=1), 1000.0 * time)
+        return self.unet(torch.cat([z, baseline], dim=1), 1000.0 * time, context)
+
+    def context(self, condition: Sequence[Condition]) -> Tensor | None:
+        """Tokens (B, T, F) of the conditions; None, since they are not read."""
+        return None
 
     def sample(self, baseline: Tensor, condition: Sequence[Condition], draw: Draw) -> Tensor:
         """Follow-ups (B, 1, H, W), see :class:`~scripts.comparators.contract.ImageMethod`."""
         start = self.autoencoder.encode_stage_2_inputs(baseline)
+        context = self.context(condition)
+        context = None if context is None else context.to(start)
 
         def displacement(z: Tensor, time: Tensor) -> Tensor:
-            return cast(Tensor, self(z, start, time))
+            return cast(Tensor, self(z, start, time, context))
 
         steps, sigma = self.config["num_steps"], self.config["sigma"]
         if self.stochastic:

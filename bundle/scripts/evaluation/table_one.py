@@ -33,6 +33,9 @@ FILE = "table1_rows.json"
 RECONSTRUCTED = "(reconstructed)"
 """In the title of a method that was made from an abstract; it stands below a rule."""
 
+TOLD = "told the record"
+"""In the title of a method that reads more here than where it was published; it stands below a rule of its own."""
+
 COLUMNS = {"lpips": "LPIPS ↓", "fid": "FID ↓", "kid": "KID ↓", "auroc": "AUROC ↑", "auprc": "AUPRC ↑"}
 """Titles of the scores, in the paper's order."""
 
@@ -49,17 +52,17 @@ Row = dict[str, Any]
 
 
 def table_one(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """The table's rows; those of methods that were reconstructed from an abstract come last.
+    """The table's rows; those of methods that were reconstructed from an abstract come last, told ones behind them.
 
     Args:
         result: the content of ``metrics.json``.
         rows: see the module.
 
     Returns:
-        Of each row its own keys, ``trainings`` (how many), ``regret`` (mean over trainings, or None), ``reconstructed``
-        and each key of :data:`COLUMNS`: ``mean`` over trainings and runs; ``ci95`` over patients, its ends averaged
-        over trainings; ``runs``, the standard deviation over runs, averaged over trainings; ``trainings``, that of the
-        trainings' means. What is not known is None.
+        Of each row its own keys, ``trainings`` (how many), ``regret`` (mean over trainings, or None), ``told``,
+        ``reconstructed`` and each key of :data:`COLUMNS`: ``mean`` over trainings and runs; ``ci95`` over patients, its
+        ends averaged over trainings; ``runs``, the standard deviation over runs, averaged over trainings;
+        ``trainings``, that of the trainings' means. What is not known is None.
 
     Raises:
         UserError: a row of a method that was not evaluated.
@@ -71,9 +74,18 @@ def table_one(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
     for row in rows:
         regrets = [_regret(result, name) for name in row["rows"]]
         scores = {key: _summary([methods[name][key] for name in row["rows"]]) for key in COLUMNS}
-        known = {"trainings": len(row["rows"]), "reconstructed": RECONSTRUCTED in row["title"]}
+        known = {
+            "trainings": len(row["rows"]),
+            "reconstructed": RECONSTRUCTED in row["title"],
+            "told": TOLD in row["title"],
+        }
         made.append({**row, **known, **scores, "regret": _mean(regrets)})
-    return sorted(made, key=lambda row: row["reconstructed"])
+    return sorted(made, key=_part)
+
+
+def _part(row: Mapping[str, Any]) -> tuple[bool, bool]:
+    """What orders the table's parts, each below a rule."""
+    return row["told"], row["reconstructed"]
 
 
 def _summary(scores: Sequence[Mapping[str, Any]]) -> Row:
@@ -167,8 +179,8 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def groups(rows: Sequence[Mapping[str, Any]]) -> list[list[list[str]]]:
-    """The cells of the rows, those of reconstructed methods apart."""
-    return [[cells(row) for row in part] for _, part in groupby(rows, key=lambda row: row["reconstructed"])]
+    """The cells of the rows, those of reconstructed methods and of told ones apart."""
+    return [[cells(row) for row in part] for _, part in groupby(rows, key=_part)]
 
 
 def markdown(titles: Sequence[str], parts: Sequence[Sequence[Sequence[str]]], caption: str) -> str:
@@ -187,7 +199,8 @@ def latex(titles: Sequence[str], parts: Sequence[Sequence[Sequence[str]]], capti
 
 CAPTION = (
     "Mean over trainings and runs; in brackets the 95% interval over patients, its ends averaged over trainings; sd "
-    "over runs / over trainings. Reconstructed rows were made from an abstract and say nothing of their authors' work."
+    "over runs / over trainings. Reconstructed rows were made from an abstract and say nothing of their authors' work; "
+    "those told the record were not published so."
 )
 """What the numbers of a cell are."""
 

@@ -26,6 +26,7 @@ from scripts.comparators.record import RecordOnly, record_regression
 from scripts.comparators.regression import RecordRegression
 from scripts.comparators.sd15 import StableDiffusion
 from scripts.comparators.text import TextEncoder
+from scripts.comparators.told import ToldCorrFlowNet, ToldMcWGAN
 from scripts.diffusion.noise import CaseNoise
 from scripts.diffusion.sampler import load_progression_model
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
@@ -171,6 +172,17 @@ def corrflownet(sigma: float, cohort: Path, trained: Path, settings: dict) -> Co
     return stirred(CorrFlowNet(autoencoder, {"channels": [8, 16], "num_heads": 2, **sizes}, sigma, num_steps=3))
 
 
+def told(sigma: float | None, cohort: Path, trained: Path, settings: dict) -> Comparator:
+    """McWGAN, or with a sigma CorrFlowNet, told the record."""
+    numbers = ConditionNumbers.of([*CONDITIONS, *OTHER])
+    if sigma is None:
+        return stirred(ToldMcWGAN(numbers, (4, 8, 8)))
+    sizes = {"num_res_blocks": 1, "norm_num_groups": 4}
+    unet = {"channels": [8, 16], "num_heads": 2, **sizes}
+    autoencoder = {"channels": [8, 8, 16], **sizes}
+    return stirred(ToldCorrFlowNet(autoencoder, unet, numbers=numbers, sigma=sigma, num_steps=3))
+
+
 def flux(cohort: Path, trained: Path, settings: dict) -> Comparator:
     text = TextEncoder(settings["conditioner_arguments"]["llm"], max_tokens=220)
     velocity = stirred(FluxVelocity(4, 16, 16, 1, 1, 2, (4, 6, 6)))
@@ -201,6 +213,8 @@ METHODS = {
     **{"copy": copy, "record alone": record_only, "direct classifier": direct_classifier, "NAMD": namd},
     **{"Flux": flux, "DDL-CXR": ddl_cxr, "SD1.5": stable_diffusion, "McWGAN": mcwgan, "ImageFlowNet SDE": imageflownet},
     **{"CorrFlowNet ODE": partial(corrflownet, 0.0), "CorrFlowNet SDE": partial(corrflownet, 0.5)},
+    **{"McWGAN, told": partial(told, None), "CorrFlowNet ODE, told": partial(told, 0.0)},
+    **{"CorrFlowNet SDE, told": partial(told, 0.5)},
 }
 
 

@@ -57,7 +57,7 @@ def test_differences_are_those_of_trainings_averaged_over_runs(
     areas = [roc_auc_score(labels, each.probabilities.mean(axis=0)) for each in (*namd, other)]
     assert [made[0]["first"], made[0]["second"], made[0]["trainings"]] == ["NAMD", "Flux", [2, 1]]
     assert made[0]["auroc"]["mean"] == pytest.approx(np.mean(areas[:2]) - areas[2])
-    distances = [each.distances.mean() for each in (*namd, other)]
+    distances = [np.array(each.distances).mean() for each in (*namd, other)]
     assert made[0]["lpips"]["mean"] == pytest.approx(np.mean(distances[:2]) - distances[2])
     assert made[1]["auroc"]["mean"] == pytest.approx(np.mean(areas[:2]) - 1) and made[1]["auroc"]["p"] < 0.05
     tests = [each[key] for each in made for key in ("auroc", "lpips")]

@@ -25,6 +25,7 @@ def method(auroc: dict[str, Any]) -> dict[str, Any]:
 RESULT = {
     "methods": {
         "real_baseline": method(score(0.7, None, [0.6, 0.8])),
+        "GAN (reconstructed), told the record · 1": method(score(0.8)),
         "GAN (reconstructed) · 1": method(score(0.6, None, [0.5, 0.7])),
         "Flux · 1": method(score(0.80, 0.02, [0.70, 0.90])),
         "Flux · 2": method(score(0.84, 0.04, [0.76, 0.92])),
@@ -35,7 +36,9 @@ RESULT = {
     },
 }
 COST = {"parameters": 2_447_936, "views": 1000.0, "minutes": 12.25, "calls": 50, "seconds": 0.1234}
+TOLD = "GAN (reconstructed), told the record"
 ROWS = [
+    {"title": TOLD, "rows": [f"{TOLD} · 1"], "reads": ["image", "record"]},
     {"title": "Baseline of the data set", "rows": ["real_baseline"], "reads": []},
     {"title": "GAN (reconstructed)", "rows": ["GAN (reconstructed) · 1"], "reads": ["image"]},
     {"title": "Flux", "rows": ["Flux · 1", "Flux · 2"], "reads": ["image", "record", "interval"], **COST},
@@ -43,11 +46,12 @@ ROWS = [
 
 
 def test_trainings_are_put_together_by_hand() -> None:
-    baseline, flux, gan = table_one(RESULT, ROWS)
-    assert [row["title"] for row in (baseline, flux, gan)] == [
+    baseline, flux, gan, told = table_one(RESULT, ROWS)
+    assert [row["title"] for row in (baseline, flux, gan, told)] == [
         "Baseline of the data set",
         "Flux",
         "GAN (reconstructed)",
+        TOLD,
     ]
     auroc = flux["auroc"]
     assert auroc["mean"] == pytest.approx(0.82) and auroc["ci95"] == pytest.approx([0.73, 0.91])
@@ -65,7 +69,12 @@ def test_every_format_says_the_same(tmp_path: Path) -> None:
     assert rows == table_one(RESULT, ROWS)
     files = {path.suffix: path.read_text() for path in (tmp_path / "table1").iterdir()}
     table = pd.read_csv(io.StringIO(files[".csv"])).set_index("method")
-    assert list(table.index) == [row["title"] for row in rows] and list(table.reconstructed) == [False, False, True]
+    assert list(table.index) == [row["title"] for row in rows] and list(table.reconstructed) == [
+        False,
+        False,
+        True,
+        True,
+    ]
     flux = table.loc["Flux"]
     assert flux.auroc == pytest.approx(0.82) and flux.auroc_high == pytest.approx(0.91) and flux.parameters == 2447936
     assert flux.auroc_sd_runs == pytest.approx(0.03) and flux.reads == "image+record+interval"
@@ -75,7 +84,7 @@ def test_every_format_says_the_same(tmp_path: Path) -> None:
     assert set(lines[4]) == {"|", "-", " "} and lines[5].startswith("| GAN (reconstructed) |"), "below a rule"
     assert r"0.820 [0.730, 0.910] sd 0.030 / 0.028" in files[".tex"] and r"AUROC $\uparrow$" in files[".tex"]
     body = files[".tex"].split(r"\midrule")
-    assert len(body) == 3 and "reconstructed" in body[2] and "reconstructed" not in body[1]
+    assert len(body) == 4 and "GAN (reconstructed) &" in body[2] and "reconstructed" not in body[1] and TOLD in body[3]
 
 
 def test_a_row_that_was_not_evaluated_is_refused() -> None:
