@@ -16,7 +16,7 @@ from scripts.evaluation.contrasts import cells, contrasts, header, notes, write_
 from scripts.evaluation.judge import Bootstrap, Judge, Method
 from scripts.evaluation.statistics.contrasts import holm
 from scripts.evaluation.table_one import FILE
-from tests.bundle.evaluation.studies import study_of
+from tests.bundle.evaluation.studies import run, study_of
 
 ROWS = [
     {"title": "NAMD", "rows": ["NAMD", "NAMD · 24"]},
@@ -103,3 +103,18 @@ def test_every_format_says_the_same(made: list[dict[str, Any]], tmp_path: Path) 
     for text in (files[".md"], files[".tex"]):
         assert "NAMD less sd15, AUROC and LPIPS: no row sd15." in text
     assert files[".tex"].count(r"\\") == 4
+
+
+def test_an_evaluation_makes_those_that_its_folder_names(study: dict[str, Any], distance: Any, tmp_path: Path) -> None:
+    rows = [{"title": "NAMD", "rows": ["NAMD"], "reads": []}, {"title": "Copy", "rows": ["copy_baseline"], "reads": []}]
+    (tmp_path / FILE).write_text(json.dumps({"rows": rows, "contrasts": [["NAMD", "Copy"]]}))
+    result = run(study, tmp_path, perceptual=distance)
+    (made,) = result["contrasts"]
+    scores = result["methods"]
+    assert made["lpips"]["mean"] == pytest.approx(
+        scores["NAMD"]["lpips"]["mean"] - scores["copy_baseline"]["lpips"]["mean"]
+    )
+    averaged = scores["NAMD_mean_probability"]["auroc"]["mean"] - scores["copy_baseline"]["auroc"]["mean"]
+    assert made["auroc"]["mean"] == pytest.approx(averaged)
+    assert json.loads((tmp_path / "metrics.json").read_text())["contrasts"] == [made]
+    assert (tmp_path / "table1" / "table1_contrasts.csv").is_file()
