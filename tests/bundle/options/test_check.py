@@ -318,16 +318,24 @@ STAGES = [path for path in sorted(CONFIGS.glob("*.yaml")) if "\nimports:" in pat
 OVERLAYS = [path for path in sorted(CONFIGS.glob("*.yaml")) if path not in STAGES]
 
 
+def told(path: Path) -> tuple[str | None, list[Path]]:
+    """The stage that a compared method's overlay is for, as its head says, and the overlays that come before it."""
+    head = " ".join(line.removeprefix("# ") for line in path.read_text().splitlines() if line.startswith("# "))
+    stage = re.search(r"last, with (\w+)\.yaml", head)
+    if (after := re.search(r"(?:Compose it|and) after (compare_\w+)\.yaml", head)) is None:
+        return stage and stage[1], []
+    its_stage, before = told(CONFIGS / f"{after[1]}.yaml")
+    return (stage[1] if stage else its_stage), [*before, CONFIGS / f"{after[1]}.yaml"]
+
+
 @pytest.mark.parametrize("stage", STAGES, ids=lambda path: path.stem)
 def test_no_configuration_of_ours_is_refused(stage: Path) -> None:
     """Alone and with every overlay that is not for one other stage alone."""
     check_options(["run", "--config_file", str(stage)])
     for path in OVERLAYS:
-        text = path.read_text()
-        own = re.search(r"last, with (\w+)\.yaml", text)
-        before = [CONFIGS / "compare_crops.yaml"] if "after compare_crops.yaml" in text else []
+        own, before = told(path)
         one_stage = path.stem == "direct_classifier" or path.stem.startswith("compare_")
-        if own is None or not one_stage or own[1] == stage.stem:
+        if own is None or not one_stage or own == stage.stem:
             files = dict.fromkeys([stage, CONFIGS / "small.yaml", *before, path])
             check_options(["run", "--config_file", str([str(file) for file in files])])
 
