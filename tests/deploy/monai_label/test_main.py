@@ -180,7 +180,7 @@ def test_hostile_requests_are_refused_and_leave_nothing(server):
 
 NAMES = ["/etc/passwd", "../../etc/passwd", "..%2f..%2fx", "ct/../ct", "\0", "x" * 5000, "file:///etc/passwd", "", "."]
 VALUES = [None, True, -1, 1e300, "", "x" * 9000, [], {}, [[[]]], "/etc/passwd", "\0", "$import os", "nan", 10**400]
-KEYS = ["image", "model", "models_dir", "config_file", "device", "session", "label", "result_extension", "save_label"]
+KEYS = ["image", "model", "models_dir", "config_file", "device", "session", "label", "result_path", "save_label"]
 
 
 def hostile(draw: random.Random):
