@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from scripts.evaluation.table_one import FILE
 from tests.bundle.evaluation.report import chromium
 from tests.bundle.evaluation.studies import make_study, run
 
@@ -37,6 +39,8 @@ def report(tmp_path_factory):
     study = make_study()
     study["cases"] = [case | {"interval_days": 365} for case in study["cases"]]
     spacing = np.full((len(study["cases"]), 2), 0.5)
+    rows = [{"title": "NAMD without both losses", "rows": ["NAMD"], "reads": ["image", "record", "interval"]}]
+    (folder / FILE).write_text(json.dumps({"rows": rows}))
     run(study, folder, drawn=True, spacing={"baseline": spacing, "follow_up": spacing})
     return study, folder / "report.html"
 
@@ -99,6 +103,8 @@ def test_it_fits_the_screen_and_asks_for_nothing(browser, report, width, mobile)
     browser.evaluate("new Promise(done => setTimeout(done, 200))")
     assert {url.split(":")[0] for url in browser.requests} <= {"file", "data"}
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    title = browser.evaluate("document.querySelector('#table1 tbody th').getBoundingClientRect().width")
+    assert title > 100, "the widest table scrolls by itself, and leaves a method's title its words"
     colours = Image.open(io.BytesIO(browser.screenshot())).convert("RGB").getcolors(1 << 24)
     assert len(colours) > 50  # text and pictures, not an empty page
     assert browser.errors == []
