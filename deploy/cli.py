@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -123,7 +124,8 @@ def healthy(
     from deploy.worker import Spool, read_config
 
     silent = Spool(read_config(config).spool).silent_s() / 60
-    console.print(f"last sign of life {silent:.1f} minutes ago", highlight=False)
+    ago = f"{silent:.1f} minutes ago" if math.isfinite(silent) else "never"
+    console.print(f"last sign of life: {ago}", highlight=False)
     if silent > within_minutes:
         raise typer.Exit(1)
 

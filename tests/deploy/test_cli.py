@@ -102,9 +102,9 @@ def test_a_worker_that_hangs_is_found(tmp_path, monkeypatch, capsys):
             cli.main()
         return int(stopped.value.code or 0), capsys.readouterr().out
 
-    assert healthy() == (1, "last sign of life inf minutes ago\n")
+    assert healthy() == (1, "last sign of life: never\n")
     Spool(spool).beat()
-    assert healthy() == (0, "last sign of life 0.0 minutes ago\n")
+    assert healthy() == (0, "last sign of life: 0.0 minutes ago\n")
     os.utime(spool / "beat", (0, time.time() - 1900))
     assert healthy()[0] == 1 and healthy("--within_minutes", "60")[0] == 0
 
