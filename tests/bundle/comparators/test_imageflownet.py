@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchsde
 from ignite.engine import Engine
 from torch import Tensor, nn
 
@@ -130,6 +132,53 @@ def test_mixed_intervals_are_one_case_after_the_other() -> None:
             alone = model.unet.image(features).clamp(-1, 1)
             torch.testing.assert_close(made[case : case + 1], alone, atol=1e-5, rtol=1e-4)
             assert time == pytest.approx(model.times(known(each)).item())
+
+
+class _InTorchsde(nn.Module):
+    """A feature's flow as torchsde has it: the states are rows."""
+
+    noise_type, sde_type = "diagonal", "ito"
+
+    def __init__(self, flow: FeatureSDE, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.flow, self.shape = flow, shape
+
+    def f(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.flow.drift(y.unflatten(1, self.shape)).flatten(1)
+
+    def g(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.flow.sigma.expand_as(y)
+
+
+@torch.no_grad()
+def test_it_is_torchsde_on_the_same_brownian_paths() -> None:
+    """Euler's steps in Ito's sense: ours of a batch of mixed intervals, torchsde's of each case alone to its own time."""
+    model, steps = stirred(network(longest_days=730.0)).double(), SHAPE["num_steps"]
+    features = model.unet.features(discs(3).baseline.double())
+    times = model.times(known(73.0, 365.0, 730.0)).double()
+
+    def path(case: int, place: int) -> torchsde.BrownianInterval:
+        size, entropy = (1, features[place][case].numel()), 100 * case + place
+        return torchsde.BrownianInterval(0.0, float(times[case]), size, dtype=torch.float64, entropy=entropy)
+
+    cases, places = range(len(times)), range(len(features))
+    paths = [[path(case, place) for place in places] for case in cases]
+
+    def increments() -> Iterator[Tensor]:
+        for step, place in itertools.product(range(steps), places):
+            ends = [(time * step / steps, time * (step + 1) / steps) for time in times.tolist()]
+            rows = [paths[case][place](*ends[case]) / math.sqrt(ends[case][1] - ends[case][0]) for case in cases]
+            yield torch.cat(rows).view_as(features[place])
+
+    given = increments()
+    made = model.moved(features, times, lambda shape: next(given))
+    for case, place in itertools.product(cases, places):
+        z, time = features[place][case : case + 1], float(times[case])
+        sde, ends = _InTorchsde(model.flows[place], z.shape[1:]), torch.tensor([0.0, time], dtype=torch.float64)
+        bm = paths[case][place]
+        theirs = torchsde.sdeint(sde, z.flatten(1), ends, bm=bm, method="euler", dt=time / steps)[-1]
+        torch.testing.assert_close(made[place][case], theirs.view_as(z)[0], atol=1e-9, rtol=1e-9)
+    assert next(given, None) is None, "all of the paths was used"
 
 
 def test_at_time_0_no_sde_is_touched() -> None:
