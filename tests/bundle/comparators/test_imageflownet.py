@@ -152,7 +152,7 @@ class _InTorchsde(nn.Module):
 
 @torch.no_grad()
 def test_it_is_torchsde_on_the_same_brownian_paths() -> None:
-    """Euler's steps in Ito's sense: ours of a batch of mixed intervals, torchsde's of each case alone to its own time."""
+    """Euler's steps in Ito's sense: ours of a batch of mixed intervals, torchsde's of each case alone to its time."""
     model, steps = stirred(network(longest_days=730.0)).double(), SHAPE["num_steps"]
     features = model.unet.features(discs(3).baseline.double())
     times = model.times(known(73.0, 365.0, 730.0)).double()
