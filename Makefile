@@ -42,12 +42,15 @@ bundle = $(PY) -W "ignore:parsing config_file" -m monai.bundle run
 setup: $(READY)
 
 # The lock names every package and version, so nothing is resolved again (Linux, Python 3.11; elsewhere: CONTRIBUTING.md).
-# Python compiles what it imports; pip would compile all 20,000 files.
+# Python compiles what it imports and keeps that, also where a container tells it not to, since it would compile all of it
+# again in every command; pip would compile all 20,000 files.
+unexport PYTHONDONTWRITEBYTECODE
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PY) -W ignore -c 'import monai.bundle, matplotlib.pyplot, peft, sklearn.linear_model, transformers.models.llama.modeling_llama'
 	touch $@
 
 # Debian packages that are missing; never two at a time install them

@@ -4,12 +4,17 @@ MONAI imports this package before any other work, when it resolves a configurati
 therefore prepared here: ``--help``, how errors are shown, which options are refused, which notices are hidden.
 """
 
+import atexit
+import gc
 import logging
 import sys
 import warnings
 
 from scripts.errors import UserError, show_message_only
 from scripts.options import is_command_line
+
+# Else the interpreter's last collections walk through all that torch and MONAI have made, which takes a second or two.
+atexit.register(gc.freeze)
 
 # Notices that do not concern users of the bundle.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # a kernel that some CPUs lack

@@ -81,25 +81,35 @@ class Tubes:
         first = np.ceil((low[:, :2] - corner) / pixel).clip(0).astype(int)
         last = np.floor((high[:, :2] - corner) / pixel).clip(-1, np.array(covered.shape) - 1).astype(int) + 1
         seen = (low[:, 2] <= z) & (z <= high[:, 2]) & (first < last).all(axis=1)
-        for index in np.flatnonzero(seen).tolist():
-            window = tuple(slice(*ends) for ends in zip(first[index], last[index], strict=True))
-            patch = covered[window]
-            np.maximum(patch, self._one(index, x[window[0]], y[:, window[1]], z, pixel), out=patch)
+        _cover(covered, Tubes(self.start[seen], self.end[seen], self.radii[seen]), first[seen], last[seen], x, y, z)
         return covered
 
-    def _one(self, index: int, x: Array, y: Array, z: float, pixel: float) -> Array:
-        """Coverage by one tube of a patch of pixels."""
-        # Plain floats keep the arrays in float32.
-        (x0, y0, z0), (ax, ay, az) = self.start[index].tolist(), (self.end[index] - self.start[index]).tolist()
-        first, last = self.radii[index].tolist()
-        dx, dy, dz = x - x0, y - y0, z - z0
-        length2 = ax * ax + ay * ay + az * az
-        share = dx * (ax / length2) + (dy * ay + dz * az) / length2
-        share = np.minimum(np.maximum(share, 0.0), 1.0)
-        distance = np.sqrt((dx - share * ax) ** 2 + (dy - share * ay) ** 2 + (dz - share * az) ** 2)
-        radius = first + share * (last - first)
-        filled = np.minimum(np.maximum((radius - distance) / pixel + 0.5, 0.0), 1.0)
-        return filled * np.minimum(2.0 * radius / pixel, 1.0)
+
+def _cover(
+    covered: Array, tubes: Tubes, first: NDArray[np.int_], last: NDArray[np.int_], x: Array, y: Array, z: float
+) -> None:
+    """Lays tubes over a coverage (X, Y), each over the pixels from ``first`` to ``last`` (N, 2); all of them in one list."""
+    sizes = last - first
+    pixels = sizes.prod(axis=1)
+    tube = np.repeat(np.arange(len(pixels)), pixels)
+    within = np.arange(len(tube)) - np.repeat(np.cumsum(pixels) - pixels, pixels)
+    column, row = first[tube, 0] + within // sizes[tube, 1], first[tube, 1] + within % sizes[tube, 1]
+
+    def each(values: NDArray[np.float64]) -> Array:
+        return values.astype(np.float32)[tube]
+
+    axis = tubes.end - tubes.start
+    length2 = (axis * axis).sum(axis=1)
+    height = z - tubes.start[:, 2]
+    dx, dy = x[column, 0] - each(tubes.start[:, 0]), y[0, row] - each(tubes.start[:, 1])
+    along = (dy * each(axis[:, 1]) + each(height * axis[:, 2])) / each(length2)
+    share = np.minimum(np.maximum(dx * each(axis[:, 0] / length2) + along, 0.0), 1.0)
+    squared = (dx - share * each(axis[:, 0])) ** 2 + (dy - share * each(axis[:, 1])) ** 2
+    distance = np.sqrt(squared + (each(height) - share * each(axis[:, 2])) ** 2)
+    radius = each(tubes.radii[:, 0]) + share * each(tubes.radii[:, 1] - tubes.radii[:, 0])
+    pixel = float(x[1, 0] - x[0, 0])
+    filled = np.minimum(np.maximum((radius - distance) / pixel + 0.5, 0.0), 1.0)
+    np.maximum.at(covered, (column, row), filled * np.minimum(2.0 * radius / pixel, 1.0))
 
 
 def step(distance: Array, softness: float) -> Array:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from data_prep.phantom.patients import Patient
 from data_prep.phantom.scanner import PIXELS, Scan
@@ -32,26 +32,26 @@ def write_series(scan: Scan, patient: Patient, year: int, days: int, seed: int, 
     folder.mkdir(parents=True, exist_ok=True)
     key = f"NAMD phantom {seed} {patient.pid}"
     names = np.random.default_rng([seed, patient.pid, year, 9]).permutation(len(scan.hu))
+    dataset = _dataset()
+    _describe(dataset, patient, year, days, key, scan)
     for number, plane in enumerate(scan.hu):
-        dataset = _dataset(generate_uid(entropy_srcs=[key, f"T{year}", "slice", str(number)]))
-        _describe(dataset, patient, year, days, key, scan)
+        uid = generate_uid(entropy_srcs=[key, f"T{year}", "slice", str(number)])
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
         dataset.InstanceNumber = len(scan.hu) - number  # from the head down, as most scanners count
         _place(dataset, scan, number)
         _pixels(dataset, plane)
         dataset.save_as(folder / f"IM{names[number] + 1:04d}.dcm", enforce_file_format=True)
 
 
-def _dataset(uid: UID) -> FileDataset:
-    """An empty CT image."""
+def _dataset() -> FileDataset:
+    """An empty CT image, as yet without its UID."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = uid
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = IMPLEMENTATION_UID
     meta.ImplementationVersionName = "NAMD_PHANTOM"
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID = CTImageStorage
-    dataset.SOPInstanceUID = uid
     return dataset
 
 
