@@ -45,18 +45,21 @@ def parameters(path: Path) -> int:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
-def views(folder: Path) -> int:
-    """Samples that the stages of a training have seen: steps times their size."""
-    seen = 0
-    for path in sorted(folder.glob(f"work-*/**/{LAST}")):
-        state = read_checkpoint(path, mmap=True)
-        seen += state["progress"]["iteration"] * state["record"]["global_batch"]
-    return seen
+def views(folder: Path, stage: str) -> int:
+    """Samples that a stage's newest training has seen: steps times their size."""
+    newest = max(folder.glob(f"work-{stage}-*/**/{LAST}"), key=lambda path: path.stat().st_mtime)
+    state = read_checkpoint(newest, mmap=True)
+    return int(state["progress"]["iteration"] * state["record"]["global_batch"])
+
+
+def owners(name: str, method: dict[str, Any]) -> dict[str, str]:
+    """For each stage of a method the one that it was trained for: itself, or the one that it shares it with."""
+    return {stage: made if isinstance(made, str) else name for stage, made in method["stages"].items()}
 
 
 def row(run: Path, name: str, method: dict[str, Any], num_runs: int) -> dict[str, Any]:
     """The row of a method, means over its trainings."""
-    folders = [run / name / str(seed) for seed in method["seeds"]]
+    folders, stages = [run / name / str(seed) for seed in method["seeds"]], owners(name, method)
     final = ["generator"] if "generator" in method["stages"] else ["autoencoder", "unet_conditional"]
     reads, calls, runs = INPUTS, 50, num_runs
     if final == ["generator"]:
@@ -65,8 +68,9 @@ def row(run: Path, name: str, method: dict[str, Any], num_runs: int) -> dict[str
     cost = [
         {
             "parameters": sum(parameters(folder / "models" / f"{each}.safetensors") for each in final),
-            "views": views(folder),
-            "minutes": sum(seconds(run / "benchmarks" / f"{name}-{seed}-{each}.tsv") for each in method["stages"]) / 60,
+            "views": sum(views(run / owner / str(seed), each) for each, owner in stages.items()),
+            "minutes": sum(seconds(run / "benchmarks" / f"{owner}-{seed}-{each}.tsv") for each, owner in stages.items())
+            / 60,
             "seconds": seconds(run / "benchmarks" / f"{name}-{seed}-predictions.tsv")
             / (runs * sum(1 for _ in (folder / "predictions").glob("*/samples.nii.gz"))),
         }

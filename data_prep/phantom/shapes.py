@@ -88,7 +88,7 @@ class Tubes:
 def _cover(
     covered: Array, tubes: Tubes, first: NDArray[np.int_], last: NDArray[np.int_], x: Array, y: Array, z: float
 ) -> None:
-    """Lays tubes over a coverage (X, Y), each over the pixels from ``first`` to ``last`` (N, 2); all of them in one list."""
+    """Lays tubes over a coverage (X, Y), each over the pixels from ``first`` to ``last`` (N, 2); all at once."""
     sizes = last - first
     pixels = sizes.prod(axis=1)
     tube = np.repeat(np.arange(len(pixels)), pixels)

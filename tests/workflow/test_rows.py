@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from scripts.weights.checkpoints import save_network
 from tests.bundle.helpers import count
 from workflow.rows import UNTRAINED, main, row
 
+PLAN = yaml.safe_load((Path(__file__).parents[2] / "workflow" / "table1.yaml").read_text())
 STAGES = {"perceptual": ["train_classifier"], "generator": ["train_conditional", "compare_mcwgan"]}
 
 
@@ -25,10 +28,8 @@ def trained(run: Path, seed: int, iterations: int, minutes: float) -> None:
     folder = run / "mcwgan" / str(seed)
     save_network(McWGAN((4, 8)), folder / "models" / WEIGHTS)
     save_network(ResNetClassifier(32, (4, 4, 8, 8)), folder / "models" / "perceptual.safetensors")
-    for stage in ("mcwgan", "mcwgan_perceptual"):
-        (folder / "work-abc" / stage).mkdir(parents=True)
-        state = {"progress": {"iteration": iterations}, "record": {"global_batch": 16}}
-        torch.save(state, folder / "work-abc" / stage / "last.pt")
+    for work in ("work-generator-abc/mcwgan", "work-perceptual-abc/mcwgan_perceptual"):
+        checkpoint(folder / work / "last.pt", iterations)
     for case in ("a", "b", "c"):
         (folder / "predictions" / case).mkdir(parents=True)
         (folder / "predictions" / case / "samples.nii.gz").touch()
@@ -36,6 +37,12 @@ def trained(run: Path, seed: int, iterations: int, minutes: float) -> None:
     times = {"perceptual": 15 * minutes, "generator": 45 * minutes, "predictions": 6.0}
     for job, value in times.items():
         (run / "benchmarks" / f"mcwgan-{seed}-{job}.tsv").write_text(f"s\th:m:s\tmax_rss\n{value}\t0:00:01\t100\n")
+
+
+def checkpoint(path: Path, iterations: int) -> Path:
+    path.parent.mkdir(parents=True)
+    torch.save({"progress": {"iteration": iterations}, "record": {"global_batch": 16}}, path)
+    return path
 
 
 def test_a_row_is_counted_by_hand(tmp_path: Path) -> None:
@@ -48,6 +55,34 @@ def test_a_row_is_counted_by_hand(tmp_path: Path) -> None:
     assert made["parameters"] == count(McWGAN((4, 8))), "of what samples, not of what only helps to train"
     assert made["views"] == (2 * 100 * 16 + 2 * 50 * 16) / 2 and made["minutes"] == pytest.approx(3.0)
     assert made["seconds"] == pytest.approx(2.0), "one run, since it draws no noise"
+
+
+def test_what_was_trained_before_a_change_is_not_counted(tmp_path: Path) -> None:
+    trained(tmp_path, 23, iterations=100, minutes=2.0)
+    old = checkpoint(tmp_path / "mcwgan" / "23" / "work-generator-old" / "mcwgan" / "last.pt", 7000)
+    os.utime(old, (1.0, 1.0))
+    method = {"title": "McWGAN (reconstructed)", "stages": STAGES, "seeds": [23]}
+    assert row(tmp_path, "mcwgan", method, num_runs=20)["views"] == 2 * 100 * 16
+
+
+def test_a_shared_stage_counts_for_both(tmp_path: Path) -> None:
+    """Its copy took no time and saw nothing."""
+    trained(tmp_path, 23, iterations=100, minutes=2.0)
+    shutil.copytree(tmp_path / "mcwgan", tmp_path / "told", ignore=shutil.ignore_patterns("work-perceptual-*"))
+    for job, value in {"perceptual": 0.1, "generator": 60.0, "predictions": 6.0}.items():
+        (tmp_path / "benchmarks" / f"told-23-{job}.tsv").write_text(f"s\n{value}\n")
+    method = {"title": "told", "stages": STAGES | {"perceptual": "mcwgan"}, "seeds": [23]}
+    made = row(tmp_path, "told", method, num_runs=20)
+    assert made["views"] == 2 * 100 * 16 and made["minutes"] == pytest.approx((30.0 + 60.0) / 60)
+
+
+def test_shared_stages_are_there_to_be_shared() -> None:
+    """The other method trains that stage itself."""
+    methods = PLAN["methods"]
+    shared = [
+        (stage, made) for each in methods.values() for stage, made in each["stages"].items() if isinstance(made, str)
+    ]
+    assert len(shared) == 3 and all(isinstance(methods[other]["stages"][stage], list) for stage, other in shared)
 
 
 def test_rows_stand_in_the_order_of_the_plan(tmp_path: Path) -> None:
@@ -65,7 +100,6 @@ def test_rows_stand_in_the_order_of_the_plan(tmp_path: Path) -> None:
 
 
 def test_contrasts_are_of_rows_of_the_table() -> None:
-    plan = yaml.safe_load((Path(__file__).parents[2] / "workflow" / "table1.yaml").read_text())
-    rows = {*UNTRAINED, *plan["methods"]}
-    named = [name for first, others in plan["contrasts"].items() for name in (first, *others)]
+    rows = {*UNTRAINED, *PLAN["methods"]}
+    named = [name for first, others in PLAN["contrasts"].items() for name in (first, *others)]
     assert set(named) == rows - {"real_baseline", "real_follow_up"} and len(set(named)) == len(named)
