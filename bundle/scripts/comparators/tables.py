@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 COLUMNS = ("case_id", "run", "probability")
 """Of a table."""
 
+LPIPS = "lpips"
+"""A further column, of methods whose images were judged: their distances to the real follow-ups."""
+
 HELD_OUT = SECTIONS[1:]
 """The sections that no method is fitted on."""
 
@@ -67,6 +70,22 @@ def write_table(
     logger.info(f"Wrote run {run} of {path}: {len(case_ids)} cases")
 
 
+def write_runs(
+    path: str | Path, case_ids: Sequence[str], values: Mapping[str, Array], record: Mapping[str, Any]
+) -> None:
+    """Writes a whole table and how it was made, in the place of what was there.
+
+    Args:
+        values: by column, (runs, cases).
+    """
+    runs = len(next(iter(values.values())))
+    index = pd.MultiIndex.from_product([range(runs), case_ids], names=["run", "case_id"])
+    table = pd.DataFrame({name: each.ravel() for name, each in values.items()}, index=index).reset_index()
+    with write_atomically(path) as partial:
+        table[["case_id", "run", *values]].to_csv(partial, index=False, float_format="%.6g")
+    write_json(Path(path).with_suffix(".json"), record, indent=2)
+
+
 def table_record(path: str | Path) -> dict[str, Any]:
     """How a table was made; empty where it does not say, as tables by other programs."""
     path = Path(path).with_suffix(".json")
@@ -86,11 +105,12 @@ def refuse_other_table(path: str | Path, record: Mapping[str, Any]) -> dict[str,
     return made
 
 
-def read_table(path: str | Path, case_ids: Sequence[str]) -> Array:
+def read_table(path: str | Path, case_ids: Sequence[str], column: str = "probability") -> Array:
     """Reads the probabilities (runs, cases) of some cases from a table, which may hold other cases too.
 
     Args:
         case_ids: in the order wanted.
+        column: whose numbers are read.
 
     Raises:
         ComparatorError: the table or a column is missing, a case is missing from a run or twice in one, or values are
@@ -100,13 +120,15 @@ def read_table(path: str | Path, case_ids: Sequence[str]) -> Array:
     table = _table(path)
     if twice := sorted(set(table["case_id"][table.duplicated(["case_id", "run"])])):
         raise ComparatorError(f"{path}: {listed(twice)} stand twice in one run; keep one row a case and run.")
+    if column not in table:
+        raise ComparatorError(f"{path}: no column {column}; make the table again.")
     if table.empty:
-        raise ComparatorError(f"{path}: has no probability for any case; make it again from this dataset.")
-    wide = table.pivot(index="run", columns="case_id", values="probability").reindex(columns=list(case_ids))
+        raise ComparatorError(f"{path}: has no {column} for any case; make it again from this dataset.")
+    wide = table.pivot(index="run", columns="case_id", values=column).reindex(columns=list(case_ids))
     for run, row in wide.iterrows():
         if missing := list(row.index[row.isna()]):
             raise ComparatorError(
-                f"{path}: run {run} has no probability for {len(missing)} of {len(case_ids)} cases: {listed(missing)}. "
+                f"{path}: run {run} has no {column} for {len(missing)} of {len(case_ids)} cases: {listed(missing)}. "
                 "Make the table again from this dataset, or evaluate a section that it holds."
             )
     return wide.to_numpy()

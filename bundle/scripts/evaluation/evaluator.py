@@ -73,7 +73,7 @@ DEFINITIONS = {
 @torch.no_grad()
 def evaluate(
     study: Study,
-    methods: Mapping[str, Array],
+    methods: Mapping[str, Array | Method],
     judge: Judge,
     output_dir: str | Path,
     reconstruction: Array | None = None,
@@ -89,7 +89,7 @@ def evaluate(
     Args:
         study: the cases and their real crops.
         methods: by name, the generated images (R, N, 1, H, W) in [-1, 1] of R runs or, of a method that generates
-            none, probabilities of malignancy (R, N). The figures show the first method with images.
+            none, probabilities of malignancy (R, N), or results. The figures show the first method with images.
         judge: computes the scores.
         reconstruction: (N, 1, H, W), the follow-ups encoded and decoded, which show the autoencoder's own error.
         encoders: by title, functions from images (n, 1, H, W) to latents (n, C, h, w), to compare latent spaces.
@@ -134,11 +134,11 @@ def evaluate(
 
 
 def _judged(
-    judge: Judge, images: Mapping[str, Array], predicted: Mapping[str, Array], generated: Sequence[str]
+    judge: Judge, images: Mapping[str, Array], predicted: Mapping[str, Method], generated: Sequence[str]
 ) -> dict[str, Method]:
     """Every method with its probabilities, and averages over the runs of those that are no real images."""
     rows = {name: judge.method(values, name) for name, values in images.items()}
-    rows |= {name: Method(values) for name, values in predicted.items()}
+    rows |= predicted
     return rows | ensembles({name: rows[name] for name in (*generated, *predicted)})
 
 
@@ -157,7 +157,7 @@ def _studied(study: Study, judge: Judge, stages: Sequence[Stage], n_runs: int) -
         **study.cases.counts(),
         "cohort": study.cohort,
         "stages": {stage.name: stage.facts for stage in stages},
-        "feature_extractors": {"lpips": judge.perceptual.name, "fid": judge.features.name, "kid": judge.features.name},
+        "feature_extractors": judge.extractors,
         "bootstrap": {"unit": "patient", **asdict(judge.bootstrap)},
         "definitions": DEFINITIONS,
         "n_runs": n_runs,
@@ -172,9 +172,9 @@ def _origin(record: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _checked(
-    methods: Mapping[str, Array], study: Study, reconstruction: Array | None
-) -> tuple[dict[str, Array], dict[str, Array], list[str]]:
-    """Images by name, those of the real crops included; probabilities by name; names of methods with images.
+    methods: Mapping[str, Array | Method], study: Study, reconstruction: Array | None
+) -> tuple[dict[str, Array], dict[str, Method], list[str]]:
+    """Images by name, those of the real crops included; results without images; names of methods with images.
 
     Raises:
         UserError: a method's name is reserved.
@@ -184,16 +184,22 @@ def _checked(
         {name for name in methods if name in TITLES or name.endswith((ENSEMBLE, MEDIAN, RECALIBRATED))}
     ):
         raise UserError(f"{', '.join(reserved)} cannot name a method: the name is reserved")
-    arrays = {name: np.asarray(values) for name, values in methods.items()}
-    predicted: dict[str, Array] = {name: each.astype(np.float64) for name, each in arrays.items() if each.ndim == 2}
-    generated = {name: values for name, values in arrays.items() if name not in predicted}
+    given = {name: each if isinstance(each, Method) else np.asarray(each) for name, each in methods.items()}
+    arrays = {name: each for name, each in given.items() if not isinstance(each, Method)}
+    generated = {name: each for name, each in arrays.items() if each.ndim != 2}
+    predicted = {
+        name: each if isinstance(each, Method) else Method(each.astype(np.float64))
+        for name, each in given.items()
+        if name not in generated
+    }
     images, shape = _real_images(study, reconstruction) | generated, study.follow_up.shape
     for name, array in images.items():
         if array.ndim != 5 or array.shape[1:] != shape or len(array) == 0:
             raise ValueError(f"{name} must be (runs, {', '.join(map(str, shape))}); it is {array.shape}")
         if not (np.abs(array).max() <= 1 + 1e-5):  # also false for NaN
             raise ValueError(f"{name} must be scaled to [-1, 1] and finite")
-    for name, array in predicted.items():
+    for name, method in predicted.items():
+        array = method.probabilities
         if array.shape[1] != shape[0] or not ((array >= 0) & (array <= 1)).all():
             raise ValueError(f"{name} must hold probabilities (runs, {shape[0]}); it has shape {array.shape}")
     return images, predicted, list(generated)

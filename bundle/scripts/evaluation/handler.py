@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
 from scripts.comparators.contract import ProbabilityMethod
 from scripts.comparators.published import probabilities
 from scripts.comparators.tables import ComparatorError, read_table, table_record
-from scripts.data.padding import real_key
 from scripts.errors import UserError
 from scripts.evaluation.evaluator import evaluate
 from scripts.evaluation.judge import Bootstrap, Judge
 from scripts.evaluation.nodules.forecasts import Section
+from scripts.evaluation.real_crops import RealCrops
 from scripts.evaluation.record import USED
-from scripts.evaluation.report.cohort import describe
 from scripts.evaluation.report.training_log import Stage
-from scripts.evaluation.study import Cases, Study
+from scripts.evaluation.scored import read_scored
+from scripts.evaluation.study import Study
 from scripts.evaluation.validation import validation_thresholds
 from scripts.networks.autoencoder import LatentAutoencoder
 from scripts.networks.classifiers import NoduleClassifier
@@ -32,7 +32,7 @@ from scripts.predictions import read_predictions
 logger = logging.getLogger(__name__)
 
 
-class Evaluation:
+class Evaluation(RealCrops):
     """Collects ``baseline`` and ``follow_up`` of every batch; at the end of the epoch runs the evaluation.
 
     Args:
@@ -46,7 +46,8 @@ class Evaluation:
         stages: of :func:`scripts.evaluation.read_stages`, for the evaluation page.
         name: title of the method in ``predictions_dir``.
         compared: by title, folders of predictions of other methods, for the same section.
-        tables: by title, tables of probabilities of methods without images, see :mod:`scripts.comparators.tables`.
+        tables: by title, tables of probabilities of methods without images, see :mod:`scripts.comparators.tables`, or
+            of methods whose images were judged before, see :mod:`scripts.evaluation.scored`.
         published: by title, methods without images whose weights lie beside the others, of
             :func:`scripts.comparators.published`; one of which there is a table is left aside.
         case_pages: see :func:`scripts.evaluation.evaluate`.
@@ -87,7 +88,8 @@ class Evaluation:
         record: Callable[[], Mapping[str, Any]] | None = None,
         **judging: Any,
     ) -> None:
-        self.datalist, self.section, self.output_dir = datalist, section, output_dir
+        super().__init__(datalist, section, open_section)
+        self.output_dir = output_dir
         self.stages, self.case_pages, self.record = stages, case_pages, record
         self.folders = _named({name: predictions_dir}, compared or {}, "compared")
         self.tables = _named(self.folders, tables or {}, "tables", among_them=False)
@@ -100,29 +102,13 @@ class Evaluation:
         self.encoders = {"this model": self.autoencoder.encode_stage_2_inputs}
         if unaligned is not None:
             self.encoders["not aligned"] = unaligned.eval().encode_stage_2_inputs
-        self.thresholds, self.open_section = thresholds or {}, open_section and cache(open_section)
+        self.thresholds = thresholds or {}
         self.name, self.published_thresholds = name, published_thresholds
         self.judging = {"bootstrap": Bootstrap(resamples, stratified), **judging}
-        self.real: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
-        self.spacing: dict[str, list[np.ndarray]] = {"baseline": [], "follow_up": []}
-        self.unpadded: list[np.ndarray] = []
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.gather)
-        engine.add_event_handler(Events.COMPLETED, self.judge)
-
-    def gather(self, engine: Engine) -> None:
-        """Keeps the real crops of a batch, their pixel spacing, and where the follow-ups are not padded."""
-        batch: Any = engine.state.batch
-        for key, parts in self.real.items():
-            parts.append(np.asarray(batch[key].as_tensor()))
-            self.spacing[key].append(np.linalg.norm(batch[key].meta["original_affine"], axis=-2)[:, :2])  # (n, 4, 4)
-        if real_key("follow_up") in batch:
-            self.unpadded.append(np.asarray(batch[real_key("follow_up")]))
 
     def judge(self, engine: Engine) -> None:
         """Evaluates all cases; the result is ``engine.state.metrics["evaluation"]``."""
-        study = self._study()
+        study = self.study()
         ids, cases = study.cases.ids, self.datalist[self.section]
         record = {"published": _kinds(self.published), **((self.record and self.record()) or {})}
         on, elsewhere = self._published_thresholds(record)
@@ -134,7 +120,7 @@ class Evaluation:
         engine.state.metrics["evaluation"] = evaluate(
             study,
             {name: read_predictions(folder, ids) for name, folder in self.folders.items()}
-            | {name: read_table(path, ids) for name, path in self.tables.items()}
+            | {name: read_scored(path, ids, judge) for name, path in self.tables.items()}
             | {name: probabilities(each, study.baseline, cases) for name, each in self.published.items()},
             judge,
             self.output_dir,
@@ -217,21 +203,6 @@ class Evaluation:
         readers |= {name: partial(table, name) for name in self.tables}
         readers |= {name: partial(applied, method) for name, method in self.published.items()}
         return validation_thresholds(self.datalist, self.section, readers, self.thresholds, elsewhere)
-
-    def _study(self) -> Study:
-        """The section as it is evaluated."""
-        training = self.open_section("training") if self.open_section and self.datalist["training"] else None
-        return Study(
-            cases=Cases.of(self.datalist[self.section]),
-            baseline=np.concatenate(self.real["baseline"]),
-            follow_up=np.concatenate(self.real["follow_up"]),
-            spacing={key: np.concatenate(parts) for key, parts in self.spacing.items()},
-            dataset=self.datalist.get("name", "unnamed"),
-            simulated=self.datalist.get("simulated", ""),
-            training=None if training is None else (training.cases, training.baseline),
-            cohort=describe(self.datalist, self.section),
-            unpadded=np.concatenate(self.unpadded) if self.unpadded else None,
-        )
 
     @torch.no_grad()
     def _reconstruct(self, crops: np.ndarray) -> np.ndarray:

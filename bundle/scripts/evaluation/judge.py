@@ -40,11 +40,13 @@ class Method:
         probabilities: of malignancy (R, N).
         images: (R, N, 1, H, W), if it generates any.
         distances: perceptual distances (R, N) of the images to the real follow-ups; None for real images.
+        of_sets: ``fid`` and ``kid`` of images that were judged before and are not here.
     """
 
     probabilities: Array
     images: Array | None = None
     distances: Array | None = None
+    of_sets: Mapping[str, Any] | None = None
 
 
 class Judge:
@@ -82,6 +84,11 @@ class Judge:
         shared = self.perceptual if self.perceptual.network == "alex" else None
         self.features = (features or FeatureExtractor(fallback=shared)).to(device)
         self.real_features = self.apply(self.features, study.follow_up)
+
+    @property
+    def extractors(self) -> dict[str, str]:
+        """Names of the networks behind LPIPS, FID and KID."""
+        return {"lpips": self.perceptual.name, "fid": self.features.name, "kid": self.features.name}
 
     def batches(self, images: Array) -> Iterator[Tensor]:
         """Images (n, 1, H, W) in batches on the device."""
@@ -130,6 +137,8 @@ class Judge:
         """A method's metrics; LPIPS, FID and KID, against the real follow-ups, only where it has distances."""
         cases = self.study.cases
         scores = metrics.classification(method.probabilities, cases.labels, self.weights)
+        if method.of_sets is not None and method.distances is not None:
+            return scores | {"lpips": metrics.similarity(method.distances, self.weights), **method.of_sets}
         if method.images is None or method.distances is None:
             reason = "not given where no image is made" if method.images is None else "not given for real images"
             return scores | {name: metrics.undefined(reason) for name in ("lpips", "fid", "kid")}

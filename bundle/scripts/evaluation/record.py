@@ -51,7 +51,7 @@ def evaluation_record(
     Raises:
         DatalistError: a section that cannot be evaluated, see :func:`scripts.evaluation.check_section`.
         PredictionError: predictions of other crops, records, weights or spacing, or of several settings.
-        ComparatorError: a table of another dataset.
+        ComparatorError: a table of another dataset, or judged by another classifier.
     """
     check_section(dataset_dir, section)
     cases = _both(dataset_dir, section)
@@ -65,7 +65,8 @@ def evaluation_record(
             "Give --models_dir of the weights that generated them, or run inference again."
         )
     ids = [case["case_id"] for case, _ in cases]
-    listed_tables = {title: _check_table(path, judged["dataset"], ids) for title, path in (tables or {}).items()}
+    expected = {"dataset": judged["dataset"], "classifier": judged["weights"].get("classifier")}
+    listed_tables = {title: _check_table(path, expected, ids) for title, path in (tables or {}).items()}
     validation = {title: _validation(dataset_dir, folder, made[title]) for title, folder in folders.items()}
     seen = trained_on(dataset_dir, load_datalist(dataset_dir)[section], models_dir)
     if seen["n_trained"]:
@@ -113,9 +114,9 @@ def _validation(dataset_dir: str | Path, folder: Path, made: Mapping[str, Any]) 
     return USED
 
 
-def _check_table(path: str | Path, dataset: str, case_ids: Sequence[str]) -> dict[str, Any]:
+def _check_table(path: str | Path, expected: Mapping[str, Any], case_ids: Sequence[str]) -> dict[str, Any]:
     """How a table of probabilities, which must have all cases, was made; empty where it does not say."""
-    made = refuse_other_table(path, {"dataset": dataset})
+    made = refuse_other_table(path, expected)
     read_table(path, case_ids)
     if not made:
         logger.warning(f"{path}: does not say which dataset it was made from, so that is not checked.")

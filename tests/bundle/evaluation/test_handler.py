@@ -7,11 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.data import DataLoader, Dataset
 
 from scripts.comparators.tables import write_table
@@ -62,6 +61,7 @@ def test_what_is_judged_is_the_section(make: Any, tiny_dataset: Path, monkeypatc
     monkeypatch.setattr(handler, "Judge", Judge)
     monkeypatch.setattr(handler, "read_predictions", lambda folder, ids: RUNS)
     monkeypatch.setattr(handler, "read_table", lambda path, ids: np.full((1, len(ids)), 0.5))
+    monkeypatch.setattr(handler, "read_scored", lambda path, ids, judge: np.full((1, len(ids)), 0.5))
     record = {"validation_predictions": {"NAMD": "made otherwise"}}
     evaluation = make(
         batch_size=2, tables={"table": "table.csv"}, compared={"other": "elsewhere"}, record=lambda: record
@@ -103,27 +103,13 @@ def test_two_rows_of_one_name_are_refused(make: Any, options: dict[str, Any], sa
         make(**options)
 
 
-def test_what_of_the_follow_ups_is_padded_is_known(make: Any, tiny_dataset: Path) -> None:
-    items = pairs(tiny_dataset, "test")
-    for number, item in enumerate(items):
-        rows, columns, _ = nib.load(item["follow_up"]).shape
-        item |= {"baseline_unpadded": None, "follow_up_unpadded": [0, rows // 2 + number, 0, columns]}
-    evaluation, dataset = make(), Dataset(items, preprocessing(["baseline", "follow_up"], 32))
-    engine = Engine(lambda engine, batch: None)
-    engine.add_event_handler(Events.ITERATION_COMPLETED, evaluation.gather)
-    engine.run(DataLoader(dataset, batch_size=2))
-    unpadded = evaluation._study().unpadded
-    assert unpadded.dtype == bool and unpadded.shape == (3, 1, 32, 32)
-    assert unpadded[:, 0, :, 0].sum(axis=1).tolist() == [16, 17, 18] and (unpadded == unpadded[..., :1]).all()
-
-
 def test_an_empty_training_section_is_none(make: Any) -> None:
     """Nothing is fitted on it; and a threshold may be given where there is no validation section."""
     evaluation = make(open_section=lambda name: pytest.fail(name), thresholds={"NAMD": 0.3})
     evaluation.datalist |= {"training": [], "validation": []}
     evaluation.real = {key: [np.zeros((3, 1, 32, 32))] for key in evaluation.real}
     evaluation.spacing = {key: [np.ones((3, 2))] for key in evaluation.spacing}
-    assert evaluation._study().training is None
+    assert evaluation.study().training is None
     samples = evaluation._validation_samples({})
     assert evaluation._thresholds(Judge(None, None), samples) == {
         "real_baseline": "the dataset has no validation section, and none were published with the weights",

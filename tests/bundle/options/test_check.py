@@ -334,7 +334,7 @@ def test_no_configuration_of_ours_is_refused(stage: Path) -> None:
     check_options(["run", "--config_file", str(stage)])
     for path in OVERLAYS:
         own, before = told(path)
-        one_stage = path.stem == "direct_classifier" or path.stem.startswith("compare_")
+        one_stage = path.stem in ("direct_classifier", "score") or path.stem.startswith("compare_")
         if own is None or not one_stage or own == stage.stem:
             files = dict.fromkeys([stage, CONFIGS / "small.yaml", *before, path])
             check_options(["run", "--config_file", str([str(file) for file in files])])
