@@ -1,7 +1,9 @@
 """What each row of Table 1 costs, from the weights, checkpoints and benchmarks that its jobs left.
 
-python workflow/rows.py PLAN OUTPUT: the plan is JSON, as workflow/Snakefile gives it; the output is table1_rows.json
-(see bundle/scripts/evaluation/table_one.py).
+    python workflow/rows.py cost PLAN OUTPUT    # of one training
+    python workflow/rows.py rows PLAN OUTPUT    # table1_rows.json (see bundle/scripts/evaluation/table_one.py)
+
+A plan is JSON, as workflow/Snakefile gives it.
 """
 
 from __future__ import annotations
@@ -57,45 +59,60 @@ def owners(name: str, method: dict[str, Any]) -> dict[str, str]:
     return {stage: made if isinstance(made, str) else name for stage, made in method["stages"].items()}
 
 
-def row(run: Path, name: str, method: dict[str, Any], num_runs: int) -> dict[str, Any]:
-    """The row of a method, means over its trainings."""
-    folders, stages = [run / name / str(seed) for seed in method["seeds"]], owners(name, method)
-    final = ["generator"] if "generator" in method["stages"] else ["autoencoder", "unet_conditional"]
-    reads, calls, runs = INPUTS, 50, num_runs
+def cost(plan: dict[str, Any]) -> dict[str, Any]:
+    """What one training of a method cost, and what its networks read.
+
+    Args:
+        plan: ``run``, the folder; ``name`` and ``method``, its entry in table1.yaml; ``seed``; ``num_runs`` a case.
+    """
+    run, name, method, seed = Path(plan["run"]), plan["name"], plan["method"], plan["seed"]
+    folder, stages = run / name / str(seed), owners(name, method)
+    final = ["generator"] if "generator" in stages else ["autoencoder", "unet_conditional"]
+    reads, calls, runs = INPUTS, 50, plan["num_runs"]
     if final == ["generator"]:
-        network = load_generator(folders[0] / "models")
-        reads, calls, runs = network.reads, network.network_calls, num_runs if network.stochastic else 1
-    cost = [
-        {
-            "parameters": sum(parameters(folder / "models" / f"{each}.safetensors") for each in final),
-            "views": sum(views(run / owner / str(seed), each) for each, owner in stages.items()),
-            "minutes": sum(seconds(run / "benchmarks" / f"{owner}-{seed}-{each}.tsv") for each, owner in stages.items())
-            / 60,
-            "seconds": seconds(run / "benchmarks" / f"{name}-{seed}-predictions.tsv")
-            / (runs * sum(1 for _ in (folder / "predictions").glob("*/samples.nii.gz"))),
-        }
-        for folder, seed in zip(folders, method["seeds"], strict=True)
-    ]
-    means = {key: sum(each[key] for each in cost) / len(cost) for key in cost[0]}
+        network = load_generator(folder / "models")
+        reads, calls, runs = network.reads, network.network_calls, runs if network.stochastic else 1
+    jobs = [run / "benchmarks" / f"{owner}-{seed}-{stage}.tsv" for stage, owner in stages.items()]
+    cases = sum(1 for _ in (folder / "predictions").glob("*/samples.nii.gz"))
+    return {
+        "reads": [each for each in ORDER if each in reads],
+        "calls": calls,
+        "parameters": sum(parameters(folder / "models" / f"{each}.safetensors") for each in final),
+        "views": sum(views(run / owner / str(seed), stage) for stage, owner in stages.items()),
+        "minutes": sum(map(seconds, jobs)) / 60,
+        "seconds": seconds(run / "benchmarks" / f"{name}-{seed}-predictions.tsv") / (runs * cases),
+    }
+
+
+def row(name: str, method: dict[str, Any]) -> dict[str, Any]:
+    """The row of a method, means over its trainings.
+
+    Args:
+        method: ``title``; ``seeds``; ``costs``, a file of :func:`cost` for each.
+    """
+    costs = [json.loads(Path(path).read_text(encoding="utf-8")) for path in method["costs"]]
+    means = {
+        key: sum(each[key] for each in costs) / len(costs) for key in ("parameters", "views", "minutes", "seconds")
+    }
     names = [f"{method['title']} · {seed}" for seed in method["seeds"]]
     if name == "namd":
         names[0] = "NAMD"
-    ordered = [each for each in ORDER if each in reads]
-    return {"title": method["title"], "rows": names, "reads": ordered, "calls": calls, **means}
+    return {"title": method["title"], "rows": names, "reads": costs[0]["reads"], "calls": costs[0]["calls"], **means}
 
 
-def main(plan: dict[str, Any], output: Path) -> None:
-    """Writes the rows: real images, what makes no image, and the methods in their order; and the contrasts."""
-    rows = [{"title": title, "rows": [name], "reads": reads} for name, (title, reads) in UNTRAINED.items()]
-    rows += [row(Path(plan["run"]), name, method, plan["num_runs"]) for name, method in plan["methods"].items()]
-    titles = dict(zip([*UNTRAINED, *plan["methods"]], (row["title"] for row in rows), strict=True))
+def rows(plan: dict[str, Any]) -> dict[str, Any]:
+    """The rows: real images, what makes no image, and the methods in their order; and the contrasts."""
+    made = [{"title": title, "rows": [name], "reads": reads} for name, (title, reads) in UNTRAINED.items()]
+    made += [row(name, method) for name, method in plan["methods"].items()]
+    titles = dict(zip([*UNTRAINED, *plan["methods"]], (each["title"] for each in made), strict=True))
     pairs = [
         [titles.get(name, name) for name in (first, second)]
         for first, others in plan["contrasts"].items()
         for second in others
     ]
-    write_json(output, {"rows": rows, "contrasts": pairs})
+    return {"rows": made, "contrasts": pairs}
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), Path(sys.argv[2]))
+    task, plan, output = sys.argv[1:]
+    write_json(Path(output), {"cost": cost, "rows": rows}[task](json.loads(plan)))

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +14,10 @@ import yaml
 
 from scripts.comparators.generator import WEIGHTS
 from scripts.comparators.mcwgan import McWGAN
-from scripts.evaluation.table_one import FILE
 from scripts.networks.classifiers import ResNetClassifier
 from scripts.weights.checkpoints import save_network
 from tests.bundle.helpers import count
-from workflow.rows import UNTRAINED, main, row
+from workflow.rows import UNTRAINED, cost, rows
 
 PLAN = yaml.safe_load((Path(__file__).parents[2] / "workflow" / "table1.yaml").read_text())
 STAGES = {"perceptual": ["train_classifier"], "generator": ["train_conditional", "compare_mcwgan"]}
@@ -45,15 +45,17 @@ def checkpoint(path: Path, iterations: int) -> Path:
     return path
 
 
-def test_a_row_is_counted_by_hand(tmp_path: Path) -> None:
+def cost_of(run: Path, seed: int = 23, name: str = "mcwgan", stages: Any = STAGES) -> dict[str, Any]:
+    method = {"title": "McWGAN (reconstructed)", "stages": stages}
+    return cost({"run": str(run), "name": name, "method": method, "seed": seed, "num_runs": 20})
+
+
+def test_a_training_is_counted_by_hand(tmp_path: Path) -> None:
     trained(tmp_path, 23, iterations=100, minutes=2.0)
-    trained(tmp_path, 24, iterations=50, minutes=4.0)
-    method = {"title": "McWGAN (reconstructed)", "stages": STAGES, "seeds": [23, 24]}
-    made = row(tmp_path, "mcwgan", method, num_runs=20)
-    assert made["rows"] == ["McWGAN (reconstructed) · 23", "McWGAN (reconstructed) · 24"]
+    made = cost_of(tmp_path)
     assert made["reads"] == ["image"] and made["calls"] == 1
     assert made["parameters"] == count(McWGAN((4, 8))), "of what samples, not of what only helps to train"
-    assert made["views"] == (2 * 100 * 16 + 2 * 50 * 16) / 2 and made["minutes"] == pytest.approx(3.0)
+    assert made["views"] == 2 * 100 * 16 and made["minutes"] == pytest.approx(2.0)
     assert made["seconds"] == pytest.approx(2.0), "one run, since it draws no noise"
 
 
@@ -61,8 +63,7 @@ def test_what_was_trained_before_a_change_is_not_counted(tmp_path: Path) -> None
     trained(tmp_path, 23, iterations=100, minutes=2.0)
     old = checkpoint(tmp_path / "mcwgan" / "23" / "work-generator-old" / "mcwgan" / "last.pt", 7000)
     os.utime(old, (1.0, 1.0))
-    method = {"title": "McWGAN (reconstructed)", "stages": STAGES, "seeds": [23]}
-    assert row(tmp_path, "mcwgan", method, num_runs=20)["views"] == 2 * 100 * 16
+    assert cost_of(tmp_path)["views"] == 2 * 100 * 16
 
 
 def test_a_shared_stage_counts_for_both(tmp_path: Path) -> None:
@@ -71,8 +72,7 @@ def test_a_shared_stage_counts_for_both(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "mcwgan", tmp_path / "told", ignore=shutil.ignore_patterns("work-perceptual-*"))
     for job, value in {"perceptual": 0.1, "generator": 60.0, "predictions": 6.0}.items():
         (tmp_path / "benchmarks" / f"told-23-{job}.tsv").write_text(f"s\n{value}\n")
-    method = {"title": "told", "stages": STAGES | {"perceptual": "mcwgan"}, "seeds": [23]}
-    made = row(tmp_path, "told", method, num_runs=20)
+    made = cost_of(tmp_path, name="told", stages=STAGES | {"perceptual": "mcwgan"})
     assert made["views"] == 2 * 100 * 16 and made["minutes"] == pytest.approx((30.0 + 60.0) / 60)
 
 
@@ -85,21 +85,25 @@ def test_shared_stages_are_there_to_be_shared() -> None:
     assert len(shared) == 3 and all(isinstance(methods[other]["stages"][stage], list) for stage, other in shared)
 
 
-def test_rows_stand_in_the_order_of_the_plan(tmp_path: Path) -> None:
-    trained(tmp_path, 23, iterations=1, minutes=1.0)
-    method = {"title": "McWGAN (reconstructed)", "stages": STAGES, "seeds": [23]}
+def test_rows_stand_in_the_order_of_the_plan_and_are_means(tmp_path: Path) -> None:
+    known = {"reads": ["image"], "calls": 1, "parameters": 7, "seconds": 0.5}
+    paths = [tmp_path / f"mcwgan-{seed}-cost.json" for seed in (23, 24)]
+    for path, minutes in zip(paths, (2.0, 4.0), strict=True):
+        path.write_text(json.dumps(known | {"minutes": minutes, "views": 100 * minutes}))
+    method = {"title": "McWGAN (reconstructed)", "seeds": [23, 24], "costs": [str(path) for path in paths]}
     contrasts = {"mcwgan": ["record alone", "no such method"]}
-    plan = {"run": str(tmp_path), "num_runs": 2, "methods": {"mcwgan": method}, "contrasts": contrasts}
-    main(plan, tmp_path / FILE)
-    made = json.loads((tmp_path / FILE).read_text())
-    rows = made["rows"]
+    made = rows({"methods": {"mcwgan": method}, "contrasts": contrasts})
     titles = ["Baseline of the data set", "Follow-up of the data set", "Copy of the baseline", "Record alone"]
-    assert [each["title"] for each in rows] == [*titles, "Direct classifier", "McWGAN (reconstructed)"]
     first = "McWGAN (reconstructed)"
+    assert [each["title"] for each in made["rows"]] == [*titles, "Direct classifier", first]
+    assert made["rows"][-1] == {
+        **{"title": first, "rows": [f"{first} · 23", f"{first} · 24"], "reads": ["image"], "calls": 1},
+        **{"parameters": 7, "views": 300.0, "minutes": 3.0, "seconds": 0.5},
+    }
     assert made["contrasts"] == [[first, "Record alone"], [first, "no such method"]], "also one that cannot be made"
 
 
 def test_contrasts_are_of_rows_of_the_table() -> None:
-    rows = {*UNTRAINED, *PLAN["methods"]}
+    known = {*UNTRAINED, *PLAN["methods"]}
     named = [name for first, others in PLAN["contrasts"].items() for name in (first, *others)]
-    assert set(named) == rows - {"real_baseline", "real_follow_up"} and len(set(named)) == len(named)
+    assert set(named) == known - {"real_baseline", "real_follow_up"} and len(set(named)) == len(named)
