@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def headline(result: Mapping[str, Any]) -> str:
-    """The AUROC of the generated follow-ups, averaged over runs, if there are any, beside those of the real images.
+    """The AUROC of the generated follow-ups, a mean over runs, if there are any, beside those of the real images.
 
     Args:
         result: the content of metrics.json.
@@ -24,7 +24,7 @@ def headline(result: Mapping[str, Any]) -> str:
     names = {}
     for generated in [name for name in rows if name not in TITLES][:1]:
         runs = rows[generated]["n_runs"]
-        names[generated] = f"{generated} {'of one run' if runs == 1 else f'averaged over {runs} runs'}"
+        names[generated] = f"{generated} {'of one run' if runs == 1 else f'a run at a time, mean of {runs},'}"
     names |= zip(REAL, ("real baselines", "real follow-ups"), strict=True)
     texts = [f"{title} {_text(rows[name]['auroc'])}" for name, title in names.items()]
     seen = result.get("training_cases")

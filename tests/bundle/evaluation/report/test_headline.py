@@ -24,7 +24,7 @@ def result(runs: int = 20, **changes: Any) -> dict[str, Any]:
     return {"n_cases": 40, "simulated": False, "methods": methods | {"table": row(0.6)}}
 
 
-@pytest.mark.parametrize(("runs", "title"), [(20, "mine averaged over 20 runs"), (1, "mine of one run")])
+@pytest.mark.parametrize(("runs", "title"), [(20, "mine a run at a time, mean of 20,"), (1, "mine of one run")])
 def test_the_generated_stand_beside_the_real(runs: int, title: str) -> None:
     assert headline(result(runs)) == (
         f"AUROC of 40 cases, 95% interval over patients: {title} 0.750 (0.650 to 0.800); "
