@@ -43,7 +43,7 @@ def test_the_real_stand_alone_where_nothing_is_generated() -> None:
 
 
 def test_what_is_not_known_says_why() -> None:
-    assert "runs not known (no case has a known outcome)" in headline(
+    assert "20, not known (no case has a known outcome)" in headline(
         result(mean=None, ci95=None, reason="no case has a known outcome")
     )
     assert "0.750 (no interval)" in headline(result(ci95=None))
