@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from scripts.comparators.contract import Condition
 from scripts.comparators.corrflownet import (
@@ -29,7 +28,8 @@ from scripts.errors import UserError
 from scripts.losses import AutoencoderLoss
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.weights.checkpoints import load_network, read_metadata
-from tests.bundle.comparators.toy import Pairs, batches, discs, errors, fit
+from tests.bundle.comparators.lossless import Lossless
+from tests.bundle.comparators.toy import batches, discs, errors, fit
 from tests.bundle.helpers import count, stirred
 
 Make = Callable[..., Any]
@@ -221,16 +221,6 @@ def test_sizes() -> None:
     assert count(full.unet) > 5e8 and not any(each.requires_grad for each in full.autoencoder.parameters())
 
 
-class Lossless:
-    """In the autoencoder's place: each square of four pixels is a latent of four channels."""
-
-    def encode_stage_2_inputs(self, x: Tensor) -> Tensor:
-        return pixel_unshuffle(x, 2)
-
-    def decode_stage_2_outputs(self, z: Tensor) -> Tensor:
-        return pixel_shuffle(z, 2)
-
-
 @pytest.mark.table1
 @pytest.mark.parametrize(("sigma", "count", "tolerance"), [(0.1, 4, 0.7), (0.0, 48, 0.8)])
 def test_it_overfits_four_pairs_and_learns_the_growth(sigma: float, count: int, tolerance: float) -> None:
@@ -238,16 +228,14 @@ def test_it_overfits_four_pairs_and_learns_the_growth(sigma: float, count: int, 
     torch.manual_seed(0)
     model = CorrFlowNet(AUTOENCODER, UNET, sigma=sigma, num_steps=8)
     del model.autoencoder
-    model.autoencoder = Lossless()  # type: ignore[assignment]
-    pairs = discs(count)
-    latents = Pairs(*(pixel_unshuffle(each, 2) for each in (pairs.baseline, pairs.follow_up)), pairs.conditions)
-    prepare = BridgeBatch(sigma)
+    model.autoencoder = Lossless(2)  # type: ignore[assignment]
+    pairs, prepare = discs(count), BridgeBatch(sigma)
 
     def loss(batch: dict[str, Any]) -> Tensor:
         z, target, arguments, _ = prepare(batch)
         return (model(z, *arguments) - target).square().mean()
 
-    fit(model.unet, loss, batches(latents, 8, 150), 1e-2)
+    fit(model.unet, loss, batches(Lossless(2).latents(pairs), 8, 150), 1e-2)
     unseen = pairs if count == 4 else discs(16, seed=1)
     error, copied = errors(model.eval(), unseen)
     assert error < tolerance * copied

@@ -61,10 +61,11 @@ def discs(count: int, size: int = 16, growth: float = GROWTH, seed: int = 0, day
 
 
 def batches(pairs: Pairs, batch_size: int, steps: int, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """Random batches of pairs."""
-    generator = torch.Generator().manual_seed(seed)
+    """Random batches of pairs, which come several times where there are fewer than a batch has."""
+    generator, count = torch.Generator().manual_seed(seed), len(pairs.baseline)
     for _ in range(steps):
-        yield pairs.batch(torch.randperm(len(pairs.baseline), generator=generator)[:batch_size].tolist())
+        turns = [torch.randperm(count, generator=generator) for _ in range(-(-batch_size // count))]
+        yield pairs.batch(torch.cat(turns)[:batch_size].tolist())
 
 
 def fit(
