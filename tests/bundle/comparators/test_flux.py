@@ -192,21 +192,22 @@ def test_weights_come_back(tiny_llm: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.table1
-def test_it_learns_that_discs_grow(tiny_llm: Path) -> None:
-    autoencoder, batch = Lossless(), FlowPrepareBatch(concat_key="baseline")
+@pytest.mark.parametrize("count", [4, 64])
+def test_it_overfits_four_pairs_and_learns_that_discs_grow(count: int, tiny_llm: Path) -> None:
+    pairs, autoencoder, batch = discs(count), Lossless(), FlowPrepareBatch(concat_key="baseline")
     velocity, text = small(latent_channels=16, num_single_layers=1, num_heads=4), TextEncoder(str(tiny_llm), 8)
     states = text([""])
 
-    def loss(items: dict[str, Any]) -> Tensor:
-        latents = {key: autoencoder.encode_stage_2_inputs(items[key]) for key in ("baseline", "follow_up")}
+    def loss(latents: dict[str, Any]) -> Tensor:
         inputs, target, _, passed = batch(latents)
         inferer: Callable[..., Tensor] = FlowInferer()
         passed["condition"] = states.expand(len(inputs), -1, -1)
         return (inferer(inputs, velocity, **passed) - target).square().mean()
 
     torch.manual_seed(0)
-    fit(velocity, loss, batches(discs(64), 16, 250), 5e-3)
-    made, copied = errors(Flux(autoencoder, velocity.eval(), text, num_steps=10), discs(12, seed=9))
+    fit(velocity, loss, batches(autoencoder.latents(pairs), 16, 250), 5e-3)
+    method = Flux(autoencoder, velocity.eval(), text, num_steps=10)
+    made, copied = errors(method, pairs if count == 4 else discs(12, seed=9))
     assert made < 0.85 * copied
 
 

@@ -84,21 +84,22 @@ def test_weights_come_back(tiny_llm: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.table1
-def test_it_learns_that_discs_grow(tiny_llm: Path) -> None:
-    autoencoder, text = Lossless(), TextEncoder(str(tiny_llm), 8)
+@pytest.mark.parametrize("count", [4, 64])
+def test_it_overfits_four_pairs_and_learns_that_discs_grow(count: int, tiny_llm: Path) -> None:
+    pairs, autoencoder, text = discs(count), Lossless(), TextEncoder(str(tiny_llm), 8)
     network = unet(32, channels=(64,), out_channels=16, prediction_type="v_prediction")
     denoiser: Any = Denoiser(network, text)  # type: ignore[arg-type]
     batch = LatentPrepareBatch(concat_key="baseline", prediction_type="v_prediction")
 
-    def loss(items: dict[str, Any]) -> Tensor:
-        latents = {key: autoencoder.encode_stage_2_inputs(items[key]) for key in ("baseline", "follow_up")}
+    def loss(latents: dict[str, Any]) -> Tensor:
         inputs, target, _, passed = batch(latents)
         passed["condition"] = [""] * len(inputs)
         return (ConditionalDiffusionInferer()(inputs, denoiser, **passed) - target).square().mean()
 
     torch.manual_seed(0)
-    fit(network, loss, batches(discs(64), 16, 400), 3e-3)
-    made, copied = errors(StableDiffusion(autoencoder, network.eval(), text, 10).eval(), discs(12, seed=9), 8)
+    fit(network, loss, batches(autoencoder.latents(pairs), 16, 400), 3e-3)
+    method = StableDiffusion(autoencoder, network.eval(), text, 10).eval()
+    made, copied = errors(method, pairs if count == 4 else discs(12, seed=9), 8)
     assert made < 0.9 * copied
 
 
