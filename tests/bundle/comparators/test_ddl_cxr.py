@@ -16,7 +16,9 @@ from scripts.comparators.ddl_cxr import (
     DDLCXR,
     EHREncoder,
     Ramp,
+    RecordBatch,
     RecordDenoiser,
+    RecordInferer,
     RecordLoss,
     alphas,
     ddim_step,
@@ -26,7 +28,8 @@ from scripts.comparators.numbers import ConditionNumbers
 from scripts.diffusion.noise import CaseNoise
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.weights.checkpoints import save_network
-from tests.bundle.comparators.toy import Pairs, discs
+from tests.bundle.comparators.lossless import Lossless
+from tests.bundle.comparators.toy import Pairs, batches, discs, errors, fit
 from tests.bundle.helpers import count, stirred
 
 SHAPE: dict[str, Any] = {
@@ -167,6 +170,28 @@ def test_weights_come_back(tmp_path: Path) -> None:
     conditions = [Condition({"age": 61}, 365), Condition({}, None)]
     made = [each.sample(pairs.baseline, conditions, CaseNoise(pairs.baseline, 3)) for each in (method, again)]
     assert torch.equal(*made) and again.config == method.config and again.network_calls == 4
+
+
+@pytest.mark.table1
+@pytest.mark.parametrize("count_", [4, 64])
+def test_it_overfits_four_pairs_and_learns_that_discs_grow(count_: int) -> None:
+    """With the whole loss. Noise and baseline have 8 channels, the U-Net 32: narrow, it does not let the noise pass."""
+    pairs, autoencoder, steps = discs(count_), Lossless(2), 500
+    numbers, loss = known(pairs), RecordLoss(ramp=steps)
+    torch.manual_seed(0)
+    model = RecordDenoiser(numbers.width, autoencoder.latent_channels, **{**SHAPE, "channels": (32,)}).train()
+    prepare, infer = RecordBatch(pairs.cases(), numbers), RecordInferer()
+
+    def value(latents: dict[str, Any]) -> Tensor:
+        diameters = torch.tensor([each.record["sct_long_dia"] for each in prepare.pairs.condition(latents)])
+        inputs, target, _, passed = prepare(latents | {"malignant": (diameters > 6.0).float()})
+        loss.epoch += 1
+        return loss(infer(inputs, model, **passed), target)
+
+    fit(model, value, batches(autoencoder.latents(pairs), 16, steps), 3e-3)
+    method = DDLCXR(autoencoder, model, numbers, num_steps=50).eval()
+    made, copied = errors(method, pairs if count_ == 4 else discs(12, seed=9))
+    assert made < 0.7 * copied
 
 
 @pytest.mark.table1
