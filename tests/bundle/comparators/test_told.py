@@ -84,7 +84,7 @@ def predictor(pairs: Pairs, told: bool) -> Generator:
         conditions = [pairs.conditions[int(case[1:])] for case in batch["case_id"]]
         return loss(network(batch["baseline"], conditions), batch["follow_up"])
 
-    fit(network, step, batches(pairs, 8, 300), 1e-2)
+    fit(network, step, batches(pairs, 8, 600), 1e-2)
     return network.eval()
 
 
