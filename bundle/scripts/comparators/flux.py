@@ -5,7 +5,8 @@ The network is diffusers' ``FluxTransformer2DModel``. Time runs as in Flux, from
 
 No training code is published, so the recipe is a reconstruction [R]: the baseline's latent by channels, as Flux' Canny
 and Depth models take their images; the report's token states as text, and their mean as the pooled text; t in training
-logit-normal and shifted like the sampling schedule; mean squared error. Modulations and the last layer start at zero.
+logit-normal and shifted like the sampling schedule; mean squared error. From scratch, modulations and the last layer
+start at zero; published weights are frozen at full size, and trained by LoRA.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from torch import Tensor, nn
 
 from scripts.comparators.contract import INPUTS, Condition
 from scripts.comparators.generator import Generator
+from scripts.comparators.lora import LoRANetwork
 from scripts.comparators.parts import Part, built, describe
 from scripts.comparators.text import TextEncoder
 from scripts.diffusion.noise import Draw
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 from scripts.training.batches import LatentPrepareBatch
+from scripts.training.checkpointing import Checkpoint
 from scripts.weights.flux_names import flux_tensors
 from scripts.weights.published import open_weights
 
@@ -36,6 +39,12 @@ PATCH = 2
 
 ZERO_AT_FIRST = r"(^norm_out|\.norm|\.norm1|\.norm1_context)\.linear$|^proj_out$"
 """Names of the layers that are zero before training: modulations and the last layer (Peebles and Xie 2023, DiT)."""
+
+LORA_LAYERS = (
+    r".*transformer_blocks\.\d+\."
+    r"(attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)|ff(_context)?\.net\.(0\.proj|2)|proj_mlp|proj_out)"
+)
+"""Names of the layers that LoRA adapts: the linear ones of attention and feed-forward, in both kinds of blocks."""
 
 
 class FluxVelocity(nn.Module):
@@ -190,7 +199,7 @@ class FlowInferer(Inferer):
 class ReportedVelocity(nn.Module):
     """The velocity, given reports in place of their states."""
 
-    def __init__(self, velocity: FluxVelocity, text: TextEncoder) -> None:
+    def __init__(self, velocity: FluxVelocity | LoRANetwork, text: TextEncoder) -> None:
         super().__init__()
         self.velocity, self.text = velocity, text
 
@@ -252,8 +261,13 @@ def schedule(num_steps: int, factor: float) -> Tensor:
 
 
 def initial_velocity(
-    shape: Mapping[str, Any], latent_channels: int, text_dim: int, pretrained: Any = None
-) -> FluxVelocity:
+    shape: Mapping[str, Any],
+    latent_channels: int,
+    text_dim: int,
+    pretrained: Any = None,
+    lora_rank: int | None = None,
+    base_dtype: str = "bfloat16",
+) -> FluxVelocity | LoRANetwork:
     """A new network, or one that starts from published weights.
 
     Args:
@@ -261,10 +275,18 @@ def initial_velocity(
         text_dim: width of the report's states. Where the weights have another one, the layers that take the text are
             new; the columns of the first layer that take the baseline start at zero.
         pretrained: a file or folder with Flux's transformer, by diffusers' names or by the original's.
+        lora_rank: of adapters in :data:`LORA_LAYERS`, which are trained with the layers whose width is new while all
+            else is frozen; None: all is trained.
+        base_dtype: of what is frozen, see :class:`~scripts.comparators.lora.LoRANetwork`.
 
     Raises:
-        CheckpointError, UserError: the file does not hold this network.
+        CheckpointError, UserError: the file does not hold this network, or there is none for LoRA to adapt.
     """
+    if lora_rank is not None and pretrained is None:
+        raise UserError(
+            f"lora_rank is {lora_rank!r}, but LoRA adapts weights that are there. Give --pretrained, Flux's "
+            "transformer, or leave lora_rank out, which trains from scratch."
+        )
     velocity = FluxVelocity(
         **{**shape, "latent_channels": latent_channels, "text_dim": text_dim, "pooled_dim": text_dim}
     )
@@ -272,15 +294,28 @@ def initial_velocity(
         return velocity
     own = velocity.transformer.state_dict()
     tensors = flux_tensors(open_weights(pretrained, "transformer"), list(own))
-    for name, tensor in tensors.items():
-        if name == "x_embedder.weight" and tensor.shape[1] < own[name].shape[1]:
-            tensors[name] = nn.functional.pad(tensor, (0, own[name].shape[1] - tensor.shape[1]))
+    new = [name for name, tensor in tensors.items() if tensor.shape != own[name].shape]
+    for name in new:
+        tensor = tensors[name]
+        if name == "x_embedder.weight":
+            tensors[name] = nn.functional.pad(tensor, (0, max(0, own[name].shape[1] - tensor.shape[1])))
         elif name in ("context_embedder.weight", "time_text_embed.text_embedder.linear_1.weight"):
-            tensors[name] = tensor if tensor.shape == own[name].shape else own[name]
+            tensors[name] = own[name]
         if tensors[name].shape != own[name].shape:
             shapes = f"{list(tensor.shape)}, expected {list(own[name].shape)}"
             raise UserError(
                 f"{pretrained}: {name} has the shape {shapes}. Give Flux's transformer, or change the shape."
             )
     velocity.transformer.load_state_dict(tensors)
-    return velocity
+    if lora_rank is None:
+        return velocity
+    layers = [f"transformer.{name.removesuffix('.weight')}" for name in new]
+    return LoRANetwork(velocity, lora_rank, LORA_LAYERS, layers, base_dtype)
+
+
+def best_velocity(checkpoint: Checkpoint, velocity: nn.Module) -> nn.Module:
+    """The velocity that is published: with LoRA, the best epoch's merged into a network without."""
+    if not isinstance(velocity, LoRANetwork):
+        return velocity
+    checkpoint.load_best()
+    return velocity.merged()

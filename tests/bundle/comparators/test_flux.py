@@ -34,15 +34,9 @@ from scripts.errors import UserError
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.weights.checkpoints import save_network
 from tests.bundle.comparators.lossless import Lossless
+from tests.bundle.comparators.tiny_flux import SHAPE, small
 from tests.bundle.comparators.toy import batches, discs, errors, fit
 from tests.bundle.helpers import count, stirred
-
-SHAPE: dict[str, Any] = {"num_layers": 1, "num_single_layers": 2, "num_heads": 2, "axes": (4, 6, 6)}
-
-
-def small(**changes: Any) -> FluxVelocity:
-    torch.manual_seed(0)
-    return FluxVelocity(**{"latent_channels": 4, "text_dim": 16, "pooled_dim": 16, **SHAPE, **changes})
 
 
 def test_four_steps_are_the_published_ones() -> None:
