@@ -175,7 +175,7 @@ def test_weights_come_back(tmp_path: Path) -> None:
 @pytest.mark.table1
 @pytest.mark.parametrize("count_", [4, 64])
 def test_it_overfits_four_pairs_and_learns_that_discs_grow(count_: int) -> None:
-    """With the whole loss. Noise and baseline have 8 channels, the U-Net 32: narrow, it does not let the noise pass."""
+    """With the whole loss; noise and baseline have 8 channels, the U-Net 32."""
     pairs, autoencoder, steps = discs(count_), Lossless(2), 500
     numbers, loss = known(pairs), RecordLoss(ramp=steps)
     torch.manual_seed(0)

@@ -199,9 +199,9 @@ def test_it_overfits_four_pairs_and_learns_that_discs_grow(count: int, tiny_llm:
         return (inferer(inputs, velocity, **passed) - target).square().mean()
 
     torch.manual_seed(0)
-    fit(velocity, loss, batches(autoencoder.latents(pairs), 16, 250), 5e-3)
+    fit(velocity, loss, batches(autoencoder.latents(pairs), 16, 1200), 3e-3)
     method = Flux(autoencoder, velocity.eval(), text, num_steps=10)
-    made, copied = errors(method, pairs if count == 4 else discs(12, seed=9))
+    made, copied = errors(method, pairs if count == 4 else discs(12, seed=9), 8)
     assert made < 0.85 * copied
 
 
