@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import yaml
+from hypothesis import settings
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 yaml.SafeLoader = yaml.CSafeLoader  # of which MONAI's reader of configurations is made
+settings.register_profile("no deadline", deadline=None)  # the first example pays for imports, and machines are busy
+settings.load_profile("no deadline")
 gc.disable()  # while the tests are imported, which makes nothing but what stays
 
 

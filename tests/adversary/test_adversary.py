@@ -48,14 +48,14 @@ def examples(draw: st.DrawFn) -> Example:
     return Example(kind, compatible(chosen), draw(SEEDS))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(example=examples())
 def test_the_truth_or_a_named_refusal(example: Example) -> None:
     verdict = tried(example)
     assert verdict.good, f"{example}: {verdict.outcome}: {verdict.detail}"
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(kind=st.sampled_from(OFTEN), seed=SEEDS)
 def test_nothing_valid_is_refused(kind: str, seed: int) -> None:
     verdict = tried(Example(kind, (), seed))

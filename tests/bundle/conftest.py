@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import settings
 from monai.bundle import ConfigWorkflow
 from monai.utils import first
 from tokenizers.processors import TemplateProcessing
@@ -100,10 +99,6 @@ def gemma(vocab_size: int, vision: bool) -> Any:
 def gemma_folder(make_gemma: MakeGemma) -> Path:
     """A tiny random Gemma 3 like MedGemma: with vision, and a tokenizer that adds a beginning-of-sequence token."""
     return make_gemma(True, True)
-
-
-settings.register_profile("no deadline", deadline=None)  # the first example pays for imports, and machines are busy
-settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session", autouse=True)

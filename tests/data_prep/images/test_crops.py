@@ -79,7 +79,7 @@ def test_prone_scan_is_turned_round(tmp_path):
     np.testing.assert_allclose(prone.affine, supine.affine, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     column=st.floats(0.0, 39.0),
     row=st.floats(0.0, 35.0),

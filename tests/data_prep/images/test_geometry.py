@@ -49,7 +49,7 @@ def mark(number, row, column):
     return hu.round()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     row=st.integers(7, 22),
     column=st.integers(8, 25),

@@ -73,7 +73,7 @@ def saved(item, syntax, path, fragments=None):
 PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(item=items(), syntax=st.sampled_from([*PLAIN, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]))
 def test_equals_pydicom(tmp_path_factory, item, syntax):
     path = saved(item, syntax, tmp_path_factory.getbasetemp() / "header.dcm")

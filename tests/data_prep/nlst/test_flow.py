@@ -17,7 +17,7 @@ def table_of(keys):
     return table.astype({"pid": int, "nodule_id": str, "study_yr": int}).assign(series_uid="s")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sets(st.sampled_from(KEYS), min_size=1), st.integers(0, 2**32 - 1), st.booleans())
 def test_what_is_left_and_what_is_left_out_are_all(keys, seed, any_interval):
     rng = np.random.default_rng(seed)

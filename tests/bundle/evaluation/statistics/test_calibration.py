@@ -43,7 +43,7 @@ def test_reliability_and_error_by_hand():
     assert calibration_scores(*EXAMPLE, None)["brier"]["mean"] == pytest.approx(brier)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_shares_are_those_of_scikit_learns_bins(seed):
     """The mean of what the bins hold is the mean of all, which a case in another bin would change."""
@@ -56,7 +56,7 @@ def test_shares_are_those_of_scikit_learns_bins(seed):
     assert share @ observed == pytest.approx(labels.mean())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_slope_and_intercept_equal_scikit_learns_and_the_score_equation(seed):
     probabilities, labels = study(seed % 1000)

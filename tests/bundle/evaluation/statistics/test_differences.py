@@ -27,7 +27,7 @@ def study(seed: int, patients: int = 40, cases: int = 3) -> tuple[np.ndarray, np
     return np.round(both[0], 1), np.round(both[1], 1), labels, index
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seeds)
 def test_variance_of_independent_cases_is_that_of_the_jackknife(seed):
     """Exactly, for an AUROC: leaving out one case of an outcome at a time (Arvesen 1969)."""

@@ -22,7 +22,7 @@ def scores(seed: int, runs: int = 3, count: int = 40, levels: int = 8) -> tuple[
     return generator.integers(0, levels, (runs, count)) / levels, labels
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seeds)
 def test_areas_equal_sklearns_weighted_or_not(seed):
     probabilities, labels = scores(seed)
@@ -50,7 +50,7 @@ def sqrtm_distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(difference @ difference + np.trace(covariances[0] + covariances[1]) - 2 * np.trace(root).real)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seeds, st.integers(20, 60), st.integers(20, 60))
 def test_frechet_distance_equals_scipys(seed, rows_first, rows_second):
     generator = np.random.default_rng(seed)
@@ -81,7 +81,7 @@ def test_frechet_distance_of_gaussians_known_in_closed_form():
     assert metrics.frechet_distance(first, second) == pytest.approx(expected, rel=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.integers(2, 12), st.integers(2, 12), st.integers(1, 30))
 def test_frechet_distance_is_a_distance(seed, rows_first, rows_second, columns):
     """Also with fewer cases than features, where roots of matrices fail."""
