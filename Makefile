@@ -142,7 +142,7 @@ demo: announce $(RUN)/report.html
 	@echo "Done: open $(RUN)/report.html (simulated data, synthetic images, research use only)"
 
 announce:
-	@printf '%s\n' "$(if $(NOTHING),From random weights: some 20,From the weights in bundle/models: some 9) minutes on two CPU cores. What comes:" \
+	@printf '%s\n' "$(if $(NOTHING),From random weights: some 20,From the weights in bundle/models: some 4) minutes on two CPU cores. What comes:" \
 	  "  a simulated screening cohort of $(PATIENTS) patients, its crops" \
 	  "  training: autoencoder, $(if $(NOTHING),unconditional and )conditional diffusion, the classifier that judges" \
 	  "  20 follow-ups of each test case, and their evaluation: $(RUN)/report.html, which opens with a case" \
