@@ -265,7 +265,7 @@ SNAKEMAKE ?=
 KEPT ?=
 FLOW_RUN = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv-workflow/bin/snakemake -s workflow/Snakefile \
   --configfile workflow/table1.yaml --config size=$(SIZE_NAME) dataset=$(DATASET) run=$(TABLE1) gpu=$(if $(filter-out 0,$(GPUS)),1,0) kept=$(KEPT) \
-  --quiet progress rules --resources gpu=$(GPUS) --cores $(JOBS) --rerun-incomplete --keep-going
+  $(if $(filter -n,$(SNAKEMAKE)),,--quiet progress rules) --resources gpu=$(GPUS) --cores $(JOBS) --rerun-incomplete --keep-going
 # A run that was killed leaves Snakemake's lock behind; training stages lock their folders themselves. A dataset that is
 # given is taken as it is: only the demo's own is made.
 table1: $(READY) $(FLOW) $(if $(filter file,$(origin DATASET)),$(DATASET)/datalist.json)
