@@ -20,6 +20,7 @@ from safetensors import safe_open
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from scripts.comparators import INPUTS, load_generator  # noqa: E402
+from scripts.errors import UserError  # noqa: E402
 from scripts.files import write_json  # noqa: E402
 from scripts.training.stage import LAST, read_checkpoint  # noqa: E402
 
@@ -63,7 +64,8 @@ def cost(plan: dict[str, Any]) -> dict[str, Any]:
     """What one training of a method cost, and what its networks read.
 
     Args:
-        plan: ``run``, the folder; ``name`` and ``method``, its entry in table1.yaml; ``seed``; ``num_runs`` a case.
+        plan: ``run``, the folder; ``name`` and ``method``, its entry in table1.yaml; ``seed``; ``size`` and its
+            ``num_runs`` a case.
     """
     run, name, method, seed = Path(plan["run"]), plan["name"], plan["method"], plan["seed"]
     folder, stages = run / name / str(seed), owners(name, method)
@@ -75,6 +77,7 @@ def cost(plan: dict[str, Any]) -> dict[str, Any]:
     jobs = [run / "benchmarks" / f"{owner}-{seed}-{stage}.tsv" for stage, owner in stages.items()]
     cases = sum(1 for _ in (folder / "predictions").glob("*/samples.nii.gz"))
     return {
+        "size": plan["size"],
         "reads": [each for each in ORDER if each in reads],
         "calls": calls,
         "parameters": sum(parameters(folder / "models" / f"{each}.safetensors") for each in final),
@@ -84,13 +87,20 @@ def cost(plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def row(name: str, method: dict[str, Any]) -> dict[str, Any]:
+def row(name: str, method: dict[str, Any], size: str) -> dict[str, Any]:
     """The row of a method, means over its trainings.
 
     Args:
         method: ``title``; ``seeds``; ``costs``, a file of :func:`cost` for each.
+        size: of all trainings.
+
+    Raises:
+        UserError: a training of another size, of an earlier run that was kept.
     """
     costs = [json.loads(Path(path).read_text(encoding="utf-8")) for path in method["costs"]]
+    for path, each in zip(method["costs"], costs, strict=True):
+        if each["size"] != size:
+            raise UserError(f"{path}: a training of size {each['size']}, expected {size}. Give another folder as KEPT.")
     means = {
         key: sum(each[key] for each in costs) / len(costs) for key in ("parameters", "views", "minutes", "seconds")
     }
@@ -103,7 +113,7 @@ def row(name: str, method: dict[str, Any]) -> dict[str, Any]:
 def rows(plan: dict[str, Any]) -> dict[str, Any]:
     """The rows: real images, what makes no image, and the methods in their order; and the contrasts."""
     made = [{"title": title, "rows": [name], "reads": reads} for name, (title, reads) in UNTRAINED.items()]
-    made += [row(name, method) for name, method in plan["methods"].items()]
+    made += [row(name, method, plan["size"]) for name, method in plan["methods"].items()]
     titles = dict(zip([*UNTRAINED, *plan["methods"]], (each["title"] for each in made), strict=True))
     pairs = [
         [titles.get(name, name) for name in (first, second)]

@@ -14,6 +14,7 @@ import yaml
 
 from scripts.comparators.generator import WEIGHTS
 from scripts.comparators.mcwgan import McWGAN
+from scripts.errors import UserError
 from scripts.networks.classifiers import ResNetClassifier
 from scripts.weights.checkpoints import save_network
 from tests.bundle.helpers import count
@@ -47,7 +48,7 @@ def checkpoint(path: Path, iterations: int) -> Path:
 
 def cost_of(run: Path, seed: int = 23, name: str = "mcwgan", stages: Any = STAGES) -> dict[str, Any]:
     method = {"title": "McWGAN (reconstructed)", "stages": stages}
-    return cost({"run": str(run), "name": name, "method": method, "seed": seed, "num_runs": 20})
+    return cost({"run": str(run), "name": name, "method": method, "seed": seed, "size": "small", "num_runs": 20})
 
 
 def test_a_training_is_counted_by_hand(tmp_path: Path) -> None:
@@ -86,13 +87,16 @@ def test_shared_stages_are_there_to_be_shared() -> None:
 
 
 def test_rows_stand_in_the_order_of_the_plan_and_are_means(tmp_path: Path) -> None:
-    known = {"reads": ["image"], "calls": 1, "parameters": 7, "seconds": 0.5}
+    known = {"size": "small", "reads": ["image"], "calls": 1, "parameters": 7, "seconds": 0.5}
     paths = [tmp_path / f"mcwgan-{seed}-cost.json" for seed in (23, 24)]
     for path, minutes in zip(paths, (2.0, 4.0), strict=True):
         path.write_text(json.dumps(known | {"minutes": minutes, "views": 100 * minutes}))
     method = {"title": "McWGAN (reconstructed)", "seeds": [23, 24], "costs": [str(path) for path in paths]}
     contrasts = {"mcwgan": ["record alone", "no such method"]}
-    made = rows({"methods": {"mcwgan": method}, "contrasts": contrasts})
+    plan = {"methods": {"mcwgan": method}, "size": "small", "contrasts": contrasts}
+    made = rows(plan)
+    with pytest.raises(UserError, match="mcwgan-23-cost.json: a training of size small, expected full"):
+        rows(plan | {"size": "full"})
     titles = ["Baseline of the data set", "Follow-up of the data set", "Copy of the baseline", "Record alone"]
     first = "McWGAN (reconstructed)"
     assert [each["title"] for each in made["rows"]] == [*titles, "Direct classifier", first]
