@@ -64,6 +64,7 @@ WHOLE = {
         "test_configs",
         "test_deployment",
         "test_gpu",
+        "test_no_validation",
         "test_python_example",
         "test_recipes",
     ),

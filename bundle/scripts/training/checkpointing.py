@@ -160,7 +160,7 @@ class Checkpoint:
     def load_best(self) -> dict[str, Any]:
         """Loads the best epoch's state into the ``best`` objects; returns its number and key metric, by name.
 
-        With ``published``, that epoch's.
+        With ``published``, that epoch's; without an evaluator there is no metric.
 
         Raises:
             UserError: there is no best epoch, since every loss was NaN or infinite; or ``published`` was not kept.
@@ -175,7 +175,8 @@ class Checkpoint:
         state = read_checkpoint(path)
         for name, item in self.best.items():
             item.load_state_dict(state[name])
-        return {"epoch": state["progress"]["best_epoch"], self.key_metric: state["progress"]["best_value"]}
+        found = {"epoch": state["progress"]["best_epoch"]}
+        return found if self.evaluator is None else found | {self.key_metric: state["progress"]["best_value"]}
 
     def _kept(self, epoch: int) -> Path:
         """The file of a kept epoch; a UserError, if it was not kept."""

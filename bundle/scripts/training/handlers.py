@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
+from scripts.errors import UserError
 from scripts.provenance import Provenance
 from scripts.training.checkpointing import Checkpoint
 from scripts.training.engines import stepped, steps_taken
@@ -236,9 +237,19 @@ def train_handlers(
 
 
 class Validation(ValidationHandler):
-    """MONAI's ``ValidationHandler``, which here also runs after the last epoch, so that every run has a best epoch."""
+    """MONAI's ``ValidationHandler``, which here also runs after the last epoch, so that every run has a best epoch.
+
+    Raises:
+        UserError: when attached, if there is nothing to validate on.
+    """
 
     def attach(self, engine: Engine) -> None:
+        if self.validator is not None and not len(self.validator.data_loader):  # type: ignore[arg-type]
+            raise UserError(
+                "The dataset's validation section is empty, expected cases by which the best epoch is chosen. To train on "
+                "all cases compose no_validation.yaml last, and give --max_epochs."
+            )
+
         def due(engine: Engine, epoch: int) -> bool:
             return epoch % self.interval == 0 or epoch == engine.state.max_epochs
 

@@ -1,0 +1,63 @@
+"""Weights of all cases: without a validation section, for a fixed number of epochs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.training.cases import trained_on
+from scripts.weights.checkpoints import read_metadata
+
+STAGES = {
+    "autoencoder": "autoencoder",
+    "unconditional": "unet_unconditional",
+    "conditional": "unet_conditional",
+    "classifier": "classifier",
+}
+
+
+@pytest.fixture(scope="module")
+def all_in_training(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny dataset with its validation cases among those of training."""
+    folder = tmp_path_factory.mktemp("all")
+    shutil.copytree(tiny_dataset, folder, dirs_exist_ok=True)
+    datalist = json.loads((folder / "datalist.json").read_text())
+    datalist |= {"training": datalist["training"] + datalist["validation"], "validation": []}
+    (folder / "datalist.json").write_text(json.dumps(datalist))
+    return folder
+
+
+def test_every_stage_publishes_its_last_epoch(
+    all_in_training: Path, make_workflow: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And notes that all cases trained it."""
+    cases = json.loads((all_in_training / "datalist.json").read_text())["training"]
+    for stage, weights in STAGES.items():
+        overlays, settings = ("small", "no_validation"), {"dataset_dir": str(all_in_training), "max_epochs": 1}
+        with caplog.at_level("INFO"):
+            make_workflow(f"train_{stage}", tmp_path, *overlays, **settings).run()
+        extra = read_metadata(tmp_path / "models" / f"{weights}.safetensors")["extra"]
+        assert extra["epoch"] == 1 and "val_loss" not in extra and "Last epoch 1; wrote" in caplog.text
+    seen = trained_on(all_in_training, cases, tmp_path / "models")
+    assert seen == {"n_cases": 9, "n_trained": 9, "unknown": []}
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "classifier"])
+def test_an_empty_validation_section_is_refused_before_the_first_step(
+    stage: str, all_in_training: Path, make_workflow: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError) as failed:
+        make_workflow(f"train_{stage}", tmp_path, "small", dataset_dir=str(all_in_training)).run()
+    message = "validation section is empty, expected cases .* compose no_validation.yaml last, and give --max_epochs"
+    assert re.search(message, str(cause(failed.value)))
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def cause(error: BaseException) -> BaseException:
+    """What MONAI's errors were raised from in the end."""
+    return error if error.__cause__ is None else cause(error.__cause__)
