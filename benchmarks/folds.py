@@ -3,20 +3,24 @@
 Every fold trains all stages anew on four fifths of those patients: one autoencoder, one unconditional U-Net and one
 judge, and for each recipe the conditional stage with three seeds. The fifth left out is its validation section; it
 chooses epochs by loss, and the judge's by its loss on real crops, so no generated image has a part in either. Its cases
-are generated at the guidance of each candidate, judged, and kept. The test section is never opened.
+are generated at the guidance of each candidate, judged, and measured. The test section is never opened.
 
-    python benchmarks/folds.py train DATASET OUT [--fold 0 ..]     # resumable; folds may run in processes of their own
+    python benchmarks/folds.py train DATASET OUT [--fold 0 ..] [--recipe .. ] [--judge 0.4.0/classifier.safetensors]
     python benchmarks/folds.py choose DATASET OUT
 
-`choose` reads the folds' tables alone (`judged.csv` and `epochs.json`), so that folds may be run on different days and
-machines. It prints the candidates by their probabilities out of fold, the simplest one within one standard error of
-the best, and the epochs of each stage to train for on all these patients; it writes OUT/out_of_fold.csv and, of the
-chosen one, tables for `publish_reference.yaml --tables`. What is chosen among candidates has an optimistic figure.
+`train` goes on where it was; folds may run in processes of their own. `choose` and `fold_sizes.py` read the folds'
+tables alone (`judged.csv`, `sizes.csv.gz`, `epochs.json`), so that folds may be run on different days and machines.
+`choose` prints the candidates by their probabilities out of fold, the simplest one within one standard error of the
+best, and the epochs of each stage to train for on all these patients; it writes OUT/out_of_fold.csv and, of the chosen
+one, tables for `publish_reference.yaml --tables`. What is chosen among candidates has an optimistic figure.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -25,16 +29,22 @@ import pandas as pd
 import torch
 import typer
 from monai.bundle import run
-from readers import crops
+from readers import IMAGE_SIZE, crops
 from rich.console import Console
 from rich.table import Table
+from scipy.special import logit
 
 import data_prep  # noqa: F401 (puts the bundle on the path)
+from scripts.arrays import Array
 from scripts.data.datalist import load_datalist, pairs
 from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
+from scripts.evaluation.nodules.growth import measure
+from scripts.evaluation.sections import open_section
+from scripts.evaluation.statistics.calibration import CLIP
 from scripts.evaluation.statistics.contrasts import mean_of_drawn
 from scripts.evaluation.statistics.folds import FOLDS, patient_folds
-from scripts.evaluation.statistics.metrics import auroc, patient_resamples
+from scripts.evaluation.statistics.metrics import auroc, patient_resamples, weighted_mean
+from scripts.evaluation.statistics.recalibration import recalibrated
 from scripts.evaluation.statistics.regret import divergence
 from scripts.files import write_json
 from scripts.training.checkpointing import read_checkpoint
@@ -48,6 +58,10 @@ class Candidate(NamedTuple):
 
     recipe: str
     guidance: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.recipe}, guidance {self.guidance:g}"
 
 
 RECIPES: dict[str, tuple[str, ...]] = {"no prompts": ("no_prompts",), "prompts": ()}
@@ -69,10 +83,16 @@ SEEDS = (23, 24, 25)
 EPOCHS = "epochs.json"
 """What a fold writes last: the best epochs of its stages."""
 
-RUNS, CALLS = 10, 12
+RUNS, CALLS = 20, 12
 SHARED = ("autoencoder", "unconditional", "classifier")
+SIZES = "sizes.csv.gz"
+SIZED, AXES = ["guidance", "run", "case_id"], ("long", "perpendicular")
+"""Of that table: what names a row, and what is measured."""
+TIMES_READ = {"baseline": "baseline", "follow_up": "follow-up"}
 IDENTITY = ["case_id", "patient_id", "fold", "malignant", "oracle"]
 Folds = Annotated[list[int] | None, typer.Option("--fold", help="from 0; all where none is named")]
+Recipes = Annotated[list[str] | None, typer.Option("--recipe", help="of RECIPES; all where none is named")]
+Judges = Annotated[list[Path] | None, typer.Option("--judge", help="further classifiers that read the same images")]
 Settings = Annotated[str, typer.Option("--set", help="settings of every stage, as JSON")]
 app = typer.Typer(add_completion=False)
 
@@ -120,47 +140,70 @@ def link_shared(fold: Path, folder: Path) -> None:
 
 
 @torch.no_grad()
-def judged(folder: Path, data: Path, recipe: str) -> dict[str, np.ndarray]:
-    """Probabilities of the cases left out, by what is judged: real crops, and each candidate of a recipe."""
-    judge: Any = load_network(folder / "models" / "classifier.safetensors", "NoduleClassifier")
+def follow_ups(folder: Path, data: Path, recipe: str) -> dict[str, torch.Tensor]:
+    """By guidance, images (cases, runs, H, W) of the cases left out, generated at each candidate of a recipe."""
+    baselines, reports = crops(data, "validation")["baseline"], [item["report"] for item in pairs(data, "validation")]
     model = load_progression_model(folder / "models")
-    real, reports = crops(data, "validation"), [item["report"] for item in pairs(data, "validation")]
-    images = {"baseline": real["baseline"], "follow-up": real["follow_up"]}
-    for candidate in CANDIDATES:
-        if candidate.recipe == recipe:
-            inferer = ProgressionInferer(CALLS, RUNS, guidance_scale=candidate.guidance, solver="dpmpp")
-            images[f"{candidate.guidance:g}"] = inferer(real["baseline"], model, reports)
-    return {name: _mean_probability(judge, each) for name, each in images.items()}
+    guidances = [candidate.guidance for candidate in CANDIDATES if candidate.recipe == recipe]
+    sample = partial(ProgressionInferer, CALLS, RUNS, solver="dpmpp")
+    return {f"{each:g}": sample(guidance_scale=each)(baselines, model, reports) for each in guidances}
 
 
-def _mean_probability(judge: Any, images: torch.Tensor) -> np.ndarray:
-    """The judge's probabilities (cases,) of images (cases, runs, H, W), averaged over runs."""
-    flat = torch.cat([torch.sigmoid(judge(part)).flatten() for part in images.flatten(0, 1)[:, None].split(256)])
-    return flat.reshape(len(images), -1).mean(dim=1).numpy()
+@torch.no_grad()
+def judged(images: Mapping[str, torch.Tensor], judges: Mapping[str, Path]) -> dict[str, np.ndarray]:
+    """Probabilities (cases,) of images (cases, runs, H, W), averaged over runs, by "NAME" or "NAME by JUDGE"."""
+    found = {}
+    for judge, path in judges.items():
+        network: Any = load_network(path, "NoduleClassifier")
+        for name, each in images.items():
+            parts = each.flatten(0, 1)[:, None].split(256)
+            flat = torch.cat([torch.sigmoid(network(part)).flatten() for part in parts])
+            found[f"{name} by {judge}" if judge else name] = flat.reshape(len(each), -1).mean(dim=1).numpy()
+    return found
+
+
+def sized(images: Mapping[str, torch.Tensor], data: Path) -> pd.DataFrame:
+    """Diameters in mm of images (cases, runs, H, W) of the cases left out: a row for each case, name and run."""
+    study = open_section(data, "validation", IMAGE_SIZE)
+    assert study.spacing is not None
+    parts = []
+    for name, each in images.items():
+        found = measure(each.movedim(1, 0)[:, :, None].numpy(), study.spacing["baseline"])
+        index = pd.MultiIndex.from_product([[name], range(each.shape[1]), study.cases.ids], names=SIZED)
+        parts.append(pd.DataFrame({axis: getattr(found, axis).ravel().round(2) for axis in AXES}, index=index))
+    return pd.concat(parts).reset_index()
 
 
 @app.command()
-def train(dataset: Path, out: Path, folds: Folds = None, settings: Settings = "{}") -> None:
-    """Trains and judges folds; what is there already is not made again."""
+def train(
+    dataset: Path,
+    out: Path,
+    folds: Folds = None,
+    recipes: Recipes = None,
+    judges: Judges = None,
+    settings: Settings = "{}",
+) -> None:
+    """Trains folds, judges and measures what they generate; what is there already is not made again."""
     options = json.loads(settings)
     for number in folds or range(FOLDS):
         fold = out / f"fold_{number}"
         data = fold_dataset(dataset, number, fold / "dataset")
         for stage in SHARED:
             train_stage(stage, data, fold, (), **options)
-        for recipe, overlays in RECIPES.items():
+        readers = {"": fold / "models" / "classifier.safetensors"} | {path.parent.name: path for path in judges or ()}
+        known = [case.get("truth", {}) | case | {"fold": number} for case in load_datalist(data)["validation"]]
+        cases = pd.DataFrame(known).reindex(columns=IDENTITY)
+        for recipe in recipes or RECIPES:
             for seed in SEEDS:
                 folder = conditional_folder(fold, recipe, seed)
                 if (folder / "judged.csv").exists():
                     continue
                 link_shared(fold, folder)
-                train_stage("conditional", data, folder, overlays, seed=seed, **options)
-                cases = [
-                    {name: case.get(name, np.nan) for name in IDENTITY} | {"fold": number}
-                    for case in load_datalist(data)["validation"]
-                ]
-                table = pd.DataFrame(cases).assign(**judged(folder, data, recipe))
-                table.to_csv(folder / "judged.csv", index=False)
+                train_stage("conditional", data, folder, RECIPES[recipe], seed=seed, **options)
+                images = follow_ups(folder, data, recipe)
+                sized(images, data).to_csv(folder / SIZES, index=False, compression={"method": "gzip", "mtime": 0})
+                real = {TIMES_READ[time]: each for time, each in crops(data, "validation").items()}
+                cases.assign(**judged(real | images, readers)).to_csv(folder / "judged.csv", index=False)
         write_json(fold / EPOCHS, best_epochs(fold))
 
 
@@ -169,7 +212,7 @@ def best_epochs(fold: Path) -> dict[str, list[int]]:
     folders = {stage: [fold / stage] for stage in SHARED}
     for recipe in RECIPES:
         kept = [conditional_folder(fold, recipe, seed) / "conditional" for seed in SEEDS]
-        folders[f"conditional, {recipe}"] = kept
+        folders[f"conditional, {recipe}"] = [folder for folder in kept if folder.exists()]
     return {
         stage: [int(read_checkpoint(folder / "last.pt")["progress"]["best_epoch"]) for folder in each]
         for stage, each in folders.items()
@@ -179,30 +222,32 @@ def best_epochs(fold: Path) -> dict[str, list[int]]:
 # ---- choosing ------------------------------------------------------------------------------------------------------
 
 
+def trained(out: Path) -> list[Candidate]:
+    """The candidates whose recipe has been trained, in all folds; the end where a table is missing."""
+    recipes = [recipe for recipe in RECIPES if _table(out, 0, recipe, SEEDS[0]).exists()]
+    for number, recipe, seed in product(range(FOLDS), recipes or RECIPES, SEEDS):
+        if not (table := _table(out, number, recipe, seed)).exists():
+            raise SystemExit(f"{table} is missing: train that fold first (--fold {number})")
+    return [candidate for candidate in CANDIDATES if candidate.recipe in recipes]
+
+
+def _table(out: Path, fold: int, recipe: str, seed: int, name: str = "judged.csv") -> Path:
+    return conditional_folder(out / f"fold_{fold}", recipe, seed) / name
+
+
+def read_tables(out: Path, recipe: str, seed: int, name: str) -> pd.DataFrame:
+    """The tables of one training of each fold, one below the other."""
+    return pd.concat([pd.read_csv(_table(out, fold, recipe, seed, name)) for fold in range(FOLDS)], ignore_index=True)
+
+
 def read(out: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """The cases in order, and by method probabilities (seeds, cases)."""
-    known: dict[str, list[np.ndarray]] = {}
-    for recipe in RECIPES:
-        for seed in SEEDS:
-            parts = [pd.read_csv(conditional_folder(fold, recipe, seed) / "judged.csv") for fold in _complete(out)]
-            table = pd.concat(parts, ignore_index=True)
-            for candidate in CANDIDATES:
-                if candidate.recipe == recipe:
-                    name = f"{recipe}, guidance {candidate.guidance:g}"
-                    known.setdefault(name, []).append(table[f"{candidate.guidance:g}"].to_numpy())
-    real = {name: [table[name].to_numpy()] for name in ("baseline", "follow-up")}
-    return table[IDENTITY], {name: np.stack(values) for name, values in (real | known).items()}
-
-
-def _complete(out: Path) -> list[Path]:
-    """The folders of all folds, or the end where one is missing."""
-    folders = [out / f"fold_{number}" for number in range(FOLDS)]
-    for folder in folders:
-        for recipe in RECIPES:
-            for seed in SEEDS:
-                if not (table := conditional_folder(folder, recipe, seed) / "judged.csv").exists():
-                    raise SystemExit(f"{table} is missing: train that fold first (--fold {folder.name[-1]})")
-    return folders
+    known: dict[str, np.ndarray] = {}
+    for candidate in trained(out):
+        tables = [read_tables(out, candidate.recipe, seed, "judged.csv") for seed in SEEDS]
+        known |= {name: tables[0][[name]].to_numpy().T for name in TIMES_READ.values()}
+        known[candidate.name] = np.stack([table[f"{candidate.guidance:g}"].to_numpy() for table in tables])
+    return tables[0][IDENTITY], known
 
 
 def epochs(out: Path) -> dict[str, list[int]]:
@@ -213,43 +258,66 @@ def epochs(out: Path) -> dict[str, list[int]]:
 
 @app.command()
 def choose(dataset: Path, out: Path, resamples: int = 2000) -> None:
-    """Prints AUROC out of fold with intervals over patients and trainings, and the chosen candidate."""
+    """Prints AUROC and regret out of fold with intervals over patients and trainings, and the chosen candidate."""
     cases, known = read(out)
-    labels, patients = cases["malignant"].to_numpy(), list(cases["patient_id"])
-    weights = patient_resamples(patients, labels, resamples, seed=0)
-    assert weights is not None, f"{dataset}: too few patients for intervals"
-    draws = np.random.default_rng(1).random((resamples, len(SEEDS)))
-    varied = {
-        name: mean_of_drawn(auroc(values, labels, weights), draws[:, : len(values)]) for name, values in known.items()
-    }
-    means = {name: float(auroc(values, labels).mean()) for name, values in known.items()}
-    table = Table(
-        "judged", "AUROC", "95 %", "less baseline", "95 %", "regret", title=f"{len(labels)} cases out of fold"
-    )
-    for name, values in known.items():
-        low, high = np.nanpercentile(varied[name], [2.5, 97.5])
-        less, (lower, upper) = (
-            means[name] - means["baseline"],
-            np.nanpercentile(varied[name] - varied["baseline"], [2.5, 97.5]),
+    labels, oracle, patients = cases["malignant"].to_numpy(), cases["oracle"].to_numpy(), list(cases["patient_id"])
+    corrected = {name: _recalibrated(values, labels, cases["fold"].to_numpy()) for name, values in known.items()}
+    telling = _varied(known, lambda values, weights: auroc(values, labels, weights), patients, labels, resamples)
+    columns = ["AUROC", "less baseline", "regret", "of baseline's", "regret, recalibrated", "of baseline's"]
+    table = Table("judged", *columns, title=f"{len(labels)} cases out of fold, intervals over patients and trainings")
+    regrets = [
+        _varied(
+            each,
+            lambda values, weights: weighted_mean(divergence(oracle, values), weights),
+            patients,
+            labels,
+            resamples,
         )
-        regret = np.mean([divergence(cases["oracle"].to_numpy(), run).mean() for run in values])
-        row = [
-            f"{means[name]:.3f}",
-            f"{low:.3f} to {high:.3f}",
-            f"{less:.3f}",
-            f"{lower:.3f} to {upper:.3f}",
-            # the follow-up shows growth, which this oracle does not know
-            "-" if np.isnan(regret) or name == "follow-up" else f"{regret:.3f}",
-        ]
+        for each in (known, corrected)
+    ]
+    for name in known:
+        row = [_interval(telling[name]), _interval(telling[name] - telling["baseline"])]
+        for regret in regrets:  # the follow-up shows growth, which this oracle does not know
+            told = name != "follow-up" and np.isfinite(regret[name]).all()
+            row += [_interval(regret[name]), _interval(regret[name] / regret["baseline"])] if told else ["-", "-"]
         table.add_row(name, *row)
-    names = [f"{recipe}, guidance {guidance:g}" for recipe, guidance in CANDIDATES]
-    best = max(names, key=lambda name: means[name])
-    chosen = next(name for name in names if means[name] >= means[best] - np.nanstd(varied[best]))
-    Console(width=140).print(table)
+    names = [candidate.name for candidate in trained(out)]
+    best = max(names, key=lambda name: telling[name][0])
+    chosen = next(name for name in names if telling[name][0] >= telling[best][0] - np.nanstd(telling[best][1:]))
+    Console(width=160).print(table)
     print(f"Chosen: {chosen} (the best is {best}); chosen among {len(names)}, its figure is optimistic.")
     for stage, found in epochs(out).items():
-        print(f"Epochs of {stage}: median {int(np.median(found))} of {sorted(found)}")
+        if found:
+            print(f"Epochs of {stage}: median {int(np.median(found))} of {sorted(found)}")
     write_tables(out, cases, known, chosen)
+
+
+def _varied(
+    known: Mapping[str, Array],
+    score: Callable[[Array, Array | None], Array],
+    patients: list[str],
+    labels: Array,
+    resamples: int,
+) -> dict[str, Array]:
+    """Of each method's trainings (S, N) the mean score, and then that of each resample of patients and trainings."""
+    weights = patient_resamples(patients, labels, resamples, seed=0)
+    assert weights is not None, "too few patients for intervals"
+    draws = np.random.default_rng(1).random((resamples, len(SEEDS)))
+    return {
+        name: np.r_[score(values, None).mean(), mean_of_drawn(score(values, weights), draws[:, : len(values)])]
+        for name, values in known.items()
+    }
+
+
+def _interval(varied: Array) -> str:
+    low, high = np.nanpercentile(varied[1:], [2.5, 97.5])
+    return f"{varied[0]:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _recalibrated(values: Array, labels: Array, fold: Array) -> Array:
+    """Probabilities (S, N), each fold's after a logistic regression on the others."""
+    log_odds = logit(np.clip(values, CLIP, 1 - CLIP))
+    return np.stack([recalibrated(each, labels, fold)["intercept_and_slope"][0] for each in log_odds])
 
 
 def write_tables(out: Path, cases: pd.DataFrame, known: dict[str, np.ndarray], chosen: str) -> None:
