@@ -148,7 +148,8 @@ def _baseline(size: Mapping[str, Any]) -> Iterator[Measurement]:
 
 def _median(name: Any, spread: Mapping[str, Any], unit: Any) -> Measurement:
     """A median over the runs, and how far the ends of the 90 % interval lie from it."""
-    ends, middle = spread["interval90"], spread["median"]
+    held, middle = spread.get("held_out90"), spread["median"]
+    ends, of_what = held or spread["interval90"], "held-out nodules" if held else "them"
     range_ = ends and MeasurementProperties(
         upper_measurement_uncertainty=ends[1] - middle, lower_measurement_uncertainty=middle - ends[0]
     )
@@ -158,7 +159,7 @@ def _median(name: Any, spread: Mapping[str, Any], unit: Any) -> Measurement:
         unit=unit,
         derivation=codes.SCT.Median,
         properties=range_ or None,
-        algorithm_id=_algorithm("generated follow-ups", ["range: 90 % of them"] if ends else []),
+        algorithm_id=_algorithm("generated follow-ups", [f"range: 90 % of {of_what}"] if ends else []),
     )
 
 

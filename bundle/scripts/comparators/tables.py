@@ -117,11 +117,9 @@ def read_table(path: str | Path, case_ids: Sequence[str], column: str = "probabi
             not probabilities.
     """
     path = Path(path)
-    table = _table(path)
+    table = _table(path, column)
     if twice := sorted(set(table["case_id"][table.duplicated(["case_id", "run"])])):
         raise ComparatorError(f"{path}: {listed(twice)} stand twice in one run; keep one row a case and run.")
-    if column not in table:
-        raise ComparatorError(f"{path}: no column {column}; make the table again.")
     if table.empty:
         raise ComparatorError(f"{path}: has no {column} for any case; make it again from this dataset.")
     wide = table.pivot(index="run", columns="case_id", values=column).reindex(columns=list(case_ids))
@@ -134,16 +132,17 @@ def read_table(path: str | Path, case_ids: Sequence[str], column: str = "probabi
     return wide.to_numpy()
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _table(path: Path, column: str = "probability") -> pd.DataFrame:
     """The content of a table's file, after a check of columns and values."""
+    columns = (*COLUMNS[:2], column)
     if not path.is_file():
-        raise ComparatorError(f"{path}: no such table; expected CSV with the columns {', '.join(COLUMNS)}.")
+        raise ComparatorError(f"{path}: no such table; expected CSV with the columns {', '.join(columns)}.")
     try:
-        table = pd.read_csv(path, dtype={"case_id": str, "run": int, "probability": float})
+        table = pd.read_csv(path, dtype={"case_id": str, "run": int, column: float})
     except ValueError as error:  # pandas' parser raises ValueErrors too
-        raise ComparatorError(f"{path}: cannot be read ({error}); expected CSV with {', '.join(COLUMNS)}.") from error
-    if missing := [column for column in COLUMNS if column not in table]:
-        raise ComparatorError(f"{path}: no column {', '.join(missing)}; expected {', '.join(COLUMNS)}.")
-    if odd := sorted(set(table["case_id"][~table["probability"].between(0, 1)])):
+        raise ComparatorError(f"{path}: cannot be read ({error}); expected CSV with {', '.join(columns)}.") from error
+    if missing := [name for name in columns if name not in table]:
+        raise ComparatorError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}.")
+    if "probability" in table and (odd := sorted(set(table["case_id"][~table["probability"].between(0, 1)]))):
         raise ComparatorError(f"{path}: expected probabilities in [0, 1]; those of {listed(odd)} are none.")
     return table

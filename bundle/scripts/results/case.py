@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 RESULT, PAGE = "result.json", "result.pdf"
 """Files in the folder of a case."""
 
-FORMAT = 1
+FORMAT = 2
 """Of result.json; raised where the same predictions would give another one."""
 
 WARNING = "Research use only, not for clinical decisions. Generated images are synthetic."
@@ -94,7 +94,7 @@ class Results:
             latents = [None] * len(some) if self.encode is None else pooled(self.encode(baselines))
             for index, item in enumerate(some):
                 before, after = (each.take(np.array([index])) for each in sizes)
-                size = growth(before, after, item["interval_days"] or YEAR)
+                size = growth(before, after, item["interval_days"] or YEAR, (held_out or {}).get("factors"))
                 size |= {"guidance_scale": scale, "held_out": held_out}
                 case = Case(
                     ehr=item["ehr"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,37 @@ def spread(values: Array) -> dict[str, Any]:
     return result
 
 
+def held_out_intervals(after: Array, before: float, factors: Mapping[str, float]) -> dict[str, list[float] | None]:
+    """Intervals of a diameter's change that hold their share of held-out nodules; quantiles of the runs mostly do not.
+
+    Args:
+        after: of R runs (R,), in mm.
+        before: at baseline, in mm.
+        factors: by name of :data:`INTERVALS`, by how much the ends of the runs' quantiles move apart.
+
+    Returns:
+        ``held_out50`` and ``held_out90``, ends with the runs' median between them; None where there is no factor.
+
+    Example:
+        >>> held_out_intervals(np.array([10.0, 10.0, 10.0]), 10.0, {"interval50": 1.25})
+        {'held_out50': [-2.0, 2.5], 'held_out90': None}
+    """
+    found: dict[str, list[float] | None] = {}
+    for name, ends in INTERVALS.items():
+        key, factor, middle = name.replace("interval", "held_out"), factors.get(name), float(np.median(after))
+        found[key] = None
+        if factor is not None and len(after) >= fewest_draws(name):
+            low, high = np.quantile(after, ends, method="weibull").tolist()
+            found[key] = [min(low / factor, middle) - before, max(high * factor, middle) - before]
+    return found
+
+
+def shown90(spread: Mapping[str, Any]) -> list[float] | None:
+    """The 90 % interval to show of a change: the one that holds 90 % of held-out nodules, else that of the runs."""
+    held: list[float] | None = spread.get("held_out90") or spread["interval90"]
+    return held
+
+
 def yearly(change_mm: Array, days: float) -> Array:
     """The change of a diameter within 12 months, as Lung-RADS asks for it.
 
@@ -41,13 +73,16 @@ def yearly(change_mm: Array, days: float) -> Array:
     return change_mm * min(1.0, YEAR / days)
 
 
-def growth(baseline: Sizes, generated: Sizes, days: float) -> dict[str, Any]:
+def growth(
+    baseline: Sizes, generated: Sizes, days: float, factors: Mapping[str, Mapping[str, float]] | None = None
+) -> dict[str, Any]:
     """The entry `growth` of result.json.
 
     Args:
         baseline: of the nodule at baseline, one run and one case.
         generated: of the same nodule in R runs, one case.
         days: from baseline to what was generated.
+        factors: of :func:`scripts.results.held_out.interval_factors`; None where they are not known.
 
     Returns:
         ``not_measurable``, the reason, where the nodule is not seen at baseline, or is larger than the crop there or in
@@ -57,13 +92,15 @@ def growth(baseline: Sizes, generated: Sizes, days: float) -> dict[str, Any]:
     if reason := _not_measurable(baseline, counts["runs_cut"], len(generated.cut)):
         return {"not_measurable": reason, **counts}
     before = {axis: float(getattr(baseline, axis)[0, 0]) for axis in AXES}
-    change = {axis: getattr(generated, axis)[:, 0] - before[axis] for axis in AXES}
+    after = {axis: getattr(generated, axis)[:, 0] for axis in AXES}
+    change = {axis: after[axis] - before[axis] for axis in AXES}
+    held = {axis: held_out_intervals(after[axis], before[axis], (factors or {}).get(axis, {})) for axis in AXES}
     in_a_year = yearly(change["mean"], days)
     classes = diameter_class(np.zeros_like(in_a_year), in_a_year)
     volumes = float(baseline.volume[0, 0]), generated.volume[:, 0]
     return {
         "baseline_mm": before,
-        "change_mm": {axis: spread(values) for axis, values in change.items()},
+        "change_mm": {axis: spread(values) | held[axis] for axis, values in change.items()},
         "lung_rads": {
             "threshold_mm": DIAMETER_CHANGE,
             "change_in_12_months_mm": spread(in_a_year),

@@ -10,8 +10,10 @@ from scipy.special import logit
 
 from scripts.arrays import Array
 from scripts.data.datalist import outcome
+from scripts.evaluation.nodules.forecasts import AXES
 from scripts.evaluation.nodules.growth import MEDIAN, Growth
 from scripts.evaluation.statistics.calibration import CLIP, logistic_fit
+from scripts.evaluation.statistics.forecasts import INTERVALS, Forecast, conformal_factor
 from scripts.evaluation.statistics.metrics import classification, patient_resamples
 from scripts.evaluation.statistics.thresholds import fixed_thresholds
 
@@ -105,11 +107,44 @@ def held_out_growth(growth: Growth, name: str) -> dict[str, Any] | None:
 
     Returns:
         ``error_mm``, the mean absolute error of the median over runs, and ``unchanged_error_mm``, that of predicting no
-        change; None where no nodule can be measured.
+        change; ``factors``, of :func:`interval_factors`; ``n`` nodules of ``n_patients``. None where no nodule can be
+        measured.
     """
     several = len(growth.measured[name].long) > 1
     real, generated = growth.changes(name + MEDIAN if several else name)
     if len(real) == 0:
         return None
     errors = {"error_mm": np.abs(generated[0] - real).mean(), "unchanged_error_mm": np.abs(real).mean()}
-    return {**{name: float(f"{value:.3g}") for name, value in errors.items()}, "n": len(real)}
+    return {
+        **{name: float(f"{value:.3g}") for name, value in errors.items()},
+        "factors": interval_factors(growth, name),
+        **{"n": len(real), "n_patients": len(set(_patients(growth)))},
+    }
+
+
+def interval_factors(growth: Growth, name: str) -> dict[str, dict[str, float]]:
+    """By diameter and interval, :func:`scripts.evaluation.statistics.forecasts.conformal_factor` of generated images.
+
+    Args:
+        growth, name: as of :func:`held_out_growth`.
+
+    Returns:
+        Intervals that runs do not reach, or patients are too few for, are left out.
+    """
+    use, patients = growth.measurable, _patients(growth)
+    found: dict[str, dict[str, float]] = {}
+    for axis in AXES:
+        forecast = Forecast(getattr(growth.measured[name], axis)[:, use])
+        truth = getattr(growth.after["measured"], axis)[0, use]
+        known = {
+            each: conformal_factor(forecast, truth, patients, each)
+            for each in INTERVALS
+            if forecast.reaches(each) is None
+        }
+        found[axis] = {each: float(f"{factor:.4g}") for each, factor in known.items() if factor is not None}
+    return found
+
+
+def _patients(growth: Growth) -> list[str]:
+    """The patient of each case that can be measured."""
+    return [growth.cases.patients[index] for index in np.flatnonzero(growth.measurable)]

@@ -17,6 +17,7 @@ from scripts.evaluation.report.figures import NEUTRAL
 from scripts.files import read_mapping, write_atomically
 from scripts.predictions import PredictionError, pixel_mm, read_predictions
 from scripts.results.case import PAGE, RESULT
+from scripts.results.growth import shown90
 from scripts.results.table import probability_of
 
 COLUMNS = (0.08, 0.50, 0.63, 0.75)
@@ -89,8 +90,10 @@ def growth_in_words(result: Mapping[str, Any]) -> list[str]:
     changes = ", ".join(f"{axis} {spread_in_words(each, '+.1f')}" for axis, each in size["change_mm"].items())
     rads, volume = size["lung_rads"], size["volume_mm3"]
     grown = f"more than {rads['threshold_mm']:g} mm in 12 months"
+    held = size["change_mm"]["mean"].get("held_out90")
+    of_what = f"what holds 90 % of {size['held_out']['n']} held-out nodules" if held else "90 % of the runs"
     lines = [
-        f"Change of the diameters in mm, median and 90 % of the runs: {changes}.",
+        f"Change of the diameters in mm, median and {of_what}: {changes}.",
         f"Lung-RADS: {'growth' if rads['grows'] else 'no growth'}; the mean diameter grows by {grown} in "
         f"{rads['share_of_runs_that_grow']:.0%} of the runs.",
         f"Volume, from one slice: {volume['baseline']:.0f} mm³, generated "
@@ -106,12 +109,12 @@ def growth_in_words(result: Mapping[str, Any]) -> list[str]:
 
 
 def spread_in_words(spread: Mapping[str, Any], form: str) -> str:
-    """Median and 90 % interval.
+    """Median and 90 % interval, that of held-out nodules where it is known.
 
     >>> spread_in_words({"median": 1.0, "interval90": [-0.5, 2.0]}, "+.1f")
     '+1.0 [-0.5, +2.0]'
     """
-    ends = spread["interval90"]
+    ends = shown90(spread)
     return format(spread["median"], form) + (f" [{ends[0]:{form}}, {ends[1]:{form}}]" if ends else "")
 
 

@@ -61,12 +61,12 @@ class Readers:
         return torch.sigmoid(self.direct.to(self.device)(crops, numbers)).flatten().double().cpu().numpy()
 
     def probabilities(
-        self, samples: Array, baselines: Array, ehrs: Sequence[Mapping[str, Any]]
+        self, samples: Array | None, baselines: Array, ehrs: Sequence[Mapping[str, Any]]
     ) -> list[dict[str, dict[str, Any]]]:
         """What each method says of N cases, before calibration.
 
         Args:
-            samples: generated follow-ups (R, N, 1, H, W) in [-1, 1].
+            samples: generated follow-ups (R, N, 1, H, W) in [-1, 1]; None where there are none.
             baselines: (N, 1, H, W) in [-1, 1].
             ehrs: N records.
 
@@ -74,15 +74,17 @@ class Readers:
             For each case, by the names of :data:`scripts.results.reference.METHODS`, ``uncalibrated``, the probability,
             and ``runs`` of the generated images; or ``not_computable``, the reason.
         """
-        runs, cases = samples.shape[:2]
-        known = records([{"ehr": ehr} for ehr in ehrs])
+        cases, known = len(ehrs), records([{"ehr": ehr} for ehr in ehrs])
         found: list[dict[str, dict[str, Any]]] = [{} for _ in ehrs]
         for name in METHODS:
             reason = self.lacking.get({"generated": "classifier", "baseline": "classifier"}.get(name, name))
             if reason:
                 values: list[dict[str, Any]] = [{"not_computable": reason}] * cases
+            elif name == "generated" and samples is None:
+                values = [{"not_computable": "no images were generated"}] * cases
             elif name == "generated":
-                by_run = self.judged(samples.reshape(runs * cases, *samples.shape[2:])).reshape(runs, cases)
+                assert samples is not None
+                by_run = self.judged(samples.reshape(-1, *samples.shape[2:])).reshape(len(samples), cases)
                 values = [{"uncalibrated": float(each.mean()), "runs": _over_runs(each)} for each in by_run.T]
             elif name == "brock":
                 values = [_brock(ehr) for ehr in ehrs]

@@ -30,6 +30,7 @@ from scripts.fingerprint import code_version, comparable
 from scripts.predictions import read_predictions, read_provenance
 from scripts.results.case import encoder
 from scripts.results.held_out import Known, compare, held_out_growth, score, thresholds
+from scripts.results.out_of_fold import measured_by_tables, sampling_of
 from scripts.results.probabilities import Readers
 from scripts.results.reference import (
     FILES,
@@ -63,6 +64,7 @@ def publish_reference(
     resamples: int = 2000,
     device: str | torch.device = "cpu",
     size_predictions: Sequence[str | Path] = (),
+    size_tables: Mapping[str, str | Path] | None = None,
 ) -> None:
     """Writes record_only.json, direct_classifier.safetensors, reference.json and reference.safetensors to models_dir.
 
@@ -70,8 +72,9 @@ def publish_reference(
     say on which dataset that was.
 
     Args:
-        dataset_dir: that the weights were trained on.
-        predictions_dir: has follow-ups of the validation section; the test section is to choose nothing.
+        dataset_dir: that the weights were trained on. Its validation section may be empty where tables say all.
+        predictions_dir: has follow-ups of the validation section; the test section is to choose nothing. It is not read
+            where the table of generated images says how they were made.
         direct: weights of one training of the direct classifier; where there is no such file none are published.
         tables: by method, tables of probabilities (:mod:`scripts.comparators.tables`) of all cases of training and
             validation, each by weights that did not see its patient; they replace the section.
@@ -79,40 +82,43 @@ def publish_reference(
         resamples: of the bootstrap over patients.
         size_predictions: folders with follow-ups of the validation section by the same weights, guided otherwise,
             among which, and ``predictions_dir``, the one for size is chosen; see :mod:`scripts.results.size`.
+        size_tables: by guidance scale, tables of diameters (:mod:`scripts.results.out_of_fold`), in their place where
+            no predictions are read.
 
     Raises:
         UserError: weights of another dataset, or predictions or tables that do not fit.
     """
-    _refuse_unknown(tables or {})
+    tables, size_tables = dict(tables or {}), dict(size_tables or {})
+    _refuse_unknown(tables)
     folder, datalist, digest = Path(models_dir), load_datalist(dataset_dir), digest_dataset(dataset_dir)
-    for path in (folder / FILES["classifier"], Path(direct)):
-        _refuse_other_dataset(path, digest)
+    _refuse_other_dataset(digest, folder / FILES["classifier"], Path(direct))
     image_size = trained_image_size(folder / FILES["classifier"])
-    study = open_section(dataset_dir, HELD_OUT, image_size)
-    samples = read_predictions(predictions_dir, study.cases.ids)
-    made_by = _same_weights(predictions_dir, study.cases.ids, folder)
-    sizes = _sizes(study, {predictions_dir: samples}, size_predictions, folder)
-    facts = {name: datalist.get(name) for name in ("name", "simulated")}
-    RecordRegression.of(record_regression(dataset_dir, folds)).write(folder / FILES["record_only"], **facts)
+    images = predictions_dir, tables, size_predictions, size_tables
+    samples, made_by, sizes = _images(dataset_dir, folder, image_size, *images)
+    named = {"name": datalist.get("name"), "simulated": datalist.get("simulated")}
+    RecordRegression.of(record_regression(dataset_dir, folds)).write(folder / FILES["record_only"], **named)
     _copy_direct(Path(direct), folder / FILES["direct_classifier"])
     _note_training(dataset_dir, folder, image_size, digest)
-    readers = Readers(folder, image_size, device)
-    said = readers.probabilities(samples, study.baseline, [case["ehr"] for case in datalist[HELD_OUT]])
-    known, origin = _held_out(said, datalist, tables or {}, folds)
+    said = _said(dataset_dir, Readers(folder, image_size, device), samples, image_size)
+    known, origin = _held_out(said, datalist, tables, folds)
     cases = with_outcome([*datalist["training"], *datalist["validation"]])
     content: dict[str, Any] = {
-        **{"format": FORMAT, "dataset": facts["name"], "simulated": facts["simulated"]},
+        **{"format": FORMAT, "dataset": named["name"], "simulated": named["simulated"]},
         "methods": {name: score(each, cases, origin[name], resamples) for name, each in known.items()},
         "compared": compare(known, cases),
-        "thresholds": _thresholds(said, datalist),
+        "thresholds": _thresholds(said, datalist, {name: known[name] for name in known if name in tables or not said}),
         **sizes,
         **_describe(dataset_dir, folder, image_size, device),
         "made_from": {"dataset": digest, "weights": {**digest_parts(folder), **digest_files(folder)}}
         | {"sampling": made_by, **code_version()},
     }
     write_json(folder / REFERENCE, content)
-    found = ", ".join(f"{name} {value:.3f}" for name, value in content["compared"]["auroc"].items())
-    logger.info(f"Wrote {folder / REFERENCE}; AUROC on {content['compared']['n']} held-out cases: {found or 'none'}")
+    _log(folder / REFERENCE, content["compared"])
+
+
+def _log(path: Path, compared: Mapping[str, Any]) -> None:
+    found = ", ".join(f"{name} {value:.3f}" for name, value in compared["auroc"].items())
+    logger.info(f"Wrote {path}; AUROC on {compared['n']} held-out cases: {found or 'none'}")
 
 
 def _note_training(dataset_dir: str | Path, folder: Path, image_size: int, digest: str) -> None:
@@ -120,6 +126,15 @@ def _note_training(dataset_dir: str | Path, folder: Path, image_size: int, diges
     for name in ("record_only", "direct_classifier"):
         if name == "record_only" or _trained_on(folder / FILES[name]) == digest:
             write_training_cases(folder / FILES[name], dataset_dir, image_size)
+
+
+def _said(
+    dataset_dir: str | Path, readers: Readers, samples: Array | None, image_size: int
+) -> list[dict[str, dict[str, Any]]]:
+    """What each method says of the validation section's cases; nothing where it is empty."""
+    if not (ehrs := [case["ehr"] for case in load_datalist(dataset_dir)[HELD_OUT]]):
+        return []
+    return readers.probabilities(samples, baseline_crops(dataset_dir, HELD_OUT, image_size), ehrs)
 
 
 def _held_out(
@@ -151,19 +166,43 @@ def _held_out(
     return {name: each for name, each in known.items() if each}, origin
 
 
-def _thresholds(said: Sequence[Mapping[str, Mapping[str, Any]]], datalist: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry `thresholds`: those of each method by rule, and in words on which cases they were fixed."""
-    labels = np.array([outcome(case) for case in datalist[HELD_OUT]])
-    malignant, known = int((labels == 1).sum()), int(np.isfinite(labels).sum())
-    simulated = f"; {datalist['simulated']}" if datalist.get("simulated") else ""
+def _thresholds(
+    said: Sequence[Mapping[str, Mapping[str, Any]]], datalist: Mapping[str, Any], crossed: Mapping[str, Known]
+) -> dict[str, Any]:
+    """The entry `thresholds`: those of each method by rule, and in words on which cases they were fixed.
+
+    Args:
+        said: of the validation section.
+        crossed: by method, probabilities out of fold, which replace the section.
+    """
+    sections = {HELD_OUT: datalist[HELD_OUT], "out of fold": [*datalist["training"], *datalist[HELD_OUT]]}
+    on: dict[str, list[str]] = {}
     found = {}
     for name in METHODS:
-        values = np.array([case[name].get("uncalibrated", np.nan) for case in said])
+        place = "out of fold" if name in crossed else HELD_OUT
+        labels = np.array([outcome(case) for case in sections[place]])
+        values = (
+            np.array([crossed[name].get(case["case_id"], np.nan) for case in sections[place]])
+            if name in crossed
+            else np.array([case[name].get("uncalibrated", np.nan) for case in said])
+        )
         told = np.isfinite(values) & np.isfinite(labels)
         if limits := thresholds(values[told], labels[told]):
             found[name] = limits
-    on = f"the {HELD_OUT} section of {datalist.get('name')} ({known} cases, {malignant} malignant{simulated})"
-    return {"on": on, "methods": found}
+            on.setdefault(place, []).append(name)
+    words = {HELD_OUT: f"the {HELD_OUT} section", "out of fold": "cross-validation over training and validation"}
+    simulated = f"; {datalist['simulated']}" if datalist.get("simulated") else ""
+    places = [
+        f"{words[place]} of {datalist.get('name')} ({_counted(sections[place])}"
+        f"{': ' + ', '.join(names) if len(on) > 1 else ''}{simulated})"
+        for place, names in on.items()
+    ]
+    return {"on": " and ".join(places), "methods": found}
+
+
+def _counted(cases: Sequence[Mapping[str, Any]]) -> str:
+    labels = np.array([outcome(case) for case in cases])
+    return f"{int(np.isfinite(labels).sum())} cases, {int((labels == 1).sum())} malignant"
 
 
 def _describe(
@@ -187,6 +226,30 @@ def _refuse_unknown(tables: Mapping[str, str | Path]) -> None:
         raise PublishedReferenceError(f"tables: no such method: {listed(unknown)}; expected {', '.join(known)}.")
 
 
+def _images(
+    dataset_dir: str | Path,
+    folder: Path,
+    image_size: int,
+    predictions_dir: str | Path,
+    tables: Mapping[str, str | Path],
+    size_predictions: Sequence[str | Path],
+    size_tables: Mapping[str, str | Path],
+) -> tuple[Array | None, dict[str, Any], dict[str, Any]]:
+    """Images of the validation section, None where a table speaks for them; how they were made; entries of sizes."""
+    made_by = sampling_of(tables["generated"]) if "generated" in tables else None
+    if size_predictions if made_by else size_tables:
+        raise PublishedReferenceError(
+            f"{'size_predictions' if made_by else 'size_tables'}: expected size_tables where the table of generated "
+            "images says how they were made, else size_predictions: outcome and size are told of the same cases."
+        )
+    if made_by:
+        return None, made_by, _sizes_by_tables(dataset_dir, image_size, size_tables, f"{made_by['guidance_scale']:g}")
+    study = open_section(dataset_dir, HELD_OUT, image_size)
+    samples = read_predictions(predictions_dir, study.cases.ids)
+    made_by = _same_weights(predictions_dir, study.cases.ids, folder)
+    return samples, made_by, _sizes(study, {predictions_dir: samples}, size_predictions, folder)
+
+
 def _copy_direct(source: Path, target: Path) -> None:
     """Publishes weights of the direct classifier, or removes older ones where there are none."""
     target.unlink(missing_ok=True)
@@ -196,13 +259,14 @@ def _copy_direct(source: Path, target: Path) -> None:
         logger.warning(f"{source}: no such file, so none is published; direct_classifier.yaml trains it.")
 
 
-def _refuse_other_dataset(path: Path, digest: str) -> None:
+def _refuse_other_dataset(digest: str, *paths: Path) -> None:
     """Refuses weights that say that they were trained on another dataset; those of versions before 0.7 do not say."""
-    if (trained_on := _trained_on(path)) not in (None, digest):
-        raise PublishedReferenceError(
-            f"{path}: trained on another dataset ({trained_on[:12]}) than this one ({digest[:12]}), so that what is "
-            "held out here may have been seen there. Give the dataset of its training."
-        )
+    for path in paths:
+        if (trained_on := _trained_on(path)) not in (None, digest):
+            raise PublishedReferenceError(
+                f"{path}: trained on another dataset ({trained_on[:12]}) than this one ({digest[:12]}), so that what "
+                "is held out here may have been seen there. Give the dataset of its training."
+            )
 
 
 def _trained_on(path: Path) -> str | None:
@@ -235,6 +299,26 @@ def _sizes(
     growth = {"growth": held_out_growth(measured, next(iter(folders)))}
     size = {**choose_size_guidance(measured, list(folders)), "sampling": sampling}
     return growth | ({"size": size} if others else {})
+
+
+def _sizes_by_tables(
+    dataset_dir: str | Path, image_size: int, tables: Mapping[str, str | Path], scale: str
+) -> dict[str, dict[str, Any] | None]:
+    """The entries `growth` and, if there are tables to choose among, `size`, out of fold.
+
+    Args:
+        scale: guidance scale of the outcome.
+    """
+    if not tables:
+        return {"growth": None}
+    tables = {f"{float(each):g}": path for each, path in tables.items()}
+    measured = measured_by_tables(dataset_dir, image_size, tables)
+    first = [scale] if scale in tables else []
+    growth = {"growth": held_out_growth(measured, scale) if first else None}
+    scales = [*first, *(each for each in tables if each != scale)]
+    made = {each: sampling_of(tables[each]) or {} for each in scales}
+    sampling = {each: {name: made[each].get(name) for name in ("solver", "num_steps")} for each in scales}
+    return growth | {"size": {**choose_size_guidance(measured, scales), "sampling": sampling}}
 
 
 def _same_weights(predictions_dir: str | Path, case_ids: Sequence[str], folder: Path) -> dict[str, Any]:

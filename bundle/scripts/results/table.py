@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scripts.results.growth import shown90
 from scripts.results.reference import METHODS
 
 
@@ -27,6 +28,8 @@ def columns(result: Mapping[str, Any]) -> dict[str, Any]:
     change, volume, lung_rads = (size.get(key, {}) for key in ("change_mm", "volume_mm3", "lung_rads"))
     for axis in ("long", "perpendicular", "mean"):
         row |= _spread(f"{axis}_change_mm", change.get(axis))
+        low, high = (change.get(axis) or {}).get("held_out90") or (None, None)
+        row |= {f"{axis}_change_mm_held_out_05": low, f"{axis}_change_mm_held_out_95": high}
     row["grows_by_lung_rads"] = lung_rads.get("grows")
     row["share_of_runs_that_grow"] = lung_rads.get("share_of_runs_that_grow")
     row["baseline_volume_mm3"] = volume.get("baseline")
@@ -69,7 +72,7 @@ def headline(result: Mapping[str, Any]) -> str:
         change = f"Growth is not measured: {size['not_measurable']}."
     else:
         mean = size["change_mm"]["mean"]
-        ends = "" if mean["interval90"] is None else " [{:+.1f}, {:+.1f}]".format(*mean["interval90"])
+        ends = "" if (range90 := shown90(mean)) is None else " [{:+.1f}, {:+.1f}]".format(*range90)
         grows = "growth" if size["lung_rads"]["grows"] else "no growth"
         trust = size["held_out"]
         errors = trust and f"off by {trust['error_mm']:.1f} mm, no change by {trust['unchanged_error_mm']:.1f}"

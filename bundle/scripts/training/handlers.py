@@ -246,8 +246,8 @@ class Validation(ValidationHandler):
     def attach(self, engine: Engine) -> None:
         if self.validator is not None and not len(self.validator.data_loader):  # type: ignore[arg-type]
             raise UserError(
-                "The dataset's validation section is empty, expected cases by which the best epoch is chosen. To train on "
-                "all cases compose no_validation.yaml last, and give --max_epochs."
+                "The dataset's validation section is empty, expected cases by which the best epoch is chosen. To train "
+                "on all cases compose no_validation.yaml last, and give --max_epochs."
             )
 
         def due(engine: Engine, epoch: int) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.evaluation.nodules.growth import Sizes
-from scripts.results.growth import CUT, growth, spread, yearly
+from scripts.results.growth import CUT, growth, held_out_intervals, shown90, spread, yearly
 
 
 def sizes(long: list[float], perpendicular: list[float], found: bool = True, cut: list[bool] | None = None) -> Sizes:
@@ -74,3 +74,30 @@ def test_what_cannot_be_measured_says_why() -> None:
         "runs_cut": 2,
     }
     assert "change_mm" in growth(sizes([9.0], [8.0]), sizes([12.0] * 2, [10.0] * 2, cut=[True, False]), 365)
+
+
+@given(st.lists(st.floats(2, 50), min_size=1, max_size=30), st.floats(0.3, 3), st.floats(2, 40))
+def test_intervals_of_held_out_nodules_hold_the_median(runs: list[float], factor: float, before: float) -> None:
+    """Where runs reach their ends; the factor moves these of the runs, whatever the baseline."""
+    after = np.array(runs)
+    found = held_out_intervals(after, before, {"interval50": factor, "interval90": factor})
+    of_runs, middle = spread(after), float(np.median(after))
+    for key in ("50", "90"):
+        held, ends = found[f"held_out{key}"], of_runs[f"interval{key}"]
+        assert (held is None) == (ends is None)
+        if held is not None:
+            expected = [min(ends[0] / factor, middle) - before, max(ends[1] * factor, middle) - before]
+            assert held == pytest.approx(expected) and held[0] <= middle - before <= held[1]
+    assert held_out_intervals(after, before, {}) == {"held_out50": None, "held_out90": None}
+
+
+def test_what_held_out_nodules_tell_is_shown() -> None:
+    many = sizes(list(np.linspace(9, 12, 20)), list(np.linspace(8, 11, 20)))
+    plain, known = (
+        growth(sizes([10.0], [8.0]), many, 365, factors) for factors in (None, {"mean": {"interval90": 1.2}})
+    )
+    assert plain["change_mm"]["mean"]["held_out90"] is None
+    assert shown90(plain["change_mm"]["mean"]) == plain["change_mm"]["mean"]["interval90"]
+    wider, ends = shown90(known["change_mm"]["mean"]), plain["change_mm"]["mean"]["interval90"]
+    assert wider == pytest.approx([(ends[0] + 9) / 1.2 - 9, (ends[1] + 9) * 1.2 - 9])
+    assert known["change_mm"]["long"]["held_out90"] is None

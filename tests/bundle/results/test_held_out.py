@@ -10,8 +10,9 @@ import pytest
 from scripts.evaluation.nodules.forecasts import Section
 from scripts.evaluation.nodules.growth import measure
 from scripts.evaluation.sections import open_section
+from scripts.evaluation.statistics.forecasts import Forecast, conformal
 from scripts.evaluation.statistics.thresholds import fixed_thresholds
-from scripts.results.held_out import compare, held_out_growth, recalibration, score, thresholds
+from scripts.results.held_out import compare, held_out_growth, interval_factors, recalibration, score, thresholds
 from tests.bundle.results.conftest import SIZE
 
 
@@ -79,7 +80,28 @@ def test_error_of_growth_by_hand(cohort: Path) -> None:
     assert found == {
         "error_mm": 0.0,
         "unchanged_error_mm": pytest.approx(np.abs(change).mean(), rel=5e-3),
-        "n": use.sum(),
+        "factors": {axis: {"interval50": 1.0} for axis in ("long", "perpendicular", "mean")},  # of three runs
+        **{"n": use.sum(), "n_patients": 20},
     }
     copied = held_out_growth(growth, "copied")
     assert copied is not None and copied["error_mm"] == copied["unchanged_error_mm"]
+
+
+def test_factors_make_intervals_hold_their_share(cohort: Path) -> None:
+    """Of the nodules that they are fitted on, with the rank for a new patient; runs that all err are mended."""
+    study = open_section(cohort, "training", SIZE)
+    shifts = np.linspace(-0.05, 0.05, 20)
+    runs = np.stack([np.clip(study.baseline + shift, -1, 1) for shift in shifts])  # 1 mm smaller than the follow-ups
+    growth = Section(study, {"runs": runs}).measured()
+    factors, use = interval_factors(growth, "runs"), growth.measurable
+    for axis, found in factors.items():
+        members, truth = getattr(growth.measured["runs"], axis)[:, use], getattr(growth.after["measured"], axis)[0, use]
+        for name, share in (("interval50", 0.5), ("interval90", 0.9)):
+            low, high = Forecast(members).ends(name)
+            assert ((low <= truth) & (truth <= high)).mean() < 0.2 and found[name] > 1
+            inside = (low / found[name] <= truth) & (truth <= high * found[name])
+            assert share <= inside.mean() <= share + 0.05
+            cases = np.flatnonzero(use)
+            patients = [growth.cases.patients[index] for index in cases]
+            ends = conformal(Forecast(members), Forecast(members), truth, patients, name)
+            np.testing.assert_allclose(ends, [low / found[name], high * found[name]], rtol=1e-3)

@@ -51,6 +51,11 @@ def test_growth_in_words(result: dict[str, Any]) -> None:
     trust = result["growth"]["held_out"]
     assert f"off by {trust['error_mm']:.1f} mm; to say that nothing changes is off by" in lines[-1]
     assert lines[1].startswith("Lung-RADS: ") and "mm³" in lines[2]
+    assert lines[0].startswith("Change of the diameters in mm, median and 90 % of the runs: long ")
+    mean = result["growth"]["change_mm"]["mean"] | {"median": 0.5, "held_out90": [-1.5, 2.5]}
+    changes = result["growth"]["change_mm"] | {"mean": mean}
+    told = growth_in_words({"growth": result["growth"] | {"change_mm": changes}})[0]
+    assert "median and what holds 90 % of 40 held-out nodules: " in told and "mean +0.5 [-1.5, +2.5]." in told
     unmeasured = {"growth": {"not_measurable": "no nodule is found"}}
     assert growth_in_words(unmeasured) == ["Not measured: no nodule is found."]
 

@@ -133,28 +133,43 @@ def fewest_patients(share: float) -> int:
     return ceil(round(share / (1 - share), 9))
 
 
+def conformal_factor(calibration: Forecast, truth: Array, patients: Sequence[Hashable], name: str) -> float | None:
+    """The factor by which both ends of one of :data:`INTERVALS` move apart so that it holds its share of new patients.
+
+    Conformalised quantile regression (Romano et al. 2019) in logarithms, since growth is a ratio: the exponential of
+    the :func:`correction` of the scores max(log lower - log y, log y - log upper). Below 1 the ends move together.
+
+    Args:
+        calibration: positive, of cases on which the method was not fitted.
+        truth, patients: (V,) and V, of these cases.
+
+    Returns:
+        None where patients are too few; see :func:`fewest_patients`.
+    """
+    lower, upper = np.log(calibration.ends(name))
+    scores = np.maximum(lower - np.log(truth), np.log(truth) - upper)
+    found = correction(scores, patients, INTERVALS[name][1] - INTERVALS[name][0])
+    return None if found is None else float(np.exp(found))
+
+
 def conformal(
     forecast: Forecast, calibration: Forecast, truth: Array, patients: Sequence[Hashable], name: str
 ) -> Array:
-    """Ends (2, N) of one of :data:`INTERVALS` after conformalised quantile regression (Romano et al. 2019).
+    """Ends (2, N) of one of :data:`INTERVALS`, moved by the :func:`conformal_factor` of other cases.
 
-    Both ends move outwards, or inwards, by the same factor: the :func:`correction` of the scores max(log lower - log y,
-    log y - log upper), in logarithms since growth is a ratio. Ends that would cross stay empty intervals.
+    Ends that would cross stay empty intervals.
 
     Args:
-        forecast, calibration: positive, of the evaluated and of the calibration cases, by the same method, which was
-            fitted on neither.
-        truth, patients: (V,) and V, of the calibration cases.
+        forecast: positive, of the evaluated cases.
+        calibration, truth, patients: of the others, by the same method.
 
     Raises:
-        ValueError: patients are too few; see :func:`fewest_patients`.
+        ValueError: patients are too few.
     """
-    share = INTERVALS[name][1] - INTERVALS[name][0]
-    lower, upper = np.log(calibration.ends(name))
-    found = correction(np.maximum(lower - np.log(truth), np.log(truth) - upper), patients, share)
-    if found is None:
-        raise ValueError(f"patients are fewer than {fewest_patients(share)}")
-    return forecast.ends(name) * np.exp([[-found], [found]])
+    factor = conformal_factor(calibration, truth, patients, name)
+    if factor is None:
+        raise ValueError(f"patients are fewer than {fewest_patients(INTERVALS[name][1] - INTERVALS[name][0])}")
+    return forecast.ends(name) * np.array([[1 / factor], [factor]])
 
 
 def interval_scores(ends: Array, truth: Array, weights: Array | None) -> dict[str, Any]:

@@ -1,0 +1,124 @@
+"""Tables of a cross-validation: read as the images they speak of, refused where they cannot be right."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scripts.comparators.tables import ComparatorError
+from scripts.data.digest import digest_dataset
+from scripts.evaluation.nodules.forecasts import Section
+from scripts.evaluation.nodules.growth import measure
+from scripts.evaluation.sections import open_sections
+from scripts.files import write_json
+from scripts.results.out_of_fold import SECTIONS, measured_by_tables, sampling_of
+from scripts.results.publish import publish_reference
+from scripts.results.reference import FILES, REFERENCE, PublishedReferenceError
+from scripts.weights.checkpoints import load_network, save_network
+from tests.bundle.results.conftest import FOLDS, SIZE
+
+MADE = {"num_runs": 20, "num_steps": 12, "solver": "dpmpp", "guidance_scale": 3.0, "image_size": SIZE}
+
+WriteSizes = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def images(cohort: Path) -> np.ndarray:
+    """20 runs of each case of training and validation: its follow-up, brighter and darker."""
+    study = open_sections(cohort, SECTIONS, SIZE)
+    return np.stack([np.clip(study.follow_up + shift, -1, 1) for shift in np.linspace(-0.05, 0.05, 20)])
+
+
+@pytest.fixture
+def write_sizes(cohort: Path, images: np.ndarray, tmp_path: Path) -> WriteSizes:
+    """A table of the images' diameters, with changes, made at a guidance scale."""
+    study = open_sections(cohort, SECTIONS, SIZE)
+    assert study.spacing is not None
+    found = measure(images, study.spacing["baseline"])
+
+    def write(scale: float, change: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table, **made: Any) -> Path:
+        index = pd.MultiIndex.from_product([range(20), study.cases.ids], names=["run", "case_id"])
+        columns = {"long": found.long.ravel(), "perpendicular": found.perpendicular.ravel()}
+        path = tmp_path / f"sizes_{scale:g}.csv"
+        change(pd.DataFrame(columns, index=index).reset_index()).to_csv(path, index=False)
+        write_json(path.with_suffix(".json"), {"sampling": MADE | {"guidance_scale": scale} | made})
+        return path
+
+    return write
+
+
+def test_diameters_of_a_table_are_those_of_its_images(
+    cohort: Path, images: np.ndarray, write_sizes: WriteSizes
+) -> None:
+    by_images = Section(open_sections(cohort, SECTIONS, SIZE), {"3": images}).measured()
+    by_table = measured_by_tables(cohort, SIZE, {"3": write_sizes(3)})
+    np.testing.assert_array_equal(by_images.measurable, by_table.measurable)
+    assert by_images.cases.ids == by_table.cases.ids and len(by_table.cases.ids) == 160
+    for name in ("real_baseline", "real_follow_up", "3"):
+        np.testing.assert_allclose(by_images.measured[name].mean, by_table.measured[name].mean, rtol=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.inf])
+def test_impossible_diameters_are_named(cohort: Path, write_sizes: WriteSizes, value: float) -> None:
+    def spoil(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(perpendicular=table["perpendicular"].mask(table["case_id"] == "c7", value))
+
+    with pytest.raises(PublishedReferenceError, match="sizes_3.csv: expected diameters in mm above 0; those of c7"):
+        measured_by_tables(cohort, SIZE, {"3": write_sizes(3, spoil)})
+
+
+def test_tables_that_do_not_fit_are_named(cohort: Path, write_sizes: WriteSizes, tmp_path: Path) -> None:
+    path = write_sizes(3)
+    with pytest.raises(ComparatorError, match=r"sizes_3.csv: not made from these: .*guidance_scale"):
+        measured_by_tables(cohort, SIZE, {"6": path})
+    with pytest.raises(ComparatorError, match="run 0 has no long for 1 of 160 cases: c3"):
+        measured_by_tables(cohort, SIZE, {"3": write_sizes(3, lambda table: table[table["case_id"] != "c3"])})
+    with pytest.raises(ComparatorError, match="no column perpendicular"):
+        measured_by_tables(cohort, SIZE, {"3": write_sizes(3, lambda table: table.drop(columns="perpendicular"))})
+    write_json(path.with_suffix(".json"), {"sampling": {"guidance_scale": 3}})
+    with pytest.raises(PublishedReferenceError, match="sizes_3.json: sampling has no num_runs, num_steps, solver, ima"):
+        sampling_of(path)
+    path.with_suffix(".json").unlink()
+    assert sampling_of(path) is None
+
+
+def test_weights_of_all_patients_are_published_by_tables_alone(
+    cohort: Path, weights: Path, tmp_path: Path, write_sizes: WriteSizes
+) -> None:
+    """Where the validation section is empty; without a table of a method nothing is said of it."""
+    datalist = json.loads((cohort / "datalist.json").read_text())
+    cases = datalist["training"] + datalist["validation"]
+    data = shutil.copytree(cohort, tmp_path / "all")
+    (data / "datalist.json").write_text(json.dumps(datalist | {"training": cases, "validation": []}))
+    models = shutil.copytree(weights / "models", tmp_path / "models")
+    save_network(
+        load_network(models / FILES["classifier"]),
+        models / FILES["classifier"],
+        extra={"record": {"dataset": digest_dataset(data)}},
+    )
+    values = np.linspace(0.01, 0.99, 160)
+    table = pd.DataFrame({"case_id": [case["case_id"] for case in cases], "run": 0, "probability": values})
+    table.to_csv(tmp_path / "generated.csv", index=False)
+    write_json(tmp_path / "generated.json", {"sampling": MADE})
+    tables = {"generated": tmp_path / "generated.csv"}
+    arguments: Any = (data, models, tmp_path / "no predictions", tmp_path / "none", tables, FOLDS, 20)
+    with pytest.raises(PublishedReferenceError, match="^size_predictions: expected size_tables where the table of gen"):
+        publish_reference(*arguments, size_predictions=["runs/unguided"])
+    sizes = {3: write_sizes(3), "1": write_sizes(1, lambda table: table.assign(long=table["long"] * 1.3))}
+    publish_reference(*arguments, size_tables=sizes)
+    content = json.loads((models / REFERENCE).read_text())
+    assert content["methods"].keys() == {"generated", "record_only"}
+    assert content["methods"]["generated"]["held_out"]["n"] == content["compared"]["n"] == 160
+    assert content["thresholds"]["on"].startswith("cross-validation over training and validation of discs (160 cases, ")
+    assert content["thresholds"]["methods"].keys() == {"generated", "record_only"}
+    assert content["made_from"]["sampling"] == MADE
+    assert content["size"]["guidance_scale"] == 3 and content["size"]["growth"] == content["growth"]
+    assert content["growth"]["factors"]["long"].keys() == {"interval50", "interval90"}
+    assert content["size"]["sampling"]["1"] == {"solver": "dpmpp", "num_steps": 12}
