@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import typer
-from folds import SEEDS, SIZES, Candidate, read_tables, trained
+from fold_choice import read_tables, trained
+from folds import SEEDS, SIZES, Candidate
 from forecasts import IMAGE_SIZE, known, sizes, take
 from rich.console import Console
 from rich.table import Table

@@ -1,26 +1,23 @@
-"""Which recipe holds on patients it was not trained on? All stages, five-fold, over training and validation together.
+"""Which recipe holds on patients that it was not trained on? All stages, five-fold, over training and validation.
 
-Every fold trains all stages anew on four fifths of those patients: one autoencoder, one unconditional U-Net and one
-judge, and for each recipe the conditional stage with three seeds. The fifth left out is its validation section; it
-chooses epochs by loss, and the judge's by its loss on real crops, so no generated image has a part in either. Its cases
-are generated at the guidance of each candidate, judged, and measured. The test section is never opened.
+Every fold trains all stages anew on four fifths of those patients: one autoencoder, one unconditional U-Net, one judge
+and one direct classifier, and for each recipe the conditional stage with three seeds. The fifth left out is its
+validation section; it chooses epochs by loss, and the judge's by its loss on real crops, so no generated image has a
+part in either. Its cases are generated at the guidance of each candidate, judged, and measured. The test section is
+never opened.
 
-    python benchmarks/folds.py train DATASET OUT [--fold 0 ..] [--recipe .. ] [--judge 0.4.0/classifier.safetensors]
-    python benchmarks/folds.py choose DATASET OUT
+    python benchmarks/folds.py DATASET OUT [--fold 0 ..] [--recipe prompts] [--judge 0.4.0/classifier.safetensors]
 
-`train` goes on where it was; folds may run in processes of their own. `choose` and `fold_sizes.py` read the folds'
-tables alone (`judged.csv`, `sizes.csv.gz`, `epochs.json`), so that folds may be run on different days and machines.
-`choose` prints the candidates by their probabilities out of fold, the simplest one within one standard error of the
-best, and the epochs of each stage to train for on all these patients; it writes OUT/out_of_fold.csv and, of the chosen
-one, tables for `publish_reference.yaml --tables`. What is chosen among candidates has an optimistic figure.
+It goes on where it was, and leaves a fold alone whose tables are there; folds may run in processes of their own.
+`fold_choice.py` and `fold_sizes.py` read the folds' tables alone (`judged.csv`, `sizes.csv.gz`, `epochs.json`,
+`direct_classifier.csv`), so that folds may be run on different days and machines.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -30,22 +27,13 @@ import torch
 import typer
 from monai.bundle import run
 from readers import IMAGE_SIZE, crops
-from rich.console import Console
-from rich.table import Table
-from scipy.special import logit
 
 import data_prep  # noqa: F401 (puts the bundle on the path)
-from scripts.arrays import Array
 from scripts.data.datalist import load_datalist, pairs
 from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
 from scripts.evaluation.nodules.growth import measure
 from scripts.evaluation.sections import open_section
-from scripts.evaluation.statistics.calibration import CLIP
-from scripts.evaluation.statistics.contrasts import mean_of_drawn
 from scripts.evaluation.statistics.folds import FOLDS, patient_folds
-from scripts.evaluation.statistics.metrics import auroc, patient_resamples, weighted_mean
-from scripts.evaluation.statistics.recalibration import recalibrated
-from scripts.evaluation.statistics.regret import divergence
 from scripts.files import write_json
 from scripts.training.checkpointing import read_checkpoint
 from scripts.weights.checkpoints import load_network
@@ -85,7 +73,10 @@ EPOCHS = "epochs.json"
 
 RUNS, CALLS = 20, 12
 SHARED = ("autoencoder", "unconditional", "classifier")
-SIZES = "sizes.csv.gz"
+DIRECT = "baselines/direct_classifier.csv"
+"""Of a fold: the table of the classifier that reads baseline and record."""
+JUDGED, SIZES = "judged.csv", "sizes.csv.gz"
+"""Of a training: probabilities, and diameters."""
 SIZED, AXES = ["guidance", "run", "case_id"], ("long", "perpendicular")
 """Of that table: what names a row, and what is measured."""
 TIMES_READ = {"baseline": "baseline", "follow_up": "follow-up"}
@@ -94,10 +85,6 @@ Folds = Annotated[list[int] | None, typer.Option("--fold", help="from 0; all whe
 Recipes = Annotated[list[str] | None, typer.Option("--recipe", help="of RECIPES; all where none is named")]
 Judges = Annotated[list[Path] | None, typer.Option("--judge", help="further classifiers that read the same images")]
 Settings = Annotated[str, typer.Option("--set", help="settings of every stage, as JSON")]
-app = typer.Typer(add_completion=False)
-
-
-# ---- training ------------------------------------------------------------------------------------------------------
 
 
 def fold_dataset(dataset: Path, fold: int, folder: Path) -> Path:
@@ -174,8 +161,7 @@ def sized(images: Mapping[str, torch.Tensor], data: Path) -> pd.DataFrame:
     return pd.concat(parts).reset_index()
 
 
-@app.command()
-def train(
+def main(
     dataset: Path,
     out: Path,
     folds: Folds = None,
@@ -188,23 +174,31 @@ def train(
     for number in folds or range(FOLDS):
         fold = out / f"fold_{number}"
         data = fold_dataset(dataset, number, fold / "dataset")
-        for stage in SHARED:
+        if not (fold / DIRECT).exists():
+            train_stage("classifier", data, fold, ("direct_classifier",), **options)
+        trainings = {
+            conditional_folder(fold, recipe, seed): (recipe, seed) for recipe in recipes or RECIPES for seed in SEEDS
+        }
+        rest = {folder: each for folder, each in trainings.items() if not (folder / JUDGED).exists()}
+        for stage in SHARED if rest else ():
             train_stage(stage, data, fold, (), **options)
         readers = {"": fold / "models" / "classifier.safetensors"} | {path.parent.name: path for path in judges or ()}
-        known = [case.get("truth", {}) | case | {"fold": number} for case in load_datalist(data)["validation"]]
-        cases = pd.DataFrame(known).reindex(columns=IDENTITY)
-        for recipe in recipes or RECIPES:
-            for seed in SEEDS:
-                folder = conditional_folder(fold, recipe, seed)
-                if (folder / "judged.csv").exists():
-                    continue
-                link_shared(fold, folder)
-                train_stage("conditional", data, folder, RECIPES[recipe], seed=seed, **options)
-                images = follow_ups(folder, data, recipe)
-                sized(images, data).to_csv(folder / SIZES, index=False, compression={"method": "gzip", "mtime": 0})
-                real = {TIMES_READ[time]: each for time, each in crops(data, "validation").items()}
-                cases.assign(**judged(real | images, readers)).to_csv(folder / "judged.csv", index=False)
-        write_json(fold / EPOCHS, best_epochs(fold))
+        for folder, (recipe, seed) in rest.items():
+            link_shared(fold, folder)
+            train_stage("conditional", data, folder, RECIPES[recipe], seed=seed, **options)
+            write_tables(folder, data, number, recipe, readers)
+        if rest:
+            write_json(fold / EPOCHS, best_epochs(fold))
+
+
+def write_tables(folder: Path, data: Path, number: int, recipe: str, readers: Mapping[str, Path]) -> None:
+    """Judges and measures what one training generates of the cases left out."""
+    images = follow_ups(folder, data, recipe)
+    sized(images, data).to_csv(folder / SIZES, index=False, compression={"method": "gzip", "mtime": 0})
+    known = [case.get("truth", {}) | case | {"fold": number} for case in load_datalist(data)["validation"]]
+    real = {TIMES_READ[time]: each for time, each in crops(data, "validation").items()}
+    cases = pd.DataFrame(known).reindex(columns=IDENTITY)
+    cases.assign(**judged(real | images, readers)).to_csv(folder / JUDGED, index=False)
 
 
 def best_epochs(fold: Path) -> dict[str, list[int]]:
@@ -219,119 +213,5 @@ def best_epochs(fold: Path) -> dict[str, list[int]]:
     }
 
 
-# ---- choosing ------------------------------------------------------------------------------------------------------
-
-
-def trained(out: Path) -> list[Candidate]:
-    """The candidates whose recipe has been trained, in all folds; the end where a table is missing."""
-    recipes = [recipe for recipe in RECIPES if _table(out, 0, recipe, SEEDS[0]).exists()]
-    for number, recipe, seed in product(range(FOLDS), recipes or RECIPES, SEEDS):
-        if not (table := _table(out, number, recipe, seed)).exists():
-            raise SystemExit(f"{table} is missing: train that fold first (--fold {number})")
-    return [candidate for candidate in CANDIDATES if candidate.recipe in recipes]
-
-
-def _table(out: Path, fold: int, recipe: str, seed: int, name: str = "judged.csv") -> Path:
-    return conditional_folder(out / f"fold_{fold}", recipe, seed) / name
-
-
-def read_tables(out: Path, recipe: str, seed: int, name: str) -> pd.DataFrame:
-    """The tables of one training of each fold, one below the other."""
-    return pd.concat([pd.read_csv(_table(out, fold, recipe, seed, name)) for fold in range(FOLDS)], ignore_index=True)
-
-
-def read(out: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """The cases in order, and by method probabilities (seeds, cases)."""
-    known: dict[str, np.ndarray] = {}
-    for candidate in trained(out):
-        tables = [read_tables(out, candidate.recipe, seed, "judged.csv") for seed in SEEDS]
-        known |= {name: tables[0][[name]].to_numpy().T for name in TIMES_READ.values()}
-        known[candidate.name] = np.stack([table[f"{candidate.guidance:g}"].to_numpy() for table in tables])
-    return tables[0][IDENTITY], known
-
-
-def epochs(out: Path) -> dict[str, list[int]]:
-    """The best epochs of each stage over folds and seeds."""
-    of_folds = [json.loads((out / f"fold_{number}" / EPOCHS).read_text()) for number in range(FOLDS)]
-    return {stage: [epoch for found in of_folds for epoch in found[stage]] for stage in of_folds[0]}
-
-
-@app.command()
-def choose(dataset: Path, out: Path, resamples: int = 2000) -> None:
-    """Prints AUROC and regret out of fold with intervals over patients and trainings, and the chosen candidate."""
-    cases, known = read(out)
-    labels, oracle, patients = cases["malignant"].to_numpy(), cases["oracle"].to_numpy(), list(cases["patient_id"])
-    corrected = {name: _recalibrated(values, labels, cases["fold"].to_numpy()) for name, values in known.items()}
-    telling = _varied(known, lambda values, weights: auroc(values, labels, weights), patients, labels, resamples)
-    columns = ["AUROC", "less baseline", "regret", "of baseline's", "regret, recalibrated", "of baseline's"]
-    table = Table("judged", *columns, title=f"{len(labels)} cases out of fold, intervals over patients and trainings")
-    regrets = [
-        _varied(
-            each,
-            lambda values, weights: weighted_mean(divergence(oracle, values), weights),
-            patients,
-            labels,
-            resamples,
-        )
-        for each in (known, corrected)
-    ]
-    for name in known:
-        row = [_interval(telling[name]), _interval(telling[name] - telling["baseline"])]
-        for regret in regrets:  # the follow-up shows growth, which this oracle does not know
-            told = name != "follow-up" and np.isfinite(regret[name]).all()
-            row += [_interval(regret[name]), _interval(regret[name] / regret["baseline"])] if told else ["-", "-"]
-        table.add_row(name, *row)
-    names = [candidate.name for candidate in trained(out)]
-    best = max(names, key=lambda name: telling[name][0])
-    chosen = next(name for name in names if telling[name][0] >= telling[best][0] - np.nanstd(telling[best][1:]))
-    Console(width=160).print(table)
-    print(f"Chosen: {chosen} (the best is {best}); chosen among {len(names)}, its figure is optimistic.")
-    for stage, found in epochs(out).items():
-        if found:
-            print(f"Epochs of {stage}: median {int(np.median(found))} of {sorted(found)}")
-    write_tables(out, cases, known, chosen)
-
-
-def _varied(
-    known: Mapping[str, Array],
-    score: Callable[[Array, Array | None], Array],
-    patients: list[str],
-    labels: Array,
-    resamples: int,
-) -> dict[str, Array]:
-    """Of each method's trainings (S, N) the mean score, and then that of each resample of patients and trainings."""
-    weights = patient_resamples(patients, labels, resamples, seed=0)
-    assert weights is not None, "too few patients for intervals"
-    draws = np.random.default_rng(1).random((resamples, len(SEEDS)))
-    return {
-        name: np.r_[score(values, None).mean(), mean_of_drawn(score(values, weights), draws[:, : len(values)])]
-        for name, values in known.items()
-    }
-
-
-def _interval(varied: Array) -> str:
-    low, high = np.nanpercentile(varied[1:], [2.5, 97.5])
-    return f"{varied[0]:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _recalibrated(values: Array, labels: Array, fold: Array) -> Array:
-    """Probabilities (S, N), each fold's after a logistic regression on the others."""
-    log_odds = logit(np.clip(values, CLIP, 1 - CLIP))
-    return np.stack([recalibrated(each, labels, fold)["intercept_and_slope"][0] for each in log_odds])
-
-
-def write_tables(out: Path, cases: pd.DataFrame, known: dict[str, np.ndarray], chosen: str) -> None:
-    """All probabilities in one table, and those of the chosen candidate and the baseline each in one of their own."""
-    long = [
-        cases.assign(method=name, run=seed, probability=values)
-        for name, runs in known.items()
-        for seed, values in enumerate(runs)
-    ]
-    pd.concat(long).to_csv(out / "out_of_fold.csv", index=False)
-    for name, values in {"generated": known[chosen].mean(axis=0), "baseline": known["baseline"][0]}.items():
-        table = pd.DataFrame({"case_id": cases["case_id"], "run": 0, "probability": values})
-        table.to_csv(out / f"{name}.csv", index=False)
-
-
 if __name__ == "__main__":
-    app()
+    typer.run(main)

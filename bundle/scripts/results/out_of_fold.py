@@ -2,7 +2,7 @@
 
 Such weights have seen every case of training and validation; what may be said of them is what the weights of the folds,
 trained alike on the other folds, say of the cases left out. One table has probabilities, another diameters, as
-``benchmarks/folds.py`` writes them; beside each stands how it was made.
+``benchmarks/fold_choice.py`` writes them; beside each stands how it was made.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def sampling_of(table: str | Path) -> dict[str, Any] | None:
     if missing := [name for name in SAMPLING if name not in found]:
         raise PublishedReferenceError(
             f"{Path(table).with_suffix('.json')}: sampling has no {', '.join(missing)}; expected how the images of the "
-            "table were made, as benchmarks/folds.py writes it."
+            "table were made, as benchmarks/fold_choice.py writes it."
         )
     return {name: found[name] for name in SAMPLING}
 
