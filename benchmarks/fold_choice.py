@@ -1,16 +1,17 @@
 """Which candidate of `folds.py` tells patients apart out of fold, and what is published of weights like it?
 
-It prints AUROC and regret of each candidate with intervals over patients and trainings, the simplest candidate within
-one standard error of the best, and the epochs of each stage to train for on all these patients (`no_validation.yaml`).
-It writes OUT/out_of_fold.csv and, of the chosen recipe, tables for `publish_reference.yaml`: probabilities, and
-diameters of each guidance scale. What is chosen among candidates has an optimistic figure.
+It prints AUROC (all folds together) and regret of each candidate, the simplest candidate whose difference from the best
+is within its standard error, and the epochs of each stage to train for on all these patients (`no_validation.yaml`).
+Intervals and errors are over patients and trainings of the conditional stage; autoencoder, unconditional stage and
+judge are trained once a fold, and how these vary is not in them. It writes OUT/out_of_fold.csv and, of the chosen
+recipe, tables for `publish_reference.yaml`: probabilities, and diameters of each guidance scale. What is chosen among
+candidates has an optimistic figure.
 
     python benchmarks/fold_choice.py OUT
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
@@ -23,9 +24,9 @@ from folds import (
     CALLS,
     CANDIDATES,
     DIRECT,
-    EPOCHS,
     IDENTITY,
     JUDGED,
+    MADE,
     RECIPES,
     RUNS,
     SEEDS,
@@ -47,7 +48,10 @@ from scripts.evaluation.statistics.folds import FOLDS
 from scripts.evaluation.statistics.metrics import auroc, patient_resamples, weighted_mean
 from scripts.evaluation.statistics.recalibration import recalibrated
 from scripts.evaluation.statistics.regret import divergence
-from scripts.files import write_json
+from scripts.files import read_mapping, write_json
+
+BY_EPOCH = "the epochs of each fold were chosen on the cases left out"
+"""What is noted beside every table."""
 
 
 def trained(out: Path) -> list[Candidate]:
@@ -71,17 +75,31 @@ def read_tables(out: Path, recipe: str, seed: int, name: str) -> pd.DataFrame:
 def read(out: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """The cases in order, and by method probabilities (seeds, cases)."""
     known: dict[str, np.ndarray] = {}
+    cases: pd.DataFrame | None = None
     for candidate in trained(out):
         tables = [read_tables(out, candidate.recipe, seed, JUDGED) for seed in SEEDS]
+        for table in tables:
+            cases = table[IDENTITY] if cases is None else cases
+            if not table[IDENTITY].equals(cases) or cases["case_id"].duplicated().any():
+                raise SystemExit(
+                    f"{out}: the tables of {candidate.recipe} are not of the same cases in the same order."
+                )
         known |= {name: tables[0][[name]].to_numpy().T for name in TIMES_READ.values()}
         known[candidate.name] = np.stack([table[f"{candidate.guidance:g}"].to_numpy() for table in tables])
-    return tables[0][IDENTITY], known
+    assert cases is not None
+    return cases, known
 
 
-def epochs(out: Path) -> dict[str, list[int]]:
-    """The best epochs of each stage over folds and seeds."""
-    of_folds = [json.loads((out / f"fold_{number}" / EPOCHS).read_text()) for number in range(FOLDS)]
-    return {stage: [epoch for found in of_folds for epoch in found[stage]] for stage in of_folds[0]}
+def made(out: Path) -> tuple[str, dict[str, list[int]]]:
+    """The digest of the dataset of all folds; and the best epochs over folds of each stage or recipe's trainings."""
+    of_folds = [read_mapping(out / f"fold_{number}" / MADE) for number in range(FOLDS)]
+    digests = {each.pop("dataset") for each in of_folds}
+    if len(digests) > 1:
+        raise SystemExit(f"{out}: folds of {len(digests)} datasets; expected one.")
+    epochs: dict[str, list[int]] = {}
+    for name, epoch in ((name, epoch) for each in of_folds for name, epoch in each.items()):
+        epochs.setdefault(name.partition("_seed_")[0], []).append(epoch)
+    return digests.pop(), epochs
 
 
 def main(out: Path, resamples: int = 2000) -> None:
@@ -108,15 +126,16 @@ def main(out: Path, resamples: int = 2000) -> None:
             told = name != "follow-up" and np.isfinite(regret[name]).all()
             row += [_interval(regret[name]), _interval(regret[name] / regret["baseline"])] if told else ["-", "-"]
         table.add_row(name, *row)
-    candidates = trained(out)
+    candidates, (digest, epochs) = trained(out), made(out)
     best = telling[max(candidates, key=lambda each: telling[each.name][0]).name]
-    chosen = next(each for each in candidates if telling[each.name][0] >= best[0] - np.nanstd(best[1:]))
+    less = {each: best - telling[each.name] for each in candidates}
+    chosen = next(each for each in candidates if less[each][0] <= np.nanstd(less[each][1:]))
+    note = f"recipe and guidance were chosen among {len(candidates)} on these cases"
     Console(width=160).print(table)
-    print(f"Chosen: {chosen.name}; chosen among {len(candidates)}, its figure is optimistic.")
-    for stage, found in epochs(out).items():
-        if found:
-            print(f"Epochs of {stage}: median {int(np.median(found))} of {sorted(found)}")
-    write_tables(out, cases, known, chosen)
+    print(f"Chosen: {chosen.name}; {note}, so that its figure is optimistic.")
+    for name, found in epochs.items():
+        print(f"Epochs of {name}: median {int(np.median(found))} of {sorted(found)}")
+    write_tables(out, cases, known, chosen, {"dataset": digest, "note": f"{BY_EPOCH}; {note}"})
 
 
 def _varied(
@@ -147,10 +166,12 @@ def _recalibrated(values: Array, labels: Array, fold: Array) -> Array:
     return np.stack([recalibrated(each, labels, fold)["intercept_and_slope"][0] for each in log_odds])
 
 
-def write_tables(out: Path, cases: pd.DataFrame, known: dict[str, Array], chosen: Candidate) -> None:
+def write_tables(
+    out: Path, cases: pd.DataFrame, known: dict[str, Array], chosen: Candidate, record: dict[str, Any]
+) -> None:
     """All probabilities in one table, and tables of weights like the chosen ones, as `publish_reference.yaml` has them.
 
-    Probabilities are means over the trainings of the conditional stage, diameters those of the first one.
+    These are of one training of each fold, since one is published; the mean of several would tell more.
     """
     long = [
         cases.assign(method=name, run=seed, probability=values)
@@ -160,23 +181,24 @@ def write_tables(out: Path, cases: pd.DataFrame, known: dict[str, Array], chosen
     pd.concat(long).to_csv(out / "out_of_fold.csv", index=False)
     direct = pd.concat([pd.read_csv(out / f"fold_{fold}" / DIRECT) for fold in range(FOLDS)]).set_index("case_id")
     tables = {
-        "generated": known[chosen.name].mean(axis=0),
+        "generated": known[chosen.name][0],
         "baseline": known["baseline"][0],
         "direct_classifier": direct.loc[cases["case_id"], "probability"].to_numpy(),
     }
-    made = {"num_runs": RUNS, "num_steps": CALLS, "solver": "dpmpp", "image_size": IMAGE_SIZE}
+    sampling = {"num_runs": RUNS, "num_steps": CALLS, "solver": "dpmpp", "image_size": IMAGE_SIZE}
     for name, values in tables.items():
         table = pd.DataFrame({"case_id": cases["case_id"], "run": 0, "probability": values})
-        _write(out / f"{name}.csv", table, {"guidance_scale": chosen.guidance, **made} if name == "generated" else None)
-    sizes = read_tables(out, chosen.recipe, SEEDS[0], SIZES)
-    for guidance, table in sizes.groupby("guidance"):
-        _write(out / f"sizes_{guidance:g}.csv", table.drop(columns="guidance"), {"guidance_scale": guidance, **made})
+        told = record if name == "generated" else record | {"note": BY_EPOCH}
+        guided = {"sampling": {"guidance_scale": chosen.guidance, **sampling}} if name == "generated" else {}
+        _write(out / f"{name}.csv", table, told | guided)
+    for guidance, table in read_tables(out, chosen.recipe, SEEDS[0], SIZES).groupby("guidance"):
+        made_by = {"sampling": {"guidance_scale": guidance, **sampling}}
+        _write(out / f"sizes_{guidance:g}.csv", table.drop(columns="guidance"), record | made_by)
 
 
-def _write(path: Path, table: pd.DataFrame, sampling: dict[str, Any] | None) -> None:
+def _write(path: Path, table: pd.DataFrame, record: dict[str, Any]) -> None:
     table.to_csv(path, index=False)
-    if sampling:
-        write_json(path.with_suffix(".json"), {"sampling": sampling})
+    write_json(path.with_suffix(".json"), record)
 
 
 if __name__ == "__main__":

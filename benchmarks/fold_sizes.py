@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import typer
-from fold_choice import read_tables, trained
+from fold_choice import read, read_tables, trained
 from folds import SEEDS, SIZES, Candidate
 from forecasts import IMAGE_SIZE, known, sizes, take
 from rich.console import Console
@@ -23,9 +23,9 @@ from rich.table import Table
 import data_prep  # noqa: F401 (puts the bundle on the path)
 from scripts.arrays import Array
 from scripts.evaluation.nodules.forecasts import Section
-from scripts.evaluation.nodules.growth import Growth, Indices
+from scripts.evaluation.nodules.growth import Indices
 from scripts.evaluation.nodules.references import Dressed, QuantileRegression, climatology, copy
-from scripts.evaluation.sections import open_section
+from scripts.evaluation.sections import open_sections
 from scripts.evaluation.statistics.contrasts import mean_of_drawn
 from scripts.evaluation.statistics.forecasts import INTERVALS, Forecast, conformal
 from scripts.evaluation.statistics.metrics import patient_resamples, weighted_mean
@@ -35,21 +35,14 @@ class OutOfFold:
     """The nodules of training and validation that can be measured, in one order, with the fold of each."""
 
     def __init__(self, dataset: Path, out: Path) -> None:
-        measured = [Section(open_section(dataset, name, IMAGE_SIZE)).measured() for name in ("training", "validation")]
-        first = trained(out)[0]
-        table = read_tables(out, first.recipe, SEEDS[0], "judged.csv").set_index("case_id")
-        ids = np.concatenate([self._of(each, each.cases.ids) for each in measured])
-        assert sorted(table.index) == sorted(np.concatenate([each.cases.ids for each in measured]))
-        self.ids, self.fold = ids, table.loc[ids, "fold"].to_numpy()
-        self.before, self.truth = (np.concatenate(each) for each in zip(*map(sizes, measured), strict=True))
-        self.known = np.concatenate([known(each) for each in measured])
-        self.patients = np.concatenate([self._of(each, each.cases.patients) for each in measured])
-        self.labels = np.concatenate([each.cases.labels[each.measurable] for each in measured])
-        self.out = out
-
-    @staticmethod
-    def _of(growth: Growth, values: list[str]) -> Array:
-        return np.array(values)[growth.measurable]
+        growth = Section(open_sections(dataset, ("training", "validation"), IMAGE_SIZE)).measured()
+        table = read(out)[0].set_index("case_id")
+        if sorted(table.index) != sorted(growth.cases.ids):
+            raise SystemExit(f"{dataset}: its cases are not those of {out}.")
+        use, self.out = growth.measurable, out
+        self.ids, self.patients = np.array(growth.cases.ids)[use], np.array(growth.cases.patients)[use]
+        self.fold, self.labels = table.loc[self.ids, "fold"].to_numpy(), growth.cases.labels[use]
+        (self.before, self.truth), self.known = sizes(growth), known(growth)
 
     def runs(self, candidate: Candidate, seed: int) -> Array:
         """Long diameters (R, N) of what one training of each fold generated."""

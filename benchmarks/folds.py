@@ -9,7 +9,7 @@ never opened.
     python benchmarks/folds.py DATASET OUT [--fold 0 ..] [--recipe prompts] [--judge 0.4.0/classifier.safetensors]
 
 It goes on where it was, and leaves a fold alone whose tables are there; folds may run in processes of their own.
-`fold_choice.py` and `fold_sizes.py` read the folds' tables alone (`judged.csv`, `sizes.csv.gz`, `epochs.json`,
+`fold_choice.py` and `fold_sizes.py` read the folds' tables alone (`judged.csv`, `sizes.csv.gz`, `made.json`,
 `direct_classifier.csv`), so that folds may be run on different days and machines.
 """
 
@@ -30,12 +30,13 @@ from readers import IMAGE_SIZE, crops
 
 import data_prep  # noqa: F401 (puts the bundle on the path)
 from scripts.data.datalist import load_datalist, pairs
+from scripts.data.digest import crops_of, digest_dataset
 from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
 from scripts.evaluation.nodules.growth import measure
 from scripts.evaluation.sections import open_section
 from scripts.evaluation.statistics.folds import FOLDS, patient_folds
-from scripts.files import write_json
-from scripts.training.checkpointing import read_checkpoint
+from scripts.files import read_mapping, write_atomically, write_json
+from scripts.training.stage import LAST, read_checkpoint
 from scripts.weights.checkpoints import load_network
 
 CONFIGS = Path(__file__).parents[1] / "bundle" / "configs"
@@ -68,8 +69,8 @@ CANDIDATES = (
 SEEDS = (23, 24, 25)
 """Of the conditional stage."""
 
-EPOCHS = "epochs.json"
-"""What a fold writes last: the best epochs of its stages."""
+MADE = "made.json"
+"""Of a fold: the dataset's digest, and the best epoch of each training."""
 
 RUNS, CALLS = 20, 12
 SHARED = ("autoencoder", "unconditional", "classifier")
@@ -88,20 +89,24 @@ Settings = Annotated[str, typer.Option("--set", help="settings of every stage, a
 
 
 def fold_dataset(dataset: Path, fold: int, folder: Path) -> Path:
-    """A dataset folder whose validation section is one fold, and whose training section is the others."""
+    """A dataset folder whose validation section is one fold, and whose training section is the others.
+
+    Crops keep their names, by which the datalist knows their padding; their folders are linked.
+    """
     datalist = load_datalist(dataset)
-    cases = [
-        case | {time: str((dataset / case[time]).resolve()) for time in ("baseline", "follow_up")}
-        for section in ("training", "validation")
-        for case in datalist[section]
-    ]
+    cases = [case for section in ("training", "validation") for case in datalist[section]]
+    if unknown := [case["case_id"] for case in cases if case.get("malignant") not in (0, 1)]:
+        raise SystemExit(f"{dataset}: no outcome of {unknown[0]}; expected 0 or 1 of every case. Leave the others out.")
     labels = np.array([case["malignant"] for case in cases])
     folds = patient_folds([case["patient_id"] for case in cases], labels, FOLDS)
     sections: dict[str, list[Any]] = {"training": [], "validation": []}
     for case, number in zip(cases, folds, strict=True):
         sections["validation" if number == fold else "training"].append(case)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "datalist.json").write_text(json.dumps(datalist | sections | {"test": [], "unpaired": []}))
+    for name in {Path(crop).parts[0] for case in cases for crop in crops_of(case)}:
+        if not (folder / name).exists():
+            (folder / name).symlink_to((dataset / name).resolve())
+    write_json(folder / "datalist.json", datalist | sections | {"test": [], "unpaired": []})
     return folder
 
 
@@ -170,47 +175,50 @@ def main(
     settings: Settings = "{}",
 ) -> None:
     """Trains folds, judges and measures what they generate; what is there already is not made again."""
-    options = json.loads(settings)
+    options, digest = json.loads(settings), digest_dataset(dataset)
     for number in folds or range(FOLDS):
         fold = out / f"fold_{number}"
+        made = read_mapping(fold / MADE) if (fold / MADE).exists() else {"dataset": digest}
+        if made["dataset"] != digest:
+            raise SystemExit(f"{fold / MADE}: of another dataset; give another OUT.")
         data = fold_dataset(dataset, number, fold / "dataset")
+        write_json(fold / MADE, made)
         if not (fold / DIRECT).exists():
             train_stage("classifier", data, fold, ("direct_classifier",), **options)
+            write_json(
+                fold / MADE,
+                made := made | {"direct_classifier": best_epoch(fold / f"{Path(DIRECT).with_suffix('')}_23")},
+            )
         trainings = {
             conditional_folder(fold, recipe, seed): (recipe, seed) for recipe in recipes or RECIPES for seed in SEEDS
         }
         rest = {folder: each for folder, each in trainings.items() if not (folder / JUDGED).exists()}
         for stage in SHARED if rest else ():
             train_stage(stage, data, fold, (), **options)
+            write_json(fold / MADE, made := made | {stage: best_epoch(fold / stage)})
         readers = {"": fold / "models" / "classifier.safetensors"} | {path.parent.name: path for path in judges or ()}
         for folder, (recipe, seed) in rest.items():
             link_shared(fold, folder)
             train_stage("conditional", data, folder, RECIPES[recipe], seed=seed, **options)
+            write_json(fold / MADE, made := made | {folder.name: best_epoch(folder / "conditional")})
             write_tables(folder, data, number, recipe, readers)
-        if rest:
-            write_json(fold / EPOCHS, best_epochs(fold))
 
 
 def write_tables(folder: Path, data: Path, number: int, recipe: str, readers: Mapping[str, Path]) -> None:
-    """Judges and measures what one training generates of the cases left out."""
+    """Judges and measures what one training generates of the cases left out; the judged table comes last."""
     images = follow_ups(folder, data, recipe)
-    sized(images, data).to_csv(folder / SIZES, index=False, compression={"method": "gzip", "mtime": 0})
+    with write_atomically(folder / SIZES) as partial_:
+        sized(images, data).to_csv(partial_, index=False, compression={"method": "gzip", "mtime": 0})
     known = [case.get("truth", {}) | case | {"fold": number} for case in load_datalist(data)["validation"]]
     real = {TIMES_READ[time]: each for time, each in crops(data, "validation").items()}
     cases = pd.DataFrame(known).reindex(columns=IDENTITY)
-    cases.assign(**judged(real | images, readers)).to_csv(folder / JUDGED, index=False)
+    with write_atomically(folder / JUDGED) as partial_:
+        cases.assign(**judged(real | images, readers)).to_csv(partial_, index=False)
 
 
-def best_epochs(fold: Path) -> dict[str, list[int]]:
-    """Of each stage of a fold that is trained, for each of its trainings."""
-    folders = {stage: [fold / stage] for stage in SHARED}
-    for recipe in RECIPES:
-        kept = [conditional_folder(fold, recipe, seed) / "conditional" for seed in SEEDS]
-        folders[f"conditional, {recipe}"] = [folder for folder in kept if folder.exists()]
-    return {
-        stage: [int(read_checkpoint(folder / "last.pt")["progress"]["best_epoch"]) for folder in each]
-        for stage, each in folders.items()
-    }
+def best_epoch(folder: Path) -> int:
+    """The number of the epoch that a stage published."""
+    return int(read_checkpoint(folder / LAST)["progress"]["best_epoch"])
 
 
 if __name__ == "__main__":

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from monai.bundle import ConfigParser
 
+from scripts.comparators.imageflownet import needs_validation
+from scripts.errors import UserError
 from scripts.training.cases import trained_on
 from scripts.weights.checkpoints import read_metadata
+from tests.bundle.helpers import CONFIGS
 
 STAGES = {
     "autoencoder": "autoencoder",
@@ -38,13 +42,29 @@ def test_every_stage_publishes_its_last_epoch(
     """And notes that all cases trained it."""
     cases = json.loads((all_in_training / "datalist.json").read_text())["training"]
     for stage, weights in STAGES.items():
-        overlays, settings = ("small", "no_validation"), {"dataset_dir": str(all_in_training), "max_epochs": 1}
+        overlays, settings = ("small", "no_validation"), {"dataset_dir": str(all_in_training), "max_epochs": 2}
+        caplog.clear()
         with caplog.at_level("INFO"):
             make_workflow(f"train_{stage}", tmp_path, *overlays, **settings).run()
         extra = read_metadata(tmp_path / "models" / f"{weights}.safetensors")["extra"]
-        assert extra["epoch"] == 1 and "val_loss" not in extra and "Last epoch 1; wrote" in caplog.text
+        assert extra["epoch"] == 2 and "val_loss" not in extra and "Epoch 2, by no validation; wrote" in caplog.text
     seen = trained_on(all_in_training, cases, tmp_path / "models")
     assert seen == {"n_cases": 9, "n_trained": 9, "unknown": []}
+
+
+def test_the_number_of_epochs_must_be_given(all_in_training: Path) -> None:
+    """And ImageFlowNet, which looks at validation to begin to predict, is not trained without."""
+    files = [str(CONFIGS / f"{name}.yaml") for name in ("train_autoencoder", "small", "no_validation")]
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    with pytest.raises(RuntimeError) as failed:
+        parser.get_parsed_content("max_epochs")
+    assert "--max_epochs is missing" in str(cause(failed.value))
+    with pytest.raises(UserError, match="ImageFlowNet learns to predict once .* leave no_validation.yaml out"):
+        needs_validation(None)
+    names = ("train_conditional", "small", "compare_crops", "compare_imageflownet", "no_validation")
+    raw = ConfigParser(ConfigParser.load_config_files([str(CONFIGS / f"{name}.yaml") for name in names]))
+    assert raw["prepare"] == "$comparators.needs_validation(@train::handlers::0::validator)"
+    assert raw["train::handlers::0::validator"] == "$None"
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "classifier"])

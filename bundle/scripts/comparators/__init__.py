@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "told": ["ToldBridgeBatch", "ToldCorrFlowNet", "ToldMcWGAN"],
         "imageflownet": [
             *("FlowLoss", "ImageFlowNet", "StartPredicting", "TwoTimesBatch"),
-            *("longest_interval", "prediction_psnr", "reconstruction_psnr"),
+            *("longest_interval", "needs_validation", "prediction_psnr", "reconstruction_psnr"),
         ],
         "batches": ["ConditionBatch", "PairBatch"],
         "generation": ["MethodInferer", "generation_record", "generation_settings"],

@@ -136,7 +136,7 @@ def publish_direct(
 ) -> None:
     """Writes the best epoch's weights, and its probabilities of validation and test as one run of ``table``."""
     best = checkpoint.load_best()
-    logger.info(f"Best epoch {best}")
+    logger.info(f"Epoch {best['epoch']} is published")
     if idist.get_rank() == 0:
         device = next(network.parameters()).device
         network.save(weights, extra={**best, "record": checkpoint.record})

@@ -23,6 +23,7 @@ from scripts.comparators.batches import PairBatch, plain
 from scripts.comparators.contract import Condition
 from scripts.comparators.generator import Generator
 from scripts.diffusion.noise import CaseNoise, Draw
+from scripts.errors import UserError
 from scripts.losses import over_known
 from scripts.training.engines import validation_loss
 
@@ -280,6 +281,19 @@ def prediction_psnr() -> Metric:
 def reconstruction_psnr() -> Metric:
     """The reconstructions' PSNR over validation."""
     return validation_loss(lambda made, target: psnr(made["reconstruction"], target))
+
+
+def needs_validation(validator: Engine | None) -> None:
+    """Refuses to train without validation, in which :class:`StartPredicting` looks when predictions are trained too.
+
+    Raises:
+        UserError: there is none.
+    """
+    if validator is None:
+        raise UserError(
+            "ImageFlowNet learns to predict once its reconstructions of the validation section are good enough, so it "
+            "cannot be trained without one: leave no_validation.yaml out."
+        )
 
 
 class StartPredicting:

@@ -39,7 +39,7 @@ def load_datalist(dataset_dir: str | Path) -> dict[str, Any]:
     Patients of ``predict``, which nothing is trained or judged on, may be in another one too.
 
     Raises:
-        DatalistError: no datalist, not JSON, a section absent, or a patient in two sections.
+        DatalistError: no datalist, not JSON, a section absent, a patient in two sections, or padding of other crops.
     """
     path = Path(dataset_dir) / "datalist.json"
     if not path.is_file():
@@ -64,7 +64,20 @@ def load_datalist(dataset_dir: str | Path) -> dict[str, Any]:
                 f"{path}: {len(shared)} patients stand in {first} and in {second} (first: {shared[0]}). "
                 "Split by patient: results would be worth nothing."
             )
+    _refuse_padding_of_others(path, datalist)
     return datalist
+
+
+def _refuse_padding_of_others(path: Path, datalist: Mapping[str, Any]) -> None:
+    """Refuses crops of which ``unpadded`` knows none, as where their paths were rewritten: padding would be learnt."""
+    entries = [entry for section in (*SECTIONS, *SINGLE) for entry in datalist.get(section, [])]
+    crops = {entry[key] for entry in entries for key in ("baseline", "follow_up", "image") if key in entry}
+    named = datalist.get("unpadded") or {}
+    if named and crops and not crops & named.keys():
+        raise DatalistError(
+            f"{path}: unpadded knows {len(named)} crops (first: {min(named)}), but none that a case has (first: "
+            f"{min(crops)}). Name the crops alike in both."
+        )
 
 
 def entries_of(

@@ -29,7 +29,7 @@ DEFINITIONS = {
     "patients that they were not fitted on",
     "likelihood_ratio": "of the two models on all cases; takes cases as independent, too sure if patients have several",
     "operating_points": "sensitivity and specificity at thresholds fixed on the validation section, or given; "
-    "published_: on the weights' own validation section, of other cases than these (record: published_thresholds)",
+    "published_: on the weights' own held-out cases, others than these (record: published_thresholds)",
 }
 """What the keys of metrics.json mean."""
 

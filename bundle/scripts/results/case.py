@@ -94,7 +94,8 @@ class Results:
             latents = [None] * len(some) if self.encode is None else pooled(self.encode(baselines))
             for index, item in enumerate(some):
                 before, after = (each.take(np.array([index])) for each in sizes)
-                size = growth(before, after, item["interval_days"] or YEAR, (held_out or {}).get("factors"))
+                factors = self.reference.factors(held_out, len(samples), item["interval_days"])
+                size = growth(before, after, item["interval_days"] or YEAR, factors)
                 size |= {"guidance_scale": scale, "held_out": held_out}
                 case = Case(
                     ehr=item["ehr"],

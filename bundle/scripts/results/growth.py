@@ -35,7 +35,7 @@ def spread(values: Array) -> dict[str, Any]:
 
 
 def held_out_intervals(after: Array, before: float, factors: Mapping[str, float]) -> dict[str, list[float] | None]:
-    """Intervals of a diameter's change that hold their share of held-out nodules; quantiles of the runs mostly do not.
+    """Intervals of a diameter's change, made so that they held their share of held-out nodules; runs' mostly do not.
 
     Args:
         after: of R runs (R,), in mm.
@@ -60,7 +60,7 @@ def held_out_intervals(after: Array, before: float, factors: Mapping[str, float]
 
 
 def shown90(spread: Mapping[str, Any]) -> list[float] | None:
-    """The 90 % interval to show of a change: the one that holds 90 % of held-out nodules, else that of the runs."""
+    """The 90 % interval to show of a change: the one made by held-out nodules, else that of the runs."""
     held: list[float] | None = spread.get("held_out90") or spread["interval90"]
     return held
 

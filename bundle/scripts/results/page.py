@@ -91,9 +91,13 @@ def growth_in_words(result: Mapping[str, Any]) -> list[str]:
     rads, volume = size["lung_rads"], size["volume_mm3"]
     grown = f"more than {rads['threshold_mm']:g} mm in 12 months"
     held = size["change_mm"]["mean"].get("held_out90")
-    of_what = f"what holds 90 % of {size['held_out']['n']} held-out nodules" if held else "90 % of the runs"
-    lines = [
-        f"Change of the diameters in mm, median and {of_what}: {changes}.",
+    lines = [f"Change of the diameters in mm, median and {'90 % range' if held else '90 % of the runs'}: {changes}."]
+    if held:
+        lines.append(
+            f"Ranges made in this way held the real change of 90 % of {size['held_out']['n']} held-out nodules that "
+            "could be measured at both times."
+        )
+    lines += [
         f"Lung-RADS: {'growth' if rads['grows'] else 'no growth'}; the mean diameter grows by {grown} in "
         f"{rads['share_of_runs_that_grow']:.0%} of the runs.",
         f"Volume, from one slice: {volume['baseline']:.0f} mm³, generated "

@@ -17,20 +17,15 @@ import torch
 from scripts.arrays import Array
 from scripts.comparators.record import out_of_fold, record_regression, with_outcome
 from scripts.comparators.regression import RecordRegression
-from scripts.comparators.tables import read_table
+from scripts.comparators.tables import read_table, refuse_other_table
 from scripts.data.datalist import load_datalist, outcome
 from scripts.data.digest import digest_dataset
 from scripts.data.transforms import baseline_crops
 from scripts.errors import listed
-from scripts.evaluation.nodules.forecasts import Section
-from scripts.evaluation.sections import open_section
-from scripts.evaluation.study import Study
 from scripts.files import write_json, write_tensors
-from scripts.fingerprint import code_version, comparable
-from scripts.predictions import read_predictions, read_provenance
+from scripts.fingerprint import code_version
 from scripts.results.case import encoder
-from scripts.results.held_out import Known, compare, held_out_growth, score, thresholds
-from scripts.results.out_of_fold import measured_by_tables, sampling_of
+from scripts.results.held_out import Known, compare, score, thresholds
 from scripts.results.probabilities import Readers
 from scripts.results.reference import (
     FILES,
@@ -42,16 +37,13 @@ from scripts.results.reference import (
     digest_files,
     pooled,
 )
-from scripts.results.size import choose_size_guidance
+from scripts.results.sources import HELD_OUT, held_out_images, note_of
 from scripts.results.training import describe_latents, describe_training
 from scripts.training.cases import write_training_cases
 from scripts.weights.checkpoints import read_metadata, trained_image_size
 from scripts.weights.parts import digest_parts
 
 logger = logging.getLogger(__name__)
-
-HELD_OUT = "validation"
-"""The section on which what has no out-of-fold table is judged."""
 
 
 def publish_reference(
@@ -77,31 +69,32 @@ def publish_reference(
             where the table of generated images says how they were made.
         direct: weights of one training of the direct classifier; where there is no such file none are published.
         tables: by method, tables of probabilities (:mod:`scripts.comparators.tables`) of all cases of training and
-            validation, each by weights that did not see its patient; they replace the section.
+            validation, each by weights that were not fitted on its patient; they replace the section. A table's runs
+            are averaged, as a case's runs are.
         folds: of the record alone.
         resamples: of the bootstrap over patients.
         size_predictions: folders with follow-ups of the validation section by the same weights, guided otherwise,
             among which, and ``predictions_dir``, the one for size is chosen; see :mod:`scripts.results.size`.
-        size_tables: by guidance scale, tables of diameters (:mod:`scripts.results.out_of_fold`), in their place where
+        size_tables: by guidance scale, tables of diameters (:mod:`scripts.results.sources`), in their place where
             no predictions are read.
 
     Raises:
         UserError: weights of another dataset, or predictions or tables that do not fit.
     """
-    tables, size_tables = dict(tables or {}), dict(size_tables or {})
-    _refuse_unknown(tables)
+    tables = _known(tables or {})
     folder, datalist, digest = Path(models_dir), load_datalist(dataset_dir), digest_dataset(dataset_dir)
+    cases = with_outcome([*datalist["training"], *datalist["validation"]])
+    crossed = {name: _out_of_fold(path, digest, [case["case_id"] for case in cases]) for name, path in tables.items()}
     _refuse_other_dataset(digest, folder / FILES["classifier"], Path(direct))
     image_size = trained_image_size(folder / FILES["classifier"])
-    images = predictions_dir, tables, size_predictions, size_tables
-    samples, made_by, sizes = _images(dataset_dir, folder, image_size, *images)
+    given = predictions_dir, tables, size_predictions, size_tables or {}
+    samples, made_by, sizes = held_out_images(dataset_dir, folder, image_size, *given)
     named = {"name": datalist.get("name"), "simulated": datalist.get("simulated")}
     RecordRegression.of(record_regression(dataset_dir, folds)).write(folder / FILES["record_only"], **named)
     _copy_direct(Path(direct), folder / FILES["direct_classifier"])
     _note_training(dataset_dir, folder, image_size, digest)
     said = _said(dataset_dir, Readers(folder, image_size, device), samples, image_size)
-    known, origin = _held_out(said, datalist, tables, folds)
-    cases = with_outcome([*datalist["training"], *datalist["validation"]])
+    known, origin = _held_out(said, datalist, crossed, folds)
     content: dict[str, Any] = {
         **{"format": FORMAT, "dataset": named["name"], "simulated": named["simulated"]},
         "methods": {name: score(each, cases, origin[name], resamples) for name, each in known.items()},
@@ -140,7 +133,7 @@ def _said(
 def _held_out(
     said: Sequence[Mapping[str, Mapping[str, Any]]],
     datalist: Mapping[str, Any],
-    tables: Mapping[str, str | Path],
+    crossed: Mapping[str, tuple[Known, str]],
     folds: int,
 ) -> tuple[dict[str, Known], dict[str, str]]:
     """Probabilities by method and case, and in words which cases these are."""
@@ -157,12 +150,11 @@ def _held_out(
         )
     cases = with_outcome([*datalist["training"], *datalist["validation"]])
     ids = [case["case_id"] for case in cases]
-    if (crossed := out_of_fold(cases, folds)) is not None:
-        known["record_only"] = dict(zip(ids, crossed.tolist(), strict=True))
+    if (by_record := out_of_fold(cases, folds)) is not None:
+        known["record_only"] = dict(zip(ids, by_record.tolist(), strict=True))
         origin["record_only"] = f"{folds}-fold cross-validation over training and validation, by patient"
-    for name, path in tables.items():
-        known[name] = dict(zip(ids, read_table(path, ids).mean(axis=0).tolist(), strict=True))
-        origin[name] = "out-of-fold table over training and validation"
+    for name, (probabilities, on) in crossed.items():
+        known[name], origin[name] = probabilities, on
     return {name: each for name, each in known.items() if each}, origin
 
 
@@ -220,34 +212,19 @@ def _describe(
     return {"training": describe_training(dataset_dir, baselines), "latents": None if latents is None else latents[0]}
 
 
-def _refuse_unknown(tables: Mapping[str, str | Path]) -> None:
+def _known(tables: Mapping[str, str | Path]) -> dict[str, str | Path]:
+    """The tables, unless one is of no method."""
     known = [name for name in METHODS if name != "brock"]
     if unknown := [name for name in tables if name not in known]:
         raise PublishedReferenceError(f"tables: no such method: {listed(unknown)}; expected {', '.join(known)}.")
+    return dict(tables)
 
 
-def _images(
-    dataset_dir: str | Path,
-    folder: Path,
-    image_size: int,
-    predictions_dir: str | Path,
-    tables: Mapping[str, str | Path],
-    size_predictions: Sequence[str | Path],
-    size_tables: Mapping[str, str | Path],
-) -> tuple[Array | None, dict[str, Any], dict[str, Any]]:
-    """Images of the validation section, None where a table speaks for them; how they were made; entries of sizes."""
-    made_by = sampling_of(tables["generated"]) if "generated" in tables else None
-    if size_predictions if made_by else size_tables:
-        raise PublishedReferenceError(
-            f"{'size_predictions' if made_by else 'size_tables'}: expected size_tables where the table of generated "
-            "images says how they were made, else size_predictions: outcome and size are told of the same cases."
-        )
-    if made_by:
-        return None, made_by, _sizes_by_tables(dataset_dir, image_size, size_tables, f"{made_by['guidance_scale']:g}")
-    study = open_section(dataset_dir, HELD_OUT, image_size)
-    samples = read_predictions(predictions_dir, study.cases.ids)
-    made_by = _same_weights(predictions_dir, study.cases.ids, folder)
-    return samples, made_by, _sizes(study, {predictions_dir: samples}, size_predictions, folder)
+def _out_of_fold(path: str | Path, digest: str, case_ids: Sequence[str]) -> tuple[Known, str]:
+    """A table's probabilities, its runs averaged, and in words which cases these are of."""
+    refuse_other_table(path, {"dataset": digest})
+    on = "; ".join(filter(None, ("out-of-fold table over training and validation", note_of(path))))
+    return dict(zip(case_ids, read_table(path, case_ids).mean(axis=0).tolist(), strict=True)), on
 
 
 def _copy_direct(source: Path, target: Path) -> None:
@@ -272,65 +249,3 @@ def _refuse_other_dataset(digest: str, *paths: Path) -> None:
 def _trained_on(path: Path) -> str | None:
     """The digest of the dataset that weights say they were trained on; None where they do not, or are not there."""
     return (read_metadata(path)["extra"].get("record") or {}).get("dataset") if path.is_file() else None
-
-
-def _sizes(
-    study: Study, images: Mapping[str | Path, Array], others: Sequence[str | Path], models_dir: Path
-) -> dict[str, dict[str, Any] | None]:
-    """The entry `growth` and, if there are predictions to choose among, `size`.
-
-    Args:
-        images: by folder, those of the guidance of the outcome.
-        others: folders with images that are guided otherwise.
-    """
-    ids = study.cases.ids
-    folders: dict[str, str | Path] = {}
-    sampling: dict[str, dict[str, Any]] = {}
-    for each in (*images, *others):
-        made = _same_weights(each, ids, models_dir)
-        scale = f"{made['guidance_scale'] or 0:g}"
-        if scale in folders:
-            raise PublishedReferenceError(
-                f"{each}: generated at guidance scale {scale}, as {folders[scale]}; expected another one."
-            )
-        folders[scale], sampling[scale] = each, {name: made.get(name) for name in ("solver", "num_steps")}
-    read = {scale: images[each] if each in images else read_predictions(each, ids) for scale, each in folders.items()}
-    measured = Section(study, read).measured()
-    growth = {"growth": held_out_growth(measured, next(iter(folders)))}
-    size = {**choose_size_guidance(measured, list(folders)), "sampling": sampling}
-    return growth | ({"size": size} if others else {})
-
-
-def _sizes_by_tables(
-    dataset_dir: str | Path, image_size: int, tables: Mapping[str, str | Path], scale: str
-) -> dict[str, dict[str, Any] | None]:
-    """The entries `growth` and, if there are tables to choose among, `size`, out of fold.
-
-    Args:
-        scale: guidance scale of the outcome.
-    """
-    if not tables:
-        return {"growth": None}
-    tables = {f"{float(each):g}": path for each, path in tables.items()}
-    measured = measured_by_tables(dataset_dir, image_size, tables)
-    first = [scale] if scale in tables else []
-    growth = {"growth": held_out_growth(measured, scale) if first else None}
-    scales = [*first, *(each for each in tables if each != scale)]
-    made = {each: sampling_of(tables[each]) or {} for each in scales}
-    sampling = {each: {name: made[each].get(name) for name in ("solver", "num_steps")} for each in scales}
-    return growth | {"size": {**choose_size_guidance(measured, scales), "sampling": sampling}}
-
-
-def _same_weights(predictions_dir: str | Path, case_ids: Sequence[str], folder: Path) -> dict[str, Any]:
-    """The settings of sampling that all predictions share, after a check that the folder's weights made them."""
-    made = [comparable(read_provenance(predictions_dir, case_id)) for case_id in case_ids]
-    for each in made:
-        each.pop("case_sha256", None)
-    weights = digest_parts(folder)
-    if any(each != made[0] for each in made) or made[0].get("weights") != weights:
-        raise PublishedReferenceError(
-            f"{predictions_dir}: not all of its cases were generated alike by the weights in {folder}. Run inference "
-            "again with these weights."
-        )
-    names = ("num_runs", "num_steps", "solver", "guidance_scale", "image_size")
-    return {name: made[0].get(name) for name in names}

@@ -100,6 +100,21 @@ class Reference:
         ranked = sorted(self.compared, key=lambda name: -self.compared[name])
         return ranked + [name for name in METHODS if name not in ranked]
 
+    def factors(
+        self, growth: Mapping[str, Any] | None, runs: int, interval_days: float | None
+    ) -> Mapping[str, Mapping[str, float]]:
+        """By how much the ends of the runs' intervals move apart; empty where that was published of other forecasts.
+
+        Args:
+            growth: the published entry of the images that growth is measured from.
+            runs: of the case; as many must have been published.
+            interval_days: of the case; within the percentiles of training, where these are published.
+        """
+        made = self.content.get("made_from", {}).get("sampling", {}).get("num_runs")
+        usual = self.percentiles("interval_days")
+        within = usual is None or interval_days is None or usual[0] <= interval_days <= usual[1]
+        return (growth or {}).get("factors", {}) if runs == made and within else {}
+
     def percentiles(self, name: str) -> tuple[float, float] | None:
         """The 1st and 99th percentile of a number of training; None where it is not published."""
         found = self.content.get("training", {}).get("percentiles", {}).get(name)

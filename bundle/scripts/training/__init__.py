@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cases": ["trained_on", "write_training_cases"],
         "checkpointing": ["Checkpoint"],
         "record": ["MAY_CHANGE", "stage_record"],
-        "stage": ["open_stage"],
+        "stage": ["needed", "open_stage"],
         "progress": ["EpochLog", "Progress"],
         "publishing": ["publish", "publish_autoencoder", "publish_conditional"],
     },

@@ -107,6 +107,6 @@ def _finish(
         write_training_cases(paths[0], dataset_dir, checkpoint.record["settings"]["image_size"])
     write_published(checkpoint.folder, checkpoint.record, best, paths)
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in best.items() if name != "epoch")
-    epoch = f"Best epoch {best['epoch']} ({numbers})" if numbers else f"Last epoch {best['epoch']}"
+    epoch = f"Best epoch {best['epoch']} ({numbers})" if numbers else f"Epoch {best['epoch']}, by no validation"
     logger.info(f"{epoch}; wrote {' and '.join(map(str, paths))}")
     log_next()

@@ -72,6 +72,15 @@ def open_stage(
     return lock
 
 
+def needed(option: str) -> None:
+    """Stands in a configuration for an option that must be given.
+
+    Raises:
+        UserError: always, where it was not.
+    """
+    raise UserError(f"--{option} is missing. Without validation no epoch is the best; give the number that is known.")
+
+
 def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU.
 

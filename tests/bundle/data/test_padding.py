@@ -14,7 +14,7 @@ import torch
 from monai.data import DataLoader, Dataset
 from torch import Tensor, nn
 
-from scripts.data.datalist import crops, pairs
+from scripts.data.datalist import DatalistError, crops, pairs
 from scripts.data.latents import LatentDataset
 from scripts.data.padding import boxes, mask, real_key
 from scripts.data.transforms import from_hu, preprocessing
@@ -146,3 +146,13 @@ def test_latents_turn_with_their_masks(folder: Path) -> None:
     share = expected("a").reshape(8, 4, 8, 4).mean(axis=(1, 3)) >= 0.5
     turned = [tuple(np.rot90(share, times).ravel().tolist()) for times in (0, 1, 3)]
     assert len(drawn) == 2 and turned[0] in drawn and drawn & set(turned[1:])
+
+
+def test_padding_of_crops_by_other_paths_is_refused(folder: Path) -> None:
+    """As where a script has made paths absolute: nothing would be masked, and padding be learnt."""
+    datalist = json.loads((folder / "datalist.json").read_text())
+    for case in datalist["training"]:
+        case |= {key: str(folder / case[key]) for key in ("baseline", "follow_up")}
+    (folder / "datalist.json").write_text(json.dumps(datalist))
+    with pytest.raises(DatalistError, match=r"datalist.json: unpadded knows 2 crops .first: a.nii.gz., but none that a "):
+        pairs(folder, "training")

@@ -54,8 +54,9 @@ def test_growth_in_words(result: dict[str, Any]) -> None:
     assert lines[0].startswith("Change of the diameters in mm, median and 90 % of the runs: long ")
     mean = result["growth"]["change_mm"]["mean"] | {"median": 0.5, "held_out90": [-1.5, 2.5]}
     changes = result["growth"]["change_mm"] | {"mean": mean}
-    told = growth_in_words({"growth": result["growth"] | {"change_mm": changes}})[0]
-    assert "median and what holds 90 % of 40 held-out nodules: " in told and "mean +0.5 [-1.5, +2.5]." in told
+    told = growth_in_words({"growth": result["growth"] | {"change_mm": changes}})
+    assert told[0].endswith("mean +0.5 [-1.5, +2.5].") and "median and 90 % range: long " in told[0]
+    assert told[1].startswith("Ranges made in this way held the real change of 90 % of 40 held-out nodules")
     unmeasured = {"growth": {"not_measurable": "no nodule is found"}}
     assert growth_in_words(unmeasured) == ["Not measured: no nodule is found."]
 

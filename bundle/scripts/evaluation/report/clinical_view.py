@@ -13,8 +13,8 @@ RULE_TITLES = {
     "sensitive": f"{SENSITIVITY:.0%} sensitive on validation",
     "youden": "Youden's on validation",
     "given": "given",
-    "published_sensitive": f"{SENSITIVITY:.0%} sensitive on the weights' own validation",
-    "published_youden": "Youden's on the weights' own validation",
+    "published_sensitive": f"{SENSITIVITY:.0%} sensitive on the weights' own held-out cases",
+    "published_youden": "Youden's on the weights' own held-out cases",
 }
 """How a threshold was fixed, in the table."""
 

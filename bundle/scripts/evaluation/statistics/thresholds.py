@@ -24,7 +24,7 @@ RULES = {
     "given": "the threshold that was given",
 }
 PUBLISHED = "published_"
-"""Begins the name of a rule whose threshold was fixed on the weights' own validation cases, and published with them."""
+"""Begins the name of a rule whose threshold was fixed on the weights' own held-out cases, and published with them."""
 RULES |= {f"{PUBLISHED}{rule}": f"{RULES[rule]} of the weights" for rule in ("sensitive", "youden")}
 """How a threshold was fixed, by its key in metrics.json."""
 
