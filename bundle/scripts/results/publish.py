@@ -87,12 +87,11 @@ def publish_reference(
     crossed = {name: _out_of_fold(path, digest, [case["case_id"] for case in cases]) for name, path in tables.items()}
     _refuse_other_dataset(digest, folder / FILES["classifier"], Path(direct))
     image_size = trained_image_size(folder / FILES["classifier"])
-    given = predictions_dir, tables, size_predictions, size_tables or {}
-    samples, made_by, sizes = held_out_images(dataset_dir, folder, image_size, *given)
+    given = (image_size, predictions_dir, tables, size_predictions, size_tables or {})
+    samples, made_by, sizes = held_out_images(dataset_dir, folder, *given)
     named = {"name": datalist.get("name"), "simulated": datalist.get("simulated")}
     RecordRegression.of(record_regression(dataset_dir, folds)).write(folder / FILES["record_only"], **named)
-    _copy_direct(Path(direct), folder / FILES["direct_classifier"])
-    _note_training(dataset_dir, folder, image_size, digest)
+    _copy_direct(dataset_dir, Path(direct), folder, image_size, digest)
     said = _said(dataset_dir, Readers(folder, image_size, device), samples, image_size)
     known, origin = _held_out(said, datalist, crossed, folds)
     content: dict[str, Any] = {
@@ -112,13 +111,6 @@ def publish_reference(
 def _log(path: Path, compared: Mapping[str, Any]) -> None:
     found = ", ".join(f"{name} {value:.3f}" for name, value in compared["auroc"].items())
     logger.info(f"Wrote {path}; AUROC on {compared['n']} held-out cases: {found or 'none'}")
-
-
-def _note_training(dataset_dir: str | Path, folder: Path, image_size: int, digest: str) -> None:
-    """Notes what trained the record alone and, where it says that it was this dataset, the direct classifier."""
-    for name in ("record_only", "direct_classifier"):
-        if name == "record_only" or _trained_on(folder / FILES[name]) == digest:
-            write_training_cases(folder / FILES[name], dataset_dir, image_size)
 
 
 def _said(
@@ -227,13 +219,20 @@ def _out_of_fold(path: str | Path, digest: str, case_ids: Sequence[str]) -> tupl
     return dict(zip(case_ids, read_table(path, case_ids).mean(axis=0).tolist(), strict=True)), on
 
 
-def _copy_direct(source: Path, target: Path) -> None:
-    """Publishes weights of the direct classifier, or removes older ones where there are none."""
+def _copy_direct(dataset_dir: str | Path, source: Path, folder: Path, image_size: int, digest: str) -> None:
+    """Publishes weights of the direct classifier, or removes older ones where there are none.
+
+    Notes what trained the record alone and, where it says that it was this dataset, the direct classifier.
+    """
+    target = folder / FILES["direct_classifier"]
     target.unlink(missing_ok=True)
     if source.is_file():
         shutil.copyfile(source, target)
     else:
         logger.warning(f"{source}: no such file, so none is published; direct_classifier.yaml trains it.")
+    for name in ("record_only", "direct_classifier"):
+        if name == "record_only" or _trained_on(target) == digest:
+            write_training_cases(folder / FILES[name], dataset_dir, image_size)
 
 
 def _refuse_other_dataset(digest: str, *paths: Path) -> None:
