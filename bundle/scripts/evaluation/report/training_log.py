@@ -45,9 +45,9 @@ def read_stages(output_dir: str | Path, models_dir: str | Path, predictions_dir:
     stages = []
     for name, weights in WEIGHTS.items():
         folder, path = Path(output_dir) / name, Path(models_dir) / f"{weights}.safetensors"
-        training, validation = read_curves(folder)
-        facts = _json(folder / FILE)
         extra = read_metadata(path)["extra"] if path.is_file() else {}
+        training, validation = read_curves(folder, extra.get("epoch"))
+        facts = _json(folder / FILE)
         if best := {key: value for key, value in extra.items() if isinstance(value, (int, float))}:
             facts["best"] = best
             facts["same_weights"] = _holds(validation, best) if validation else None
@@ -59,11 +59,12 @@ def read_stages(output_dir: str | Path, models_dir: str | Path, predictions_dir:
     return stages + [Stage("inference", each) for each in settings if each]
 
 
-def read_curves(folder: Path) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+def read_curves(folder: Path, epochs: int | None = None) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
     """Training and validation loss of a stage from its TensorBoard files, as (epoch, loss); empty where there is none.
 
     Training losses are logged per iteration and averaged here over epochs. The length of an epoch follows from the
-    iterations that were logged before the last validation; without any validation, all iterations are one epoch.
+    iterations that were logged before the last validation; without any validation from the number of ``epochs``, and
+    where that is not known all iterations are one epoch.
     """
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload() if folder.is_dir() else None
     found = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]} if events is not None else {}
@@ -71,11 +72,11 @@ def read_curves(folder: Path) -> tuple[list[tuple[float, float]], list[tuple[flo
     if not losses:
         return [], [(event.step, event.value) for event in checks]
     before = [event.step for event in losses if checks and event.wall_time <= checks[-1].wall_time]
-    length = max(1, round(before[-1] / checks[-1].step)) if before else losses[-1].step
-    epochs: dict[int, list[float]] = {}
+    length = max(1, round(before[-1] / checks[-1].step if before else losses[-1].step / (epochs or 1)))
+    by_epoch: dict[int, list[float]] = {}
     for event in losses:
-        epochs.setdefault((event.step - 1) // length + 1, []).append(event.value)
-    training = [(float(epoch), sum(values) / len(values)) for epoch, values in sorted(epochs.items())]
+        by_epoch.setdefault((event.step - 1) // length + 1, []).append(event.value)
+    training = [(float(epoch), sum(values) / len(values)) for epoch, values in sorted(by_epoch.items())]
     return training, [(float(event.step), event.value) for event in checks]
 
 

@@ -32,6 +32,12 @@ def test_curves_are_means_over_epochs(tmp_path):
     assert validation == [(2, 0.5), (4, 0.25)]
 
 
+def test_without_validation_the_number_of_epochs_tells_their_length(tmp_path):
+    log(tmp_path, 4, 5, lambda step: float(step), {})
+    assert read_curves(tmp_path, 4) == ([(1.0, 3.0), (2.0, 8.0), (3.0, 13.0), (4.0, 18.0)], [])
+    assert read_curves(tmp_path) == ([(1.0, 10.5)], [])
+
+
 def test_no_logs_no_curves(tmp_path):
     assert read_curves(tmp_path / "absent") == ([], [])
     assert read_stages(tmp_path, tmp_path, tmp_path) == []
