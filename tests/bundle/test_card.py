@@ -25,6 +25,7 @@ import yaml
 import data_prep.cli
 import deploy.cli
 from data_prep.version import VERSION
+from scripts.comparators.tables import write_table
 from scripts.evaluation.evaluator import DEFINITIONS
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.networks.unet import StableDiffusionUNet
@@ -140,6 +141,21 @@ def prepare(name: str, *options: str) -> None:
                 writer.writerow({**row, "sct_long_dia": 8 + case, "sct_perp_dia": 6 + case, "malignant": case % 2})
 
 
+def cross_validate(place: Path, image_size: int) -> None:
+    """What folds would have written of the dataset's cases: tables of probabilities and of diameters."""
+    datalist = json.loads((place / "dataset" / "datalist.json").read_text())
+    ids = [case["case_id"] for section in ("training", "validation") for case in datalist[section]]
+    made = {"num_runs": 3, "num_steps": 4, "solver": "dpmpp", "image_size": image_size}
+    (place / "folds").mkdir()
+    for name in ("generated", "baseline", "direct_classifier"):
+        write_table(place / "folds" / f"{name}.csv", 0, ids, [index / len(ids) for index in range(len(ids))])
+    (place / "folds" / "generated.json").write_text(json.dumps({"sampling": made | {"guidance_scale": 6.0}}))
+    for scale in (1, 6):
+        lines = [f"{case_id},{run},{7 + run},{6 + run}" for run in range(3) for case_id in ids]
+        (place / "folds" / f"sizes_{scale}.csv").write_text("\n".join(["case_id,run,long,perpendicular", *lines]))
+        (place / "folds" / f"sizes_{scale}.json").write_text(json.dumps({"sampling": made | {"guidance_scale": scale}}))
+
+
 def forecast(name: str, scan: str, *options: str) -> None:
     """A command of deploy, of a drawn scan, in two runs of two steps by the small weights of the place."""
     write_chest(Path(scan), tuple(map(float, options[options.index("--point") + 1].split(","))))
@@ -216,6 +232,8 @@ def test_every_command_runs(
         (place / "dataset").unlink()
     if document in ("bundle/docs/training.md", "bundle/docs/evaluation.md"):  # begin where stages are trained
         shutil.copytree(trained / "models", place / "runs" / "mine" / "models")
+    if document == "bundle/docs/evaluation.md":
+        cross_validate(place, image_size=32)
     commands = commands_of((ROOT / document).read_text())
     assert commands
     for command in commands:
