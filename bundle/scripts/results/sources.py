@@ -34,7 +34,7 @@ from scripts.weights.parts import digest_parts
 logger = logging.getLogger(__name__)
 
 SAMPLING = ("num_runs", "num_steps", "solver", "guidance_scale", "image_size")
-"""What a table of generated images says of how they were made, under ``sampling``."""
+"""How generated images were made; a table of them says it under ``sampling``."""
 
 DIAMETERS = ("long", "perpendicular")
 """Columns of a table of sizes, in mm."""
@@ -157,8 +157,7 @@ def _same_weights(predictions_dir: str | Path, case_ids: Sequence[str], folder: 
             f"{predictions_dir}: not all of its cases were generated alike by the weights in {folder}. Run inference "
             "again with these weights."
         )
-    names = ("num_runs", "num_steps", "solver", "guidance_scale", "image_size")
-    return {name: made[0].get(name) for name in names}
+    return {name: made[0].get(name) for name in SAMPLING}
 
 
 def sampling_of(table: str | Path) -> dict[str, Any] | None:

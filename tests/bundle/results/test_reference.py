@@ -104,3 +104,13 @@ def test_what_is_not_there_is_named(published: Path, tmp_path: Path) -> None:
     (models / REFERENCE).write_text(json.dumps({"format": 99}))
     with pytest.raises(UserError, match=r"reference.json: format 99, expected 1. Make it again"):
         open_reference(models, made_by(published))
+
+
+@pytest.mark.parametrize(
+    ("runs", "days", "taken"), [(20, 365, True), (20, None, True), (19, 365, False), (20, 200, False), (20, 900, False)]
+)
+def test_factors_are_those_of_as_many_runs_and_a_usual_interval(runs: int, days: float | None, taken: bool) -> None:
+    growth = {"factors": {"long": {"interval90": 1.2}}}
+    made = {"made_from": {"sampling": {"num_runs": 20}}, "training": {"percentiles": {"interval_days": [300.0, 420.0]}}}
+    assert Reference(made).factors(growth, runs, days) == (growth["factors"] if taken else {})
+    assert Reference(made).factors(None, 20, 365) == Reference({}).factors(growth, 20, 365) == {}
