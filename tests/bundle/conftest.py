@@ -117,7 +117,10 @@ def few_strengths() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset folder: 6, 3 and 3 cases of one patient each, growing ellipses off the middle, one unpaired."""
+    """A dataset folder: 6, 3 and 3 cases of one patient each, growing ellipses off the middle, one unpaired.
+
+    A crop of each section, and a whole pair of training, is padded in its middle.
+    """
     folder = tmp_path_factory.mktemp("dataset")
     rng = np.random.default_rng(0)
 
@@ -158,6 +161,7 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "validation": cases[6:9],
         "test": cases[9:],
         "unpaired": [{"patient_id": "patient-u", "image": crop("u.nii.gz", 9.0)}],
+        "unpadded": {f"{name}.nii.gz": [0, 128, 0, 74] for name in ("1_t0", "1_t1", "4_t1", "7_t1", "10_t1")},
     }
     (folder / "datalist.json").write_text(json.dumps(datalist))
     return folder

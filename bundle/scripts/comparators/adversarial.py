@@ -92,7 +92,8 @@ class AdversarialAutoencoderTrainer(AdversarialTrainer):
         state.d_network.train().requires_grad_(False)
         state.g_optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
         prediction = engine.g_inferer(inputs, state.g_network)
-        loss = self._loss(prediction, target, fooled)
+        fake = torch.where(target["image"].isnan(), inputs, prediction["reconstruction"])  # alike where padded
+        loss = self._loss(prediction, target, fake if fooled else None)
         loss.backward()
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         state.g_optimizer.step()
@@ -100,22 +101,22 @@ class AdversarialAutoencoderTrainer(AdversarialTrainer):
         if fooled:
             state.d_network.requires_grad_(True)
             state.d_optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
-            real, fake = (state.d_network(each.detach())[-1] for each in (inputs, prediction["reconstruction"]))
+            real, fake = (state.d_network(each.detach())[-1] for each in (inputs, fake))
             state.output[AdversarialKeys.DISCRIMINATOR_LOSS] = state.d_loss_function(real, fake)
             state.output[AdversarialKeys.DISCRIMINATOR_LOSS].backward()
             state.d_optimizer.step()
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return state.output
 
-    def _loss(self, prediction: Mapping[str, Tensor], target: Mapping[str, Any], fooled: bool) -> Tensor:
-        """The autoencoder's loss; its terms and weights are kept in ``terms``."""
+    def _loss(self, prediction: Mapping[str, Tensor], target: Mapping[str, Any], fake: Tensor | None) -> Tensor:
+        """The autoencoder's loss, with ``fake`` for the discriminator, if any; terms and weights are in ``terms``."""
         reconstruction = self.state.recon_loss_function(prediction, target)
         if self.summed:
             reconstruction = reconstruction * prediction["reconstruction"][0].numel()
         terms = {"reconstruction": reconstruction, "kl": gaussian_kl(prediction["mean"], prediction["std"])}
         weights: dict[str, float | Tensor] = {"reconstruction": 1.0, "kl": self.kl_weight}
-        if fooled:
-            terms["adversarial"] = self.state.g_loss_function(self.state.d_network(prediction["reconstruction"])[-1])
+        if fake is not None:
+            terms["adversarial"] = self.state.g_loss_function(self.state.d_network(fake)[-1])
             ratio = gradient_ratio(reconstruction, terms["adversarial"], self.layers["decoder"])
             weights["adversarial"] = self.adversarial_weight * ratio
         if self.label:

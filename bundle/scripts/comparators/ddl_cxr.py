@@ -179,7 +179,8 @@ class RecordLoss(nn.Module):
         if isinstance(prediction, Tensor):
             return over_known(F.mse_loss, prediction, noise)
         known = ~noise.isnan()
-        own, other = ((prediction[name] - noise).square() for name in ("noise", "perturbed"))
+        filled = torch.where(known, noise, 0.0)  # what is left out must be finite for the gradients
+        own, other = ((prediction[name] - filled).square() for name in ("noise", "perturbed"))
         excess = torch.where(known, F.relu(own - other + self.margin), 0.0).flatten(1).sum(dim=1)
         contrast = target["share"] * excess / known.flatten(1).sum(dim=1).clamp(min=1)
         return (

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from scripts.comparators.batches import PairBatch, plain
 from scripts.comparators.contract import Condition
 from scripts.comparators.generator import Generator
+from scripts.data.padding import without_padding
 from scripts.diffusion.noise import CaseNoise, Draw
 from scripts.errors import UserError
 from scripts.losses import over_known
@@ -241,7 +242,8 @@ class TwoTimesBatch(PairBatch):
     ) -> tuple[Tensor, Tensor, tuple, dict[str, Any]]:
         baseline, target, _, named = super().__call__(batch, device, non_blocking, **kwargs)
         follow_up = plain(batch["follow_up"]).to(baseline)
-        return torch.cat([baseline, follow_up], dim=1), torch.cat([baseline, target], dim=1), (), named
+        targets = without_padding(baseline, batch, "baseline"), target
+        return torch.cat([baseline, follow_up], dim=1), torch.cat(targets, dim=1), (), named
 
 
 class FlowLoss(nn.Module):

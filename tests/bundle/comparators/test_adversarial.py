@@ -86,13 +86,28 @@ def test_the_discriminator_waits_for_its_start() -> None:
     assert engine.state.output["loss"].isfinite() and "discriminator_loss" in engine.state.output
 
 
+def test_what_is_padded_looks_alike_to_the_discriminator() -> None:
+    engine = trainer(2, start=1)
+    real = torch.ones(8, 1, 32, 32, dtype=torch.bool)
+    real[:4, :, :12] = False
+    for batch in engine.data_loader:
+        batch["image_real"] = real
+    seen: list[Tensor] = []
+    engine.state.d_network.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0].detach()))
+    engine.run()
+    fooling, shown, fake = seen
+    for each in (fooling, fake):
+        assert torch.equal(each[~real], shown[~real]) and not torch.isclose(each[real], shown[real]).any()
+    assert all(weights.isfinite().all() for weights in engine.state.g_network.parameters())
+
+
 def test_the_weights_are_those_of_the_last_layers() -> None:
     """Every term's gradient taken anew, by a backward pass of its own."""
     engine = trainer(1, start=0, summed=True, label=True)
     torch.manual_seed(7)
     inputs, target = prepare_crop_batch(next(iter(engine.data_loader)))
     prediction = engine.state.g_network(inputs)
-    loss = engine._loss(prediction, target, True)
+    loss = engine._loss(prediction, target, prediction["reconstruction"])
 
     def norm(term: Tensor, layer: Tensor) -> float:
         engine.state.g_network.zero_grad()

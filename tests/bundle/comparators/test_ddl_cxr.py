@@ -93,7 +93,13 @@ def test_the_loss_by_hand(epoch: int, step: int) -> None:
     target["image"] = torch.tensor([[0.0, torch.nan], [0.0, 0.0]])[:, :, None, None]
     contrast = (0.2 + (0.0 + 0.2) / 2) / 2
     expected = 1 / 3 + 1.4 * 0.693147 + epoch / 200 * share * contrast
-    assert loss(outputs, target).item() == pytest.approx(expected, rel=1e-5), "what is padded is left out"
+    for each in outputs.values():
+        each.requires_grad_()
+    padded = loss(outputs, target)
+    assert padded.item() == pytest.approx(expected, rel=1e-5), "what is padded is left out"
+    padded.backward()
+    assert all(each.grad is not None and each.grad.isfinite().all() for each in outputs.values())
+    assert outputs["noise"].grad[0, 1] == 0
 
 
 def test_the_ramp_follows_the_epochs() -> None:

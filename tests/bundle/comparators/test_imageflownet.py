@@ -232,6 +232,16 @@ def test_the_loss_sums_its_terms_and_leaves_out_padding() -> None:
     assert psnr(made["reconstruction"], target).item() == pytest.approx(10 * math.log10(4 / 0.25), rel=1e-5)
 
 
+def test_padding_of_either_time_is_no_target() -> None:
+    pairs = discs(2)
+    real = {f"{time}_real": torch.ones_like(pairs.baseline, dtype=torch.bool) for time in ("baseline", "follow_up")}
+    real["baseline_real"][0, :, :3] = False
+    real["follow_up_real"][1, :, :, 13:] = False
+    crops, target, _, _ = TwoTimesBatch(pairs.cases())(pairs.batch() | real)
+    assert torch.equal(crops, torch.cat([pairs.baseline, pairs.follow_up], dim=1))
+    assert torch.equal(~target.isnan(), torch.cat(list(real.values()), dim=1))
+
+
 def test_reconstructions_are_of_noisy_copies_in_training_alone() -> None:
     model, pairs = stirred(network()), discs(2)
     crops, _, _, named = TwoTimesBatch(pairs.cases())(pairs.batch())
