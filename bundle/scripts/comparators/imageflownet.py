@@ -275,9 +275,17 @@ def psnr(made: Tensor, target: Tensor) -> Tensor:
     return (10.0 * (math.log10(4.0) - error.log10())).mean()
 
 
-def prediction_psnr() -> Metric:
-    """The prediction's PSNR less than nothing, over validation: of the epochs, the lowest is the best."""
-    return validation_loss(lambda made, target: -psnr(made["prediction"], target[:, 1:]))
+def prediction_psnr(network: ImageFlowNet) -> Metric:
+    """The prediction's PSNR less than nothing, over validation: of the epochs, the lowest is the best.
+
+    It is infinite until predictions are trained, so that no epoch before is ever published.
+    """
+
+    def less(made: Mapping[str, Tensor], target: Tensor) -> Tensor:
+        found = -psnr(made["prediction"], target[:, 1:])
+        return found if network.predicting else torch.full_like(found, math.inf)
+
+    return validation_loss(less)
 
 
 def reconstruction_psnr() -> Metric:

@@ -27,6 +27,7 @@ from scripts.comparators.imageflownet import (
     longest_interval,
     psnr,
 )
+from scripts.training.stage import read_checkpoint
 from scripts.weights.checkpoints import save_network
 from tests.bundle.comparators.toy import batches, discs, fit
 from tests.bundle.helpers import count, stirred
@@ -302,6 +303,7 @@ def test_the_overlay_trains_and_generates(make_workflow: Make, tmp_path: Path) -
     model = load_generator(tmp_path / "models")
     assert isinstance(model, ImageFlowNet) and model.config["longest_days"] == 365.0
     assert bool(model.predicting), "the second phase has begun"
+    assert read_checkpoint(tmp_path / "imageflownet" / "best.pt")["progress"]["best_epoch"] > 1, "not before"
     trained = workflow.parser.get_parsed_content("network_def")
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), trained.parameters(), strict=True)), "raw weights"
     options = {"num_steps": None, "image_size": None, "num_runs": 2}
