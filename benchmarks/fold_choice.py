@@ -13,9 +13,10 @@ candidates has an optimistic figure.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ import typer
 from folds import (
     CALLS,
     CANDIDATES,
+    CONFIGS,
     DIRECT,
     IDENTITY,
     JUDGED,
@@ -35,6 +37,7 @@ from folds import (
     Candidate,
     conditional_folder,
 )
+from monai.bundle import ConfigParser
 from readers import IMAGE_SIZE
 from rich.console import Console
 from rich.table import Table
@@ -42,6 +45,7 @@ from scipy.special import logit
 
 import data_prep  # noqa: F401 (puts the bundle on the path)
 from scripts.arrays import Array
+from scripts.conditioning import ReportConditioner
 from scripts.evaluation.statistics.calibration import CLIP
 from scripts.evaluation.statistics.contrasts import mean_of_drawn
 from scripts.evaluation.statistics.folds import FOLDS
@@ -50,6 +54,7 @@ from scripts.evaluation.statistics.recalibration import recalibrated
 from scripts.evaluation.statistics.regret import divergence
 from scripts.files import read_mapping, write_json
 
+Name = TypeVar("Name")
 BY_EPOCH = "the epochs of each fold were chosen on the cases left out"
 """What is noted beside every table."""
 
@@ -99,6 +104,9 @@ def made(out: Path) -> tuple[str, dict[str, list[int]]]:
     epochs: dict[str, list[int]] = {}
     for name, epoch in ((name, epoch) for each in of_folds for name, epoch in each.items()):
         epochs.setdefault(name.partition("_seed_")[0], []).append(epoch)
+    for name, found in epochs.items():
+        if len(found) % FOLDS:
+            raise SystemExit(f"{out}: {MADE} of some folds do not say the best epoch of {name}; train these again.")
     return digests.pop(), epochs
 
 
@@ -107,11 +115,11 @@ def main(out: Path, resamples: int = 2000) -> None:
     cases, known = read(out)
     labels, oracle, patients = cases["malignant"].to_numpy(), cases["oracle"].to_numpy(), list(cases["patient_id"])
     corrected = {name: _recalibrated(values, labels, cases["fold"].to_numpy()) for name, values in known.items()}
-    telling = _varied(known, lambda values, weights: auroc(values, labels, weights), patients, labels, resamples)
+    telling = varied(known, lambda values, weights: auroc(values, labels, weights), patients, labels, resamples)
     columns = ["AUROC", "less baseline", "regret", "of baseline's", "regret, recalibrated", "of baseline's"]
     table = Table("judged", *columns, title=f"{len(labels)} cases out of fold, intervals over patients and trainings")
     regrets = [
-        _varied(
+        varied(
             each,
             lambda values, weights: weighted_mean(divergence(oracle, values), weights),
             patients,
@@ -121,30 +129,40 @@ def main(out: Path, resamples: int = 2000) -> None:
         for each in (known, corrected)
     ]
     for name in known:
-        row = [_interval(telling[name]), _interval(telling[name] - telling["baseline"])]
+        row = [interval(telling[name]), interval(telling[name] - telling["baseline"])]
         for regret in regrets:  # the follow-up shows growth, which this oracle does not know
             told = name != "follow-up" and np.isfinite(regret[name]).all()
-            row += [_interval(regret[name]), _interval(regret[name] / regret["baseline"])] if told else ["-", "-"]
+            row += [interval(regret[name]), interval(regret[name] / regret["baseline"])] if told else ["-", "-"]
         table.add_row(name, *row)
     candidates, (digest, epochs) = trained(out), made(out)
     best = telling[max(candidates, key=lambda each: telling[each.name][0]).name]
     less = {each: best - telling[each.name] for each in candidates}
     chosen = next(each for each in candidates if less[each][0] <= np.nanstd(less[each][1:]))
     note = f"recipe and guidance were chosen among {len(candidates)} on these cases"
-    Console(width=160).print(table)
+    Console(width=200).print(table)
     print(f"Chosen: {chosen.name}; {note}, so that its figure is optimistic.")
     for name, found in epochs.items():
         print(f"Epochs of {name}: median {int(np.median(found))} of {sorted(found)}")
-    write_tables(out, cases, known, chosen, {"dataset": digest, "note": f"{BY_EPOCH}; {note}"})
+    settings = conditioner_settings(chosen.recipe)
+    write_tables(out, cases, known, chosen, {"dataset": digest, "conditioner": settings, "note": f"{BY_EPOCH}; {note}"})
 
 
-def _varied(
-    known: Mapping[str, Array],
+def conditioner_settings(recipe: str) -> dict[str, Any]:
+    """Of the prompts of a recipe, which weights that are published by its tables must have too."""
+    parser = ConfigParser()
+    parser.read_config([CONFIGS / f"{name}.yaml" for name in ("train_conditional", "small", *RECIPES[recipe])])
+    defaults = signature(ReportConditioner).parameters
+    given = parser["conditioner_arguments"]
+    return {name: given.get(name, defaults[name].default) for name in ("num_prompt_sets", "prompt_length")}
+
+
+def varied(
+    known: Mapping[Name, Array],
     score: Callable[[Array, Array | None], Array],
     patients: list[str],
     labels: Array,
     resamples: int,
-) -> dict[str, Array]:
+) -> dict[Name, Array]:
     """Of each method's trainings (S, N) the mean score, and then that of each resample of patients and trainings."""
     weights = patient_resamples(patients, labels, resamples, seed=0)
     assert weights is not None, "too few patients for intervals"
@@ -155,7 +173,8 @@ def _varied(
     }
 
 
-def _interval(varied: Array) -> str:
+def interval(varied: Array) -> str:
+    """What :func:`varied` gives of a method, in words."""
     low, high = np.nanpercentile(varied[1:], [2.5, 97.5])
     return f"{varied[0]:.3f} [{low:.3f}, {high:.3f}]"
 

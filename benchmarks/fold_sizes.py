@@ -50,6 +50,10 @@ class OutOfFold:
         guided = table[table["guidance"] == candidate.guidance]
         return guided.pivot(index="run", columns="case_id", values="long")[list(self.ids)].to_numpy()
 
+    def growth(self, candidate: Candidate, seed: int) -> Array:
+        """Mean log growth (N,) over the runs of one training of each fold."""
+        return np.asarray(np.log(self.runs(candidate, seed) / self.before).mean(axis=0))
+
     def splits(self) -> list[tuple[Indices, Indices]]:
         """The cases to fit on, and those of the fold left out."""
         return [(np.flatnonzero(self.fold != each), np.flatnonzero(self.fold == each)) for each in np.unique(self.fold)]

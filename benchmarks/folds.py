@@ -185,22 +185,19 @@ def main(
         write_json(fold / MADE, made)
         if not (fold / DIRECT).exists():
             train_stage("classifier", data, fold, ("direct_classifier",), **options)
-            write_json(
-                fold / MADE,
-                made := made | {"direct_classifier": best_epoch(fold / f"{Path(DIRECT).with_suffix('')}_23")},
-            )
+            note(fold, "direct_classifier", fold / f"{Path(DIRECT).with_suffix('')}_23")
         trainings = {
             conditional_folder(fold, recipe, seed): (recipe, seed) for recipe in recipes or RECIPES for seed in SEEDS
         }
         rest = {folder: each for folder, each in trainings.items() if not (folder / JUDGED).exists()}
         for stage in SHARED if rest else ():
             train_stage(stage, data, fold, (), **options)
-            write_json(fold / MADE, made := made | {stage: best_epoch(fold / stage)})
+            note(fold, stage, fold / stage)
         readers = {"": fold / "models" / "classifier.safetensors"} | {path.parent.name: path for path in judges or ()}
         for folder, (recipe, seed) in rest.items():
             link_shared(fold, folder)
             train_stage("conditional", data, folder, RECIPES[recipe], seed=seed, **options)
-            write_json(fold / MADE, made := made | {folder.name: best_epoch(folder / "conditional")})
+            note(fold, folder.name, folder / "conditional")
             write_tables(folder, data, number, recipe, readers)
 
 
@@ -216,9 +213,10 @@ def write_tables(folder: Path, data: Path, number: int, recipe: str, readers: Ma
         cases.assign(**judged(real | images, readers)).to_csv(partial_, index=False)
 
 
-def best_epoch(folder: Path) -> int:
-    """The number of the epoch that a stage published."""
-    return int(read_checkpoint(folder / LAST)["progress"]["best_epoch"])
+def note(fold: Path, name: str, stage: Path) -> None:
+    """Adds the number of the epoch that a stage published to what is known of a fold; others may add to it too."""
+    best = int(read_checkpoint(stage / LAST)["progress"]["best_epoch"])
+    write_json(fold / MADE, read_mapping(fold / MADE) | {name: best})
 
 
 if __name__ == "__main__":
