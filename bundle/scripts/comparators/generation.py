@@ -6,7 +6,9 @@ by the same command.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from scripts.comparators.contract import Condition, ImageMethod
 from scripts.comparators.generator import WEIGHTS, Generator, generator_metadata
 from scripts.diffusion.noise import CaseNoise
 from scripts.errors import UserError
-from scripts.fingerprint import code_version, digest_weights
+from scripts.fingerprint import code_version, digest_weights, leaves
 
 
 def generation_settings(models_dir: str | Path, image_size: int | None = None, **others: Any) -> dict[str, Any]:
@@ -55,15 +57,34 @@ def generation_record(models_dir: str | Path, method: Generator, num_runs: int, 
 
     Args:
         num_runs: samples per case that were asked for; a method that is not stochastic makes one.
+
+    Returns:
+        As there; ``settings`` are those of :func:`method_settings`, which no digest of weights has.
     """
     return {
         "method": method.title,
         "weights": {"generator": digest_weights(Path(models_dir) / WEIGHTS)},
+        "settings": method_settings(method.config),
         "num_runs": num_runs if method.stochastic else 1,
         "seed": seed if method.stochastic else None,
         "image_size": generation_settings(models_dir)["image_size"],
         **code_version(),
     }
+
+
+def method_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a method's arguments say of sampling, such as ``num_steps``; of its parts, ``parts``, a digest.
+
+    The place of a language model, which may move, has no effect.
+
+    >>> method_settings({"num_steps": 50, "text": {"llm": "here"}}) == method_settings(
+    ...     {"num_steps": 50, "text": {"llm": "there"}}
+    ... )
+    True
+    """
+    plain = {name: value for name, value in config.items() if not isinstance(value, (Mapping, list))}
+    parts = {name: value for name, value in leaves(config) if name not in plain and name.split("::")[-1] != "llm"}
+    return {**plain, "parts": hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()}
 
 
 class MethodInferer(Inferer):

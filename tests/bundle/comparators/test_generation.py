@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scripts.comparators.contract import Condition
 from scripts.comparators.copy import CopyBaseline
-from scripts.comparators.generation import MethodInferer, generation_record, generation_settings
+from scripts.comparators.generation import MethodInferer, generation_record, generation_settings, method_settings
 from scripts.comparators.generator import WEIGHTS, load_generator
 from scripts.comparators.imageflownet import ImageFlowNet
 from scripts.comparators.mcwgan import McWGAN
@@ -26,6 +26,7 @@ from scripts.diffusion.sampler import ProgressionInferer
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 from scripts.evaluation.record import evaluation_record
+from scripts.fingerprint import differences
 from scripts.predictions import read_provenance
 from scripts.weights.checkpoints import save_network
 from tests.bundle.comparators.toy import discs
@@ -133,6 +134,7 @@ def test_provenance_says_which_method_made_them(generated: Path, make_workflow: 
     made = read_provenance(generated / "predictions", "patient-9_n1")
     assert made["method"] == "McWGAN (reconstructed)" and made["num_runs"] == 1 and made["seed"] is None
     assert made["weights"].keys() == {"generator"} and made["image_size"] == 32
+    assert made["settings"].keys() == {"num_res_units", "parts"}
     again = generate(make_workflow, generated)
     assert len(again.dataset) == 0, "what is done is not done again"
     for seed, name in enumerate(("one", "other")):
@@ -140,6 +142,28 @@ def test_provenance_says_which_method_made_them(generated: Path, make_workflow: 
         save_network(McWGAN((4, 8)), tmp_path / name / WEIGHTS)
     records = [generation_record(tmp_path / name, load_generator(tmp_path / name), 20, 23) for name in ("one", "other")]
     assert records[0]["weights"] != records[1]["weights"]
+
+
+def test_other_settings_of_the_same_weights_are_made_again(make_workflow: Make, tmp_path: Path) -> None:
+    """The number of steps stands in the file's metadata, and not in the tensors that its digest is of."""
+    torch.manual_seed(0)
+    methods = [ImageFlowNet([4, 8], 1, 4, num_steps=steps) for steps in (2, 3)]
+    methods[1].load_state_dict(methods[0].state_dict())
+    for method in methods:
+        save_network(method, tmp_path / "models" / WEIGHTS, {"sampling": {"image_size": 32}})
+        made = generate(make_workflow, tmp_path, num_runs=1)
+        assert len(made.dataset) > 0
+    assert len(generate(make_workflow, tmp_path, num_runs=1).dataset) == 0
+    one, other = (generation_record(tmp_path / "models", method, 1, 23) for method in methods)
+    assert differences(one, other) == ["num_steps was 2, is 3"]
+
+
+def test_settings_of_parts_count_but_not_where_a_language_model_lies() -> None:
+    guided = {"num_steps": 50, "transformer": {"guidance": 1.0, "axes": [4, 14]}, "text": {"llm": "/here"}}
+    made = method_settings(guided)
+    assert made == method_settings(guided | {"text": {"llm": "/there"}})
+    other = method_settings(guided | {"transformer": {"guidance": 3.5, "axes": [4, 14]}})
+    assert made["num_steps"] == other["num_steps"] == 50 and made["parts"] != other["parts"]
 
 
 def test_they_are_judged_beside_namd(generated: Path, trained: Path, tiny_dataset: Path, make_workflow: Make) -> None:
