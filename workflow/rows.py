@@ -2,6 +2,7 @@
 
     python workflow/rows.py cost PLAN OUTPUT    # of one training
     python workflow/rows.py rows PLAN OUTPUT    # table1_rows.json (see bundle/scripts/evaluation/table_one.py)
+    python workflow/rows.py kept KEPT DATASET SIZE_NAME    # whether what was kept belongs to this run, before any job
 
 A plan is JSON, as workflow/Snakefile gives it.
 """
@@ -20,9 +21,15 @@ from safetensors import safe_open
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from scripts.comparators import INPUTS, load_generator  # noqa: E402
+from scripts.comparators.tables import refuse_other_table  # noqa: E402
+from scripts.data.digest import digest_dataset  # noqa: E402
 from scripts.errors import UserError  # noqa: E402
-from scripts.files import write_json  # noqa: E402
+from scripts.files import read_mapping, write_json  # noqa: E402
+from scripts.fingerprint import digest_weights  # noqa: E402
 from scripts.training.stage import LAST, read_checkpoint  # noqa: E402
+
+JUDGE = Path("judge", "models", "classifier.safetensors")
+"""Where the judge lies in a run's folder."""
 
 ORDER = ("image", "record", "interval")
 
@@ -87,20 +94,49 @@ def cost(plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def read_cost(path: str | Path, size: str) -> dict[str, Any]:
+    """What :func:`cost` wrote.
+
+    Raises:
+        UserError: a training of another size, of an earlier run that was kept.
+    """
+    made = read_mapping(Path(path))
+    if made["size"] != size:
+        raise UserError(f"{path}: a training of size {made['size']}, expected {size}. Give another folder as KEPT.")
+    return made
+
+
+def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
+    """Refuses tables of an earlier run that the last job would refuse, hours later.
+
+    Args:
+        kept: the folder.
+        dataset_dir, size: of this run.
+
+    Raises:
+        UserError: there is no such folder, or it holds a table of another dataset, of another judge than the one that
+            lies beside it, or of another size.
+    """
+    kept = Path(kept)
+    if not kept.is_dir():
+        raise UserError(f"{kept}: no such folder. Give as KEPT one with an earlier run's tables, or leave it out.")
+    expected, judge = {"dataset": digest_dataset(dataset_dir)}, kept / JUDGE
+    if judge.is_file():
+        expected["classifier"] = digest_weights(judge)
+    for table in sorted(kept.glob("*/*.csv")):
+        refuse_other_table(table, expected)
+    for path in sorted(kept.glob("tables/*-cost.json")):
+        read_cost(path, size)
+
+
 def row(name: str, method: dict[str, Any], size: str) -> dict[str, Any]:
     """The row of a method, means over its trainings.
 
     Args:
         method: ``title``; ``seeds``; ``costs``, a file of :func:`cost` for each.
-        size: of all trainings.
-
-    Raises:
-        UserError: a training of another size, of an earlier run that was kept.
+        size: of all trainings, see :func:`read_cost`.
     """
-    costs = [json.loads(Path(path).read_text(encoding="utf-8")) for path in method["costs"]]
-    for path, each in zip(method["costs"], costs, strict=True):
-        if each["size"] != size:
-            raise UserError(f"{path}: a training of size {each['size']}, expected {size}. Give another folder as KEPT.")
+    costs = [read_cost(path, size) for path in method["costs"]]
     means = {
         key: sum(each[key] for each in costs) / len(costs) for key in ("parameters", "views", "minutes", "seconds")
     }
@@ -124,5 +160,12 @@ def rows(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    task, plan, output = sys.argv[1:]
-    write_json(Path(output), {"cost": cost, "rows": rows}[task](json.loads(plan)))
+    task, *arguments = sys.argv[1:]
+    try:
+        if task == "kept":
+            check_kept(*arguments)
+        else:
+            plan, output = arguments
+            write_json(Path(output), {"cost": cost, "rows": rows}[task](json.loads(plan)))
+    except UserError as error:
+        sys.exit(f"error: {error}")

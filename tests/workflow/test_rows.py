@@ -8,17 +8,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from scripts.comparators.generator import WEIGHTS
 from scripts.comparators.mcwgan import McWGAN
+from scripts.comparators.tables import write_runs
+from scripts.data.digest import digest_dataset
 from scripts.errors import UserError
+from scripts.files import write_json
+from scripts.fingerprint import digest_weights
 from scripts.networks.classifiers import ResNetClassifier
 from scripts.weights.checkpoints import save_network
 from tests.bundle.helpers import count
-from workflow.rows import UNTRAINED, cost, rows
+from workflow.rows import JUDGE, UNTRAINED, check_kept, cost, rows
 
 PLAN = yaml.safe_load((Path(__file__).parents[2] / "workflow" / "table1.yaml").read_text())
 STAGES = {"perceptual": ["train_classifier"], "generator": ["train_conditional", "compare_mcwgan"]}
@@ -105,6 +110,47 @@ def test_rows_stand_in_the_order_of_the_plan_and_are_means(tmp_path: Path) -> No
         **{"parameters": 7, "views": 300.0, "minutes": 3.0, "seconds": 0.5},
     }
     assert made["contrasts"] == [[first, "Record alone"], [first, "no such method"]], "also one that cannot be made"
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A dataset that needs no crops to be told from another."""
+    write_json(tmp_path / "dataset" / "datalist.json", {"training": [], "validation": [], "test": []})
+    return tmp_path / "dataset"
+
+
+@pytest.fixture
+def kept(dataset: Path, tmp_path: Path) -> Path:
+    """What an earlier run made of the dataset: a judge, two tables, and what a training cost."""
+    folder = tmp_path / "kept"
+    save_network(ResNetClassifier(32, (4, 4, 8, 8)), folder / JUDGE)
+    record = {"dataset": digest_dataset(dataset)}
+    write_runs(folder / "baselines" / "record_only.csv", ["a"], {"probability": np.array([[0.5]])}, record)
+    record["classifier"] = digest_weights(folder / JUDGE)
+    write_runs(folder / "tables" / "flux-23.csv", ["a"], {"probability": np.array([[0.5]])}, record)
+    write_json(folder / "tables" / "flux-23-cost.json", {"size": "small"})
+    return folder
+
+
+def test_what_is_kept_of_another_run_is_refused_before_any_job(kept: Path, dataset: Path) -> None:
+    check_kept(str(kept), str(dataset), "small")
+    with pytest.raises(UserError, match="flux-23-cost.json: a training of size small, expected full"):
+        check_kept(kept, dataset, "full")
+    with pytest.raises(UserError, match="nowhere: no such folder. Give as KEPT"):
+        check_kept(kept / "nowhere", dataset, "small")
+    save_network(ResNetClassifier(32, (4, 4, 8, 8)), kept / JUDGE)
+    with pytest.raises(UserError, match="flux-23.csv: not made from these: classifier was"):
+        check_kept(kept, dataset, "small")
+    write_json(dataset / "datalist.json", {"training": [], "validation": [], "test": [], "name": "another"})
+    with pytest.raises(UserError, match="record_only.csv: not made from these: dataset was"):
+        check_kept(kept, dataset, "small")
+
+
+def test_the_make_target_looks_first() -> None:
+    """Before Snakemake begins, where a folder is kept."""
+    text = (Path(__file__).parents[2] / "Makefile").read_text()
+    recipe = text[text.index("\ntable1:") :].split("\n\n")[0]
+    assert recipe.index("workflow/rows.py kept") < recipe.index("$(FLOW_RUN)")
 
 
 def test_contrasts_are_of_rows_of_the_table() -> None:
