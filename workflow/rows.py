@@ -2,6 +2,7 @@
 
     python workflow/rows.py cost PLAN OUTPUT    # of one training
     python workflow/rows.py rows PLAN OUTPUT    # table1_rows.json (see bundle/scripts/evaluation/table_one.py)
+    python workflow/rows.py trainings TABLE FOLDER SEED...    # runs that are trainings, each in its own table
     python workflow/rows.py kept KEPT DATASET SIZE_NAME    # whether what was kept belongs to this run, before any job
 
 A plan is JSON, as workflow/Snakefile gives it.
@@ -16,14 +17,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from safetensors import safe_open
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from scripts.comparators import INPUTS, load_generator  # noqa: E402
-from scripts.comparators.tables import refuse_other_table  # noqa: E402
+from scripts.comparators.tables import refuse_other_table, table_record, write_runs  # noqa: E402
 from scripts.data.digest import digest_dataset  # noqa: E402
-from scripts.errors import UserError  # noqa: E402
+from scripts.errors import UserError, listed  # noqa: E402
 from scripts.files import read_mapping, write_json  # noqa: E402
 from scripts.fingerprint import digest_weights  # noqa: E402
 from scripts.training.stage import LAST, read_checkpoint  # noqa: E402
@@ -41,6 +43,9 @@ UNTRAINED = {
     "direct classifier": ("Direct classifier", ["image", "record"]),
 }
 """Title of what has no stages, by its name in the evaluation, and what it reads."""
+
+TRAINED = "direct classifier"
+"""Of these the one that is trained, by every seed; its trainings are named as those of other methods."""
 
 
 def seconds(path: Path) -> float:
@@ -106,6 +111,30 @@ def read_cost(path: str | Path, size: str) -> dict[str, Any]:
     return made
 
 
+def split_trainings(table: str | Path, folder: str | Path, *seeds: str | int) -> None:
+    """Writes a table for each run of one whose runs are trainings, so that no training counts as a run of another.
+
+    Args:
+        table: of probabilities, with runs that are numbered by their seeds.
+        folder: gets ``NAME-SEED.csv`` and, how it was made, ``.json``.
+
+    Raises:
+        UserError: a seed has no run.
+    """
+    table = Path(table)
+    runs = dict(list(pd.read_csv(table, dtype={"case_id": str}).groupby("run")))
+    if missing := [seed for seed in map(int, seeds) if seed not in runs]:
+        raise UserError(
+            f"{table}: has no training of seed {listed([*map(str, missing)])}; it has {', '.join(map(str, runs))}. "
+            "Remove it, and it is made again."
+        )
+    for seed in map(int, seeds):
+        values = {"probability": runs[seed]["probability"].to_numpy()[None]}
+        write_runs(
+            Path(folder) / f"{table.stem}-{seed}.csv", runs[seed]["case_id"].tolist(), values, table_record(table)
+        )
+
+
 def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
     """Refuses tables of an earlier run that the last job would refuse, hours later.
 
@@ -148,7 +177,8 @@ def row(name: str, method: dict[str, Any], size: str) -> dict[str, Any]:
 
 def rows(plan: dict[str, Any]) -> dict[str, Any]:
     """The rows: real images, what makes no image, and the methods in their order; and the contrasts."""
-    made = [{"title": title, "rows": [name], "reads": reads} for name, (title, reads) in UNTRAINED.items()]
+    names = {name: [name] for name in UNTRAINED} | {TRAINED: [f"{TRAINED} · {seed}" for seed in plan["seeds"]]}
+    made = [{"title": title, "rows": names[name], "reads": reads} for name, (title, reads) in UNTRAINED.items()]
     made += [row(name, method, plan["size"]) for name, method in plan["methods"].items()]
     titles = dict(zip([*UNTRAINED, *plan["methods"]], (each["title"] for each in made), strict=True))
     pairs = [
@@ -164,6 +194,8 @@ if __name__ == "__main__":
     try:
         if task == "kept":
             check_kept(*arguments)
+        elif task == "trainings":
+            split_trainings(*arguments)
         else:
             plan, output = arguments
             write_json(Path(output), {"cost": cost, "rows": rows}[task](json.loads(plan)))

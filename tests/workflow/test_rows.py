@@ -15,7 +15,7 @@ import yaml
 
 from scripts.comparators.generator import WEIGHTS
 from scripts.comparators.mcwgan import McWGAN
-from scripts.comparators.tables import write_runs
+from scripts.comparators.tables import read_table, table_record, write_runs, write_table
 from scripts.data.digest import digest_dataset
 from scripts.errors import UserError
 from scripts.files import write_json
@@ -23,7 +23,7 @@ from scripts.fingerprint import digest_weights
 from scripts.networks.classifiers import ResNetClassifier
 from scripts.weights.checkpoints import save_network
 from tests.bundle.helpers import count
-from workflow.rows import JUDGE, UNTRAINED, check_kept, cost, rows
+from workflow.rows import JUDGE, UNTRAINED, check_kept, cost, rows, split_trainings
 
 PLAN = yaml.safe_load((Path(__file__).parents[2] / "workflow" / "table1.yaml").read_text())
 STAGES = {"perceptual": ["train_classifier"], "generator": ["train_conditional", "compare_mcwgan"]}
@@ -98,18 +98,33 @@ def test_rows_stand_in_the_order_of_the_plan_and_are_means(tmp_path: Path) -> No
         path.write_text(json.dumps(known | {"minutes": minutes, "views": 100 * minutes}))
     method = {"title": "McWGAN (reconstructed)", "seeds": [23, 24], "costs": [str(path) for path in paths]}
     contrasts = {"mcwgan": ["record alone", "no such method"]}
-    plan = {"methods": {"mcwgan": method}, "size": "small", "contrasts": contrasts}
+    plan = {"methods": {"mcwgan": method}, "size": "small", "seeds": [23, 24], "contrasts": contrasts}
     made = rows(plan)
     with pytest.raises(UserError, match="mcwgan-23-cost.json: a training of size small, expected full"):
         rows(plan | {"size": "full"})
     titles = ["Baseline of the data set", "Follow-up of the data set", "Copy of the baseline", "Record alone"]
     first = "McWGAN (reconstructed)"
     assert [each["title"] for each in made["rows"]] == [*titles, "Direct classifier", first]
+    assert made["rows"][3]["rows"] == ["record alone"]
+    assert made["rows"][4]["rows"] == ["direct classifier · 23", "direct classifier · 24"], "two trainings"
     assert made["rows"][-1] == {
         **{"title": first, "rows": [f"{first} · 23", f"{first} · 24"], "reads": ["image"], "calls": 1},
         **{"parameters": 7, "views": 300.0, "minutes": 3.0, "seconds": 0.5},
     }
     assert made["contrasts"] == [[first, "Record alone"], [first, "no such method"]], "also one that cannot be made"
+
+
+def test_each_training_of_the_direct_classifier_gets_its_table(tmp_path: Path) -> None:
+    whole = tmp_path / "direct_classifier.csv"
+    for seed in (23, 24):
+        write_table(whole, seed, ["7", "8"], [0.5, seed / 100], {"dataset": "abc", "method": "DirectClassifier"})
+    split_trainings(whole, tmp_path / "split", "23", "24")
+    for seed in (23, 24):
+        path = tmp_path / "split" / f"direct_classifier-{seed}.csv"
+        assert read_table(path, ["8", "7"]).tolist() == [[seed / 100, 0.5]], "one run"
+        assert table_record(path) == {"dataset": "abc", "method": "DirectClassifier"}
+    with pytest.raises(UserError, match="direct_classifier.csv: has no training of seed 25; it has 23, 24"):
+        split_trainings(whole, tmp_path, "23", "25")
 
 
 @pytest.fixture
