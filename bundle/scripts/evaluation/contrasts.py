@@ -26,8 +26,8 @@ SCORES = {"auroc": "AUROC ↑", "lpips": "LPIPS ↓"}
 """Titles of the scores whose differences are tested."""
 
 CAPTION = (
-    "Named before any run. The first method's score less the second's, each the mean over its trainings, of "
-    "probabilities and distances averaged over runs; in brackets the 95% interval over patients and trainings, which "
+    "Named before any run. The first method's score less the second's, each the mean over its trainings and their "
+    "runs, as in Table 1; in brackets the 95% interval over patients and trainings, which "
     "the bootstrap draws together (of K trainings it shows (K - 1) / K of their variance, so of one none). p is "
     "two-sided, of the same resamples; Holm's correction is over all p of this table."
 )
@@ -58,31 +58,30 @@ def _contrast(first: str, second: str, rows: Mapping[str, Sequence[Method]], jud
     known = {"first": first, "second": second, "trainings": [len(each) for each in pair]}
     if missing := [title for title, each in zip((first, second), pair, strict=True) if not each]:
         return known | {key: undefined(f"no row {' and '.join(missing)}") | {"p": None} for key in SCORES}
-    probabilities = [np.stack([each.probabilities.mean(axis=0) for each in methods]) for methods in pair]
-    distances = [[each.distances for each in methods] for methods in pair]
-    return known | {"auroc": _of_auroc(probabilities, judge), "lpips": _of_lpips(distances, judge)}
+    return known | {"auroc": _of_auroc(pair, judge), "lpips": _of_lpips(pair, judge)}
 
 
-def _of_auroc(pair: Sequence[Array], judge: Judge) -> Contrast:
-    """The contrast of AUROC of probabilities (K, N), over the cases whose outcome is known."""
+def _of_auroc(pair: Sequence[Sequence[Method]], judge: Judge) -> Contrast:
+    """The contrast of AUROC, over the cases whose outcome is known."""
     labels, weights = judge.study.cases.labels, judge.weights
     if reason := why_undefined(labels):
         return undefined(reason) | {"p": None}
     known = np.isfinite(labels)
+    first, second = [[each.probabilities[:, known] for each in methods] for methods in pair]
     score = partial(_auroc, labels=labels[known])
-    return contrast(score, pair[0][:, known], pair[1][:, known], None if weights is None else weights[:, known])
+    return contrast(score, first, second, None if weights is None else weights[:, known])
 
 
 def _auroc(values: Array, weights: Array, labels: Array) -> Array:
     return auroc(values, labels, weights)
 
 
-def _of_lpips(pair: Sequence[Sequence[Array | None]], judge: Judge) -> Contrast:
-    """The contrast of LPIPS of distances (R, N) a training."""
-    values = [[each.mean(axis=0) for each in distances if each is not None] for distances in pair]
-    if not all(values):
+def _of_lpips(pair: Sequence[Sequence[Method]], judge: Judge) -> Contrast:
+    """The contrast of LPIPS."""
+    first, second = [[each.distances for each in methods if each.distances is not None] for methods in pair]
+    if not first or not second:
         return undefined("not given where no image is made") | {"p": None}
-    return contrast(weighted_mean, np.stack(values[0]), np.stack(values[1]), judge.weights)
+    return contrast(weighted_mean, first, second, judge.weights)
 
 
 def header() -> list[str]:
