@@ -176,7 +176,7 @@ def row(name: str, method: dict[str, Any], size: str) -> dict[str, Any]:
 
 
 def rows(plan: dict[str, Any]) -> dict[str, Any]:
-    """The rows: real images, what makes no image, and the methods in their order; and the contrasts."""
+    """The rows: real images, what makes no image, and the methods in their order; the contrasts; and the caption."""
     names = {name: [name] for name in UNTRAINED} | {TRAINED: [f"{TRAINED} · {seed}" for seed in plan["seeds"]]}
     made = [{"title": title, "rows": names[name], "reads": reads} for name, (title, reads) in UNTRAINED.items()]
     made += [row(name, method, plan["size"]) for name, method in plan["methods"].items()]
@@ -186,7 +186,7 @@ def rows(plan: dict[str, Any]) -> dict[str, Any]:
         for first, others in plan["contrasts"].items()
         for second in others
     ]
-    return {"rows": made, "contrasts": pairs}
+    return {"rows": made, "contrasts": pairs, "caption": plan["caption"]}
 
 
 if __name__ == "__main__":

@@ -99,6 +99,7 @@ def test_rows_stand_in_the_order_of_the_plan_and_are_means(tmp_path: Path) -> No
     method = {"title": "McWGAN (reconstructed)", "seeds": [23, 24], "costs": [str(path) for path in paths]}
     contrasts = {"mcwgan": ["record alone", "no such method"]}
     plan = {"methods": {"mcwgan": method}, "size": "small", "seeds": [23, 24], "contrasts": contrasts}
+    plan["caption"] = "Size small."
     made = rows(plan)
     with pytest.raises(UserError, match="mcwgan-23-cost.json: a training of size small, expected full"):
         rows(plan | {"size": "full"})
@@ -111,6 +112,7 @@ def test_rows_stand_in_the_order_of_the_plan_and_are_means(tmp_path: Path) -> No
         **{"title": first, "rows": [f"{first} · 23", f"{first} · 24"], "reads": ["image"], "calls": 1},
         **{"parameters": 7, "views": 300.0, "minutes": 3.0, "seconds": 0.5},
     }
+    assert made["caption"] == "Size small."
     assert made["contrasts"] == [[first, "Record alone"], [first, "no such method"]], "also one that cannot be made"
 
 
@@ -166,6 +168,20 @@ def test_the_make_target_looks_first() -> None:
     text = (Path(__file__).parents[2] / "Makefile").read_text()
     recipe = text[text.index("\ntable1:") :].split("\n\n")[0]
     assert recipe.index("workflow/rows.py kept") < recipe.index("$(FLOW_RUN)")
+
+
+def test_the_caption_says_which_guidance_a_size_has() -> None:
+    """Of what small.yaml gives to NAMD, its ablation and SD1.5 alone."""
+    configs = Path(__file__).parents[2] / "bundle" / "configs"
+    guided = [
+        name
+        for name, method in PLAN["methods"].items()
+        if list(method["stages"].values())[-1] in (["train_conditional"], ["train_conditional", "compare_sd15"])
+    ]
+    assert guided == ["namd", "plain", "sd15"]
+    given = yaml.safe_load((configs / "small.yaml").read_text())["guidance_scale"]
+    assert "6.0" in given and "Guidance 6 of NAMD" in PLAN["sizes"]["small"]["caption"]
+    assert all("Guidance" not in PLAN["sizes"][size]["caption"] for size in ("demo", "full"))
 
 
 def test_contrasts_are_of_rows_of_the_table() -> None:

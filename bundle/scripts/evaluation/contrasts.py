@@ -29,7 +29,8 @@ CAPTION = (
     "Named before any run. The first method's score less the second's, each the mean over its trainings and their "
     "runs, as in Table 1; in brackets the 95% interval over patients and trainings, which "
     "the bootstrap draws together (of K trainings it shows (K - 1) / K of their variance, so of one none). p is "
-    "two-sided, of the same resamples; Holm's correction is over all p of this table."
+    "two-sided, of the same resamples; Holm's correction is over all p of this table. Table 1's caption says what "
+    "LPIPS is here."
 )
 """What the numbers are."""
 

@@ -1,7 +1,8 @@
 """The paper's Table 1 of an evaluation that holds several trainings of each method, as CSV, Markdown and LaTeX.
 
 An evaluation whose folder has a file ``table1_rows.json`` makes the table of it. That file has ``contrasts`` (see
-:mod:`scripts.evaluation.contrasts`) and ``rows``, a list of:
+:mod:`scripts.evaluation.contrasts`); ``caption``, sentences on what was trained, which may be left out; and ``rows``, a
+list of:
 
 | key | meaning |
 | --- | --- |
@@ -19,7 +20,7 @@ import io
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -191,39 +192,69 @@ def markdown(titles: Sequence[str], parts: Sequence[Sequence[Sequence[str]]], ca
 
 
 def latex(titles: Sequence[str], parts: Sequence[Sequence[Sequence[str]]], caption: str) -> str:
-    """A table of LaTeX, with the rules of ``booktabs``."""
-    lines = [rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}", r"\toprule", _latex(titles)]
-    lines += [line for part in parts for line in (r"\midrule", *map(_latex, part))]
-    return "\n".join([f"% {caption}", *lines, r"\bottomrule", r"\end{tabular}", ""])
+    """A table of LaTeX with its caption, with the rules of ``booktabs``."""
+    lines = [r"\begin{table}", rf"\caption{{{_latex(caption)}}}"]
+    lines += [rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}", r"\toprule", _latex_line(titles)]
+    lines += [line for part in parts for line in (r"\midrule", *map(_latex_line, part))]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
 CAPTION = (
     "Mean over trainings and runs; in brackets the 95% interval over patients, its ends averaged over trainings; sd "
     "over runs / over trainings. Reconstructed rows were made from an abstract and say nothing of their authors' work; "
-    "those told the record were not published so."
+    "those told the record were not published so. Minutes and seconds are of whole jobs, their start included, on the "
+    "machine that ran them."
 )
 """What the numbers of a cell are."""
 
 
-def _latex(line: Sequence[str]) -> str:
-    """A line of a LaTeX table."""
-    escaped = [cell.replace("&", r"\&").replace("%", r"\%").replace("_", r"\_") for cell in line]
-    signs = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "–": "--"}
+def caption(result: Mapping[str, Any], trained: str = "") -> str:
+    """The table's caption, the same in every format.
+
+    Args:
+        result: the content of ``metrics.json``.
+        trained: ``caption`` of the rows' file.
+    """
+    networks = result["feature_extractors"]
+    measured = (
+        f"LPIPS is {networks['lpips']}; features of FID and KID are {networks['fid']}. Padded pixels are left out of "
+        "LPIPS; FID, KID and the judge read whole crops."
+    )
+    return " ".join([CAPTION, measured, trained]).rstrip()
+
+
+def _latex(text: str) -> str:
+    """A text for LaTeX."""
+    signs = {"&": r"\&", "%": r"\%", "_": r"\_", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "–": "--"}
     for sign, command in signs.items():
-        escaped = [cell.replace(sign, command) for cell in escaped]
-    return " & ".join(escaped) + r" \\"
+        text = text.replace(sign, command)
+    return text
 
 
-def write_table_one(folder: Path, result: Mapping[str, Any]) -> list[Row] | None:
-    """Writes ``table1/table1.csv``, ``.md`` and ``.tex`` into an evaluation's folder, and returns the rows.
+def _latex_line(line: Sequence[str]) -> str:
+    """A line of a LaTeX table."""
+    return " & ".join(map(_latex, line)) + r" \\"
 
-    None where the folder has no :data:`FILE`.
+
+class TableOne(NamedTuple):
+    """The table's rows, of :func:`table_one`, and its caption."""
+
+    rows: list[Row]
+    caption: str
+
+
+def write_table_one(folder: Path, result: Mapping[str, Any]) -> TableOne | None:
+    """Writes ``table1/table1.csv``, ``.md`` and ``.tex`` into an evaluation's folder, and returns the table.
+
+    The caption stands in ``table1_caption.txt`` too, since a CSV file has no place for it. None where the folder has no
+    :data:`FILE`.
     """
     if not (folder / FILE).is_file():
         return None
-    rows = table_one(result, read_mapping(folder / FILE)["rows"])
-    table = header(), groups(rows), CAPTION
-    texts = {"csv": as_csv(rows), "md": markdown(*table), "tex": latex(*table)}
-    for ending, content in texts.items():
-        write_text(folder / "table1" / f"table1.{ending}", content)
-    return rows
+    plan = read_mapping(folder / FILE)
+    made = TableOne(table_one(result, plan["rows"]), caption(result, plan.get("caption", "")))
+    table = header(), groups(made.rows), made.caption
+    texts = {".csv": as_csv(made.rows), ".md": markdown(*table), ".tex": latex(*table)}
+    for ending, content in {**texts, "_caption.txt": made.caption + "\n"}.items():
+        write_text(folder / "table1" / f"table1{ending}", content)
+    return made

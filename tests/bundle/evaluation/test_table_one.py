@@ -23,6 +23,7 @@ def method(auroc: dict[str, Any]) -> dict[str, Any]:
 
 
 RESULT = {
+    "feature_extractors": {"lpips": "st-lpips-alex (fallback)", "fid": "AlexNet's_last", "kid": "AlexNet's_last"},
     "methods": {
         "real_baseline": method(score(0.7, None, [0.6, 0.8])),
         "GAN (reconstructed), told the record · 1": method(score(0.8)),
@@ -65,8 +66,9 @@ def test_trainings_are_put_together_by_hand() -> None:
 def test_every_format_says_the_same(tmp_path: Path) -> None:
     assert write_table_one(tmp_path, RESULT) is None and not list(tmp_path.iterdir())
     (tmp_path / FILE).write_text(json.dumps({"rows": ROWS}))
-    rows = write_table_one(tmp_path, RESULT)
-    assert rows == table_one(RESULT, ROWS)
+    made = write_table_one(tmp_path, RESULT)
+    assert made is not None and made.rows == table_one(RESULT, ROWS)
+    rows = made.rows
     files = {path.suffix: path.read_text() for path in (tmp_path / "table1").iterdir()}
     table = pd.read_csv(io.StringIO(files[".csv"])).set_index("method")
     assert list(table.index) == [row["title"] for row in rows] and list(table.reconstructed) == [
@@ -85,6 +87,23 @@ def test_every_format_says_the_same(tmp_path: Path) -> None:
     assert r"0.820 [0.730, 0.910] sd 0.030 / 0.028" in files[".tex"] and r"AUROC $\uparrow$" in files[".tex"]
     body = files[".tex"].split(r"\midrule")
     assert len(body) == 4 and "GAN (reconstructed) &" in body[2] and "reconstructed" not in body[1] and TOLD in body[3]
+
+
+def test_every_format_says_what_was_measured_and_trained(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(json.dumps({"rows": ROWS, "caption": "Size small & random weights."}))
+    made = write_table_one(tmp_path, RESULT)
+    assert made is not None
+    said = (
+        "LPIPS is st-lpips-alex (fallback); features of FID and KID are AlexNet's_last. Padded pixels are left out of"
+    )
+    assert said in made.caption and made.caption.endswith("Size small & random weights.")
+    folder = tmp_path / "table1"
+    assert (folder / "table1_caption.txt").read_text() == made.caption + "\n"
+    assert made.caption in (folder / "table1.md").read_text().splitlines()
+    _, title, table, *_ = (folder / "table1.tex").read_text().splitlines()
+    assert title.startswith(r"\caption{Mean over trainings and runs; in brackets the 95\% interval")
+    assert r"AlexNet's\_last" in title and title.endswith(r"Size small \& random weights.}")
+    assert table.startswith(r"\begin{tabular}") and "%" not in title.replace(r"\%", "")
 
 
 def test_a_row_that_was_not_evaluated_is_refused() -> None:

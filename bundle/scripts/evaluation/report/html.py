@@ -38,7 +38,7 @@ def render(
     pictures: Mapping[str, bytes],
     steering: Mapping[str, Any] | None = None,
     studies: Sequence[CaseStudy] = (),
-    table: Sequence[Mapping[str, Any]] | None = None,
+    table: table_one.TableOne | None = None,
 ) -> str:
     """The evaluation page as HTML.
 
@@ -47,7 +47,7 @@ def render(
         pictures: PNG files by name of the figure, a key of `CAPTIONS`.
         steering: the content of steering.json, if that study was made.
         studies: cases of the case browser; without any there is no browser.
-        table: rows of Table 1, if this evaluation is of all its methods.
+        table: Table 1, if this evaluation is of all its methods.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -78,8 +78,8 @@ def render(
         crps_columns=CRPS,
         latent_columns=LATENTS,
         table_header=table_one.header(),
-        table_parts=table_one.groups(table or ()),
-        table_caption=table_one.CAPTION,
+        table_parts=table_one.groups(table.rows if table else ()),
+        table_caption=table.caption if table else None,
         contrasts=[contrasts.cells(each) for each in result["contrasts"]],
         contrasts_header=contrasts.header(),
         contrasts_notes=contrasts.notes(result["contrasts"]),

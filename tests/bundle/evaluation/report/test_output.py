@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from markupsafe import escape
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from sklearn.metrics import roc_auc_score
@@ -85,5 +86,6 @@ def test_table_one_stands_on_the_page_where_the_folder_names_its_rows(outcome: A
     expected = table_one(result, rows)
     assert lines == [cells(row) for row in expected] and expected[0]["title"] == "Baseline"
     assert '<th scope="row">NAMD</th><td data-label="Second">Flux</td>' in page and "LPIPS: no row Flux.</li>" in page
+    assert escape((tmp_path / "table1" / "table1_caption.txt").read_text().strip()) in page
     files = [f"{name}.{ending}" for name in ("table1", "table1_contrasts") for ending in ("csv", "md", "tex")]
-    assert sorted(path.name for path in (tmp_path / "table1").iterdir()) == files
+    assert sorted(path.name for path in (tmp_path / "table1").iterdir()) == sorted([*files, "table1_caption.txt"])
