@@ -1,4 +1,4 @@
-"""What each row of Table 1 costs, from the weights, checkpoints and benchmarks that its jobs left.
+"""What each row of Table 1 costs, from what its jobs left, and whether what was kept belongs to it.
 
     python workflow/rows.py cost PLAN OUTPUT    # of one training
     python workflow/rows.py rows PLAN OUTPUT    # table1_rows.json (see bundle/scripts/evaluation/table_one.py)
@@ -13,12 +13,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from safetensors import safe_open
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
@@ -32,6 +34,9 @@ from scripts.training.stage import LAST, read_checkpoint  # noqa: E402
 
 JUDGE = Path("judge", "models", "classifier.safetensors")
 """Where the judge lies in a run's folder."""
+
+EVENTS = "events.out.tfevents.*"
+"""TensorBoard's files in a stage's folder."""
 
 ORDER = ("image", "record", "interval")
 
@@ -54,16 +59,52 @@ def seconds(path: Path) -> float:
         return sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
 
 
+def attempts(folder: Path) -> list[float]:
+    """Seconds of each attempt at a stage's training, in their order, by its TensorBoard files.
+
+    An attempt has several files, which overlap, and no other attempt's, since one job at a time has the folder.
+    """
+    spans: list[list[float]] = []
+    files = [[event.wall_time for event in EventFileLoader(str(path)).Load()] for path in folder.glob(EVENTS)]
+    for start, end in sorted((min(times), max(times)) for times in files if times):
+        if spans and start <= spans[-1][1]:
+            spans[-1][1] = max(spans[-1][1], end)
+        else:
+            spans.append([start, end])
+    return [end - start for start, end in spans]
+
+
+def trained_seconds(job: Path, folder: Path) -> float:
+    """Of a stage: its last job, which Snakemake measured, and what interrupted ones before it had trained.
+
+    Args:
+        job: Snakemake's file.
+        folder: of the stage. A job shorter than the newest attempt there only published again.
+    """
+    last, spans = seconds(job), attempts(folder)
+    return last + sum(spans[:-1] if spans and spans[-1] <= last else spans)
+
+
+def generated(log: Path) -> int:
+    """Cases that the last job of inference generated, by its log; others were there already."""
+    found = re.findall(r"(\d+) generated, \d+ already there", log.read_text(encoding="utf-8"))
+    return int(found[-1]) if found else 0
+
+
 def parameters(path: Path) -> int:
     """Numbers in a file of weights."""
     with safe_open(path, "pt") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
-def views(folder: Path, stage: str) -> int:
-    """Samples that a stage's newest training has seen: steps times their size."""
-    newest = max(folder.glob(f"work-{stage}-*/**/{LAST}"), key=lambda path: path.stat().st_mtime)
-    state = read_checkpoint(newest, mmap=True)
+def newest(folder: Path, stage: str) -> Path:
+    """The checkpoint of a stage's newest training."""
+    return max(folder.glob(f"work-{stage}-*/**/{LAST}"), key=lambda path: path.stat().st_mtime)
+
+
+def views(checkpoint: Path) -> int:
+    """Samples that a training has seen: steps times their size."""
+    state = read_checkpoint(checkpoint, mmap=True)
     return int(state["progress"]["iteration"] * state["record"]["global_batch"])
 
 
@@ -87,15 +128,17 @@ def cost(plan: dict[str, Any]) -> dict[str, Any]:
         network = load_generator(folder / "models")
         reads, calls, runs = network.reads, network.network_calls, runs if network.stochastic else 1
     jobs = [run / "benchmarks" / f"{owner}-{seed}-{stage}.tsv" for stage, owner in stages.items()]
-    cases = sum(1 for _ in (folder / "predictions").glob("*/samples.nii.gz"))
+    checkpoints = [newest(run / owner / str(seed), stage) for stage, owner in stages.items()]
+    samples = runs * generated(run / "logs" / f"{name}-{seed}-predictions.log")
+    sampled = seconds(run / "benchmarks" / f"{name}-{seed}-predictions.tsv")
     return {
         "size": plan["size"],
         "reads": [each for each in ORDER if each in reads],
         "calls": calls,
         "parameters": sum(parameters(folder / "models" / f"{each}.safetensors") for each in final),
-        "views": sum(views(run / owner / str(seed), stage) for stage, owner in stages.items()),
-        "minutes": sum(map(seconds, jobs)) / 60,
-        "seconds": seconds(run / "benchmarks" / f"{name}-{seed}-predictions.tsv") / (runs * cases),
+        "views": sum(map(views, checkpoints)),
+        "minutes": sum(trained_seconds(job, path.parent) for job, path in zip(jobs, checkpoints, strict=True)) / 60,
+        "seconds": sampled / samples if samples else None,
     }
 
 
@@ -166,9 +209,8 @@ def row(name: str, method: dict[str, Any], size: str) -> dict[str, Any]:
         size: of all trainings, see :func:`read_cost`.
     """
     costs = [read_cost(path, size) for path in method["costs"]]
-    means = {
-        key: sum(each[key] for each in costs) / len(costs) for key in ("parameters", "views", "minutes", "seconds")
-    }
+    values = {key: [each[key] for each in costs] for key in ("parameters", "views", "minutes", "seconds")}
+    means = {key: None if None in each else sum(each) / len(each) for key, each in values.items()}
     names = [f"{method['title']} · {seed}" for seed in method["seeds"]]
     if name == "namd":
         names[0] = "NAMD"

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from scripts.comparators.generator import WEIGHTS
 from scripts.comparators.mcwgan import McWGAN
@@ -21,9 +23,10 @@ from scripts.errors import UserError
 from scripts.files import write_json
 from scripts.fingerprint import digest_weights
 from scripts.networks.classifiers import ResNetClassifier
+from scripts.predictions import log_result
 from scripts.weights.checkpoints import save_network
 from tests.bundle.helpers import count
-from workflow.rows import JUDGE, UNTRAINED, check_kept, cost, rows, split_trainings
+from workflow.rows import JUDGE, UNTRAINED, attempts, check_kept, cost, rows, split_trainings
 
 PLAN = yaml.safe_load((Path(__file__).parents[2] / "workflow" / "table1.yaml").read_text())
 STAGES = {"perceptual": ["train_classifier"], "generator": ["train_conditional", "compare_mcwgan"]}
@@ -36,9 +39,8 @@ def trained(run: Path, seed: int, iterations: int, minutes: float) -> None:
     save_network(ResNetClassifier(32, (4, 4, 8, 8)), folder / "models" / "perceptual.safetensors")
     for work in ("work-generator-abc/mcwgan", "work-perceptual-abc/mcwgan_perceptual"):
         checkpoint(folder / work / "last.pt", iterations)
-    for case in ("a", "b", "c"):
-        (folder / "predictions" / case).mkdir(parents=True)
-        (folder / "predictions" / case / "samples.nii.gz").touch()
+    (run / "logs").mkdir(exist_ok=True)
+    (run / "logs" / f"mcwgan-{seed}-predictions.log").write_text("INFO - 3 generated, 0 already there; all in runs\n")
     (run / "benchmarks").mkdir(exist_ok=True)
     times = {"perceptual": 15 * minutes, "generator": 45 * minutes, "predictions": 6.0}
     for job, value in times.items():
@@ -65,6 +67,39 @@ def test_a_training_is_counted_by_hand(tmp_path: Path) -> None:
     assert made["seconds"] == pytest.approx(2.0), "one run, since it draws no noise"
 
 
+def events(folder: Path, name: str, times: list[float]) -> None:
+    """A file of TensorBoard with events at these times."""
+    with (folder / f"events.out.tfevents.{name}").open("wb") as file:
+        writer = RecordWriter(file)
+        for time in times:
+            writer.write(Event(wall_time=time).SerializeToString())
+
+
+def test_minutes_are_of_all_attempts_at_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snakemake measures the last job alone."""
+    trained(tmp_path, 23, iterations=100, minutes=2.0)
+    folder = tmp_path / "mcwgan" / "23" / "work-generator-abc" / "mcwgan"
+    events(folder, "a", [1000.0, 1010.0, 1060.0])
+    events(folder, "b", [1001.0, 1050.0])
+    events(folder, "c", [5000.0, 5080.0])
+    assert attempts(folder) == [60.0, 80.0], "an hour lies between them"
+    assert cost_of(tmp_path)["minutes"] == pytest.approx(2.0 + 1.0), "the last is in the job's 90 seconds"
+    (tmp_path / "benchmarks" / "mcwgan-23-generator.tsv").write_text("s\n6.0\n")
+    assert cost_of(tmp_path)["minutes"] == pytest.approx((30.0 + 6.0 + 60.0 + 80.0) / 60), "a job that published again"
+
+
+def test_seconds_are_of_what_the_last_job_generated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trained(tmp_path, 23, iterations=100, minutes=2.0)
+    log = tmp_path / "logs" / "mcwgan-23-predictions.log"
+    items = [{"case_id": name} for name in "abcde"]
+    for rest, expected in ((items[:2], 3.0), ([], None)):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            log_result(tmp_path, items, rest)
+        log.write_text(caplog.text)
+        assert cost_of(tmp_path)["seconds"] == expected, "6 seconds for two cases, of one run each; none is not known"
+
+
 def test_what_was_trained_before_a_change_is_not_counted(tmp_path: Path) -> None:
     trained(tmp_path, 23, iterations=100, minutes=2.0)
     old = checkpoint(tmp_path / "mcwgan" / "23" / "work-generator-old" / "mcwgan" / "last.pt", 7000)
@@ -76,6 +111,7 @@ def test_a_shared_stage_counts_for_both(tmp_path: Path) -> None:
     """Its copy took no time and saw nothing."""
     trained(tmp_path, 23, iterations=100, minutes=2.0)
     shutil.copytree(tmp_path / "mcwgan", tmp_path / "told", ignore=shutil.ignore_patterns("work-perceptual-*"))
+    shutil.copy(tmp_path / "logs" / "mcwgan-23-predictions.log", tmp_path / "logs" / "told-23-predictions.log")
     for job, value in {"perceptual": 0.1, "generator": 60.0, "predictions": 6.0}.items():
         (tmp_path / "benchmarks" / f"told-23-{job}.tsv").write_text(f"s\n{value}\n")
     made = cost_of(tmp_path, name="told", stages=STAGES | {"perceptual": "mcwgan"})
@@ -113,6 +149,8 @@ def test_rows_stand_in_the_order_of_the_plan_and_are_means(tmp_path: Path) -> No
         **{"parameters": 7, "views": 300.0, "minutes": 3.0, "seconds": 0.5},
     }
     assert made["caption"] == "Size small."
+    paths[0].write_text(paths[0].read_text().replace("0.5", "null"))
+    assert rows(plan)["rows"][-1]["seconds"] is None, "a mean of what is not known"
     assert made["contrasts"] == [[first, "Record alone"], [first, "no such method"]], "also one that cannot be made"
 
 

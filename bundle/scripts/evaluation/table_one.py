@@ -203,7 +203,7 @@ CAPTION = (
     "Mean over trainings and runs; in brackets the 95% interval over patients, its ends averaged over trainings; sd "
     "over runs / over trainings. Reconstructed rows were made from an abstract and say nothing of their authors' work; "
     "those told the record were not published so. Minutes and seconds are of whole jobs, their start included, on the "
-    "machine that ran them."
+    "machine that ran them; minutes of what was trained before an interruption, too."
 )
 """What the numbers of a cell are."""
 
