@@ -15,7 +15,7 @@ from scripts.comparators.imageflownet import needs_validation
 from scripts.errors import UserError
 from scripts.training.cases import trained_on
 from scripts.weights.checkpoints import read_metadata
-from tests.bundle.helpers import CONFIGS
+from tests.bundle.helpers import CONFIGS, refusal
 
 STAGES = {
     "autoencoder": "autoencoder",
@@ -39,7 +39,7 @@ def all_in_training(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory
 def test_every_stage_publishes_its_last_epoch(
     all_in_training: Path, make_workflow: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And notes that all cases trained it."""
+    """And notes that all cases trained it. Fewer epochs than were trained are refused, unless it is restarted."""
     cases = json.loads((all_in_training / "datalist.json").read_text())["training"]
     for stage, weights in STAGES.items():
         overlays, settings = ("small", "no_validation"), {"dataset_dir": str(all_in_training), "max_epochs": 2}
@@ -48,6 +48,14 @@ def test_every_stage_publishes_its_last_epoch(
             make_workflow(f"train_{stage}", tmp_path, *overlays, **settings).run()
         extra = read_metadata(tmp_path / "models" / f"{weights}.safetensors")["extra"]
         assert extra["epoch"] == 2 and "val_loss" not in extra and "Epoch 2, by no validation; wrote" in caplog.text
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.name != ".lock"}
+    fewer = make_workflow("train_classifier", tmp_path, *overlays, **settings | {"max_epochs": 1})
+    message = refusal(fewer.run)
+    assert message.startswith(f"{tmp_path / 'classifier' / 'last.pt'}: of 2 epochs, more than --max_epochs 1, and ")
+    assert "Give --max_epochs 2" in message and "--restart true, which clears" in message
+    assert files == {path: path.stat().st_mtime_ns for path in files}, "nothing was touched"
+    make_workflow("train_classifier", tmp_path, *overlays, **settings | {"max_epochs": 1, "restart": True}).run()
+    assert read_metadata(tmp_path / "models" / "classifier.safetensors")["extra"]["epoch"] == 1
     seen = trained_on(all_in_training, cases, tmp_path / "models")
     assert seen == {"n_cases": 9, "n_trained": 9, "unknown": []}
 

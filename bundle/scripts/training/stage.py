@@ -51,7 +51,8 @@ def open_stage(
         The lock, which is released with the process or when nothing refers to it any more; None on other ranks.
 
     Raises:
-        UserError: another job has the folder open, ``last.pt`` is damaged, or it is of other data or settings.
+        UserError: another job has the folder open, ``last.pt`` is damaged, it is of other data or settings, or it is
+            of more epochs than ``max_epochs`` where the last one is published.
     """
     if str(restart).lower() not in ("true", "false"):
         raise UserError(f"restart is {restart!r}, expected true or false.")
@@ -65,6 +66,7 @@ def open_stage(
         return lock
     state = read_checkpoint(folder / LAST, mmap=True)
     refuse_another(folder / LAST, state.get("record"), record)
+    _refuse_fewer_epochs(folder / LAST, state["progress"]["epoch"], record, max_epochs)
     if idist.get_world_size() == 1 and _is_finished(folder, state["progress"], record, max_epochs, Path(models_dir)):
         logger.info(f"{folder.name} was trained and published before: nothing to do. --restart true trains it again.")
         log_next()
@@ -110,6 +112,17 @@ def write_published(
     """
     files = {Path(path).name: digest_weights(path) for path in paths}
     write_json(Path(folder) / PUBLISHED, {"best": best, "files": files, "record": dict(record)})
+
+
+def _refuse_fewer_epochs(path: Path, trained: int, record: Mapping[str, Any], max_epochs: int) -> None:
+    """Refuses fewer epochs than were trained where no validation chooses one: the last would pass for the one asked."""
+    evaluator = record.get("settings", {}).get("checkpoint", {}).get("evaluator", "")
+    if evaluator in (None, "$None") and trained > max_epochs:
+        raise UserError(
+            f"{path}: of {trained} epochs, more than --max_epochs {max_epochs}, and without validation the last one is "
+            f"published. Give --max_epochs {trained}, another --output_dir, or --restart true, which clears "
+            f"{path.parent} (weights, curves) and trains from the start."
+        )
 
 
 def _is_finished(

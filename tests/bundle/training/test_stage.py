@@ -171,6 +171,7 @@ def ends(folder: Path, record: Any = RECORD, max_epochs: int = 2, models: str = 
 def test_a_finished_stage_is_left_alone(tmp_path: Path) -> None:
     weights = finished(tmp_path)
     assert ends(tmp_path) and ends(tmp_path, RECORD | {"commit": "b", "version": "2"})
+    assert ends(tmp_path, max_epochs=1), "validation chose the epoch, of however many"
     save_network(load_network(weights), weights, {"written": "again"})
     assert ends(tmp_path), "the same network"
     assert open_stage(tmp_path / "stage", RECORD, 2, tmp_path / "models") is not None, "other programs go on"
