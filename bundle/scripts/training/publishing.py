@@ -27,13 +27,20 @@ logger = logging.getLogger(__name__)
 
 
 def publish_autoencoder(
-    checkpoint: Checkpoint, network: nn.Module, dataset: Any, path: str | Path, dataset_dir: str | Path | None = None
+    checkpoint: Checkpoint,
+    network: nn.Module,
+    dataset: Any,
+    path: str | Path,
+    dataset_dir: str | Path | None = None,
+    loss: nn.Module | None = None,
 ) -> None:
     """Writes the best autoencoder, with scale and texture measured over ``dataset``, the training crops unrotated.
 
     Args:
         dataset_dir: if given, digests of its training crops are kept beside the weights, see
             :mod:`scripts.training.cases`.
+        loss: of the training; the name of its perceptual distance, if it has one, is stored with the weights, since
+            settings alone do not tell LPIPS from what stood in for it.
     """
     best = checkpoint.load_best()
     if idist.get_rank() != 0:
@@ -46,7 +53,9 @@ def publish_autoencoder(
         decoded = torch.cat([autoencoder.decode(batch).cpu() for batch in latents])
     autoencoder.latent_scale.fill_(1.0 / torch.cat([batch.cpu() for batch in latents]).std())
     autoencoder.config["texture"] = lost_power(torch.cat([batch.cpu() for batch in crops]), decoded)
-    save_network(autoencoder, path, extra={**best, "record": checkpoint.record})
+    perceptual = getattr(loss, "perceptual", None)
+    told = {} if perceptual is None else {"perceptual": perceptual.name}
+    save_network(autoencoder, path, extra={**best, "record": checkpoint.record, **told})
     logger.info(f"Latent scale {float(autoencoder.latent_scale):.4f}")
     _finish(checkpoint, best, dataset_dir, path)
 

@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 from scripts.data.datalist import crops
 from scripts.data.transforms import preprocessing
 from scripts.fingerprint import digest_weights
+from scripts.losses import AutoencoderLoss
 from scripts.networks.autoencoder import AlignedAutoencoder, StableDiffusionAutoencoder
 from scripts.networks.classifiers import ResNetClassifier
+from scripts.networks.perceptual import PerceptualDistance
 from scripts.networks.texture import lost_power
 from scripts.training.publishing import publish, publish_autoencoder, publish_conditional
 from scripts.weights.checkpoints import read_metadata
@@ -50,6 +52,20 @@ def test_what_is_published_is_the_best_average(trained: Path, stage: str) -> Non
     numbers = {"epoch": best["progress"]["best_epoch"], "val_loss": best["progress"]["best_value"]}
     assert extra.items() >= numbers.items() and extra["record"].items() >= best["record"].items()
     assert math.isfinite(extra["val_loss"])
+
+
+def test_the_perceptual_distance_that_was_really_taken_is_told(trained: Path, tmp_path: Path) -> None:
+    """Settings say ``alex`` of LPIPS and of what stands in for it; without a perceptual term nothing is said."""
+    extra = read_metadata(trained / "models" / "autoencoder.safetensors")["extra"]
+    assert extra["perceptual"] == PerceptualDistance("alex").name and "lpips-alex" in extra["perceptual"]
+    network = AlignedAutoencoder(StableDiffusionAutoencoder((8, 8), num_res_blocks=1, norm_num_groups=4), 16)
+    items = [{"image": torch.rand(1, 16, 16), "attributes": torch.zeros(5), "malignant": torch.tensor(0.0)}]
+    for weight in (1.0, 0.0):
+        loss, path = AutoencoderLoss("alex", perceptual_weight=weight), tmp_path / "a.safetensors"
+        if loss.perceptual is not None:
+            loss.perceptual.name = "another"
+        publish_autoencoder(Best(tmp_path), network, items, path, loss=loss)  # type: ignore[arg-type]
+        assert read_metadata(path)["extra"].get("perceptual") == ("another" if weight else None)
 
 
 def test_published_prompts_are_the_best_ones(trained: Path) -> None:
