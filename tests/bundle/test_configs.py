@@ -21,7 +21,9 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from safetensors.torch import load_file
 
+from scripts.conditioning import ReportConditioner
 from scripts.diffusion.sampler import ProgressionInferer, load_progression_model
+from scripts.ehr.encoding import record_numbers
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 from scripts.networks.classifiers import ResNetClassifier, ViTClassifier
@@ -121,6 +123,28 @@ def test_the_demo_goes_on_from_finished_weights(
     settings = {"models_dir": str(tmp_path / "models"), "num_runs": 2, "num_steps": 3}
     make_workflow("inference", tmp_path, "small", "demo", **settings).run()
     assert len(list((tmp_path / "predictions").glob("*/samples.nii.gz"))) == 3
+
+
+@pytest.mark.parametrize("prompts", [{}, {"num_prompt_sets": 1, "prompt_length": 0}], ids=["prompts", "no prompts"])
+def test_the_demo_opens_the_conditioner_that_it_goes_on_from(
+    trained: Path, tiny_dataset: Path, tiny_settings: dict[str, Any], tmp_path: Path, prompts: dict[str, int]
+) -> None:
+    """With the arguments that stand beside its weights, whichever recipe made them."""
+    shutil.copytree(trained / "models", tmp_path / "models")
+    settings = dict(tiny_settings)
+    made = ReportConditioner(**settings.pop("conditioner_arguments"), **prompts)
+    datalist = json.loads((tiny_dataset / "datalist.json").read_text())
+    reports = [radiology_report(case["ehr"]) for case in datalist["training"]]
+    made.fit_statistics(reports, record_numbers(datalist["training"]))
+    made.save_pretrained(tmp_path / "models" / "conditioner")
+    files = [str(BUNDLE / "configs" / f"{name}.yaml") for name in ("train_conditional", "small", "demo")]
+    settings |= {"bundle_root": str(tmp_path), "dataset_dir": str(tiny_dataset), "models_dir": str(tmp_path / "models")}
+    workflow = ConfigWorkflow(files, workflow_type="train", logging_file=False, **settings)
+    workflow.initialize()
+    value(workflow, "prepare")
+    opened = value(workflow, "conditioner")
+    assert opened.settings == made.settings and opened.num_prompt_sets == prompts.get("num_prompt_sets", 2)
+    torch.testing.assert_close(opened.encode(reports), made.encode(reports))
 
 
 def test_the_demo_names_weights_that_the_bundle_has() -> None:

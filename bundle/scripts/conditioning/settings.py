@@ -29,17 +29,17 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     write_json(folder / FILE, _plain(settings))
 
 
-def read_settings(folder: Path) -> dict[str, Any] | None:
+def read_settings(folder: str | Path) -> dict[str, Any] | None:
     """What :func:`write_settings` wrote; None in folders of versions before 0.7, which have no such file.
 
     Raises:
         UserError: the file is damaged.
     """
-    path = folder / FILE
+    path = Path(folder) / FILE
     return read_mapping(path) if path.is_file() else None
 
 
-def arguments_of(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def arguments_of(folder: str | Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments to open a conditioner's folder with: those of its training, whatever is given besides.
 
     Args:
