@@ -41,7 +41,7 @@ from scripts.results.sources import HELD_OUT, held_out_images, note_of
 from scripts.results.training import describe_latents, describe_training
 from scripts.training.cases import write_training_cases
 from scripts.weights.checkpoints import read_metadata, trained_image_size
-from scripts.weights.parts import digest_parts
+from scripts.weights.parts import PARTS, digest_parts
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,8 @@ def publish_reference(
     folder, datalist, digest = Path(models_dir), load_datalist(dataset_dir), digest_dataset(dataset_dir)
     cases = with_outcome([*datalist["training"], *datalist["validation"]])
     crossed = {name: _out_of_fold(path, digest, [case["case_id"] for case in cases]) for name, path in tables.items()}
-    _refuse_other_dataset(digest, folder / FILES["classifier"], Path(direct))
+    parts = (PARTS["autoencoder"], PARTS["unet_conditional"], FILES["classifier"])
+    _refuse_other_dataset(digest, *(folder / part for part in parts), Path(direct))
     image_size = trained_image_size(folder / FILES["classifier"])
     given = (image_size, predictions_dir, tables, size_predictions, size_tables or {})
     samples, made_by, sizes = held_out_images(dataset_dir, folder, *given)

@@ -3,7 +3,8 @@
 Predictions are of the validation section. Weights that were trained on all patients but those of test have seen every
 case of it; what may be said of them is what the weights of folds, trained alike on the other folds, say of the cases
 left out. One table has probabilities, another diameters, as ``benchmarks/fold_choice.py`` writes them; beside each
-stands how it was made.
+stands how it was made: ``dataset``, its digest; ``sampling`` of the images; ``conditioner``, settings of the weights',
+as far as folds differ in them; ``note``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from scripts.arrays import Array
 from scripts.comparators.tables import read_table, refuse_other_table, table_record
+from scripts.conditioning.settings import read_settings
 from scripts.data.digest import digest_dataset
 from scripts.diffusion.settings import sampling_settings
 from scripts.errors import listed
@@ -29,7 +31,7 @@ from scripts.predictions import read_predictions, read_provenance
 from scripts.results.held_out import held_out_growth
 from scripts.results.reference import PublishedReferenceError
 from scripts.results.size import choose_size_guidance
-from scripts.weights.parts import digest_parts
+from scripts.weights.parts import PARTS, digest_parts
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +77,10 @@ def held_out_images(
             f"size_predictions: {tables['generated']} tells of other cases, out of fold; give size_tables of the same."
         )
     if made_by:
-        _refuse_other_settings(tables["generated"], made_by, folder)
         scales = by_scale(size_tables, made_by["guidance_scale"])
+        _refuse_other_settings(tables["generated"], made_by, folder)
+        for path in (tables["generated"], *scales.values()):
+            _refuse_other_conditioner(path, folder)
         return None, made_by, _sizes_by_tables(dataset_dir, image_size, scales)
     if size_tables:
         raise PublishedReferenceError(
@@ -97,6 +101,17 @@ def _refuse_other_settings(table: str | Path, made_by: Mapping[str, Any], folder
             raise PublishedReferenceError(
                 f"{table}: made at {name} {made_by[name]}, but the weights in {folder} bring {settings[name]}. Train "
                 f"the conditional stage with --{name} {made_by[name]}, or give the table of their {name}."
+            )
+
+
+def _refuse_other_conditioner(table: str | Path, folder: Path) -> None:
+    """Refuses a table of weights whose conditioner was trained otherwise, as without prompts; some do not say."""
+    own = read_settings(folder / PARTS["conditioner"]) or {}
+    for name, value in table_record(table).get("conditioner", {}).items():
+        if own.get(name, value) != value:
+            raise PublishedReferenceError(
+                f"{table}: of weights trained with {name} {value}, but those in {folder} have {own[name]}. Train the "
+                "conditional stage with the overlay of the table's (no_prompts.yaml), or give the table of theirs."
             )
 
 

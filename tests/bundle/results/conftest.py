@@ -23,10 +23,12 @@ from scripts.networks.classifiers import ResNetClassifier
 from scripts.predictions import case_provenance, provenance
 from scripts.results.case import Results
 from scripts.results.write import write_results
-from scripts.weights.checkpoints import load_network, save_network
+from scripts.weights.checkpoints import load_network, read_metadata, save_network
 from tests.bundle.helpers import CONFIGS
 
 SIZE, RUNS, FOLDS = 32, 3, 2
+STAGES = ("autoencoder", "unet_conditional", "classifier")
+"""Whose weights say on which dataset they were trained."""
 
 Predict = Callable[[Path, Path, Sequence[dict[str, Any]]], dict[str, Any]]
 """Writes random follow-ups of items into a folder as if the weights of another had made them; gives their settings."""
@@ -85,13 +87,20 @@ def predict(tiny_settings: dict[str, Any]) -> Predict:
     return write
 
 
+def say_trained_on(models: Path, dataset: str, stages: Sequence[str] = STAGES) -> None:
+    """Writes weights again, with records that name a dataset by its digest."""
+    for stage in stages:
+        path = models / f"{stage}.safetensors"
+        extra = read_metadata(path)["extra"]
+        save_network(load_network(path), path, extra | {"record": extra["record"] | {"dataset": dataset}})
+
+
 @pytest.fixture(scope="package")
 def weights(trained: Path, cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny weights, their classifier without its record, which names another dataset, and a direct classifier."""
+    """The tiny weights, whose records name this dataset in the place of theirs, and a direct classifier."""
     folder = tmp_path_factory.mktemp("weights")
     shutil.copytree(trained / "models", folder / "models")
-    path = folder / "models" / "classifier.safetensors"
-    save_network(load_network(path), path)
+    say_trained_on(folder / "models", digest_dataset(cohort))
     regression = RecordRegression.of(record_regression(cohort, FOLDS))
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -18,7 +18,7 @@ from scripts.comparators.published import published as beside
 from scripts.comparators.record import out_of_fold, record_regression
 from scripts.comparators.regression import RecordRegression
 from scripts.comparators.tables import write_table
-from scripts.data.digest import crops_of, digest_crop
+from scripts.data.digest import crops_of, digest_crop, digest_dataset
 from scripts.data.transforms import baseline_crops
 from scripts.ehr.encoding import records
 from scripts.errors import UserError
@@ -31,7 +31,7 @@ from scripts.results.probabilities import Readers
 from scripts.results.publish import publish_reference
 from scripts.results.reference import LATENTS, REFERENCE, pooled
 from scripts.training.cases import trained_on
-from tests.bundle.results.conftest import FOLDS, SIZE
+from tests.bundle.results.conftest import FOLDS, SIZE, STAGES, say_trained_on
 
 
 @pytest.fixture(scope="module")
@@ -164,27 +164,35 @@ def test_tables_out_of_fold_replace_the_section(
     assert not (models / "direct_classifier.safetensors").exists()
 
 
-def test_weights_of_another_dataset_or_of_other_predictions_are_refused(
-    cohort: Path, weights: Path, trained: Path, published: Path, tmp_path: Path
+@pytest.mark.parametrize("stage", STAGES)
+def test_weights_of_another_dataset_are_refused(
+    stage: str, cohort: Path, weights: Path, published: Path, tmp_path: Path
 ) -> None:
-    models, predictions = tmp_path / "models", published.parent / "predictions"
-    shutil.copytree(trained / "models", models)
-    arguments = (cohort, models, predictions, weights / "direct.safetensors")
-    with pytest.raises(UserError, match=r"classifier.safetensors: trained on another dataset"):
-        publish_reference(*arguments)
-    shutil.copy(weights / "models" / "classifier.safetensors", models)
-    shutil.copy(models / "unet_unconditional.safetensors", models / "unet_conditional.safetensors")
-    with pytest.raises(UserError, match="not all of its cases were generated alike by the weights"):
-        publish_reference(*arguments)
+    """Of any stage: what is held out here may have been seen there."""
+    models = shutil.copytree(weights / "models", tmp_path / "models")
+    say_trained_on(models, "0" * 64, [stage])
+    with pytest.raises(UserError, match=rf"{stage}.safetensors: trained on another dataset \(000000000000\)"):
+        publish_reference(cohort, models, published.parent / "predictions", weights / "direct.safetensors")
     assert not (models / REFERENCE).exists() and not (models / "record_only.json").exists()
 
 
-def test_what_cannot_be_published_is_refused_at_once(cohort: Path, published: Path, tmp_path: Path) -> None:
+def test_predictions_by_other_weights_are_refused(cohort: Path, weights: Path, published: Path, tmp_path: Path) -> None:
+    models = shutil.copytree(weights / "models", tmp_path / "models")
+    shutil.copy(models / "unet_unconditional.safetensors", models / "unet_conditional.safetensors")
+    say_trained_on(models, digest_dataset(cohort), ["unet_conditional"])
+    with pytest.raises(UserError, match="not all of its cases were generated alike by the weights"):
+        publish_reference(cohort, models, published.parent / "predictions", weights / "direct.safetensors")
+    assert not (models / REFERENCE).exists() and not (models / "record_only.json").exists()
+
+
+def test_what_cannot_be_published_is_refused_at_once(cohort: Path, weights: Path, tmp_path: Path) -> None:
     arguments = (tmp_path / "models", tmp_path / "predictions", tmp_path / "none")
     with pytest.raises(UserError, match=r"tables: no such method: judge; expected record_only, direct_classifier, gen"):
         publish_reference(cohort, *arguments, {"judge": "table.csv"})
     datalist = json.loads((cohort / "datalist.json").read_text())
     shutil.copytree(cohort, tmp_path / "cohort")
     (tmp_path / "cohort" / "datalist.json").write_text(json.dumps(datalist | {"validation": []}))
+    models = shutil.copytree(weights / "models", tmp_path / "models")
+    say_trained_on(models, digest_dataset(tmp_path / "cohort"))
     with pytest.raises(UserError, match="its validation section is empty"):
-        publish_reference(tmp_path / "cohort", published, *arguments[1:])
+        publish_reference(tmp_path / "cohort", *arguments)

@@ -21,12 +21,13 @@ from scripts.files import write_json
 from scripts.results.publish import publish_reference
 from scripts.results.reference import FILES, REFERENCE, PublishedReferenceError
 from scripts.results.sources import SECTIONS, by_scale, measured_by_tables, sampling_of
-from scripts.weights.checkpoints import load_network, save_network
-from tests.bundle.results.conftest import FOLDS, SIZE
+from tests.bundle.results.conftest import FOLDS, SIZE, say_trained_on
 
 GUIDANCE = 6.0
 """That the tiny weights bring."""
 MADE = {"num_runs": 20, "num_steps": 12, "solver": "dpmpp", "guidance_scale": GUIDANCE, "image_size": SIZE}
+
+PROMPTS, NO_PROMPTS = {"num_prompt_sets": 2, "prompt_length": 8}, {"num_prompt_sets": 1, "prompt_length": 0}
 
 WriteSizes = Callable[..., Path]
 
@@ -105,8 +106,8 @@ def test_weights_of_all_patients_are_published_by_tables_alone(
     data = shutil.copytree(cohort, tmp_path / "all")
     (data / "datalist.json").write_text(json.dumps(datalist | {"training": cases, "validation": []}))
     models = shutil.copytree(weights / "models", tmp_path / "models")
-    digest, judge = digest_dataset(data), models / FILES["classifier"]
-    save_network(load_network(judge), judge, extra={"record": {"dataset": digest}})
+    digest = digest_dataset(data)
+    say_trained_on(models, digest)
     values = np.linspace(0.01, 0.99, 160)
     table = pd.DataFrame({"case_id": [case["case_id"] for case in cases], "run": 0, "probability": values})
     table.to_csv(tmp_path / "generated.csv", index=False)
@@ -121,7 +122,14 @@ def test_weights_of_all_patients_are_published_by_tables_alone(
     write_json(tmp_path / "generated.json", {"sampling": MADE, "dataset": "another"})
     with pytest.raises(ComparatorError, match="generated.csv: not made from these: dataset was 'another'"):
         publish_reference(*arguments)
-    write_json(tmp_path / "generated.json", {"sampling": MADE, "dataset": digest, "note": "chosen among 6"})
+    write_json(tmp_path / "generated.json", {"sampling": MADE, "conditioner": NO_PROMPTS})
+    with pytest.raises(PublishedReferenceError, match="generated.csv: of weights trained with .*models have 2. Train"):
+        publish_reference(*arguments)
+    told = {"sampling": MADE, "conditioner": PROMPTS, "dataset": digest, "note": "chosen among 6"}
+    write_json(tmp_path / "generated.json", told)
+    sizes = {6: write_sizes(6, dataset=digest), 1: write_sizes(1, conditioner=NO_PROMPTS)}
+    with pytest.raises(PublishedReferenceError, match="sizes_1.csv: of weights trained with num_prompt_sets 1, but th"):
+        publish_reference(*arguments, size_tables=sizes)
     assert not (models / FILES["record_only"]).exists(), "nothing is half-written"
     wrong = write_sizes(1, lambda table: table.assign(long=table["long"] * 1.3))
     sizes = {6: write_sizes(6, dataset=digest), "1.0": wrong}
