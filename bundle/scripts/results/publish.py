@@ -45,6 +45,9 @@ from scripts.weights.parts import PARTS, digest_parts
 
 logger = logging.getLogger(__name__)
 
+TRAINED_HERE = (PARTS["autoencoder"], PARTS["unet_conditional"], FILES["classifier"])
+"""Files that must not say that they were trained on another dataset."""
+
 
 def publish_reference(
     dataset_dir: str | Path,
@@ -67,7 +70,7 @@ def publish_reference(
         dataset_dir: that the weights were trained on. Its validation section may be empty where tables say all.
         predictions_dir: has follow-ups of the validation section; the test section is to choose nothing. It is not read
             where the table of generated images says how they were made.
-        direct: weights of one training of the direct classifier; where there is no such file none are published.
+        direct: weights of one training of the direct classifier; without the file none are published, by tables or not.
         tables: by method, tables of probabilities (:mod:`scripts.comparators.tables`) of all cases of training and
             validation, each by weights that were not fitted on its patient; they replace the section. A table's runs
             are averaged, as a case's runs are.
@@ -81,12 +84,11 @@ def publish_reference(
     Raises:
         UserError: weights of another dataset, or predictions or tables that do not fit.
     """
-    tables = _known(tables or {})
+    tables = _known(tables or {}, direct)
     folder, datalist, digest = Path(models_dir), load_datalist(dataset_dir), digest_dataset(dataset_dir)
     cases = with_outcome([*datalist["training"], *datalist["validation"]])
     crossed = {name: _out_of_fold(path, digest, [case["case_id"] for case in cases]) for name, path in tables.items()}
-    parts = (PARTS["autoencoder"], PARTS["unet_conditional"], FILES["classifier"])
-    _refuse_other_dataset(digest, *(folder / part for part in parts), Path(direct))
+    _refuse_other_dataset(digest, *(folder / each for each in TRAINED_HERE), Path(direct))
     image_size = trained_image_size(folder / FILES["classifier"])
     given = (image_size, predictions_dir, tables, size_predictions, size_tables or {})
     samples, made_by, sizes = held_out_images(dataset_dir, folder, *given)
@@ -205,11 +207,16 @@ def _describe(
     return {"training": describe_training(dataset_dir, baselines), "latents": None if latents is None else latents[0]}
 
 
-def _known(tables: Mapping[str, str | Path]) -> dict[str, str | Path]:
-    """The tables, unless one is of no method."""
+def _known(tables: Mapping[str, str | Path], direct: str | Path) -> dict[str, str | Path]:
+    """The tables, unless one is of no method, or of the direct classifier where there is none to publish."""
     known = [name for name in METHODS if name != "brock"]
     if unknown := [name for name in tables if name not in known]:
         raise PublishedReferenceError(f"tables: no such method: {listed(unknown)}; expected {', '.join(known)}.")
+    if "direct_classifier" in tables and not Path(direct).is_file():
+        raise PublishedReferenceError(
+            f"tables: {tables['direct_classifier']} is of the direct classifier, but {direct}, which would be "
+            "published, is not there. Train it (direct_classifier.yaml), or leave the table out."
+        )
     return dict(tables)
 
 

@@ -189,6 +189,8 @@ def test_what_cannot_be_published_is_refused_at_once(cohort: Path, weights: Path
     arguments = (tmp_path / "models", tmp_path / "predictions", tmp_path / "none")
     with pytest.raises(UserError, match=r"tables: no such method: judge; expected record_only, direct_classifier, gen"):
         publish_reference(cohort, *arguments, {"judge": "table.csv"})
+    with pytest.raises(UserError, match="tables: a.csv is of the direct classifier, but .*none, which would be "):
+        publish_reference(cohort, *arguments, {"direct_classifier": "a.csv"})
     datalist = json.loads((cohort / "datalist.json").read_text())
     shutil.copytree(cohort, tmp_path / "cohort")
     (tmp_path / "cohort" / "datalist.json").write_text(json.dumps(datalist | {"validation": []}))
