@@ -15,7 +15,7 @@ from scripts.comparators.published import PUBLISHED
 from scripts.errors import UserError
 from scripts.evaluation.statistics.calibration import CLIP
 from scripts.files import read_mapping
-from scripts.fingerprint import digest_weights
+from scripts.fingerprint import differences, digest_weights
 
 FORMAT = 1
 """Of reference.json."""
@@ -28,6 +28,9 @@ FEWEST = 100
 
 POOLED = 4
 """Side to which latents are pooled before their distance is taken."""
+
+SAMPLING = ("num_runs", "num_steps", "solver", "guidance_scale", "image_size")
+"""How generated images were made, as far as what is published of them may depend on it."""
 
 METHODS = {
     "record_only": "the record alone",
@@ -58,12 +61,15 @@ class Reference:
         content: of reference.json.
         mean, covariance: (D,) and (D, D), of the training baselines' latents, see :func:`pooled`.
         lacking: in words, what cannot be given for want of these files.
+        otherwise: in words, in what the images were sampled otherwise than those that they are judged by; empty where
+            nothing of images is taken.
     """
 
     content: Mapping[str, Any] = field(default_factory=dict)
     mean: Array | None = None
     covariance: Array | None = None
     lacking: Sequence[str] = ()
+    otherwise: str = ""
 
     def calibrated(self, method: str, probability: float) -> float | None:
         """A probability after the logistic recalibration on held-out cases; None where there is none.
@@ -107,7 +113,7 @@ class Reference:
 
         Args:
             growth: the published entry of the images that growth is measured from.
-            runs: of the case; as many must have been published.
+            runs: of the case; as many must have been published, since ends of intervals depend on their number.
             interval_days: of the case; within the percentiles of training, where these are published.
         """
         made = self.content.get("made_from", {}).get("sampling", {}).get("num_runs")
@@ -153,7 +159,8 @@ def open_reference(models_dir: str | Path, made_by: Mapping[str, Any]) -> Refere
 
     Args:
         made_by: of :func:`scripts.predictions.provenance`. A reference of other weights is not taken, and of another
-            guidance scale nothing that it says of generated images.
+            guidance scale nothing that it says of generated images, which then are others. Runs, steps and solver make
+            such images more or less exactly: what is said of them is taken, and it is said in what these differ.
 
     Raises:
         PublishedReferenceError: a file of it is damaged.
@@ -172,16 +179,29 @@ def open_reference(models_dir: str | Path, made_by: Mapping[str, Any]) -> Refere
     if other := sorted(name for name, digest in made["weights"].items() if weights.get(name) != digest):
         return Reference(lacking=[f"{REFERENCE}: it is of other weights ({', '.join(other)}), so not used"])
     scale, published = made_by.get("guidance_scale"), made["sampling"].get("guidance_scale")
-    lacking = []
+    lacking, otherwise = [], ""
     if scale != published:
         content = _without_generated(content)
         lacking = [f"{REFERENCE}: of generated images nothing, since its guidance scale is {published}, not {scale}"]
+    elif otherwise := sampled_otherwise(made["sampling"], made_by):
+        lacking = [f"{REFERENCE}: nothing of images sampled as these; what is given is of others ({otherwise})"]
     if not (folder / LATENTS).is_file():
         lacking.append(f"{LATENTS}: no comparison of the baseline's latent with training's")
-        return Reference(content, lacking=lacking)
+        return Reference(content, lacking=lacking, otherwise=otherwise)
     tensors = load_tensors(folder / LATENTS)
     mean, covariance = (tensors[name].double().numpy() for name in ("mean", "covariance"))
-    return Reference(content, mean, covariance, lacking)
+    return Reference(content, mean, covariance, lacking, otherwise)
+
+
+def sampled_otherwise(published: Mapping[str, Any], made_by: Mapping[str, Any]) -> str:
+    """In words, in which of :data:`SAMPLING` images were made otherwise, as far as both sides say; empty: in none.
+
+    >>> sampled_otherwise({"num_runs": 20, "solver": "ddim"}, {"num_runs": 20, "solver": "dpmpp", "num_steps": 12})
+    "solver was 'ddim', is 'dpmpp'"
+    """
+    said = [name for name in SAMPLING if None not in (published.get(name), made_by.get(name))]
+    was, now = ({name: each[name] for name in said} for each in (published, made_by))
+    return "; ".join(differences(was, now))
 
 
 def _without_generated(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,7 +230,10 @@ def published_thresholds(models_dir: str | Path, made_by: Mapping[str, Any]) -> 
         On which cases they were fixed, in words, and the thresholds by the title of the evaluation's row, ``generated``
         for the images of these weights.
     """
-    on, methods = open_reference(models_dir, made_by).thresholds
+    reference = open_reference(models_dir, made_by)
+    on, methods = reference.thresholds
+    if on and reference.otherwise:
+        on += f"; generated images were sampled otherwise there: {reference.otherwise}"
     titles = {"baseline": "real_baseline", **{_method_of(file): title for title, (file, _) in PUBLISHED.items()}}
     return on, {titles.get(name, name): limits for name, limits in methods.items()}
 

@@ -29,14 +29,11 @@ from scripts.evaluation.study import Study
 from scripts.fingerprint import comparable
 from scripts.predictions import read_predictions, read_provenance
 from scripts.results.held_out import held_out_growth
-from scripts.results.reference import PublishedReferenceError
+from scripts.results.reference import SAMPLING, PublishedReferenceError
 from scripts.results.size import choose_size_guidance
 from scripts.weights.parts import PARTS, digest_parts
 
 logger = logging.getLogger(__name__)
-
-SAMPLING = ("num_runs", "num_steps", "solver", "guidance_scale", "image_size")
-"""How generated images were made; a table of them says it under ``sampling``."""
 
 DIAMETERS = ("long", "perpendicular")
 """Columns of a table of sizes, in mm."""
@@ -81,6 +78,8 @@ def held_out_images(
         _refuse_other_settings(tables["generated"], made_by, folder)
         for path in (tables["generated"], *scales.values()):
             _refuse_other_conditioner(path, folder)
+        for scale, path in scales.items():
+            refuse_other_table(path, {"sampling": {**made_by, "guidance_scale": float(scale)}})
         return None, made_by, _sizes_by_tables(dataset_dir, image_size, scales)
     if size_tables:
         raise PublishedReferenceError(

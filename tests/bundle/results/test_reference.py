@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from monai.bundle import ConfigParser
 from scipy.spatial.distance import mahalanobis as scipys
 from sklearn.linear_model import LogisticRegression
 
 from scripts.errors import UserError
+from scripts.files import write_json
 from scripts.results.held_out import recalibration
 from scripts.results.reference import (
     METHODS,
@@ -22,8 +24,10 @@ from scripts.results.reference import (
     open_reference,
     pooled,
     published_thresholds,
+    sampled_otherwise,
 )
 from scripts.weights.parts import digest_parts
+from tests.bundle.helpers import BUNDLE, CONFIGS
 
 
 def made_by(models: Path, guidance_scale: float = 6.0) -> dict[str, Any]:
@@ -85,6 +89,34 @@ def test_another_guidance_scale_has_no_calibration_of_generated_images(published
     assert "generated" in usual.thresholds[1] and "generated" not in other.thresholds[1]
     assert other.thresholds[1]["baseline"] == usual.thresholds[1]["baseline"]
     assert "guidance scale is 6.0, not 1.0" in other.lacking[0]
+
+
+def test_of_images_sampled_otherwise_it_is_said_and_the_numbers_stay(published: Path, tmp_path: Path) -> None:
+    """As with the solver of fewer steps; what one side does not say, as older predictions, is not compared."""
+    models = shutil.copytree(published, tmp_path / "models")
+    content = json.loads((models / REFERENCE).read_text())
+    content["made_from"]["sampling"] |= {"num_runs": 20, "num_steps": 50, "solver": "ddim"}
+    write_json(models / REFERENCE, content)
+    alike = made_by(models) | {"num_runs": 20, "num_steps": 50, "solver": "ddim"}
+    other = alike | {"num_runs": 4, "num_steps": 12, "solver": "dpmpp"}
+    assert open_reference(models, alike).lacking == open_reference(models, made_by(models)).lacking == []
+    (lacking,) = open_reference(models, other).lacking
+    differ = "num_runs was 20, is 4; num_steps was 50, is 12; solver was 'ddim', is 'dpmpp'"
+    assert lacking == f"{REFERENCE}: nothing of images sampled as these; what is given is of others ({differ})"
+    calibrated = [open_reference(models, each).calibrated("generated", 0.3) for each in (alike, other)]
+    assert calibrated[0] == calibrated[1] and calibrated[0] is not None
+    on, found = published_thresholds(models, other)
+    assert on.endswith(f"; generated images were sampled otherwise there: {differ}") and "generated" in found
+    assert published_thresholds(models, alike) == (content["thresholds"]["on"], found)
+    (lacking,) = open_reference(models, other | {"guidance_scale": 1.0}).lacking
+    assert "guidance scale is 6.0, not 1.0" in lacking
+
+
+def test_the_bundles_reference_is_of_inference_as_it_is_by_default() -> None:
+    inference = ConfigParser.load_config_file(str(CONFIGS / "inference.yaml"))
+    made_from = json.loads((BUNDLE / "models" / REFERENCE).read_text())["made_from"]
+    usual = {name: inference[name] for name in ("num_runs", "num_steps", "solver")}
+    assert sampled_otherwise(made_from["sampling"], usual) == "" and usual.items() <= made_from["sampling"].items()
 
 
 def test_thresholds_are_told_by_the_rows_of_an_evaluation(published: Path, tmp_path: Path) -> None:

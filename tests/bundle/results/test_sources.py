@@ -39,18 +39,24 @@ def images(cohort: Path) -> np.ndarray:
     return np.stack([np.clip(study.follow_up + shift, -1, 1) for shift in np.linspace(-0.05, 0.05, 20)])
 
 
-@pytest.fixture
-def write_sizes(cohort: Path, images: np.ndarray, tmp_path: Path) -> WriteSizes:
-    """A table of the images' diameters, with changes, made at a guidance scale."""
+@pytest.fixture(scope="module")
+def diameters(cohort: Path, images: np.ndarray) -> pd.DataFrame:
+    """Of these images, a row for each run and case."""
     study = open_sections(cohort, SECTIONS, SIZE)
     assert study.spacing is not None
     found = measure(images, study.spacing["baseline"])
+    index = pd.MultiIndex.from_product([range(20), study.cases.ids], names=["run", "case_id"])
+    columns = {"long": found.long.ravel(), "perpendicular": found.perpendicular.ravel()}
+    return pd.DataFrame(columns, index=index).reset_index()
+
+
+@pytest.fixture
+def write_sizes(diameters: pd.DataFrame, tmp_path: Path) -> WriteSizes:
+    """A table of the images' diameters, with changes, made at a guidance scale."""
 
     def write(scale: float, change: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table, **known: Any) -> Path:
-        index = pd.MultiIndex.from_product([range(20), study.cases.ids], names=["run", "case_id"])
-        columns = {"long": found.long.ravel(), "perpendicular": found.perpendicular.ravel()}
         path = tmp_path / f"sizes_{scale:g}.csv"
-        change(pd.DataFrame(columns, index=index).reset_index()).to_csv(path, index=False)
+        change(diameters).to_csv(path, index=False)
         write_json(path.with_suffix(".json"), {"sampling": MADE | {"guidance_scale": scale}} | known)
         return path
 
@@ -129,6 +135,9 @@ def test_weights_of_all_patients_are_published_by_tables_alone(
     write_json(tmp_path / "generated.json", told)
     sizes = {6: write_sizes(6, dataset=digest), 1: write_sizes(1, conditioner=NO_PROMPTS)}
     with pytest.raises(PublishedReferenceError, match="sizes_1.csv: of weights trained with num_prompt_sets 1, but th"):
+        publish_reference(*arguments, size_tables=sizes)
+    sizes[1] = write_sizes(1, sampling=MADE | {"guidance_scale": 1, "num_runs": 10})
+    with pytest.raises(ComparatorError, match="sizes_1.csv: not made from these: sampling::num_runs was 10, is 20"):
         publish_reference(*arguments, size_tables=sizes)
     assert not (models / FILES["record_only"]).exists(), "nothing is half-written"
     wrong = write_sizes(1, lambda table: table.assign(long=table["long"] * 1.3))
