@@ -145,6 +145,8 @@ def test_the_demo_opens_the_conditioner_that_it_goes_on_from(
     opened = value(workflow, "conditioner")
     assert opened.settings == made.settings and opened.num_prompt_sets == prompts.get("num_prompt_sets", 2)
     torch.testing.assert_close(opened.encode(reports), made.encode(reports))
+    recorded = value(workflow, "record")["settings"]["conditioner_arguments"]
+    assert recorded["num_prompt_sets"] == made.num_prompt_sets and "llm" not in recorded
 
 
 def test_the_demo_names_weights_that_the_bundle_has() -> None:
