@@ -7,10 +7,11 @@ all there is to know. Its follow-ups are read out of fold in two ways: by the fo
 growth, which a logistic regression on the other folds reads beside the judge's log odds and the size of the baseline.
 How much growth can be learnt from this many pairs is told by a ridge regression on record and size in its place.
 
-    python benchmarks/fold_limits.py COHORT DATASET OUT WORK
+    python benchmarks/fold_limits.py COHORT DATASET WORK [--tables OUT]
 
-COHORT is the table that `data_prep progression` wrote and DATASET was made from, OUT holds the tables of all folds.
-The folds' judges are trained again in WORK, a minute each, and the simulation's follow-ups kept there.
+COHORT is the table that `data_prep progression` wrote and DATASET was made from. The folds' judges are trained in WORK,
+a minute each, and the simulation's follow-ups kept there. With the tables of all folds in OUT, what was generated and
+the direct classifier stand beside.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ RUNS = 10
 FACTORS = np.linspace(0.2, 6.0, 5801)
 """Where the law's distribution of growth is looked up."""
 OUTCOMES, SECTIONS = (0, 1), ("training", "validation")
-FOLLOW_UP, LAW = "follow-up", "the law's follow-ups"
+FOLLOW_UP, LAW, GROWTH = "follow-up", "the law's follow-ups", "judge, size and growth"
 
 
 def simulated(cohort: Path, dataset: Path, law: str, path: Path) -> dict[str, Array]:
@@ -154,56 +155,66 @@ def read_beside(found: OutOfFold, *features: Array) -> Array:
     return probabilities
 
 
-def readings(
-    found: OutOfFold, out: Path, oracle: Array, judge: dict[str, Array], grew: Array, rows: Array
-) -> dict[tuple[str, str], Array]:
-    """By reader and images, probabilities (trainings, N) recalibrated out of fold."""
-    drawn = np.stack([1.0 - oracle, oracle])
-    images: dict[str, list[Array]] = {name: list(values[:, rows]) for name, values in read(out)[1].items()}
-    images[LAW] = [(drawn * np.stack([judge[str(each)] for each in OUTCOMES])).sum(axis=0)]
+def readings(found: OutOfFold, judge: dict[str, Array], grew: Array) -> dict[tuple[str, str], list[list[Array]]]:
+    """By reader and images, what is read of them in each training: features (N,)."""
+    drawn = np.stack([1.0 - found.oracle, found.oracle])
+    images = {"baseline": judge["baseline"], FOLLOW_UP: judge["follow_up"]}
+    images[LAW] = (drawn * np.stack([judge[str(each)] for each in OUTCOMES])).sum(axis=0)
     growth = {
-        "none": [np.zeros(len(oracle))],
+        "none": [np.zeros(len(found.ids))],
         FOLLOW_UP: [np.log(found.truth / found.before)],
-        **{each.name: [found.growth(each, seed) for seed in SEEDS] for each in trained(out)},
         LAW: [(drawn * grew).sum(axis=0)],
         "ridge regression": [learnt(found)],
     }
-    beside = log_odds(images["baseline"][0]), np.log(found.before)
+    read_as = {("judge", name): [[log_odds(values)]] for name, values in images.items()}
+    if found.out is not None:
+        read_as |= tabled(found, found.out)
+        growth |= {each.name: [found.growth(each, seed) for seed in SEEDS] for each in trained(found.out)}
+    beside = log_odds(judge["baseline"]), np.log(found.before)
+    return read_as | {(GROWTH, name): [[*beside, each] for each in values] for name, values in growth.items()}
+
+
+def tabled(found: OutOfFold, out: Path) -> dict[tuple[str, str], list[list[Array]]]:
+    """The same of what the folds' own judges read of what was generated, and of their direct classifiers."""
+    cases, known = read(out)
+    rows = pd.Index(cases["case_id"]).get_indexer(found.ids)
     direct = pd.concat([pd.read_csv(out / f"fold_{fold}" / DIRECT) for fold in range(FOLDS)]).set_index("case_id")
-    inputs = {("judge", name): [[log_odds(each)] for each in values] for name, values in images.items()}
-    inputs |= {
-        ("judge, size and growth", name): [[*beside, each] for each in values] for name, values in growth.items()
+    read_as = {
+        ("judge", each.name): [[log_odds(values)] for values in known[each.name][:, rows]] for each in trained(out)
     }
-    inputs["direct classifier", "baseline"] = [[log_odds(direct.loc[found.ids, "probability"].to_numpy())]]
-    return {name: np.stack([read_beside(found, *each) for each in some]) for name, some in inputs.items()}
+    read_as["direct classifier", "baseline"] = [[log_odds(direct.loc[found.ids, "probability"].to_numpy())]]
+    return read_as
 
 
 def main(
     cohort: Path,
     dataset: Path,
-    out: Path,
     work: Path,
+    tables: Annotated[Path | None, typer.Option(help="OUT of folds.py, all folds")] = None,
     law: Annotated[str, typer.Option(help="that the cohort was drawn by")] = "real",
     resamples: int = 2000,
 ) -> None:
     """Prints the table."""
-    found, (cases, known) = OutOfFold(dataset, out), read(out)
+    found = OutOfFold(dataset, tables)
     images = simulated(cohort, dataset, law, work / f"{Path(law).stem}_{digest_dataset(dataset)[:12]}.npy")
     judge, grew = read_by_judges(found, dataset, images, work), growth_of(images, found, load_datalist(dataset))
-    rows = pd.Index(cases["case_id"]).get_indexer(found.ids)
-    apart = np.abs(judge["baseline"] - known["baseline"][0, rows]).max()
-    print(f"The judges trained here read baselines as the tables' do, within {apart:.4f}.")
-    oracle, patients = cases["oracle"].to_numpy()[rows], list(found.patients)
-    told = readings(found, out, oracle, judge, grew, rows)
+    benign, malignant = (judge[str(outcome)].mean() for outcome in OUTCOMES)
+    print(f"{LAW}: the judges' mean probability is {benign:.3f} grown as benign, {malignant:.3f} as malignant nodules.")
+    told = {
+        name: np.stack([read_beside(found, *each) for each in trainings])
+        for name, trainings in readings(found, judge, grew).items()
+    }
+    told["oracle", "record and rating"] = found.oracle[None]
 
     def auc(values: Array, weights: Array | None) -> Array:
         return auroc(values, found.labels, weights)
 
     def lost(values: Array, weights: Array | None) -> Array:
-        return weighted_mean(divergence(oracle, values), weights)
+        return weighted_mean(divergence(found.oracle, values), weights)
 
+    patients = list(found.patients)
     telling, regret = (varied(told, score, patients, found.labels, resamples) for score in (auc, lost))
-    title = f"{len(oracle)} nodules of {len(set(patients))} patients, recalibrated out of fold"
+    title = f"{len(found.ids)} nodules of {len(set(patients))} patients, recalibrated out of fold"
     table = Table("read by", "images of", "AUROC", "less baseline", "regret", "of baseline's", title=title)
     base = "judge", "baseline"
     for name in told:

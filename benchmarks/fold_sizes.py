@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import typer
-from fold_choice import read, read_tables, trained
-from folds import SEEDS, SIZES, Candidate
+from fold_choice import made, read_tables, trained
+from folds import SEEDS, SIZES, Candidate, by_fold, identities
 from forecasts import IMAGE_SIZE, known, sizes, take
 from rich.console import Console
 from rich.table import Table
 
 import data_prep  # noqa: F401 (puts the bundle on the path)
 from scripts.arrays import Array
+from scripts.data.digest import digest_dataset
 from scripts.evaluation.nodules.forecasts import Section
 from scripts.evaluation.nodules.growth import Indices
 from scripts.evaluation.nodules.references import Dressed, QuantileRegression, climatology, copy
@@ -32,20 +33,26 @@ from scripts.evaluation.statistics.metrics import patient_resamples, weighted_me
 
 
 class OutOfFold:
-    """The nodules of training and validation that can be measured, in one order, with the fold of each."""
+    """The nodules of training and validation that can be measured, in one order, with the fold of each.
 
-    def __init__(self, dataset: Path, out: Path) -> None:
+    Args:
+        out: with the tables of all folds; None where none is read.
+    """
+
+    def __init__(self, dataset: Path, out: Path | None = None) -> None:
         growth = Section(open_sections(dataset, ("training", "validation"), IMAGE_SIZE)).measured()
-        table = read(out)[0].set_index("case_id")
-        if sorted(table.index) != sorted(growth.cases.ids):
-            raise SystemExit(f"{dataset}: its cases are not those of {out}.")
+        table = identities(*by_fold(dataset)).set_index("case_id")
+        if out and made(out)[0] != digest_dataset(dataset):
+            raise SystemExit(f"{out}: its tables are of another dataset than {dataset}.")
         use, self.out = growth.measurable, out
         self.ids, self.patients = np.array(growth.cases.ids)[use], np.array(growth.cases.patients)[use]
-        self.fold, self.labels = table.loc[self.ids, "fold"].to_numpy(), growth.cases.labels[use]
+        self.fold, self.oracle = (table.loc[self.ids, name].to_numpy() for name in ("fold", "oracle"))
+        self.labels = growth.cases.labels[use]
         (self.before, self.truth), self.known = sizes(growth), known(growth)
 
     def runs(self, candidate: Candidate, seed: int) -> Array:
         """Long diameters (R, N) of what one training of each fold generated."""
+        assert self.out is not None, "no tables"
         table = read_tables(self.out, candidate.recipe, seed, SIZES)
         guided = table[table["guidance"] == candidate.guidance]
         return guided.pivot(index="run", columns="case_id", values="long")[list(self.ids)].to_numpy()

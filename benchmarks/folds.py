@@ -16,7 +16,7 @@ It goes on where it was, and leaves a fold alone whose tables are there; folds m
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -88,17 +88,28 @@ Judges = Annotated[list[Path] | None, typer.Option("--judge", help="further clas
 Settings = Annotated[str, typer.Option("--set", help="settings of every stage, as JSON")]
 
 
-def fold_dataset(dataset: Path, fold: int, folder: Path) -> Path:
-    """A dataset folder whose validation section is one fold, and whose training section is the others.
-
-    Crops keep their names, by which the datalist knows their padding; their folders are linked.
-    """
+def by_fold(dataset: Path) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """The cases of training and validation as the datalist has them, and the fold (N,) that leaves each out."""
     datalist = load_datalist(dataset)
     cases = [case for section in ("training", "validation") for case in datalist[section]]
     if unknown := [case["case_id"] for case in cases if case.get("malignant") not in (0, 1)]:
         raise SystemExit(f"{dataset}: no outcome of {unknown[0]}; expected 0 or 1 of every case. Leave the others out.")
     labels = np.array([case["malignant"] for case in cases])
-    folds = patient_folds([case["patient_id"] for case in cases], labels, FOLDS)
+    return cases, patient_folds([case["patient_id"] for case in cases], labels, FOLDS)
+
+
+def identities(cases: Sequence[Mapping[str, Any]], folds: np.ndarray | int) -> pd.DataFrame:
+    """The columns of a table of cases that say which they are, and the oracle's probability."""
+    known = pd.DataFrame([case.get("truth", {}) | case for case in cases])
+    return known.assign(fold=folds).reindex(columns=IDENTITY)
+
+
+def fold_dataset(dataset: Path, fold: int, folder: Path) -> Path:
+    """A dataset folder whose validation section is one fold, and whose training section is the others.
+
+    Crops keep their names, by which the datalist knows their padding; their folders are linked.
+    """
+    cases, folds = by_fold(dataset)
     sections: dict[str, list[Any]] = {"training": [], "validation": []}
     for case, number in zip(cases, folds, strict=True):
         sections["validation" if number == fold else "training"].append(case)
@@ -106,7 +117,7 @@ def fold_dataset(dataset: Path, fold: int, folder: Path) -> Path:
     for name in {Path(crop).parts[0] for case in cases for crop in crops_of(case)}:
         if not (folder / name).exists():
             (folder / name).symlink_to((dataset / name).resolve())
-    write_json(folder / "datalist.json", datalist | sections | {"test": [], "unpaired": []})
+    write_json(folder / "datalist.json", load_datalist(dataset) | sections | {"test": [], "unpaired": []})
     return folder
 
 
@@ -206,9 +217,8 @@ def write_tables(folder: Path, data: Path, number: int, recipe: str, readers: Ma
     images = follow_ups(folder, data, recipe)
     with write_atomically(folder / SIZES) as partial_:
         sized(images, data).to_csv(partial_, index=False, compression={"method": "gzip", "mtime": 0})
-    known = [case.get("truth", {}) | case | {"fold": number} for case in load_datalist(data)["validation"]]
     real = {TIMES_READ[time]: each for time, each in crops(data, "validation").items()}
-    cases = pd.DataFrame(known).reindex(columns=IDENTITY)
+    cases = identities(load_datalist(data)["validation"], number)
     with write_atomically(folder / JUDGED) as partial_:
         cases.assign(**judged(real | images, readers)).to_csv(partial_, index=False)
 
