@@ -1,6 +1,6 @@
 """What keeps the regret of generated follow-ups near the baseline's: the generator, the judge, or the number of pairs?
 
-The generator of `folds.py` is replaced by one that cannot be surpassed: the simulation itself, which grows each
+The generator of `folds.py` is replaced by a perfect one, as faithful as can be: the simulation itself, which grows each
 baseline by the law, as a benign and as a malignant nodule, each by 10 evenly spaced quantiles of growth. With the two
 weighted by the oracle's probability (record and rating) this is the mean over endless runs of a generator that knows
 all there is to know. Its follow-ups are read out of fold in two ways: by the fold's judge, and by their mean measured
