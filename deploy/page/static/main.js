@@ -54,7 +54,7 @@ async function load(action, words) {
   buttons.forEach(each => { each.disabled = true; });
   const scan = await attempt(action);
   buttons.forEach(each => { each.disabled = false; });
-  if (scan) showScan(scan); else at("loaded").textContent = "No scan was loaded.";
+  if (scan) { enter({}); showScan(scan); } else at("loaded").textContent = "No scan was loaded.";
 }
 
 at("example").addEventListener("click", () => load(() => post("/api/scans/example"), "Drawing the example …"));
@@ -68,7 +68,13 @@ for (const id of ["folder", "file"]) {
 
 // --- the record, and generating
 
-at("suggested").addEventListener("click", () => { record.fill(viewer.scan.suggested.record); record.preview(); });
+// A new scan may be another patient's, so that the record of the one before goes.
+function enter(values) {
+  record.fill(values);
+  record.preview();
+}
+
+at("suggested").addEventListener("click", () => enter(viewer.scan.suggested.record));
 
 at("record").addEventListener("submit", event => {
   event.preventDefault();
@@ -180,7 +186,8 @@ attempt(async () => {
   ready();
   const { scans: known, cases: made } = await json("/api/session");
   if (known.length) showScan(known.at(-1));
-  if (made.length) { record.fill(made.at(-1).record); record.preview(); }
+  const last = made.filter(one => one.scan === known.at(-1)?.id).at(-1);
+  if (last) enter(last.record);
   for (const each of made.filter(one => one.state === "done")) await show(each.id, true);
   const open = made.find(one => one.state === "waiting" || one.state === "running");
   document.documentElement.dataset.ready = "yes";

@@ -180,7 +180,11 @@ def test_downloads(page, kind, head):
     assert base64.b64decode(page_text).startswith(head)
 
 
-def test_a_folder_from_the_disk(page, chest):
+ENTERED = "[...document.querySelectorAll('#groups [name]')].filter(each => each.value).length"
+
+
+def test_a_folder_from_the_disk_has_an_empty_record(page, chest):
+    assert page.evaluate(ENTERED) == 13  # of the scan before, which may be another patient's
     root = page("DOM.getDocument")["root"]["nodeId"]
     node = page("DOM.querySelector", nodeId=root, selector="#folder")["nodeId"]
     page("DOM.setFileInputFiles", nodeId=node, files=[str(chest)])
@@ -189,6 +193,7 @@ def test_a_folder_from_the_disk(page, chest):
         page.evaluate(f"document.getElementById('{axis}').value = {number}")
     page.evaluate("document.getElementById('z').dispatchEvent(new Event('change'))")
     assert int(value(page, "slice")) == 1
+    assert page.evaluate(ENTERED) == 0
 
 
 def test_what_is_wrong_is_said(page, tmp_path):
@@ -205,6 +210,7 @@ def test_after_a_reload_all_is_there_in_dark_and_on_a_telephone(page, address, d
     page.open(address, width, 844, width < 500, dark)
     until(page, "document.getElementById('case').options.length == 2")
     assert page.evaluate("document.querySelectorAll('#shown canvas').length") == 4
+    assert page.evaluate(ENTERED) == 0  # the last case is of another scan than the last that was loaded
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert accessible(page) == []
 
