@@ -199,7 +199,7 @@ def door(
     try:
         from deploy.worker.door import serve
     except ModuleNotFoundError as error:
-        raise ConfigError(f"The door needs {error.name}. Run, in the project's folder: pip install -e '.[page]'") from error
+        raise ConfigError(f"The door needs {error.name}. In the project: pip install -e '.[page]'") from error
     serve(settings, port)
 
 

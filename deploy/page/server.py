@@ -18,7 +18,7 @@ def serve(settings: Settings) -> None:
         from deploy.page.app import make_app
         from deploy.serving import make_server
     except ModuleNotFoundError as error:
-        raise SettingsError(f"The page needs {error.name}. Run, in the project's folder: pip install -e '.[page]'") from error
+        raise SettingsError(f"The page needs {error.name}. In the project: pip install -e '.[page]'") from error
     logging.getLogger("deploy.page").setLevel(logging.INFO)
     server = make_server(
         make_app(settings, Predictor(settings.models_dir, **settings.sampling), warm=True),
