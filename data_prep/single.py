@@ -41,6 +41,15 @@ def point_of(text: str) -> Centre:
     return x, y, z
 
 
+def place_of(point: Centre) -> str:
+    """A point in words, mm to a tenth.
+
+    >>> place_of((-38.5, 20.04, -0.01))
+    '-38.5, 20, 0 mm'
+    """
+    return ", ".join(f"{round(each, 1) + 0.0:g}" for each in point) + " mm"
+
+
 def cut_single(
     image: Path,
     point: Centre,

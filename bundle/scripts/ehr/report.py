@@ -67,13 +67,22 @@ def _size(known: Mapping[str, float]) -> str:
     )
 
 
+def interval_in_words(days: float) -> str:
+    """An interval in whole months, below 60 days in days.
+
+    >>> interval_in_words(365), interval_in_words(30)
+    ('12 months', '30 days')
+    """
+    return f"{days / 30.4375:.0f} months" if days >= 60 else f"{days:.0f} days"
+
+
 def _interval(days: float | None) -> str:
     """Such as: follow-up after 12 months."""
     if days is None or math.isnan(days):
         return ""
     if not 0 < days < math.inf:
         raise EHRError(f"interval_days: {days} is not allowed; expected a positive number of days, or None.")
-    return f"follow-up after {days / 30.4375:.0f} months" if days >= 60 else f"follow-up after {days:.0f} days"
+    return f"follow-up after {interval_in_words(days)}"
 
 
 def interval_of(report: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from scripts.data.transforms import MARK, preprocessing
+from scripts.ehr.report import interval_in_words
 from scripts.evaluation.report.case_page import A4, draw_tiles
 from scripts.evaluation.report.case_view import CaseStudy, spread_limit
 from scripts.evaluation.report.figures import NEUTRAL
@@ -28,20 +29,22 @@ FOOT, LINE = 0.06, 0.0125
 """Where the text ends, and the height of one of its lines, as shares of the page."""
 
 
-def write_page(case_dir: str | Path, image: str | Path) -> Path:
+def write_page(case_dir: str | Path, image: str | Path, place: str = "") -> Path:
     """Writes result.pdf beside result.json, from it and the saved samples.
 
     Args:
         case_dir: the case's folder, ``<predictions_dir>/<case_id>``.
         image: the baseline crop that the samples were generated from.
+        place: where the nodule lies in its scan, which the heading then says.
     """
     folder = Path(case_dir)
     result = read_mapping(folder / RESULT, PredictionError)
     samples = read_predictions(folder.parent, [folder.name])[:, 0, 0]
     crop = preprocessing(["image"], samples.shape[-1])({"image": str(image)})["image"]
     side = float(pixel_mm(crop)[0])
+    name = f"{result['case_id']} at {place}" if place else result["case_id"]
     study = CaseStudy(
-        case_id=result["case_id"],
+        case_id=name,
         outcome="unknown",
         record="",
         baseline=np.asarray(crop)[0],
@@ -51,7 +54,7 @@ def write_page(case_dir: str | Path, image: str | Path) -> Path:
         real_scores=(np.nan, np.nan),
         pixel_mm=(side, side),
     )
-    metadata = {"Title": f"Generated follow-up of {result['case_id']}", "Subject": f"{MARK}. {result['warning']}"}
+    metadata = {"Title": f"Generated follow-up of {name}", "Subject": f"{MARK}. {result['warning']}"}
     with write_atomically(folder / PAGE) as path:
         page(study, result).savefig(path, format="pdf", metadata=metadata | {"Creator": "NAMD"})
     return folder / PAGE
@@ -61,13 +64,14 @@ def page(study: CaseStudy, result: Mapping[str, Any]) -> Figure:
     """The page as a figure.
 
     Args:
+        study: its images, and what the case is called.
         result: the content of result.json.
     """
     figure = Figure(figsize=A4)
-    days = f" after {result['interval_days']:g} days" if result["interval_days"] else ""
-    figure.text(0.08, 0.955, fill(result["case_id"], 50), size=16, weight="bold", va="top")
+    after = f" after {interval_in_words(result['interval_days'])}" if result["interval_days"] else ""
+    figure.text(0.08, 0.955, fill(study.case_id, 50), size=16, weight="bold", va="top")
     figure.text(0.08, 0.925, result["warning"], size=9, weight="bold", color="#8a3b00", va="top")
-    figure.text(0.08, 0.907, f"Follow-up{days}, {result['num_runs']} runs", size=8, color=NEUTRAL, va="top")
+    figure.text(0.08, 0.907, f"Follow-up{after}, {result['num_runs']} runs", size=8, color=NEUTRAL, va="top")
     draw_tiles(figure, study, spread_limit([study]))
     top = _methods(figure, result, 0.425)
     for heading, lines in (("Growth in the generated images", growth_in_words(result)), ("Flags", result["flags"])):

@@ -46,6 +46,11 @@ def test_words_of_the_page(result: dict[str, Any]) -> None:
     assert result["made_from"]["prediction_sha256"][:12] in text
 
 
+def test_the_page_says_of_what_and_after_how_long(result: dict[str, Any]) -> None:
+    text = words(page(study("nodule at -70, 0, 102 mm"), result | {"interval_days": 730}))
+    assert text.startswith("nodule at -70, 0, 102 mm ") and "Follow-up after 24 months, " in text
+
+
 def test_growth_in_words(result: dict[str, Any]) -> None:
     lines = growth_in_words(result)
     trust = result["growth"]["held_out"]
