@@ -16,11 +16,16 @@ from numpy.typing import NDArray
 from pydicom.uid import UID, generate_uid
 
 from data_prep.version import VERSION
-from deploy.dicom_out.marks import MANUFACTURER, MODEL
+from deploy.dicom_out.source import Source
 from scripts.files import read_mapping
+
+MANUFACTURER, MODEL = "NAMD", "NAMD nodule follow-up"
 
 FIRST_SERIES = 9000
 """Series numbers of objects follow it, far from a scanner's."""
+
+LONGEST = 64
+"""Characters of a series' description (PS3.5, LO)."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,15 @@ class Made:
         """The SOP Instance UID of an object, by the name of its file; known before it is made."""
         return self.uid("object", name)
 
-    def place(self, name: str, series: int, kind: str, instance: int = 1) -> dict[str, Any]:
+    def tracking(self, source: Source) -> tuple[UID, str]:
+        """By what the nodule is known in all objects that measure or outline it: a UID, and in words."""
+        return self.uid("tracking"), f"NAMD nodule at {source.place}"
+
+    def place(self, source: Source, name: str, series: int, kind: str, instance: int = 1) -> dict[str, Any]:
         """What each constructor of highdicom takes: UIDs, numbers and who made it.
 
         Args:
+            source: the slice, whose nodule it is of.
             name: of the object's file.
             series: its number; a kind of objects is a series of its own.
             kind: what it is, in words.
@@ -61,7 +71,7 @@ class Made:
             "manufacturer_model_name": MODEL,
             "software_versions": VERSION,
             "device_serial_number": self.weights,
-            "series_description": f"SYNTHETIC {kind}, research only",
+            "series_description": f"SYNTHETIC {kind} at {source.place}, research only"[:LONGEST],
         }
 
     @cached_property

@@ -33,6 +33,7 @@ WINDOWS = {"mean": (-600, 1500), "standard deviation": (100, 200)}
 def segmentation(source: Source, made: Made) -> Segmentation:
     """The pixels of the slice whose middle lies in what was generated, as a BINARY segmentation."""
     inside = np.isfinite(source.within(made.affine, made.samples.shape[1:])[0])
+    uid, identifier = made.tracking(source)
     described = SegmentDescription(
         segment_number=1,
         segment_label="Replaced by generated pixels",
@@ -40,8 +41,8 @@ def segmentation(source: Source, made: Made) -> Segmentation:
         segmented_property_type=codes.DCM.ImageRegion,
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm({}),
-        tracking_id="NAMD nodule",
-        tracking_uid=made.uid("tracking"),
+        tracking_id=identifier,
+        tracking_uid=uid,
     )
     item = Segmentation(
         source_images=[source.image],
@@ -51,20 +52,20 @@ def segmentation(source: Source, made: Made) -> Segmentation:
         segment_descriptions=[described],
         content_label="REPLACED",
         content_description="Pixels that were replaced by generated ones",
-        **made.place("replaced", 2, "replaced region"),
+        **made.place(source, "replaced", 2, "region"),
     )
-    mark(item, source, "Region of the slice in which a follow-up was generated.", burned_in=False)
+    mark(item, source, made, "Region of the slice in which a follow-up was generated.", burned_in=False)
     return item
 
 
 def mean(source: Source, made: Made) -> ParametricMap:
     """The mean of all runs, HU."""
-    return _map(source, made, made.samples.mean(axis=0), "mean", made.place("mean", 3, "maps", 1))
+    return _map(source, made, made.samples.mean(axis=0), "mean", made.place(source, "mean", 3, "maps", 1))
 
 
 def deviation(source: Source, made: Made) -> ParametricMap:
     """The standard deviation over all runs, HU."""
-    place = made.place("deviation", 3, "maps", 2)
+    place = made.place(source, "deviation", 3, "maps", 2)
     return _map(source, made, made.samples.std(axis=0), "standard deviation", place)
 
 
@@ -98,7 +99,7 @@ def _map(source: Source, made: Made, hu: NDArray[np.float32], name: str, place: 
         derivation=codes.SCT.Mean if name == "mean" else codes.SCT.StandardDeviation,
         **place,
     )
-    mark(item, source, f"The {name} of {len(made.samples)} generated follow-ups.", burned_in=False)
+    mark(item, source, made, f"The {name} of {len(made.samples)} generated follow-ups.", burned_in=False)
     return item
 
 

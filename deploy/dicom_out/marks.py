@@ -10,28 +10,25 @@ from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
 
 from data_prep.version import VERSION
+from deploy.dicom_out.made import MANUFACTURER, MODEL, Made
 from deploy.dicom_out.source import Source
-
-MANUFACTURER, MODEL = "NAMD", "NAMD nodule follow-up"
+from scripts.ehr.report import interval_in_words
 
 WARNING = "SYNTHETIC. Research use only, not for any clinical decision."
 
-MADE = "Generated one-year follow-up of a lung nodule. " + WARNING
 
-SCHEME = "99NAMD"
-"""Of codes that no standard has."""
-
-
-def own_code(value: str, meaning: str) -> CodedConcept:
-    """A code of this program's own."""
-    return CodedConcept(value, SCHEME, meaning)
+def statement(source: Source, made: Made) -> str:
+    """What was made, of which nodule and after how long, and that it is for research."""
+    after = interval_in_words(made.result["interval_days"])
+    return f"Generated follow-up after {after} of the lung nodule at {source.place}, LPS. {WARNING}"
 
 
-def mark(item: Dataset, source: Source, description: str, burned_in: bool | None = None) -> None:
+def mark(item: Dataset, source: Source, made: Made, description: str, burned_in: bool | None = None) -> None:
     """Marks an object, and gives it the patient and the study of its slice.
 
     Args:
         item: highdicom's, or built like them.
+        source, made: the slice, and the result that the object is of.
         description: what it shows.
         burned_in: whether its pixels say SYNTHETIC; None: it has none.
     """
@@ -43,7 +40,7 @@ def mark(item: Dataset, source: Source, description: str, burned_in: bool | None
         purpose_of_reference=codes.DCM.SynthesizingEquipment,
         manufacturer_model_name=MODEL,
         software_versions=VERSION,
-        contribution_description=MADE,
+        contribution_description=statement(source, made),
     )
     item.ContributingEquipmentSequence = Sequence([*item.get("ContributingEquipmentSequence", []), equipment])
     if burned_in is not None:

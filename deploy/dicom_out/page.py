@@ -17,7 +17,7 @@ def document(source: Source, made: Made) -> hd.SOPClass:
     """result.pdf, one page, which says on top that it is research and synthetic, and names no patient."""
     content = (made.folder / "result.pdf").read_bytes()
     item = hd.SOPClass(
-        **made.place("page", 5, "page"),
+        **made.place(source, "page", 5, "page"),
         study_instance_uid=source.image.StudyInstanceUID,
         sop_class_uid=EncapsulatedPDFStorage,
         modality="DOC",
@@ -26,11 +26,11 @@ def document(source: Source, made: Made) -> hd.SOPClass:
     item.ConversionType = "WSD"
     item.AcquisitionDateTime = ""
     item.BurnedInAnnotation = "NO"
-    item.DocumentTitle = "Generated follow-up of a lung nodule, synthetic, research only"
+    item.DocumentTitle = f"Generated follow-up of the lung nodule at {source.place}, synthetic, research only"
     item.ConceptNameCodeSequence = Sequence([CodedConcept.from_code(codes.DCM.ImagingMeasurementReport)])
     item.SourceInstanceSequence = Sequence([reference(source)])
     item.MIMETypeOfEncapsulatedDocument = "application/pdf"
     item.EncapsulatedDocumentLength = len(content)
     item.EncapsulatedDocument = content + b"\0" * (len(content) % 2)
-    mark(item, source, "A page of the result.")
+    mark(item, source, made, "A page of the result.")
     return item

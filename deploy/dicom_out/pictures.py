@@ -37,10 +37,10 @@ def panel(source: Source, made: Made) -> SCImage:
         coordinate_system=hd.CoordinateSystemNames.PATIENT,
         patient_orientation=("L", "P"),
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        **made.place("panel", 1, "panel"),
+        **made.place(source, "panel", 1, "panel"),
     )
     item.ImageType = ["DERIVED", "SECONDARY"]
-    mark(item, source, "The baseline beside generated follow-ups.", burned_in=True)
+    mark(item, source, made, "The baseline beside generated follow-ups.", burned_in=True)
     return item
 
 
@@ -60,7 +60,7 @@ def ct_slice(source: Source, made: Made) -> hd.SOPClass:
     hu = np.rint(np.where(inside, generated, known)).clip(-32768, 32767).astype(np.int16)
     pixels = np.ascontiguousarray(_written(source, hu.T, inside.T))
     item = hd.SOPClass(
-        **made.place("slice", 6, "slice"),
+        **made.place(source, "slice", 6, "slice"),
         study_instance_uid=source.image.StudyInstanceUID,
         sop_class_uid=CTImageStorage,
         modality="CT",
@@ -78,7 +78,7 @@ def ct_slice(source: Source, made: Made) -> hd.SOPClass:
     item.WindowCenter, item.WindowWidth = -600, 1500
     item.PixelData = pixels.astype("<i2").tobytes()
     words = f"One of {len(made.samples)} generated follow-ups, nearest to their mean, in the slice of the scan."
-    mark(item, source, words, burned_in=True)
+    mark(item, source, made, words, burned_in=True)
     return item
 
 

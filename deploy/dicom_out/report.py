@@ -23,6 +23,7 @@ from highdicom.sr import (
     RelationshipTypeValues,
     SourceImageForMeasurementGroup,
     TextContentItem,
+    TimePointContext,
     TrackingIdentifier,
 )
 from highdicom.sr.coding import CodedConcept
@@ -30,8 +31,9 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from data_prep.version import VERSION
-from deploy.dicom_out.made import Made
-from deploy.dicom_out.marks import MADE, MANUFACTURER, MODEL, SCHEME, mark, own_code
+from deploy.dicom_out.made import MANUFACTURER, MODEL, Made
+from deploy.dicom_out.marks import mark, statement
+from deploy.dicom_out.scheme import INTERVAL, SCHEME, own_code
 from deploy.dicom_out.source import Source
 
 OBSERVER = generate_uid(entropy_srcs=["NAMD observer"])
@@ -49,9 +51,11 @@ GROWING = own_code("runs-growing", "Share of generated follow-ups that grow by L
 
 
 def report(source: Source, made: Made) -> Comprehensive3DSR:
-    """Probabilities side by side, growth with its spread, and flags."""
+    """The interval, probabilities side by side, growth with its spread, and flags."""
     result = made.result
-    groups = [_group(source, made, "Generated follow-up", [*probabilities(result), *_growth(result["growth"])])]
+    interval = Measurement(own_code(*INTERVAL), result["interval_days"], codes.UCUM.Day)
+    numbers = [interval, *probabilities(result), *_growth(result["growth"])]
+    groups = [_group(source, made, "Generated follow-up", numbers)]
     if sizes := [*_baseline(result["growth"])]:
         groups.append(_group(source, made, "Baseline", sizes))
     observer = DeviceObserverIdentifyingAttributes(
@@ -63,13 +67,14 @@ def report(source: Source, made: Made) -> Comprehensive3DSR:
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
-    for text in (MADE, *_cautions(result)):
+    for text in (statement(source, made), *_cautions(result)):
         item = TextContentItem(codes.DCM.Comment, plain(text), RelationshipTypeValues.CONTAINS)
         content[0].ContentSequence.append(item)
-    document = Comprehensive3DSR(evidence=[source.image], content=content[0], **made.place("report", 4, "report"))
+    place = made.place(source, "report", 4, "report")
+    document = Comprehensive3DSR(evidence=[source.image], content=content[0], **place)
     document.PreliminaryFlag = "PRELIMINARY"
     document.CodingSchemeIdentificationSequence = [_own_scheme()]
-    mark(document, source, "Numbers of generated follow-ups.")
+    mark(document, source, made, "Numbers of generated follow-ups.")
     return document
 
 
@@ -107,10 +112,12 @@ def plain(text: str) -> str:
     return known.encode("ascii", "ignore").decode()
 
 
-def _group(source: Source, made: Made, name: str, measurements: list[Measurement]) -> Any:
+def _group(source: Source, made: Made, time_point: str, measurements: list[Measurement]) -> Any:
+    """What was measured of the nodule at one time; it is the same nodule at each."""
     image = source.image
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(made.uid("tracking", name), f"NAMD nodule, {name.lower()}"),
+        tracking_identifier=TrackingIdentifier(*made.tracking(source)),
+        time_point_context=TimePointContext(time_point),
         finding_type=codes.SCT.Nodule,
         measurements=measurements,
         source_images=[SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)],

@@ -22,6 +22,7 @@ from data_prep.cutting import Centre
 from data_prep.errors import ImageError
 from data_prep.images.dicom import open_series
 from data_prep.images.headers import read_whole
+from data_prep.single import place_of
 
 EMPTY_IF_UNKNOWN = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
@@ -55,7 +56,7 @@ IMAGE = (
 )
 """Of the slice itself, what says where it lies and how it was made."""
 
-NEEDED = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 """Without which no object can refer to the slice."""
 
 
@@ -68,12 +69,25 @@ class Source:
         identity: patient and study, byte for byte, with the character set of their texts.
         image: the slice without pixels, and without the patient.
         hu: (columns, rows, 1), NaN where the scanner padded, with its RAS+ affine.
+        point: the nodule's centre, mm, LPS.
     """
 
     path: Path
     identity: Dataset
     image: Dataset
     hu: nib.Nifti1Image
+    point: Centre
+
+    @property
+    def place(self) -> str:
+        """Where the nodule lies, in words, by which nodules of one scan are told apart."""
+        return place_of(self.point)
+
+    @property
+    def identifiers(self) -> dict[str, str]:
+        """By what patient, study, series and slice are known; texts as their bytes."""
+        uids = {keyword: str(self.image[keyword].value) for keyword in UIDS}
+        return uids | {keyword: str(self.identity.get_item(keyword).value) for keyword in EMPTY_IF_UNKNOWN}
 
     def identify(self, item: Dataset) -> None:
         """Puts patient and study into an object, in place of what is there."""
@@ -116,7 +130,7 @@ def open_source(folder: Path, point: Centre, series_uid: str | None = None) -> S
     index = series.nearest_slice(point)
     path = series.paths[index]
     item = read_whole(path, stop_before_pixels=True)
-    for keyword in NEEDED:
+    for keyword in UIDS:
         if not UID(str(item.get(keyword, ""))).is_valid:
             explanation = "a DICOM object refers to it. Export the series again, or leave --dicom out."
             raise ImageError(path, f"missing or malformed {keyword}", explanation)
@@ -126,7 +140,7 @@ def open_source(folder: Path, point: Centre, series_uid: str | None = None) -> S
             image[keyword] = item[keyword]
     for keyword in EMPTY_IF_UNKNOWN:
         setattr(image, keyword, "")
-    return Source(path, _identity(item), image, series.read_slice(index))
+    return Source(path, _identity(item), image, series.read_slice(index), point)
 
 
 def _identity(item: Dataset) -> Dataset:

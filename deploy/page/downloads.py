@@ -6,6 +6,7 @@ import io
 import zipfile
 from pathlib import Path
 
+from data_prep.single import place_of
 from deploy.case import CASE, Predictor
 from deploy.page.refusal import Refusal
 from deploy.page.sessions import Case
@@ -46,7 +47,8 @@ def _page(case: Case) -> Path:
     from scripts.results import write_page  # draws
 
     path = case.out / CASE / "result.pdf"
-    return path if path.is_file() else write_page(case.out / CASE, case.out / f"{CASE}.nii.gz")
+    image, place = case.out / f"{CASE}.nii.gz", place_of(case.point)
+    return path if path.is_file() else write_page(case.out / CASE, image, place)
 
 
 def _objects(case: Case, predictor: Predictor, secret: Path | None) -> Path:

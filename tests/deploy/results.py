@@ -10,7 +10,7 @@ import numpy as np
 
 from data_prep.cutting import Centre
 from data_prep.images import crops
-from data_prep.single import cut_single
+from data_prep.single import cut_single, place_of
 
 SPREAD = {"median": 1.25, "interval50": [0.5, 2.0], "interval90": [-0.5, 3.75]}
 
@@ -68,7 +68,7 @@ def write_result(out: Path, series: Path, point: Centre, size: int = 64) -> Path
     crops.save(cut_single(series, point, 128, 0.5), out / "nodule.nii.gz")
     scaled = (samples.transpose(2, 0, 1) + 350) / 650.0
     panel(scaled[0], scaled, "nodule", 0.5, ("L", "P")).savefig(folder / "panel.png", dpi=150)
-    write_page(folder, out / "nodule.nii.gz")
+    write_page(folder, out / "nodule.nii.gz", place_of(point))
     return folder
 
 

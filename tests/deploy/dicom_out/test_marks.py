@@ -15,7 +15,10 @@ def test_marks_of_every_object(objects, name):
     assert item.SyntheticData == "YES" and item.ContentQualification == "RESEARCH"
     made_by = [each for each in item.ContributingEquipmentSequence if each.Manufacturer == "NAMD"]
     assert [each.PurposeOfReferenceCodeSequence[0].CodeValue for each in made_by] == ["109100"]
-    assert WARNING in made_by[0].ContributionDescription and "SYNTHETIC" in item.SeriesDescription
+    told = "Generated follow-up after 12 months of the lung nodule at -70, 0, 102 mm, LPS. "
+    assert made_by[0].ContributionDescription == told + WARNING
+    assert item.SeriesDescription.startswith("SYNTHETIC ")
+    assert item.SeriesDescription.endswith(" at -70, 0, 102 mm, research only")
 
 
 @pytest.mark.parametrize("name", IMAGES)

@@ -11,4 +11,5 @@ def test_the_page_is_the_file(objects):
     assert re.findall(rb"/Count (\d+)", content) == [b"1"]
     assert b"Doe" not in content and b"4711" not in content
     assert item.SourceInstanceSequence[0].ReferencedSOPInstanceUID == objects.slice().SOPInstanceUID
-    assert "synthetic" in item.DocumentTitle
+    assert "synthetic" in item.DocumentTitle and "-70, 0, 102 mm" in item.DocumentTitle
+    assert b"nodule at -70, 0, 102 mm" in content

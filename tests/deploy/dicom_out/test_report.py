@@ -1,9 +1,15 @@
 """The report has the numbers of result.json, by code, and stays preliminary."""
 
+import json
+import shutil
+
 import pytest
 
-from deploy.dicom_out.report import plain
+from deploy.dicom_out import open_source
+from deploy.dicom_out.made import Made
+from deploy.dicom_out.report import plain, report
 from tests.deploy.results import RESULT, SPREAD
+from tests.deploy.scans import POINT
 
 
 def items(item):
@@ -44,6 +50,28 @@ def test_growth_and_its_spread(objects):
     ends = [float(each.MeasuredValueSequence[0].NumericValue) for each in below.values() if each.ValueType == "NUM"]
     median, (low, high) = SPREAD["median"], SPREAD["interval90"]
     assert ends == pytest.approx([high - median, median - low])
+
+
+def texts(document, name):
+    """Of the items of a name, each text or UID."""
+    found = [each for each in items(document) if each.ConceptNameCodeSequence[0].CodeMeaning == name]
+    return [each.get("TextValue") or each.UID for each in found]
+
+
+def test_the_interval_that_was_asked_for(objects, tmp_path):
+    case_dir = shutil.copytree(objects.case_dir, tmp_path / "nodule")
+    (case_dir / "result.json").write_text(json.dumps({**RESULT, "interval_days": 730}))
+    item = report(open_source(objects.series, POINT), Made(case_dir, "key"))
+    assert [each[1:3] for each in numbers(item) if each[0] == ("interval_days", "99NAMD")] == [(730, "d")]
+    told = texts(item, "Comment")[0], item.ContributingEquipmentSequence[-1].ContributionDescription
+    assert all("follow-up after 24 months" in each and "year" not in each for each in told)
+
+
+def test_segmentation_and_groups_are_of_one_nodule(objects):
+    item, (segment,) = objects.read("report"), objects.read("replaced").SegmentSequence
+    assert texts(item, "Time Point") == ["Generated follow-up", "Baseline"]
+    assert texts(item, "Tracking Unique Identifier") == [segment.TrackingUID] * 2
+    assert texts(item, "Tracking Identifier") == [segment.TrackingID] * 2 == ["NAMD nodule at -70, 0, 102 mm"] * 2
 
 
 def test_flags_and_what_could_not_be_said(objects):
