@@ -51,9 +51,8 @@ def ask(
     """
     with quiet():
         source = open_source(series, point, series_uid)
-    known, uid = validate(record), source.image.SeriesInstanceUID
-    site = (read_secret(secret), predictor.models)
-    return Asked(source, case_key(*site, uid, point, known, interval_days, predictor.settings))
+    known, site = validate(record), (read_secret(secret), predictor.models)
+    return Asked(source, case_key(*site, source.identifiers, point, known, interval_days, predictor.settings))
 
 
 def predict(
@@ -89,6 +88,6 @@ def predict(
     result = predictor.predict(series, point, record, out, progress=progress, **which)
     from scripts.results import write_page  # draws
 
-    write_page(out / case.CASE, out / f"{case.CASE}.nii.gz")
+    write_page(out / case.CASE, out / f"{case.CASE}.nii.gz", asked.source.place)
     write_objects(asked.source, out / case.CASE, dicom, asked.key, with_slice)
     return result

@@ -19,7 +19,7 @@ from data_prep import BUNDLE
 from data_prep.cutting import Centre
 from scripts.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Of the objects; raised where the same result would give others."""
 
 SECRET = Path("~/.config/namd/secret")
@@ -71,7 +71,7 @@ def _make_secret(file: Path) -> None:
 def case_key(
     secret: bytes,
     models_dir: Path,
-    series_uid: str,
+    identifiers: Mapping[str, str],
     point: Centre,
     record: Mapping[str, Any],
     interval_days: float,
@@ -82,7 +82,7 @@ def case_key(
     Args:
         secret: of :func:`read_secret`.
         models_dir: holds the weights and what single cases are compared with.
-        series_uid: SeriesInstanceUID of the scan.
+        identifiers: of patient, study, series and slice, see :class:`deploy.dicom_out.source.Source`.
         point: mm, LPS.
         record: see :func:`scripts.ehr.features.validate`.
         interval_days: from the scan to the follow-up.
@@ -92,7 +92,7 @@ def case_key(
     content = {
         "format": FORMAT,
         "weights": _digest_folder(models_dir),
-        "series": str(series_uid),
+        "identifiers": dict(identifiers),
         "point": [round(float(each), 3) for each in point],
         "record": {name: float(value) for name, value in sorted(record.items())},
         "interval_days": float(interval_days),

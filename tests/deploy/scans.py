@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from pydicom.uid import generate_uid
 
 from tests.data_prep.helpers import EHR, stack, write_series
@@ -39,6 +40,15 @@ def write_chest(folder: Path, at: tuple[float, ...] = POINT) -> Path:
     planes = np.stack([chest(256, 1.5).T] * 3)
     write_series(folder, planes, stack(3, (at[0] - 122.0, at[1] - 192.0, at[2] - 2.0)), spacing=(1.5, 1.5), edit=edit)
     return folder
+
+
+def edit_slices(folder: Path, **changed: str) -> None:
+    """Gives every slice of a series other values."""
+    for path in folder.glob("*.dcm"):
+        item = pydicom.dcmread(path)
+        for keyword, value in changed.items():
+            setattr(item, keyword, value)
+        item.save_as(path)
 
 
 def write_ramp(folder: Path, orientation: tuple[float, ...]) -> Path:

@@ -3,13 +3,14 @@
 import shutil
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from data_prep.errors import DataError
 from deploy import case, dicom_case
 from scripts.errors import UserError
 from scripts.files import read_mapping
-from tests.deploy.scans import POINT, RECORD
+from tests.deploy.scans import POINT, RECORD, edit_slices
 
 
 @pytest.fixture
@@ -43,6 +44,25 @@ def test_result_page_and_objects(objects, generated, tmp_path):
     assert key != dicom_case.ask(*asked[:3], {**RECORD, "age": 62}, secret=secret, interval_days=180).key
     other = case.Predictor(num_runs=4)
     assert key != dicom_case.ask(other, *asked[1:4], secret=secret, interval_days=180).key
+
+
+def test_a_corrected_patient_gets_no_objects_of_the_old_one(objects, generated, tmp_path):
+    """The archive corrected the PatientID, and the same scan is asked for again into the same folder."""
+    series, dicom = shutil.copytree(objects.series, tmp_path / "series"), tmp_path / "dicom"
+    for patient in ("MRN-4711", "MRN-4712"):
+        edit_slices(series, PatientID=patient)
+        asked = (case.Predictor(num_runs=3), series, POINT, RECORD, tmp_path / "out", dicom)
+        dicom_case.predict(*asked, secret=tmp_path / "secret")
+        assert {pydicom.dcmread(path).PatientID for path in dicom.glob("*.dcm")} == {patient}
+
+
+def test_what_objects_repeat_of_the_scan_changes_the_key(objects, tmp_path):
+    asked = (case.Predictor(), shutil.copytree(objects.series, tmp_path / "series"), POINT, RECORD)
+    keys = [dicom_case.ask(*asked, secret=tmp_path / "secret").key]
+    for keyword in ("PatientID", "PatientName", "AccessionNumber", "StudyInstanceUID", "SOPInstanceUID"):
+        edit_slices(asked[1], **{keyword: "1.2.3"})
+        keys.append(dicom_case.ask(*asked, secret=tmp_path / "secret").key)
+    assert len({*keys}) == len(keys) == 6
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from scripts.errors import UserError
 CASE = {
     "secret": b"of a site, sixteen bytes",
     "models_dir": BUNDLE / "models",
-    "series_uid": "1.2.3",
+    "identifiers": {"PatientID": "MRN-4711", "SeriesInstanceUID": "1.2.3"},
     "point": (1.0, 2.0, 3.0),
     "record": {"age": 61.0, "gender": 2},
     "interval_days": 365,
@@ -29,7 +29,8 @@ def test_what_is_not_said_is_the_configurations():
     "changed",
     [
         {"secret": b"of another, sixteen bytes"},
-        {"series_uid": "1.2.4"},
+        {"identifiers": {"PatientID": "MRN-4711", "SeriesInstanceUID": "1.2.4"}},
+        {"identifiers": {"PatientID": "MRN-4712", "SeriesInstanceUID": "1.2.3"}},
         {"point": (1.0, 2.0, 3.5)},
         {"record": {"age": 62.0, "gender": 2}},
         {"record": {"age": 61.0}},

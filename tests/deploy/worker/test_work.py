@@ -18,7 +18,7 @@ from deploy.request import IDENTITY, RequestError
 from deploy.worker import Config, Destination, Source, Worker, guard
 from deploy.worker.deliver import DeliveryError, RefusedError
 from scripts.errors import UserError
-from tests.deploy.scans import POINT, RECORD
+from tests.deploy.scans import POINT, RECORD, edit_slices
 
 
 class Archive:
@@ -116,6 +116,17 @@ def test_the_same_request_is_generated_once(worker, ask):
     ask("third")
     worker.run(once=True)
     assert len(worker.generated) == 1 and worker.spool.status()["done"] == 3
+
+
+def test_a_corrected_patient_gets_no_objects_of_the_old_one(worker, ask):
+    """The archive corrected the PatientID, and the same series is asked for again."""
+    ask("first")
+    worker.run(once=True)
+    ask("second", PatientID="MRN-4712")
+    edit_slices(worker.spool.root / "inbox" / "second", PatientID="MRN-4712")
+    worker.run(once=True)
+    *_, (folder, _, patient) = worker.archives["archive"].delivered
+    assert {pydicom.dcmread(path).PatientID for path in folder.glob("*.dcm")} == {patient} == {"MRN-4712"}
 
 
 def test_an_archive_that_fails_is_tried_again_with_the_same_bytes(worker, ask):
