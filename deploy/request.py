@@ -40,6 +40,7 @@ class Request:
         interval_days: from the scan to the follow-up.
         series_uid: of several series in the study, the one that is meant.
         destination: the name of one that the site allows; None: the result stays where it is made.
+        evidence: SeriesInstanceUID of each series that a report names as its evidence; empty: it names none.
     """
 
     identity: Mapping[str, str] = field(repr=False)
@@ -48,6 +49,7 @@ class Request:
     interval_days: float = 365
     series_uid: str | None = None
     destination: str | None = None
+    evidence: frozenset[str] = frozenset()
 
 
 def read_request(path: Path) -> Request:
@@ -99,18 +101,21 @@ def make_request(content: Mapping[str, Any]) -> Request:
 
 
 def check_identity(request: Request, series: Path) -> None:
-    """Whether every slice of a series is of the request's patient, study and frame of reference.
+    """Whether every slice of a series is of the request's patient, study, frame of reference and evidence.
 
     Raises:
         RequestError: which of them differs, without its value.
         DataError: the series cannot be read.
     """
+    tags = ["SpecificCharacterSet", "SeriesInstanceUID", *IDENTITY]
     with quiet():
         for path in open_series(series, request.series_uid).paths:
-            item = read_whole(path, stop_before_pixels=True, specific_tags=["SpecificCharacterSet", *IDENTITY])
+            item = read_whole(path, stop_before_pixels=True, specific_tags=tags)
             for key, expected in request.identity.items():
                 if str(item.get(key, "")).strip() != expected:
                     raise RequestError(f"request: {key} is not that of the series; expected the same. Ask again.")
+            if request.evidence and str(item.get("SeriesInstanceUID", "")).strip() not in request.evidence:
+                raise RequestError("request: its evidence names another series; expected that of the scan. Ask again.")
 
 
 def _read(path: Path) -> dict[str, Any]:

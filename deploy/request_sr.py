@@ -1,13 +1,16 @@
 """A request as a DICOM structured report: a point in the patient, and the record as coded numbers.
 
 Its title is (request, 99NAMD). It holds one SCOORD3D of type POINT, whose frame of reference is the series', and a NUM
-for each feature of the record, coded by the feature's name in 99NAMD; ``interval_days`` likewise. Patient and study are
-those of its header. Nothing else in it is looked at.
+for each feature of the record, coded by the feature's name in 99NAMD; ``interval_days`` likewise, each in its unit
+(:data:`UNITS`). Patient and study are those of its header; the series is one that its evidence
+(CurrentRequestedProcedureEvidenceSequence) names, if it names any. Nothing else in it is looked at.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +19,18 @@ from pydicom.sequence import Sequence
 
 from data_prep.cutting import Centre
 from data_prep.images.headers import read_whole
+from deploy.dicom_out.scheme import INTERVAL, SCHEME, own_code
 from deploy.dicom_out.write import quiet
 from deploy.request import Request, RequestError, make_request
 from scripts.ehr.features import FEATURES
 
-SCHEME, TITLE = "99NAMD", "request"
-"""Of this program's own codes, and the one of the report's title."""
+TITLE = "request"
+"""The code of the report's title."""
 
-INTERVAL = "interval_days"
+DAYS = INTERVAL[0]
+
+UNITS = {name: {"mm": "mm", "years": "a"}.get(each.unit, "1") for name, each in FEATURES.items()} | {DAYS: "d"}
+"""By the code of a number its unit, by UCUM's code."""
 
 MOST_ITEMS, DEEPEST, LARGEST = 200, 8, 1 << 20
 """Content items, nesting, and bytes of a file."""
@@ -51,13 +58,13 @@ def _request(item: Dataset) -> Request:
         raise RequestError(f"request: no structured report titled ({TITLE}, {SCHEME}).")
     points, numbers = [], {}
     for each in _items(item, 0, [MOST_ITEMS]):
-        kind, name = each.get("ValueType"), _code(each.get("ConceptNameCodeSequence"))
+        kind, name = each.get("ValueType"), _code(each.get("ConceptNameCodeSequence")).strip().lower()
         if kind == "SCOORD3D" and each.get("GraphicType") == "POINT":
             points.append(each)
         elif kind == "NUM" and name:
             if name in numbers:
                 raise RequestError("request: a number stands twice; expected each feature once.")
-            numbers[name] = float(each.MeasuredValueSequence[0].NumericValue)
+            numbers[name] = _number(name, each.MeasuredValueSequence[0])
     if len(points) != 1:
         raise RequestError(f"request: {len(points)} points (SCOORD3D); expected one.")
     content: dict[str, Any] = {
@@ -65,10 +72,26 @@ def _request(item: Dataset) -> Request:
         "StudyInstanceUID": str(item.get("StudyInstanceUID", "")),
         "FrameOfReferenceUID": str(points[0].get("ReferencedFrameOfReferenceUID", "")),
         "point": [float(each) for each in points[0].GraphicData],
-        **({INTERVAL: numbers.pop(INTERVAL)} if INTERVAL in numbers else {}),
+        **({DAYS: numbers.pop(DAYS)} if DAYS in numbers else {}),
         "record": numbers,
     }
-    return make_request(content)
+    return replace(make_request(content), evidence=_evidence(item))
+
+
+def _number(name: str, measured: Dataset) -> float:
+    """A value in the unit that its name has; a name that is none of ours is refused with the record."""
+    unit = _code(measured.get("MeasurementUnitsCodeSequence"), "UCUM")
+    if name in UNITS and unit != UNITS[name]:
+        found = unit if re.fullmatch("[A-Za-z0-9]{1,16}", unit) else "no unit of UCUM"  # repeats no other text
+        raise RequestError(f"request: {name} is in {found}; expected {UNITS[name]}, by UCUM.")
+    return float(measured.NumericValue)
+
+
+def _evidence(item: Dataset) -> frozenset[str]:
+    """SeriesInstanceUID of each series that a report says it was made of."""
+    studies = item.get("CurrentRequestedProcedureEvidenceSequence") or ()
+    series = [each for study in studies for each in study.get("ReferencedSeriesSequence") or ()]
+    return frozenset(str(each.get("SeriesInstanceUID", "")).strip() for each in series) - {""}
 
 
 def _items(item: Dataset, depth: int, left: list[int]) -> Iterator[Dataset]:
@@ -81,9 +104,9 @@ def _items(item: Dataset, depth: int, left: list[int]) -> Iterator[Dataset]:
         yield from _items(each, depth + 1, left)
 
 
-def _code(sequence: Any) -> str:
-    """The value of a code in our scheme; empty of another."""
-    if not sequence or sequence[0].get("CodingSchemeDesignator") != SCHEME:
+def _code(sequence: Any, scheme: str = SCHEME) -> str:
+    """The value of a code in a scheme; empty of another."""
+    if not sequence or sequence[0].get("CodingSchemeDesignator") != scheme:
         return ""
     return str(sequence[0].get("CodeValue", ""))
 
@@ -105,29 +128,30 @@ def make_request_sr(slice_: Dataset, point: Centre, record: Mapping[str, float],
         Scoord3DContentItem,
     )
     from highdicom.uid import UID
-    from pydicom.sr.codedict import codes
-
-    def own(value: str, meaning: str) -> CodedConcept:
-        return CodedConcept(value, SCHEME, meaning)
 
     contains = RelationshipTypeValues.CONTAINS
-    root = ContainerContentItem(own(TITLE, "Follow-up of a nodule requested"), is_content_continuous=False)
-    named = {name: FEATURES[name].description[:64] for name in record} | {INTERVAL: "Days to the follow-up"}
+    root = ContainerContentItem(own_code(TITLE, "Follow-up of a nodule requested"), is_content_continuous=False)
+    named = {name: FEATURES[name].description[:64] for name in record} | dict([INTERVAL])
     root.ContentSequence = Sequence(
         [
             Scoord3DContentItem(
-                own("point", "Nodule's centre"),
+                own_code("point", "Nodule's centre"),
                 "POINT",
                 _row(point),
                 slice_.FrameOfReferenceUID,
                 relationship_type=contains,
             ),
             ImageContentItem(
-                own("slice", "Slice"), slice_.SOPClassUID, slice_.SOPInstanceUID, relationship_type=contains
+                own_code("slice", "Slice"), slice_.SOPClassUID, slice_.SOPInstanceUID, relationship_type=contains
             ),
             *(
-                NumContentItem(own(name, named[name]), float(value), codes.UCUM.NoUnits, relationship_type=contains)
-                for name, value in {**record, INTERVAL: interval_days}.items()
+                NumContentItem(
+                    own_code(name, named[name]),
+                    float(value),
+                    CodedConcept(UNITS[name], "UCUM", UNITS[name]),
+                    relationship_type=contains,
+                )
+                for name, value in {**record, DAYS: interval_days}.items()
             ),
         ]
     )

@@ -1,12 +1,15 @@
 """A request as a structured report says the same as its JSON."""
 
+import shutil
+
 import pydicom
 import pytest
+from pydicom.uid import generate_uid
 
 from deploy.dicom_out.write import quiet
 from deploy.request import IDENTITY, RequestError, check_identity
 from deploy.request_sr import make_request_sr, read_request_sr
-from tests.deploy.scans import POINT, RECORD, write_chest
+from tests.deploy.scans import POINT, RECORD, edit_slices, write_chest
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,60 @@ def test_another_patient_is_refused(report, series, tmp_path):
     with pytest.raises(RequestError, match="PatientID is not that of the series") as caught:
         check_identity(read(report, tmp_path), series)
     assert "471" not in str(caught.value)
+
+
+def test_another_series_than_that_of_its_evidence_is_refused(report, series, tmp_path):
+    other, uid = shutil.copytree(series, tmp_path / "other"), generate_uid()
+    edit_slices(other, SeriesInstanceUID=uid)
+    with pytest.raises(RequestError, match="evidence names another series") as caught:
+        check_identity(read(report, tmp_path), other)
+    assert uid not in str(caught.value)
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    named = pydicom.Dataset()
+    named.SeriesInstanceUID = uid
+    study.ReferencedSeriesSequence.append(named)
+    check_identity(read(report, tmp_path), other)
+    del report.CurrentRequestedProcedureEvidenceSequence
+    check_identity(read(report, tmp_path), other)
+
+
+def number(report, name):
+    """The measured value of a name."""
+    named = {each.ConceptNameCodeSequence[0].CodeValue: each for each in report.ContentSequence}
+    return named[name].MeasuredValueSequence[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "expected"),
+    [
+        ("sct_long_dia", "cm", "sct_long_dia is in cm; expected mm"),
+        ("interval_days", "mo", "interval_days is in mo; expected d"),
+        ("age", "mo", "age is in mo; expected a"),
+        ("gender", "mm", "gender is in mm; expected 1"),
+        ("sct_perp_dia", "Doe^Jane", "sct_perp_dia is in no unit of UCUM; expected mm"),
+    ],
+)
+def test_numbers_in_other_units_are_refused(report, tmp_path, name, unit, expected):
+    (code,) = number(report, name).MeasurementUnitsCodeSequence
+    code.CodeValue = unit
+    with pytest.raises(RequestError, match=expected) as caught:
+        read(report, tmp_path)
+    assert "Doe" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spoilt", ["scheme", "none", "name"])
+def test_units_are_those_of_ucum(report, tmp_path, spoilt):
+    """Of every number, whatever the letters of its name."""
+    measured = number(report, "sct_long_dia")
+    if spoilt == "name":
+        (name,) = (c for each in report.ContentSequence for c in each.ConceptNameCodeSequence if c.CodeValue == "age")
+        name.CodeValue, number(report, "AGE").MeasurementUnitsCodeSequence[0].CodeValue = "AGE", "mo"
+    elif spoilt == "none":
+        del measured.MeasurementUnitsCodeSequence
+    else:
+        measured.MeasurementUnitsCodeSequence[0].CodingSchemeDesignator = "99OTHER"
+    with pytest.raises(RequestError, match="age is in mo; expected a|is in no unit of UCUM; expected mm"):
+        read(report, tmp_path)
 
 
 def spoil(name, report):
