@@ -75,18 +75,23 @@ class Watch:
         """Brings a series into a folder of a study, whole or not at all; what is there stays.
 
         Raises:
-            DeliveryError: it is not there (yet).
-            RequestError: it is too large.
+            DeliveryError: it is not there (yet), or not stable.
+            RequestError: the site's rule does not allow it, or it is too large.
         """
         if (study / SERIES).is_dir():
             return
         answer = self.session.post(
             f"{self.source.url}/tools/lookup", series_uid, timeout=TIMEOUT_S, allow_redirects=False
         )
-        found = [each["ID"] for each in self._content(answer) or () if each["Type"] == "Series"]
+        numbers = [each["ID"] for each in self._content(answer) or () if each["Type"] == "Series"]
+        found = [series for number in numbers if (series := self._get(f"series/{number}"))]
         if len(found) != 1:
             raise DeliveryError(f"{len(found)} series of this number at the source")
-        instances = (self._get(f"series/{found[0]}") or {"Instances": []})["Instances"]
+        if not self._is_allowed(found[0]):
+            raise RequestError("request: the series is none that modality and description of its source allow.")
+        if not found[0]["IsStable"]:
+            raise DeliveryError("the series is not stable at the source")
+        instances = found[0]["Instances"]
         if not 0 < len(instances) <= MOST_FILES:
             raise RequestError(f"request: the series has {len(instances)} files; expected 1 to {MOST_FILES}.")
         left = MOST_BYTES

@@ -238,6 +238,20 @@ def test_a_database_made_anew_is_read_from_its_beginning(orthanc, made):
     assert len(watch.spool.waiting()) == 1
 
 
+def test_a_series_is_brought_once_it_is_stable_and_where_the_rule_allows_it(orthanc, made, tmp_path):
+    for rule in ({"description": "soft"}, {"modality": "MR"}):
+        with pytest.raises(RequestError, match="modality and description") as caught:
+            made(**rule).fetch(SCAN, tmp_path)
+        assert "lung" not in str(caught.value)
+    orthanc.series["scan"]["IsStable"] = False
+    with pytest.raises(DeliveryError, match="not stable"):
+        made().fetch(SCAN, tmp_path)
+    assert not [*tmp_path.glob("*series*")]
+    orthanc.settle("scan")
+    made().fetch(SCAN, tmp_path)
+    assert len([*(tmp_path / "series").iterdir()]) == 2
+
+
 def test_what_is_gone_is_passed_over(orthanc, made):
     orthanc.changes.insert(0, {"ChangeType": "StableSeries", "ID": "deleted", "Seq": 0})
     watch = made()
