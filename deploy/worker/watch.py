@@ -1,9 +1,9 @@
 """An Orthanc is asked what has become stable: reports that ask for a nodule are taken, with the series that they mean.
 
 Orthanc's ``/changes`` numbers what happens. Of each study in which a series has become stable, the reports titled
-(request, 99NAMD) are taken. One is due once its evidence names exactly one stable series there that the site's rule
-allows, and waits in the spool until then. The last number is kept on disk, with the studies that were not stable then;
-a mark made of the report's SOPInstanceUID tells what was taken before.
+(request, 99NAMD) are taken. One is due once all series of that study that its evidence names are there, and exactly one
+of them is allowed by the site's rule, and stable; it waits in the spool until then. The last number is kept on disk,
+with the studies that were not stable then; a mark made of the report's SOPInstanceUID tells what was taken before.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Watch:
     def __init__(self, name: str, source: Source, spool: Spool) -> None:
         self.name, self.source, self.spool = name, source, spool
         self.session = open_session(source)
+        self.rule_is_new = True
 
     def look(self) -> None:
         """Takes the requests of all that came since the last look, and notes of those that wait what came.
@@ -59,6 +60,8 @@ class Watch:
         path = self.spool.root / f"changes-{self.name}.json"
         told: dict[str, Any] = read_mapping(path) if path.is_file() else {"last": 0, "waiting": []}
         since, waiting, finished = int(told["last"]), {*told["waiting"]}, False
+        if self.rule_is_new:
+            waiting |= self._awaited_studies()
         if self._get("changes?last")["Last"] < since:
             since = 0  # its database was made anew
         while not finished:
@@ -70,6 +73,7 @@ class Watch:
         if waiting:
             waiting = {study for study in sorted(waiting) if not self._take(study)}
             write_json(path, {"last": since, "waiting": sorted(waiting)})
+        self.rule_is_new = False
 
     def fetch(self, series_uid: str, study: Path) -> None:
         """Brings a series into a folder of a study, whole or not at all; what is there stays.
@@ -102,19 +106,29 @@ class Watch:
     def _take(self, study: str) -> bool:
         """Takes the requests of a study, and says whether all of it is stable."""
         series = self._get(f"studies/{study}/series") or []
-        allowed = {each["MainDicomTags"]["SeriesInstanceUID"]: each for each in series if self._is_allowed(each)}
+        there = {each["MainDicomTags"]["SeriesInstanceUID"]: each for each in series}
         for sender, report, instance in self._reports(series):
+            named = _evidence(report)
+            meant = [uid for uid in named if uid in there and self._is_allowed(there[uid])]
+            is_whole = all(uid in there for uid, of in named.items() if of == str(report.get("StudyInstanceUID")))
+            told: dict[str, Any] = {
+                "awaits": _awaited([there[uid] for uid in meant], is_whole),
+                "orthanc_study": study,
+                "fetch": {"source": self.name, "series": next(iter(meant), None)},
+                "destination": self.source.destination,
+            }
             mark = hashlib.sha256(f"{self.name} {report.get('SOPInstanceUID')}".encode()).hexdigest()[:32]
-            meant = [allowed[named] for named in _evidence(report) if named in allowed]
-            told: dict[str, Any] = {"awaits": _awaited(meant), "fetch": {"source": self.name}}
-            if not told["awaits"]:
-                told["fetch"]["series"] = meant[0]["MainDicomTags"]["SeriesInstanceUID"]
             item = self.spool.marked(mark)
             if item is None:
-                self._put(instance, mark, **told, by=f"AE {sender or 'unknown'}", destination=self.source.destination)
-            elif item.folder.parent.name == "work" and item.state["awaits"] not in ("", told["awaits"]):
+                self._put(instance, mark, **told, by=f"AE {sender or 'unknown'}")
+            elif item and item.folder.parent.name == "work" and item.state["awaits"] not in ("", told["awaits"]):
                 item.note(**told)
         return all(each["IsStable"] for each in series)
+
+    def _awaited_studies(self) -> set[str]:
+        """Studies of reports that wait, of whichever source: Orthanc's numbers, which say nothing to another one."""
+        states = [item.state for item in self.spool.waiting()]
+        return {state["orthanc_study"] for state in states if state["awaits"] and "orthanc_study" in state}
 
     def _put(self, instance: str, mark: str, **told: Any) -> None:
         """Takes a report."""
@@ -177,12 +191,19 @@ class Watch:
         return answer.json()
 
 
-def _awaited(meant: list[dict[str, Any]]) -> str:
-    """What a report waits for that means these series; empty: nothing."""
+def _awaited(meant: list[dict[str, Any]], is_whole: bool) -> str:
+    """What a report waits for; empty: nothing.
+
+    Args:
+        meant: the series that it names and the rule allows.
+        is_whole: whether all series of its study that it names are there.
+    """
     if not meant:
         return "a series that it names and the rule of its source allows"
     if len(meant) > 1:
-        return "a rule of its source by which it means one series"
+        return "a rule of its source that allows one of the series that it names and not several"
+    if not is_whole:
+        return "the other series that it names"
     return "" if meant[0]["IsStable"] else "its series to be whole"
 
 
@@ -191,8 +212,12 @@ def _first(sequence: Any) -> dict[str, Any]:
     return sequence[0] if isinstance(sequence, list) and sequence and isinstance(sequence[0], dict) else {}
 
 
-def _evidence(report: dict[str, Any]) -> set[str]:
-    """SeriesInstanceUID of all series that a report says it was made of."""
-    studies = report.get("CurrentRequestedProcedureEvidenceSequence")
-    found = [each.get("ReferencedSeriesSequence") for each in studies or () if isinstance(each, dict)]
-    return {str(each.get("SeriesInstanceUID")) for series in found for each in series or () if isinstance(each, dict)}
+def _evidence(report: dict[str, Any]) -> dict[str, str]:
+    """SeriesInstanceUID of all series that a report says it was made of, with the StudyInstanceUID of each."""
+    return {
+        str(series.get("SeriesInstanceUID")): str(study.get("StudyInstanceUID"))
+        for study in report.get("CurrentRequestedProcedureEvidenceSequence") or ()
+        if isinstance(study, dict)
+        for series in study.get("ReferencedSeriesSequence") or ()
+        if isinstance(series, dict)
+    }

@@ -12,12 +12,19 @@ from deploy.worker.deliver import DeliveryError
 
 SCAN, REPORT = "1.2.1", "1.2.2"
 
+SEVERAL = "a rule of its source that allows one of the series that it names and not several"
 
-def report(uid="1.2.2.1", title="request", scheme="99NAMD", evidence=(SCAN,)):
-    named = [{"ReferencedSeriesSequence": [{"SeriesInstanceUID": each} for each in evidence]}]
+
+def report(uid="1.2.2.1", title="request", scheme="99NAMD", evidence=(SCAN,), prior=()):
+    """One of study 1.2; ``prior`` is evidence of study 1.1."""
+    named = [
+        {"StudyInstanceUID": study, "ReferencedSeriesSequence": [{"SeriesInstanceUID": each} for each in series]}
+        for study, series in (("1.1", prior), ("1.2", evidence))
+    ]
     code = [{"CodeValue": title, "CodingSchemeDesignator": scheme}]
     return {
         "SOPInstanceUID": uid,
+        "StudyInstanceUID": "1.2",
         "ConceptNameCodeSequence": code,
         "CurrentRequestedProcedureEvidenceSequence": named,
     }
@@ -121,9 +128,9 @@ def made(orthanc, tmp_path):
     """Watches of one spool, by changed rules."""
     spool = Spool(tmp_path / "spool")
 
-    def of(**changed):
+    def of(name="main", **changed):
         rule = replace(Source("http://orthanc", ae_titles=("PLANNING",), destination="archive"), **changed)
-        watch = Watch("main", rule, spool)
+        watch = Watch(name, rule, spool)
         watch.session = orthanc
         return watch
 
@@ -204,19 +211,49 @@ def test_what_no_rule_names_is_never_due(orthanc, made, changed, told, taken):
     assert [*watch.spool.due()] == [] and len(watch.spool.waiting()) == taken
 
 
-def test_a_report_of_two_series_means_none(orthanc, made):
+@pytest.mark.parametrize("first", ["scan", "second"])
+def test_a_report_of_two_series_means_none_whichever_comes_first(orthanc, made, first):
+    """Unless the rule allows one of them alone."""
     orthanc.add("second", "CT", "1.2.3", {"i3": b"three"})
     orthanc.tags["r1"] = report(evidence=(SCAN, "1.2.3"))
-    watch = made()
+    (late,) = {"scan", "second"} - {first}
+    series = orthanc.series.pop(late)
+    watch = made(description="lung")
     watch.look()
-    assert [*watch.spool.due()] == [] and [*watch.spool.waits()] == [
-        "a rule of its source by which it means one series"
-    ]
-    made(description="").look()
+    assert [*watch.spool.due()] == [] and [*watch.spool.waits()] == ["the other series that it names"]
+    orthanc.series[late] = series
+    orthanc.change("StableSeries", late)
+    watch.look()
+    assert [*watch.spool.due()] == [] and [*watch.spool.waits()] == [SEVERAL]
     orthanc.series["second"]["MainDicomTags"]["SeriesDescription"] = "scout"
     orthanc.change("StableSeries", "second")
-    made(description="lung").look()
+    watch.look()
     assert len([*watch.spool.due()]) == 1
+
+
+def test_a_series_that_no_rule_allows_is_waited_for_and_one_of_another_study_is_not(orthanc, made):
+    orthanc.series["report"]["Instances"].append("r2")
+    orthanc.files["r2"], orthanc.tags["r2"] = b"asks too", report("1.2.2.2", prior=("1.1.1",))
+    orthanc.tags["r1"] = report(evidence=(SCAN, "1.2.3"))
+    watch = made(description="lung")
+    watch.look()
+    (item,) = watch.spool.due()
+    assert item.request.read_bytes() == b"asks too"
+    orthanc.add("scout", "CT", "1.2.3", {"i3": b"three"}, description="scout", stable=False)
+    watch.look()
+    assert {item.state["fetch"]["series"] for item in watch.spool.due()} == {SCAN}
+    assert len([*watch.spool.due()]) == 2
+
+
+@pytest.mark.parametrize("name", ["main"])
+def test_a_changed_rule_holds_for_reports_that_wait(orthanc, made, name):
+    """From the worker's next start on, though nothing came."""
+    watch = made(description="soft")
+    watch.look()
+    assert [*watch.spool.due()] == []
+    made(name, destination="other").look()
+    (item,) = watch.spool.due()
+    assert item.state["fetch"] == {"source": name, "series": SCAN} and item.state["destination"] == "other"
 
 
 @pytest.mark.parametrize("broken", ["changes", "series/", "studies/", "metadata", "tags", "file"])
