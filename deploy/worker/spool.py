@@ -12,6 +12,7 @@ journal counts.)
 | ``results/KEY`` | ``out`` and ``dicom`` of a case, made once however often it is asked for |
 | ``done/ID`` | ``state.json`` alone |
 | ``dead/ID`` | as ``work``, with the reason |
+| ``taken`` | a file with the marks of all that archives brought, one a line, which stay |
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
-from scripts.files import read_mapping, remove, write_json
+from scripts.files import read_mapping, remove, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,9 @@ REQUEST = "a request in its folder"
 
 KEPT = ("results", "done", "dead")
 """What stays until :meth:`Spool.purge`."""
+
+TAKEN = "taken"
+"""The file of marks, which :meth:`Spool.purge` leaves."""
 
 LEFT_S = 86400.0
 """After so long, what is unfinished was left by a process that is no more."""
@@ -166,6 +170,22 @@ class Spool:
         """The request that was :meth:`put` with this mark, whether it waits, is done or dead."""
         found = (path for name in ("work", "done", "dead") for path in (self.root / name).glob(f"*-{mark}"))
         return next(map(Item, found), None)
+
+    def keep_marks(self) -> None:
+        """Begins the file of marks, with those that versions to 0.15.0 kept in the names of requests alone."""
+        if not (self.root / TAKEN).exists():
+            found = [path.name for name in ("work", "done", "dead") for path in (self.root / name).iterdir()]
+            write_text(self.root / TAKEN, "".join(f"\n{name.partition('-')[2]}" for name in sorted(found)))
+
+    def remember(self, mark: str) -> None:
+        """Keeps a mark for as long as the spool is, whatever becomes of its request."""
+        if not self.remembers(mark):
+            with (self.root / TAKEN).open("a", encoding="ascii") as file:
+                file.write(f"\n{mark}")  # a line that a full disk cut off spoils no other
+
+    def remembers(self, *marks: str) -> bool:
+        """Whether one of some marks is kept."""
+        return not {*marks}.isdisjoint((self.root / TAKEN).read_text(encoding="ascii").split())
 
     def find(self, number: str) -> tuple[str, dict[str, Any]] | None:
         """Where a request lies, and its state; None where there is none of this number."""

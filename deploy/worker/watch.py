@@ -8,6 +8,7 @@ with the studies that were not stable then; a mark made of the report's SOPInsta
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import re
@@ -23,6 +24,7 @@ from deploy.worker.config import Source
 from deploy.worker.deliver import TIMEOUT_S, DeliveryError, open_session
 from deploy.worker.guard import MOST_BYTES, MOST_FILES, SERIES
 from deploy.worker.spool import Spool
+from scripts.errors import UserError
 from scripts.files import read_mapping, whole_folder, write_json
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class Watch:
         self.name, self.source, self.spool = name, source, spool
         self.session = open_session(source)
         self.rule_is_new = True
+        spool.keep_marks()
 
     def look(self) -> None:
         """Takes the requests of all that came since the last look, and notes of those that wait what came.
@@ -58,7 +61,9 @@ class Watch:
             DeliveryError, requests.RequestException: Orthanc does not answer; the next look begins where this one did.
         """
         path = self.spool.root / f"changes-{self.name}.json"
-        told: dict[str, Any] = read_mapping(path) if path.is_file() else {"last": 0, "waiting": []}
+        told: dict[str, Any] = {"last": 0, "waiting": []}
+        with contextlib.suppress(UserError):  # none yet, or a damaged one: marks tell what was taken
+            told |= read_mapping(path)
         since, waiting, finished = int(told["last"]), {*told["waiting"]}, False
         if self.rule_is_new:
             waiting |= self._awaited_studies()
@@ -117,12 +122,14 @@ class Watch:
                 "fetch": {"source": self.name, "series": next(iter(meant), None)},
                 "destination": self.source.destination,
             }
-            mark = hashlib.sha256(f"{self.name} {report.get('SOPInstanceUID')}".encode()).hexdigest()[:32]
-            item = self.spool.marked(mark)
-            if item is None:
+            uid = report.get("SOPInstanceUID")
+            mark, former = _mark(f"{uid}"), _mark(f"{self.name} {uid}")  # the latter is that of versions to 0.15.0
+            item = self.spool.marked(mark) or self.spool.marked(former)
+            if item is None and not self.spool.remembers(mark, former):
                 self._put(instance, mark, **told, by=f"AE {sender or 'unknown'}")
             elif item and item.folder.parent.name == "work" and item.state["awaits"] not in ("", told["awaits"]):
                 item.note(**told)
+            self.spool.remember(mark)
         return all(each["IsStable"] for each in series)
 
     def _awaited_studies(self) -> set[str]:
@@ -205,6 +212,11 @@ def _awaited(meant: list[dict[str, Any]], is_whole: bool) -> str:
     if not is_whole:
         return "the other series that it names"
     return "" if meant[0]["IsStable"] else "its series to be whole"
+
+
+def _mark(text: str) -> str:
+    """A digest by which a report is known again, and which tells nothing of it."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _first(sequence: Any) -> dict[str, Any]:

@@ -116,6 +116,18 @@ def test_what_is_brought_is_known_again(spool, tmp_path):
     assert spool.find("") is None and spool.find("..") is None and spool.find("../inbox") is None
 
 
+def test_marks_are_kept_once_and_after_a_line_that_was_cut_off(spool):
+    spool.keep_marks()
+    spool.remember("ab12")
+    with (spool.root / "taken").open("a") as file:
+        file.write("\ncd")
+    for _ in range(2):
+        spool.remember("cd34")
+    spool.keep_marks()
+    assert (spool.root / "taken").read_text().split() == ["ab12", "cd", "cd34"]
+    assert spool.remembers("cd34") and spool.remembers("ef", "ab12") and not spool.remembers("ef", "ab")
+
+
 def test_a_study_that_its_owner_keeps_stops_no_other(spool, monkeypatch, caplog):
     for name in ("Doe", "Roe"):
         ask(spool, name)

@@ -1,5 +1,6 @@
 """An Orthanc that is drawn: what is taken of it, and what is not. The real one: tests/deploy/hospital/test_watch.py."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -245,7 +246,7 @@ def test_a_series_that_no_rule_allows_is_waited_for_and_one_of_another_study_is_
     assert len([*watch.spool.due()]) == 2
 
 
-@pytest.mark.parametrize("name", ["main"])
+@pytest.mark.parametrize("name", ["main", "renamed"])
 def test_a_changed_rule_holds_for_reports_that_wait(orthanc, made, name):
     """From the worker's next start on, though nothing came."""
     watch = made(description="soft")
@@ -254,6 +255,28 @@ def test_a_changed_rule_holds_for_reports_that_wait(orthanc, made, name):
     made(name, destination="other").look()
     (item,) = watch.spool.due()
     assert item.state["fetch"] == {"source": name, "series": SCAN} and item.state["destination"] == "other"
+
+
+@pytest.mark.parametrize("name", ["main", "renamed"])
+@pytest.mark.parametrize("version", ["0.15.0", "now"])
+def test_what_was_taken_and_purged_is_not_taken_again(orthanc, made, name, version):
+    """By no new database, no other name of the source, and after an upgrade at least under the name that it had."""
+    watch = made()
+    if version == "now":
+        watch.look()
+        (item,) = watch.spool.waiting()
+        watch.spool.finish(item)
+    else:
+        (watch.spool.root / "taken").unlink()
+        mark = hashlib.sha256(f"{name} 1.2.2.1".encode()).hexdigest()[:32]
+        (watch.spool.root / "done" / f"1-{mark}").mkdir()
+        watch = made(name)
+    assert watch.spool.purge(-1)["done"] == 1
+    for path in watch.spool.root.glob("changes-*"):
+        path.unlink()
+    made(name).look()
+    assert watch.spool.waiting() == []
+    assert all(len(line) == 32 for line in (watch.spool.root / "taken").read_text().split())
 
 
 @pytest.mark.parametrize("broken", ["changes", "series/", "studies/", "metadata", "tags", "file"])
@@ -271,6 +294,13 @@ def test_an_archive_that_fails_is_asked_again(orthanc, made, broken):
 def test_a_database_made_anew_is_read_from_its_beginning(orthanc, made):
     watch = made()
     (watch.spool.root / "changes-main.json").write_text('{"last": 1000, "waiting": []}')
+    watch.look()
+    assert len(watch.spool.waiting()) == 1
+
+
+def test_a_number_that_is_damaged_is_begun_anew(orthanc, made):
+    watch = made()
+    (watch.spool.root / "changes-main.json").write_text("{")
     watch.look()
     assert len(watch.spool.waiting()) == 1
 
