@@ -10,13 +10,14 @@ from pathlib import Path
 from deploy.worker.spool import Spool
 
 
-def write_metrics(path: Path, spool: Spool, outcomes: Mapping[str, int]) -> None:
+def write_metrics(path: Path, spool: Spool, outcomes: Mapping[str, int], answered: Mapping[str, float]) -> None:
     """Writes the worker's state, whole or not at all, readable by everybody: it names no request.
 
     Args:
         path: ends with ``.prom`` and lies in the collector's folder.
         spool: is counted.
         outcomes: of attempts since the worker began, by name.
+        answered: when each source last did, by name, in seconds since 1970; 0: not since the worker began.
     """
     waits, now = spool.waits(), time.time()
     families: dict[tuple[str, str, str], dict[str, float]] = {
@@ -31,6 +32,9 @@ def write_metrics(path: Path, spool: Spool, outcomes: Mapping[str, int]) -> None
         },
         ("namd_oldest_request_seconds", "gauge", "Since the oldest of them came"): {
             f'{{for="{what}"}}': max(now - since, 0.0) for what, (_, since) in waits.items()
+        },
+        ("namd_source_last_answer_timestamp_seconds", "gauge", "When a source last answered; 0 is not yet"): {
+            f'{{source="{name}"}}': when for name, when in answered.items()
         },
         ("namd_free_bytes", "gauge", "On the disk of requests"): {"": shutil.disk_usage(spool.root).free},
         ("namd_last_round_timestamp_seconds", "gauge", "When the worker last looked"): {"": now},

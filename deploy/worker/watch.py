@@ -67,7 +67,9 @@ class Watch:
         since, waiting, finished = int(told["last"]), {*told["waiting"]}, False
         if self.rule_is_new:
             waiting |= self._awaited_studies()
-        if self._get("changes?last")["Last"] < since:
+        if (newest := self._get("changes?last")) is None:
+            raise DeliveryError("the source answered 404; expected Orthanc's own interface at its url")
+        if newest["Last"] < since:
             since = 0  # its database was made anew
         while not finished:
             page = self._get("changes", since=since, limit=PAGE)
@@ -195,7 +197,10 @@ class Watch:
     def _content(self, answer: requests.Response) -> Any:
         if answer.status_code != 200:
             raise DeliveryError(f"the source answered {answer.status_code}")
-        return answer.json()
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise DeliveryError("the source's answer is no JSON") from error
 
 
 def _awaited(meant: list[dict[str, Any]], is_whole: bool) -> str:

@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from data_prep.errors import DataError, ImageError
 from data_prep.unforeseen import NO_ROOM
 from deploy import dicom_case
-from deploy.case import Predictor
+from deploy.case import CaseError, Predictor
+from deploy.dicom_out.keys import SecretError
 from deploy.dicom_out.made import Made
 from deploy.dicom_out.write import OBJECTS, SLICE, kept
 from deploy.request import RequestError
@@ -52,6 +53,7 @@ class Worker:
         self.watches = {name: Watch(name, source, self.spool) for name, source in config.sources.items()}
         self.names = (*OBJECTS, SLICE) if config.with_slice else OBJECTS
         self.outcomes = Counter({"done": 0, "dead": 0, "later": 0})
+        self.answered = dict.fromkeys(self.watches, 0.0)
         self.next_purge = 0.0
 
     def run(self, once: bool = False) -> None:
@@ -86,10 +88,11 @@ class Worker:
         for name, watch in self.watches.items():
             try:
                 watch.look()
+                self.answered[name] = time.time()
             except Exception as error:  # whatever it answers, requests of others are worked on
                 if is_no_room(error):
                     raise
-                logger.warning("source %s: %s", name, type(error).__name__)
+                logger.warning("source %s: %s", name, words_of(error))
         self.spool.take()
         for item, awaited in self.spool.overdue(self.config.await_days):
             self._bury(item, f"request: waited {self.config.await_days:g} days for {awaited}.")
@@ -103,9 +106,9 @@ class Worker:
         self.spool.beat()
         if self.config.metrics is not None:
             try:
-                write_metrics(self.config.metrics, self.spool, self.outcomes)
+                write_metrics(self.config.metrics, self.spool, self.outcomes, self.answered)
             except OSError as error:
-                logger.warning("metrics: %s", error.strerror)
+                logger.warning("metrics: %s: %s", self.config.metrics, error.strerror)
 
     def _check_room(self) -> None:
         if shutil.disk_usage(self.config.spool).free < self.config.least_free_mb * 2**20:
@@ -139,8 +142,7 @@ class Worker:
             if is_no_room(error):
                 raise
             self._check_room()  # not every library says so
-            words = str(error) if isinstance(error, DeliveryError) else type(error).__name__  # ours have no values
-            reason = f"{words}: attempt {attempts} of {self.config.attempts}"
+            reason = f"{words_of(error)}: attempt {attempts} of {self.config.attempts}"
             if attempts == self.config.attempts:
                 self._bury(item, reason)
                 return
@@ -220,6 +222,11 @@ class Worker:
                 raise
         self.outcomes[event] += 1
         logger.info("%s %s", item.folder.name, event)
+
+
+def words_of(error: Exception) -> str:
+    """What is told of an error that is no request's: the words of ours that hold nothing of a patient, or its class."""
+    return str(error) if isinstance(error, (DeliveryError, SecretError, CaseError)) else type(error).__name__
 
 
 def is_no_room(error: BaseException | None) -> bool:

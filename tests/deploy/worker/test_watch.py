@@ -108,7 +108,7 @@ class Answer:
         return self.content
 
     def json(self):
-        return json.loads(json.dumps(self.content))
+        return json.loads(self.content if isinstance(self.content, bytes) else json.dumps(self.content))
 
     def iter_content(self, _):
         yield self.content
@@ -303,6 +303,14 @@ def test_a_number_that_is_damaged_is_begun_anew(orthanc, made):
     (watch.spool.root / "changes-main.json").write_text("{")
     watch.look()
     assert len(watch.spool.waiting()) == 1
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "answered 404"), (b"<html>Doe^Jane", "no JSON")])
+def test_what_is_no_orthanc_is_named(orthanc, made, monkeypatch, content, words):
+    monkeypatch.setattr(orthanc, "answer", lambda *_: content)
+    with pytest.raises(DeliveryError, match=words) as caught:
+        made().look()
+    assert "Doe" not in str(caught.value)
 
 
 def test_a_series_is_brought_once_it_is_stable_and_where_the_rule_allows_it(orthanc, made, tmp_path):

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import zipfile
@@ -152,6 +153,15 @@ def test_each_request_that_it_begins_is_a_sign_of_life(worker, ask, monkeypatch)
     monkeypatch.setattr(worker, "answer", answer)
     worker.run(once=True)
     assert begun == [True, True] and worker.spool.silent_s() > 1e6
+
+
+def test_a_fault_of_the_site_is_told_in_words(worker, ask, caplog):
+    ask()
+    worker.config.secret.write_text("a secret of the site")
+    worker.config.secret.chmod(0o644)
+    worker.run(once=True)
+    (item,) = worker.spool.waiting()
+    assert "others may read it" in item.state["reason"] and "others may read it" in caplog.text
 
 
 def test_waits_grow_and_end_with_the_dead(worker, ask, monkeypatch):
@@ -306,14 +316,35 @@ def test_an_upload_is_unpacked_and_answered(worker, objects):
     assert worker.spool.status()["done"] == 1 and len(worker.archives["archive"].delivered) == 1
 
 
-@pytest.mark.parametrize("error", [DeliveryError, KeyError, TypeError])
-def test_a_source_that_does_not_answer_keeps_nobody_waiting(worker, ask, caplog, error):
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (DeliveryError("the source answered 401"), "source main: the source answered 401"),
+        (KeyError("Doe^Jane"), "source main: KeyError"),
+        (TypeError("Doe^Jane"), "source main: TypeError"),
+    ],
+)
+def test_a_source_that_does_not_answer_keeps_nobody_waiting(worker, ask, caplog, error, words):
     ask()
-    worker.watches["main"].wrong = [error("Doe^Jane")]
-    object.__setattr__(worker.config, "metrics", worker.spool.root / "nowhere" / "namd.prom")
+    worker.watches["main"].wrong = [error]
+    metrics = worker.spool.root / "nowhere" / "namd.prom"
+    object.__setattr__(worker.config, "metrics", metrics)
     worker.run(once=True)
-    assert "metrics: No such file" in caplog.text
-    assert worker.spool.status()["done"] == 1 and "source main" in caplog.text and "Doe" not in caplog.text
+    assert f"metrics: {metrics}: No such file" in caplog.text
+    assert worker.spool.status()["done"] == 1 and words in caplog.text and "Doe" not in caplog.text
+
+
+def test_when_a_source_last_answered_is_told(worker):
+    metrics = worker.spool.root / "namd.prom"
+    object.__setattr__(worker.config, "metrics", metrics)
+    worker.watches["main"].wrong = [DeliveryError("no")]
+
+    def told():
+        worker.run(once=True)
+        (line,) = re.findall(r'last_answer_timestamp_seconds\{source="main"\} (.*)', metrics.read_text())
+        return float(line)
+
+    assert [told(), told()] == [0, 0] and told() == pytest.approx(time.time(), abs=60)
 
 
 # --- a full disk, and what is kept
