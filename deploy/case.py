@@ -88,20 +88,32 @@ class Predictor:
         radiology_report(known, interval_days)
         which: dict[str, Any] = {"transform": transform, "series_uid": series_uid}
         found = flags(series, point, known, cut_single(series, point, SIZE, **which), **which)
-        if not (self.models / "unet_conditional.safetensors").is_file():
-            raise CaseError(
-                f"{self.models}: no unet_conditional.safetensors; expected finished weights. Name another --models_dir."
-            )
-        from scripts.diffusion.settings import sampling_settings  # these import torch
-        from scripts.results import add_flags
+        told = self.sampling()
+        from scripts.results import add_flags  # imports torch
 
-        told = sampling_settings(self.models)
         crop = cut_single(series, point, max(SIZE, told["image_size"]), told["pixel_mm"], **which)
         with whole_folder(out) as folder:
             crops.save(crop, folder / f"{CASE}.nii.gz")
             self._generate(folder, known, interval_days, progress)
             add_flags(folder / CASE, found)
         return read_mapping(out / RESULT)
+
+    def sampling(self) -> dict[str, Any]:
+        """What cases are sampled with, by weights and settings, see :func:`scripts.diffusion.sampling_settings`.
+
+        Raises:
+            UserError: there are no finished weights, or the settings are none, or contradict them.
+        """
+        if not (self.models / "unet_conditional.safetensors").is_file():
+            raise CaseError(
+                f"{self.models}: no unet_conditional.safetensors; expected finished weights. Name another models_dir."
+            )
+        from scripts.diffusion.sampler import ProgressionInferer  # these import torch
+        from scripts.diffusion.settings import sampling_settings
+
+        told = sampling_settings(self.models, guidance_scale=self.settings.get("guidance_scale"))
+        ProgressionInferer(**{**self.settings, "guidance_scale": told["guidance_scale"]})
+        return told
 
     def _generate(
         self, folder: Path, record: Mapping[str, Any], interval_days: float, progress: Callable[[float], None] | None

@@ -54,8 +54,8 @@ class Source(Server):
     Attributes:
         destination: where results go; None: they stay in the spool.
         ae_titles: of the senders whose reports are taken; empty: all.
-        modality, description: of the series that may be asked for; a regular expression that is found in
-            SeriesDescription.
+        modality, description: of the series that may be asked for, by reports or by HTTP; a regular expression that is
+            found in SeriesDescription.
     """
 
     destination: str | None = None
@@ -124,9 +124,7 @@ def read_config(path: Path) -> Config:
     if unknown or not isinstance(content.get("spool"), str):
         raise ConfigError(f"{path}: expected spool, and of {', '.join(Config.__dataclass_fields__)} what is needed.")
     for key in (key for key in NUMBERS if key in content):
-        whole = key == "attempts"
-        if isinstance(content[key], bool) or not isinstance(content[key], int if whole else (int, float)):
-            raise ConfigError(f"{path}: {key} = {content[key]}; expected a {'whole ' * whole}number.")
+        _check_number(f"{path}: {key}", content[key], whole=key == "attempts")
         if not 0 <= content[key] < 1e9:
             raise ConfigError(f"{path}: {key} = {content[key]}; expected 0 or more.")
     if not isinstance(content.get("with_slice", False), bool):
@@ -136,12 +134,16 @@ def read_config(path: Path) -> Config:
         raise ConfigError(f"{path}: {odd[0]} is no table.")
     if wrong := tables["settings"].keys() - {*SETTINGS}:
         raise ConfigError(f"{path}: settings has {', '.join(sorted(wrong))}; expected of {', '.join(SETTINGS)}.")
+    for key in tables["settings"].keys() - {"solver"}:
+        _check_number(f"{path}: settings.{key}", tables["settings"][key], whole=key != "guidance_scale")
     places: dict[str, Any] = {key: Path(str(content[key])).expanduser() for key in PLACES if key in content}
     servers: dict[str, Any] = {
         key: {name: _server(f"{path}: {key}.{name}", kind, told) for name, told in tables[key].items()}
         for key, kind in (("destinations", Destination), ("sources", Source))
     }
     for name, source in servers["sources"].items():
+        if not re.fullmatch(r"[\w.-]+", name):  # of a file, and of a label in metrics
+            raise ConfigError(f"{path}: sources.{name!r}; expected a name of letters, digits, '.', '-' and '_'.")
         if source.destination is not None and source.destination not in servers["destinations"]:
             raise ConfigError(f"{path}: sources.{name}: destination is no table of destinations.")
     tokens = {name: Path(str(file)).expanduser() for name, file in tables["tokens"].items()}
@@ -149,6 +151,11 @@ def read_config(path: Path) -> Config:
         if not file.is_file():
             raise ConfigError(f"{path}: tokens.{name}: {file} is not there.")
     return Config(**{**content, **places, **servers, "tokens": tokens})
+
+
+def _check_number(where: str, value: Any, whole: bool) -> None:
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise ConfigError(f"{where} = {value!r}; expected a {'whole ' * whole}number.")
 
 
 def _server(where: str, kind: type[Server], told: Any) -> Server:

@@ -17,7 +17,7 @@ from data_prep.errors import DataError, ImageError
 from data_prep.unforeseen import NO_ROOM
 from deploy import dicom_case
 from deploy.case import CaseError, Predictor
-from deploy.dicom_out.keys import SecretError
+from deploy.dicom_out.keys import SecretError, read_secret
 from deploy.dicom_out.made import Made
 from deploy.dicom_out.write import OBJECTS, SLICE, kept
 from deploy.request import RequestError
@@ -43,6 +43,9 @@ class Worker:
 
     Args:
         config: of the site.
+
+    Raises:
+        UserError: no request could be answered: of the secret, the weights or the settings.
     """
 
     def __init__(self, config: Config) -> None:
@@ -50,6 +53,8 @@ class Worker:
         self.spool = Spool(config.spool)
         self.archives = {name: Archive(destination) for name, destination in config.destinations.items()}
         self.predictor = Predictor(config.models_dir, **config.settings)
+        self.predictor.sampling()
+        read_secret(config.secret)
         self.watches = {name: Watch(name, source, self.spool) for name, source in config.sources.items()}
         self.names = (*OBJECTS, SLICE) if config.with_slice else OBJECTS
         self.outcomes = Counter({"done": 0, "dead": 0, "later": 0})

@@ -80,7 +80,7 @@ def test_options_of_objects_reach_them(call, monkeypatch, tmp_path):
 
 
 def test_the_worker_and_its_status(tmp_path, monkeypatch, capsys):
-    (tmp_path / "worker.toml").write_text(f'spool = "{tmp_path}/spool"\n')
+    (tmp_path / "worker.toml").write_text(f'spool = "{tmp_path}/spool"\nsecret = "{tmp_path}/secret"\n')
     (tmp_path / "spool" / "inbox" / "Doe").mkdir(parents=True)
     for command in (["worker", tmp_path / "worker.toml", "--once"], ["status", tmp_path / "worker.toml"]):
         monkeypatch.setattr(sys, "argv", ["deploy", *map(str, command)])
@@ -117,7 +117,7 @@ def test_what_a_worker_makes_is_its_owners_and_purged(tmp_path, monkeypatch, cap
         return int(stopped.value.code or 0), capsys.readouterr()
 
     config = tmp_path / "worker.toml"
-    config.write_text(f'spool = "{tmp_path}/spool"\n')
+    config.write_text(f'spool = "{tmp_path}/spool"\nsecret = "{tmp_path}/secret"\n')
     old = os.umask(0o002)
     try:
         assert run("worker", config, "--once")[0] == 0
@@ -174,6 +174,15 @@ def test_errors_are_found_beneath_those_that_wrap_them():
     assert cli.told_within(wrapped(UserError("a"))) == "a" and cli.told_within(wrapped(DataError("b"))) == "b"
     assert "No space" in cli.told_within(wrapped(OSError(errno.ENOSPC, "No space left", "out")))
     assert cli.told_within(wrapped(OSError(errno.ENOENT, "gone"))) is None and cli.told_within(KeyError("c")) is None
+
+
+def test_a_worker_that_could_answer_nothing_says_so_in_a_line(monkeypatch, capsys, tmp_path):
+    config = tmp_path / "worker.toml"
+    config.write_text(f'spool = "{tmp_path}/spool"\nsecret = "{tmp_path}/secret"\n[settings]\nsolver = "dpm"\n')
+    monkeypatch.setattr(sys, "argv", ["deploy", "worker", str(config), "--once"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2 and capsys.readouterr().err == "solver is 'dpm', expected ddim or dpmpp.\n"
 
 
 @pytest.mark.parametrize("command", ["worker", "door"])

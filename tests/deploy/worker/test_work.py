@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -155,9 +156,26 @@ def test_each_request_that_it_begins_is_a_sign_of_life(worker, ask, monkeypatch)
     assert begun == [True, True] and worker.spool.silent_s() > 1e6
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"models_dir": Path("nowhere")}, "nowhere: no unet_conditional.safetensors; expected finished weights"),
+        ({"settings": {"solver": "dpm"}}, "solver is 'dpm', expected ddim or dpmpp"),
+        ({"settings": {"num_runs": 0}}, "num_runs is 0, expected 1 or more"),
+        ({"settings": {"num_steps": 1000}}, "num_steps is 1000, expected 1 to 999"),
+        ({}, "secret: others may read it; .* Run: chmod 600"),
+    ],
+)
+def test_a_worker_that_could_answer_nothing_does_not_begin(worker, changed, words):
+    if not changed:
+        worker.config.secret.chmod(0o644)
+    with pytest.raises(UserError, match=words) as caught:
+        Worker(replace(worker.config, **changed))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_fault_of_the_site_is_told_in_words(worker, ask, caplog):
     ask()
-    worker.config.secret.write_text("a secret of the site")
     worker.config.secret.chmod(0o644)
     worker.run(once=True)
     (item,) = worker.spool.waiting()
