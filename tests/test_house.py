@@ -200,7 +200,11 @@ def opens_text(call: ast.Call) -> bool:
     if name in ("read_text", "write_text"):
         return isinstance(call.func, ast.Attribute)
     texts = [each.value for each in (*call.args, *(k.value for k in call.keywords)) if isinstance(each, ast.Constant)]
-    return name == "open" and not any("b" in str(mode) and len(str(mode)) < 4 for mode in texts)
+    return (
+        name == "open"
+        and ast.unparse(call.func) != "os.open"
+        and not any("b" in str(mode) and len(str(mode)) < 4 for mode in texts)
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,7 +216,10 @@ def opens_text(call: ast.Call) -> bool:
         ),
         *(
             (text, False)
-            for text in ("open(path, 'rb')", "open(path, mode='xb')", "write_text(a, b)", "path.read_bytes()")
+            for text in (
+                *("open(path, 'rb')", "open(path, mode='xb')", "write_text(a, b)", "path.read_bytes()"),
+                "os.open(path, os.O_RDONLY)",
+            )
         ),
     ],
 )

@@ -35,12 +35,15 @@ def read_mapping(path: str | os.PathLike, error: type[UserError] = UserError) ->
 
 
 @contextmanager
-def write_atomically(target: str | os.PathLike, *, keep_unfinished: bool = False) -> Iterator[Path]:
+def write_atomically(
+    target: str | os.PathLike, *, keep_unfinished: bool = False, durable: bool = False
+) -> Iterator[Path]:
     """A context with a temporary path beside ``target``; what is written there becomes ``target`` at its end.
 
     Args:
         target: file or folder to write; an older one is replaced.
         keep_unfinished: keep the temporary path when the block fails, so that the next run can continue from it.
+        durable: of a file, have it on disk at the end, so that a power failure leaves the old one or the new one.
 
     Example:
         >>> import tempfile
@@ -60,12 +63,16 @@ def write_atomically(target: str | os.PathLike, *, keep_unfinished: bool = False
         remove(temporary)
     try:
         yield temporary
+        if durable:
+            sync(temporary)
     except BaseException:
         if not keep_unfinished:
             remove(temporary)
         raise
     if temporary.is_file():
         temporary.replace(target)
+        if durable:
+            sync(target.parent)
         return
     # A folder cannot replace one that is not empty: rename the old one first.
     old = target.with_name(f".old-{os.getpid()}-{target.name}")
@@ -82,6 +89,15 @@ def whole_folder(target: str | os.PathLike) -> Iterator[Path]:
     with write_atomically(target) as folder:
         folder.mkdir()
         yield folder
+
+
+def sync(path: Path) -> None:
+    """Returns once a file's content, or a folder's list of names, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove(path: Path) -> None:
@@ -103,9 +119,17 @@ def write_text(target: str | os.PathLike, text: str) -> None:
     write_bytes(target, text.encode())
 
 
-def write_json(target: str | os.PathLike, content: Mapping[str, Any], indent: int = 1) -> None:
-    """Writes indented JSON atomically, keys in the order given; NaN and infinity raise a ``ValueError``."""
-    write_text(target, json.dumps(content, indent=indent, allow_nan=False) + "\n")
+def write_json(
+    target: str | os.PathLike, content: Mapping[str, Any], indent: int = 1, *, durable: bool = False
+) -> None:
+    """Writes indented JSON atomically, keys in the order given; NaN and infinity raise a ``ValueError``.
+
+    Args:
+        durable: see :func:`write_atomically`.
+    """
+    text = json.dumps(content, indent=indent, allow_nan=False) + "\n"
+    with write_atomically(target, durable=durable) as path:
+        path.write_bytes(text.encode())
 
 
 def write_tensors(

@@ -64,6 +64,7 @@ def _make_secret(file: Path) -> None:
     with tempfile.NamedTemporaryFile(dir=file.parent) as new:  # which only its owner may read
         new.write(secrets.token_hex(32).encode())
         new.flush()
+        os.fsync(new.fileno())
         with contextlib.suppress(FileExistsError):
             os.link(new.name, file)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +102,29 @@ def test_what_is_unfinished_may_be_kept_for_the_next_run(tmp_path: Path) -> None
         except ConnectionError:
             assert not target.exists() and path.is_file()
     assert paths[0] == paths[1] and target.read_text() == "one two" and names(tmp_path) == [target.name]
+
+
+def test_what_is_durable_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The content first, then the folder with the new name; and no disk that fails at it takes the old file."""
+    target, synced = tmp_path / "state.json", []
+
+    def fsync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append((path.read_text() if path.is_file() else path, target.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_json(target, {"a": 1}, durable=True)
+    assert synced == [('{\n "a": 1\n}\n', False), (tmp_path, True)]
+    write_json(target, {"a": 2})
+    assert len(synced) == 2
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_json(target, {"a": 3}, durable=True)
+    assert read_mapping(target) == {"a": 2} and names(tmp_path) == [target.name]
 
 
 # --- folders

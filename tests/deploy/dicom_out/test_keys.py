@@ -1,5 +1,6 @@
 """The same case, the same key; anything that the result follows from, another one."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -52,9 +53,12 @@ def test_other_weights(tmp_path):
     assert case_key(**{**CASE, "models_dir": models}) != case_key(**CASE)
 
 
-def test_a_secret_is_made_once_and_its_owners_alone(tmp_path):
-    path = tmp_path / "namd" / "secret"
+def test_a_secret_is_made_once_and_its_owners_alone(tmp_path, monkeypatch):
+    """And it is on disk before it has its name."""
+    path, synced = tmp_path / "namd" / "secret", []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_size, path.exists())))
     first = read_secret(path)
+    assert synced == [(64, False)]
     assert len(first) == 64 and read_secret(path) == first and path.stat().st_mode & 0o077 == 0
     assert [each.name for each in path.parent.iterdir()] == ["secret"]
 
