@@ -186,6 +186,22 @@ def test_systemd_takes_the_units(unit):
     assert exposure.returncode == 0, exposure.stdout[-300:]
 
 
+def settings(unit: str) -> dict[str, str]:
+    """What holds of a unit: its file, then all drop-ins by their names, of whichever folder (systemd.unit(5))."""
+    folder = INSTALL / "systemd"
+    drop_ins = [*folder.glob(f"{unit}.service.d/*.conf"), *folder.glob("namd-.service.d/*.conf")]
+    found: dict[str, str] = {}
+    for path in (folder / f"{unit}.service", *sorted(drop_ins, key=lambda path: path.name)):
+        found |= re.findall(r"^(\w+)=(.*)$", path.read_text(), flags=re.MULTILINE)
+    return found
+
+
+def test_the_worker_alone_sees_the_machines_users():
+    """By whom a request's file is owned; where users are private, all but two are nobody."""
+    seen = {name: settings(f"namd-{name}")["PrivateUsers"] for name in ("worker", "door", "page")}
+    assert seen == {"worker": "no", "door": "yes", "page": "yes"}
+
+
 def test_units_run_commands_that_there_are():
     lines = [path.read_text() for path in (INSTALL / "systemd").glob("*.service")]
     commands = [re.search(r"^ExecStart=\S+ -m deploy (.+)$", text, flags=re.MULTILINE)[1].split() for text in lines]
