@@ -18,6 +18,7 @@ journal counts.)
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -31,8 +32,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.unforeseen import NO_ROOM
 from scripts.errors import UserError
-from scripts.files import read_mapping, remove, write_json, write_text
+from scripts.files import read_mapping, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ class Spool:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.stuck: set[Path] = set()  # what could not be removed, which is told once
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in (*FOLDERS, INCOMING):
             (root / name).mkdir(exist_ok=True, mode=0o700)
@@ -119,20 +122,30 @@ class Spool:
     def take(self) -> None:
         """Takes what is whole in the inbox, and clears what killed processes left."""
         for folder in (self.root / "done").iterdir():
-            shutil.rmtree(folder / "study", ignore_errors=True)
+            self._remove(folder / "study")
         for folder in (*(self.root / INCOMING).iterdir(), *(self.root / "work").iterdir()):
             unfinished = folder.parent.name == INCOMING or not (folder / "study").is_dir()
             if unfinished and time.time() - _last_change(folder) > LEFT_S:
-                remove(folder)
+                self._remove(folder)
         for study in sorted((self.root / "inbox").iterdir()):
             if found := _request_in(study):
-                self._take(study, by=f"user {_owner(found)}")
+                self._take(study, found)
 
-    def _take(self, study: Path, **told: Any) -> str | None:
+    def _take(self, path: Path, asks: Path, **told: Any) -> str | None:
+        """Takes what lies in the inbox, in the name of the owner of the file that asks; its number, or None."""
         try:
-            return self.put(study, **told)
-        except PermissionError:  # a folder that is moved must be writable
-            logger.warning("a study in the inbox cannot be moved: its owner has to let the worker write it")
+            by = f"user {_owner(asks)}"
+            if path.is_dir() and not path.is_symlink():
+                _check_writable(path)
+                return self.put(path, by=by, **told)
+            with self.staging() as folder:
+                os.rename(path, folder / path.name)
+                return self.put(folder, by=by, **told)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise
+            words = "a study in the inbox cannot be moved (%s): its owner has to let the worker write all its folders"
+            logger.warning(words, error.strerror)
             return None
 
     def put(self, study: Path, mark: str = "", **told: Any) -> str:
@@ -220,14 +233,7 @@ class Spool:
             if (awaits := item.state["awaits"]) and item.since < oldest:
                 yield item, awaits
         for path in [path for path in self._without_request() if _last_change(path) < oldest]:
-            told = {"by": f"user {_owner(path)}", "awaits": REQUEST}
-            if path.is_dir() and not path.is_symlink():
-                number = self._take(path, **told)
-            else:
-                with self.staging() as folder:
-                    os.rename(path, folder / path.name)
-                    number = self.put(folder, **told)
-            if number:
+            if number := self._take(path, path, awaits=REQUEST):
                 yield Item(self.root / "work" / number), REQUEST
 
     def _without_request(self) -> list[Path]:
@@ -247,7 +253,7 @@ class Spool:
         item.note(**told)
         done = self.root / "done" / item.folder.name
         os.rename(item.folder, done)
-        shutil.rmtree(done / "study")
+        self._remove(done / "study")
 
     def bury(self, item: Item, reason: str) -> None:
         """A request that cannot be answered, with its study, for people to look at."""
@@ -264,9 +270,17 @@ class Spool:
         for name in KEPT:
             for folder in (self.root / name).iterdir():
                 if _last_change(folder) < oldest:
-                    remove(folder)
-                    removed[name] += 1
+                    removed[name] += self._remove(folder)
         return removed
+
+    def _remove(self, path: Path) -> bool:
+        """Removes what can be removed of a folder, and says whether that was all; what stays is named by its number."""
+        shutil.rmtree(path, ignore_errors=True)
+        if (stays := path.exists()) and path not in self.stuck:
+            self.stuck.add(path)
+            words = "%s cannot be removed: the worker has to be able to write all folders in it"
+            logger.error(words, path.relative_to(self.root))
+        return not stays
 
     def status(self) -> dict[str, int]:
         """How many lie in each state."""
@@ -279,6 +293,18 @@ def _request_in(study: Path) -> Path | None:
     with contextlib.suppress(PermissionError):
         return next((study / name for name in REQUESTS if not study.is_symlink() and (study / name).is_file()), None)
     return None
+
+
+def _check_writable(study: Path) -> None:
+    """Whether a study can be moved and, once it is answered, removed.
+
+    Raises:
+        PermissionError: of one of its folders; it names none.
+    """
+    inner = (Path(folder, name) for folder, names, _ in os.walk(study) for name in names)
+    for path in (study, *inner):
+        if not path.is_symlink() and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _last_change(folder: Path) -> float:

@@ -128,20 +128,40 @@ def test_marks_are_kept_once_and_after_a_line_that_was_cut_off(spool):
     assert spool.remembers("cd34") and spool.remembers("ef", "ab12") and not spool.remembers("ef", "ab")
 
 
-def test_a_study_that_its_owner_keeps_stops_no_other(spool, monkeypatch, caplog):
-    for name in ("Doe", "Roe"):
-        ask(spool, name)
+@pytest.mark.parametrize("request_", ["request.json", None])
+@pytest.mark.parametrize("kind", [PermissionError, FileNotFoundError])
+def test_what_its_owner_keeps_or_takes_away_stops_no_other(spool, monkeypatch, caplog, kind, request_):
+    """A study with a request; without one, after it waited too long."""
+    ask(spool, "Doe", request_)
+    ask(spool, "Roe")
+    (spool.root / "inbox" / "Doe.txt").write_text("no study")
     real = os.rename
 
     def rename(source, target):
-        if source.name == "Doe":
-            raise PermissionError(13, "Permission denied", str(source))
+        if source.name.startswith("Doe"):
+            raise kind(13, "it does not go", str(source))
         real(source, target)
 
     monkeypatch.setattr(os, "rename", rename)
     spool.take()
+    assert [*spool.overdue(-1)] == []
     assert spool.status()["inbox"] == spool.status()["work"] == 1 == len([*(spool.root / "work").iterdir()])
-    assert "cannot be moved" in caplog.text and "Doe" not in caplog.text
+    assert (spool.root / "inbox" / "Doe.txt").is_file() and not [*(spool.root / "incoming").iterdir()]
+    assert "cannot be moved (it does not go)" in caplog.text and "Doe" not in caplog.text
+
+
+def test_a_study_with_a_folder_that_cannot_be_removed_is_not_taken(spool, monkeypatch, caplog):
+    for name in ("Doe", "Roe"):
+        ask(spool, name)
+        (spool.root / "inbox" / name / name / "series").mkdir(parents=True)
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path.parent.name != "Doe" and real(path, mode))
+    spool.take()
+    assert spool.status()["inbox"] == spool.status()["work"] == 1
+    assert "all its folders" in caplog.text and "Doe" not in caplog.text
+    monkeypatch.setattr(os, "access", real)
+    spool.take()
+    assert spool.status()["work"] == 2
 
 
 def test_a_folder_that_is_closed_stops_no_other(spool, monkeypatch):
