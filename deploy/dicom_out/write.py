@@ -67,7 +67,10 @@ def kept(folder: Path, key: str, names: tuple[str, ...] = OBJECTS) -> dict[str, 
     """objects.json of a folder that holds this case's objects whole; None otherwise."""
     if not (folder / INDEX).is_file():
         return None
-    content = read_mapping(folder / INDEX, ObjectsError)
+    try:
+        content = read_mapping(folder / INDEX)
+    except UserError:  # damaged, so that they are made anew
+        return None
     if content.get("key") != key or set(content["objects"]) != {f"{name}.dcm" for name in names}:
         return None
     if all(

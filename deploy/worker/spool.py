@@ -1,8 +1,8 @@
 """Requests as folders that are renamed from one state to the next: a request is in exactly one of them, always.
 
 The study is what must not be lost, and a queue in a database or of a library would hold its name alone; a rename within
-one file system is whole or not at all, whenever the process is killed. (After a power failure the file system's own
-journal counts.)
+one file system is whole or not at all, whenever the process is killed. States are on disk before anything relies on
+them. (After a power failure the file system's own journal counts for renames.)
 
 | folder | what lies there |
 | --- | --- |
@@ -47,6 +47,9 @@ INCOMING = "incoming"
 REQUEST = "a request in its folder"
 """What lies in the inbox without one waits for."""
 
+FRESH = {"attempts": 0, "failures": 0, "not_before": 0.0, "absent_since": 0.0}
+"""State of a request that nothing was tried for."""
+
 KEPT = ("results", "done", "dead")
 """What stays until :meth:`Spool.purge`."""
 
@@ -78,8 +81,12 @@ class Item:
 
     @property
     def state(self) -> dict[str, Any]:
-        path = self.folder / "state.json"
-        return {"attempts": 0, "not_before": 0.0, "awaits": ""} | (read_mapping(path) if path.is_file() else {})
+        """What is known of it; without ``by``, who asked, where its file is damaged or not there."""
+        try:
+            told = read_mapping(self.folder / "state.json")
+        except UserError:
+            told = {}
+        return {**FRESH, "awaits": "", **told}
 
     @property
     def since(self) -> float:
@@ -88,7 +95,7 @@ class Item:
 
     def note(self, **told: Any) -> None:
         """Adds to the state, on disk before this returns."""
-        write_json(self.folder / "state.json", {**self.state, **told})
+        write_json(self.folder / "state.json", {**self.state, **told}, durable=True)
 
 
 class Spool:
@@ -220,9 +227,9 @@ class Spool:
         """What is waited for: by how many, and since when the one that came first does, in seconds since 1970."""
         found = [(REQUEST, _last_change(path)) for path in self._without_request()]
         for item in self.waiting():
-            with contextlib.suppress(UserError):  # it is answered meanwhile
-                state = item.state
-                found.append((state["awaits"] or ("another attempt" if state["attempts"] else "its turn"), item.since))
+            state = item.state
+            again = state["attempts"] or state["failures"]
+            found.append((state["awaits"] or ("another attempt" if again else "its turn"), item.since))
         counts = Counter(what for what, _ in found)
         return {what: (counts[what], min(since for other, since in found if other == what)) for what in counts}
 

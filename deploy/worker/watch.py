@@ -61,10 +61,7 @@ class Watch:
             DeliveryError, requests.RequestException: Orthanc does not answer; the next look begins where this one did.
         """
         path = self.spool.root / f"changes-{self.name}.json"
-        told: dict[str, Any] = {"last": 0, "waiting": []}
-        with contextlib.suppress(UserError):  # none yet, or a damaged one: marks tell what was taken
-            told |= read_mapping(path)
-        since, waiting, finished = int(told["last"]), {*told["waiting"]}, False
+        (since, waiting), finished = _last_look(path), False
         if self.rule_is_new:
             waiting |= self._awaited_studies()
         if (newest := self._get("changes?last")) is None:
@@ -76,10 +73,10 @@ class Watch:
             changed = {each["ID"] for each in page["Changes"] if each["ChangeType"] in EVENTS}
             waiting |= {found["ParentStudy"] for each in changed if (found := self._get(f"series/{each}"))}
             since, finished = page["Last"], page["Done"]
-            write_json(path, {"last": since, "waiting": sorted(waiting)})
+            write_json(path, {"last": since, "waiting": sorted(waiting)}, durable=True)
         if waiting:
             waiting = {study for study in sorted(waiting) if not self._take(study)}
-            write_json(path, {"last": since, "waiting": sorted(waiting)})
+            write_json(path, {"last": since, "waiting": sorted(waiting)}, durable=True)
         self.rule_is_new = False
 
     def fetch(self, series_uid: str, study: Path) -> None:
@@ -201,6 +198,17 @@ class Watch:
             return answer.json()
         except ValueError as error:
             raise DeliveryError("the source's answer is no JSON") from error
+
+
+def _last_look(path: Path) -> tuple[int, set[str]]:
+    """Where the last look ended, and the studies that were not stable then; the beginning, where that is not known."""
+    try:
+        told = read_mapping(path)
+        return int(told["last"]), {*told["waiting"]}
+    except (KeyError, TypeError, ValueError):  # among these what is not there
+        if path.exists():
+            logger.warning("%s is damaged: its source is looked through from the beginning", path.name)
+        return 0, set()
 
 
 def _awaited(meant: list[dict[str, Any]], is_whole: bool) -> str:

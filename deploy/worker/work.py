@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections import Counter
@@ -32,6 +33,11 @@ from scripts.files import read_mapping
 logger = logging.getLogger(__name__)
 
 DAY_S = 86400.0
+
+LONGEST_WAIT_S = 1800.0
+"""Between two attempts."""
+
+DAMAGED = "spool: its state.json was damaged, so that who asked and where its result goes are not known. Ask again."
 
 
 class NoRoomError(Exception):
@@ -125,7 +131,11 @@ class Worker:
         Raises:
             Exception: the disk is full, see :func:`is_no_room`; the attempt does not count.
         """
-        attempts = item.state["attempts"] + 1
+        state = item.state
+        if "by" not in state:
+            self._bury(item, DAMAGED)
+            return
+        attempts = state["attempts"] + 1
         if attempts > self.config.attempts:  # each attempt ended with the process
             self._bury(item, "unforeseen: no attempt came to its end")
             return
@@ -222,6 +232,7 @@ class Worker:
             try:
                 if file.write(line.encode()) < len(line):
                     raise NoRoomError
+                os.fsync(file.fileno())
             except BaseException:
                 file.truncate(end)
                 raise

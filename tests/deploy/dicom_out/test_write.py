@@ -72,6 +72,8 @@ def test_another_case_or_a_damaged_file_is_made_anew(objects, tmp_path):
     again = write_objects(source, objects.case_dir, folder, "key")
     assert pydicom.dcmread(folder / "page.dcm").SOPInstanceUID == uids["page.dcm"]
     assert again["objects"].keys() == first["objects"].keys()
+    (folder / "objects.json").write_text("")
+    assert write_objects(source, objects.case_dir, folder, "key")["objects"].keys() == first["objects"].keys()
     other = write_objects(source, objects.case_dir, folder, "another key")
     assert not {entry["sop_instance_uid"] for entry in other["objects"].values()} & set(uids.values())
 
