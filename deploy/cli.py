@@ -114,6 +114,27 @@ def status(config: Annotated[Path, typer.Argument(help="The worker's TOML file."
 
 
 @app.command()
+def retry(
+    config: Annotated[Path, typer.Argument(help="The worker's TOML file.")],
+    numbers: Annotated[list[str] | None, typer.Argument(help="Of dead requests, as the log names them.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are dead and can be tried again.")] = False,
+) -> None:
+    """Have dead requests answered after all, as they were asked for; the worker goes on meanwhile."""
+    from deploy.worker import Spool, read_config
+    from deploy.worker.config import ConfigError
+
+    if every == bool(numbers):
+        raise ConfigError("retry: expected numbers of dead requests, or --all.")
+    spool = Spool(read_config(config).spool)
+    dead = spool.dead()
+    for number in list(dead) if every else numbers or []:
+        if number not in dead:
+            raise ConfigError(f"{number}: no dead request that can be tried again has this number.")
+        spool.retry(dead[number])
+        console.print(f"{number} is tried again", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def healthy(
     config: Annotated[Path, typer.Argument(help="The worker's TOML file.")],
     within_minutes: Annotated[

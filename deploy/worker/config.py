@@ -77,8 +77,9 @@ class Config:
         secret, models_dir: of :func:`deploy.dicom_case.ask` and :class:`deploy.case.Predictor`; None: the usual ones.
         with_slice: also make the slice that viewers take for CT.
         settings: of ``inference.yaml``, such as ``solver``.
-        attempts: after so many a request is put among the dead.
-        wait_s: before the second one; twice as long before each next.
+        attempts: after so many a request is put among the dead; those that a server's absence ended do not count, and
+            are made for a day.
+        wait_s: before the second one; twice as long before each next, half an hour at most.
         poll_s: between two looks into the inbox.
         await_days: after so many a request whose series did not come, and what lies in the inbox without a request, is
             put among the dead.

@@ -30,8 +30,21 @@ class DeliveryError(Exception):
     """An archive that did not take or does not show what it was sent; later it may."""
 
 
+class AbsentError(DeliveryError):
+    """A server that cannot answer now."""
+
+
+ABSENT = (AbsentError, requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+"""What is raised while a server is away, which is no fault of a request."""
+
+
 class RefusedError(UserError):
     """A delivery that would do harm."""
+
+
+def unexpected(who: str, status: int) -> DeliveryError:
+    """What an answer with a status that is none of those expected raises."""
+    return (AbsentError if status >= 500 else DeliveryError)(f"the {who} answered {status}")
 
 
 def open_session(server: Server) -> requests.Session:
@@ -107,7 +120,7 @@ class Archive:
     def _list(self, answer: requests.Response, *good: int) -> list[dict[str, Any]]:
         """The datasets of an answer; the answer's text is not repeated, since it may tell of patients."""
         if answer.status_code not in good:
-            raise DeliveryError(f"the destination answered {answer.status_code}")
+            raise unexpected("destination", answer.status_code)
         try:
             content = answer.json()
         except ValueError as error:

@@ -90,8 +90,8 @@ class Item:
 
     @property
     def since(self) -> float:
-        """When it came, in seconds since 1970."""
-        return int(self.folder.name.split("-")[0]) / 1e9
+        """When it came, or was put back, in seconds since 1970."""
+        return self.state.get("since") or int(self.folder.name.split("-")[0]) / 1e9
 
     def note(self, **told: Any) -> None:
         """Adds to the state, on disk before this returns."""
@@ -266,6 +266,23 @@ class Spool:
         """A request that cannot be answered, with its study, for people to look at."""
         item.note(reason=reason)
         os.rename(item.folder, self.root / "dead" / item.folder.name)
+
+    def dead(self) -> dict[str, Item]:
+        """By number, dead requests that can be tried again: of which is known who asked, and which have a request."""
+        items = {path.name: Item(path) for path in sorted((self.root / "dead").iterdir())}
+        states = {number: item.state for number, item in items.items()}
+        return {number: items[number] for number, at in states.items() if "by" in at and at["awaits"] != REQUEST}
+
+    def retry(self, item: Item) -> None:
+        """Has a dead request answered as if it had just come, with all that is known of it.
+
+        Raises:
+            UserError: the spool is another user's, who could not read what is written here.
+        """
+        if os.geteuid() != self.root.stat().st_uid:
+            raise UserError(f"{self.root}: expected its owner to try again. Run this as user {_owner(self.root)}.")
+        item.note(**FRESH, since=time.time())
+        os.rename(item.folder, self.root / "work" / item.folder.name)
 
     def purge(self, days: float) -> dict[str, int]:
         """Removes what was answered, what is dead, and results, once nothing of them has changed for some days.

@@ -8,7 +8,6 @@ with the studies that were not stable then; a mark made of the report's SOPInsta
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import re
@@ -21,10 +20,9 @@ import requests
 from deploy.request import RequestError
 from deploy.request_sr import LARGEST, SCHEME, TITLE
 from deploy.worker.config import Source
-from deploy.worker.deliver import TIMEOUT_S, DeliveryError, open_session
+from deploy.worker.deliver import TIMEOUT_S, DeliveryError, open_session, unexpected
 from deploy.worker.guard import MOST_BYTES, MOST_FILES, SERIES
 from deploy.worker.spool import Spool
-from scripts.errors import UserError
 from scripts.files import read_mapping, whole_folder, write_json
 
 logger = logging.getLogger(__name__)
@@ -126,7 +124,7 @@ class Watch:
             item = self.spool.marked(mark) or self.spool.marked(former)
             if item is None and not self.spool.remembers(mark, former):
                 self._put(instance, mark, **told, by=f"AE {sender or 'unknown'}")
-            elif item and item.folder.parent.name == "work" and item.state["awaits"] not in ("", told["awaits"]):
+            elif item and item.state["awaits"] not in ("", told["awaits"]):  # dead ones too, which may be tried again
                 item.note(**told)
             self.spool.remember(mark)
         return all(each["IsStable"] for each in series)
@@ -169,7 +167,7 @@ class Watch:
         url, size = f"{self.source.url}/instances/{instance}/file", 0
         with self.session.get(url, timeout=TIMEOUT_S, allow_redirects=False, stream=True) as answer:
             if answer.status_code != 200:
-                raise DeliveryError(f"the source answered {answer.status_code}")
+                raise unexpected("source", answer.status_code)
             with path.open("wb") as file:
                 for part in answer.iter_content(1 << 20):
                     size += file.write(part)
@@ -188,12 +186,12 @@ class Watch:
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:
-            raise DeliveryError(f"the source answered {answer.status_code}")
+            raise unexpected("source", answer.status_code)
         return answer
 
     def _content(self, answer: requests.Response) -> Any:
         if answer.status_code != 200:
-            raise DeliveryError(f"the source answered {answer.status_code}")
+            raise unexpected("source", answer.status_code)
         try:
             return answer.json()
         except ValueError as error:

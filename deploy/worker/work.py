@@ -23,7 +23,7 @@ from deploy.dicom_out.made import Made
 from deploy.dicom_out.write import OBJECTS, SLICE, kept
 from deploy.request import RequestError
 from deploy.worker.config import Config, ConfigError
-from deploy.worker.deliver import Archive, DeliveryError, RefusedError
+from deploy.worker.deliver import ABSENT, Archive, DeliveryError, RefusedError
 from deploy.worker.guard import UPLOAD, guarded, read
 from deploy.worker.metrics import write_metrics
 from deploy.worker.spool import Item, Spool
@@ -157,16 +157,30 @@ class Worker:
             if is_no_room(error):
                 raise
             self._check_room()  # not every library says so
-            reason = f"{words_of(error)}: attempt {attempts} of {self.config.attempts}"
-            if attempts == self.config.attempts:
-                self._bury(item, reason)
-                return
-            item.note(reason=reason, not_before=time.time() + self.config.wait_s * 2 ** (attempts - 1))
-            self.outcomes["later"] += 1
-            logger.warning("%s later: %s", item.folder.name, reason)
+            self._postpone(item, attempts, error)
         else:
             self._audit(item, "done", **told)
             self.spool.finish(item, **told)
+
+    def _postpone(self, item: Item, attempts: int, error: Exception) -> None:
+        """After an attempt that failed: another one later, or none after so many, or after a day of a server's absence.
+
+        What a server's absence ended does not count as an attempt.
+        """
+        words, state, now = words_of(error), item.state, time.time()
+        if isinstance(error, ABSENT):
+            since = state["absent_since"] or now
+            item.note(attempts=attempts - 1, absent_since=since)
+            reason, is_last = f"{words}: tried again for a day", now - since >= DAY_S
+        else:
+            reason, is_last = f"{words}: attempt {attempts} of {self.config.attempts}", attempts == self.config.attempts
+        if is_last:
+            self._bury(item, reason)
+            return
+        wait = min(self.config.wait_s * 2 ** state["failures"], LONGEST_WAIT_S)
+        item.note(reason=reason, failures=state["failures"] + 1, not_before=now + wait)
+        self.outcomes["later"] += 1
+        logger.warning("%s later: %s", item.folder.name, reason)
 
     def _answer(self, item: Item) -> dict[str, Any]:
         """What is to be noted of a request that was answered."""

@@ -15,6 +15,7 @@ from typer.main import get_command
 from data_prep.errors import DataError
 from deploy import case, cli, dicom_case
 from deploy.worker import Spool
+from deploy.worker.spool import REQUEST, Item
 from scripts.errors import UserError
 from tests.deploy.scans import RECORD
 
@@ -107,6 +108,27 @@ def test_a_worker_that_hangs_is_found(tmp_path, monkeypatch, capsys):
     assert healthy() == (0, "last sign of life: 0.0 minutes ago\n")
     os.utime(spool / "beat", (0, time.time() - 1900))
     assert healthy()[0] == 1 and healthy("--within_minutes", "60")[0] == 0
+
+
+def test_the_dead_are_tried_again_by_their_numbers_or_all(tmp_path, monkeypatch, capsys):
+    config, spool, numbers = tmp_path / "worker.toml", Spool(tmp_path / "spool"), []
+    config.write_text(f'spool = "{tmp_path}/spool"\n')
+    for told in ({}, {}, {"awaits": REQUEST}):
+        with spool.staging() as folder:
+            numbers.append(spool.put(folder, by="user a", **told))
+        spool.bury(Item(spool.root / "work" / numbers[-1]), "why")
+
+    def retry(*arguments):
+        monkeypatch.setattr(sys, "argv", ["deploy", "retry", str(config), *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return int(stopped.value.code or 0), *capsys.readouterr()
+
+    for wrong in ((), ("1-ab",), ("../work",), (numbers[2],), (numbers[0], "--all")):
+        code, out, err = retry(*wrong)
+        assert (code, out, err.count("\n")) == (2, "", 1) and spool.status()["dead"] == 3
+    assert retry(numbers[1]) == (0, f"{numbers[1]} is tried again\n", "") and spool.status()["work"] == 1
+    assert retry("--all") == (0, f"{numbers[0]} is tried again\n", "") and spool.status()["work"] == 2
 
 
 def test_what_a_worker_makes_is_its_owners_and_purged(tmp_path, monkeypatch, capsys):

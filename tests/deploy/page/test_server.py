@@ -43,5 +43,5 @@ def test_what_cannot_be_served_is_one_line(monkeypatch, capsys):
 def test_packages_that_are_not_there_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "deploy.serving", raising=False)
-    with pytest.raises(SettingsError, match=r"needs uvicorn.*namd\[page\]"):
+    with pytest.raises(SettingsError, match=r"needs uvicorn.*\[page\]"):
         server.serve(Settings())

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from deploy.worker import Archive, Destination
-from deploy.worker.deliver import DeliveryError, RefusedError
+from deploy.worker.deliver import AbsentError, DeliveryError, RefusedError
 
 CONTENT = {"objects": {f"{uid}.dcm": {"sop_instance_uid": uid} for uid in ("1.1", "1.2")}}
 
@@ -93,7 +93,7 @@ def test_what_an_archive_does_not_hold_is_not_delivered(pacs, wrong, words):
     told.update(wrong)
     with pytest.raises(DeliveryError, match=words) as caught:
         deliver()
-    assert "Doe" not in str(caught.value)
+    assert "Doe" not in str(caught.value) and isinstance(caught.value, AbsentError) == ("503" in words)
 
 
 def test_a_study_of_another_patient_gets_nothing(pacs):

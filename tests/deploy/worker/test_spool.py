@@ -9,6 +9,7 @@ import pytest
 
 from deploy.worker import Spool
 from deploy.worker.spool import LEFT_S, REQUEST
+from scripts.errors import UserError
 
 
 @pytest.fixture
@@ -202,6 +203,57 @@ def test_what_waits_is_told_and_what_waited_too_long_is_named(spool, tmp_path, m
     assert spool.status() == {"inbox": 0, "work": 1, "results": 0, "done": 0, "dead": 4} and tmp_path.is_dir()
     assert len(list((spool.root / "dead").glob("*/study/request.json"))) == 1
     assert spool.waits().keys() == {"its turn"}
+
+
+def put(spool, **told):
+    with spool.staging() as folder:
+        (folder / "request.json").write_text("{}")
+        spool.put(folder, **told)
+
+
+def test_a_state_is_on_disk_before_its_study_is_taken(spool, monkeypatch):
+    synced, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(descriptor), real(descriptor)))
+    put(spool, by="user a")
+    assert len(synced) == 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", None])
+def test_a_damaged_state_stops_nobody(spool, content):
+    """It is due like any other, and whoever answers it finds that it is not known who asked."""
+    for by in ("user a", "user b"):
+        put(spool, by=by)
+    first, second = spool.due()
+    (first.folder / "state.json").write_text(content or "")
+    if content is None:
+        (first.folder / "state.json").unlink()
+    assert [item.folder for item in spool.due()] == [first.folder, second.folder] and [*spool.overdue(7)] == []
+    assert "by" not in first.state and spool.find(first.folder.name) is None
+    assert spool.waits()["its turn"][0] == 2
+    spool.bury(first, "why")
+    assert (spool.root / "dead" / first.folder.name / "state.json").read_text().count("why") == 1
+    assert spool.dead() == {}
+
+
+def test_what_is_dead_is_tried_again_as_it_was_asked_for(spool, monkeypatch):
+    put(spool, by="AE PLANNING", awaits="its series", fetch={"source": "main"}, destination="archive")
+    put(spool, by="user a", awaits=REQUEST)
+    known = spool.waiting()[0].state
+    for item in spool.waiting():
+        item.note(attempts=8, failures=9, not_before=1e12, absent_since=1.0)
+        spool.bury(item, "why")
+    now = time.time() + 8 * 86400
+    monkeypatch.setattr("time.time", lambda: now)
+    ((number, item),) = spool.dead().items()
+    monkeypatch.setattr(os, "geteuid", lambda: spool.root.stat().st_uid + 1)
+    with pytest.raises(UserError, match="Run this as user"):
+        spool.retry(item)
+    monkeypatch.setattr(os, "geteuid", lambda: spool.root.stat().st_uid)
+    spool.retry(item)
+    (again,) = spool.waiting()
+    assert again.folder.name == number and again.state.items() >= known.items()
+    assert [*spool.overdue(7)] == [] and spool.waits() == {"its series": (1, now)}
+    assert spool.status()["dead"] == 1 and spool.dead() == {}
 
 
 def test_a_study_that_cannot_be_moved_leaves_nothing(spool, tmp_path):

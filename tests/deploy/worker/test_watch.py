@@ -298,11 +298,29 @@ def test_a_database_made_anew_is_read_from_its_beginning(orthanc, made):
     assert len(watch.spool.waiting()) == 1
 
 
-def test_a_number_that_is_damaged_is_begun_anew(orthanc, made):
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"last": null, "waiting": []}'])
+def test_a_damaged_note_of_the_last_look_is_named_and_begun_anew(orthanc, made, caplog, content):
     watch = made()
-    (watch.spool.root / "changes-main.json").write_text("{")
+    for _ in range(2):
+        (watch.spool.root / "changes-main.json").write_text(content)
+        watch.look()
+        assert len(watch.spool.waiting()) == 1
+    assert caplog.text.count("changes-main.json is damaged") == 2
+    made().look()
+    assert caplog.text.count("damaged") == 2
+
+
+def test_a_dead_report_that_is_tried_again_has_the_series_that_came_meanwhile(orthanc, made):
+    scan, watch = orthanc.series.pop("scan"), made()
     watch.look()
-    assert len(watch.spool.waiting()) == 1
+    watch.spool.bury(*watch.spool.waiting(), "why")
+    orthanc.series["scan"] = scan
+    orthanc.change("StableSeries", "scan")
+    made().look()
+    assert watch.spool.waiting() == []
+    watch.spool.retry(*watch.spool.dead().values())
+    (item,) = watch.spool.due()
+    assert item.state["fetch"] == {"source": "main", "series": SCAN}
 
 
 @pytest.mark.parametrize(("content", "words"), [(None, "answered 404"), (b"<html>Doe^Jane", "no JSON")])

@@ -1,6 +1,7 @@
 """Requests are answered once, tried again where that can help, and buried with a reason that names nobody."""
 
 import errno
+import itertools
 import json
 import logging
 import os
@@ -13,12 +14,13 @@ from pathlib import Path
 
 import pydicom
 import pytest
+import requests
 
 from deploy import dicom_case
 from deploy.dicom_out import open_source, write_objects
 from deploy.request import IDENTITY, RequestError
 from deploy.worker import Config, Destination, Source, Worker, guard
-from deploy.worker.deliver import DeliveryError, RefusedError
+from deploy.worker.deliver import AbsentError, DeliveryError, RefusedError
 from scripts.errors import UserError
 from tests.deploy.scans import POINT, RECORD, edit_slices
 
@@ -202,6 +204,102 @@ def test_waits_grow_and_end_with_the_dead(worker, ask, monkeypatch):
     assert json.loads(state.read_text())["reason"] == "no: attempt 3 of 3"
 
 
+def test_a_server_that_is_away_is_tried_for_a_day(worker, ask, monkeypatch):
+    object.__setattr__(worker.config, "wait_s", 100.0)
+    ask()
+    errors = itertools.cycle([requests.ConnectionError, requests.ReadTimeout, AbsentError])
+
+    def away(_):
+        raise next(errors)("no")
+
+    monkeypatch.setattr(worker, "_answer", away)
+    now, waits = [1e6], []
+    monkeypatch.setattr("time.time", lambda: now[0])
+    while True:
+        worker.run(once=True)
+        if worker.spool.status()["dead"]:
+            break
+        (item,) = worker.spool.waiting()
+        waits.append(item.state["not_before"] - now[0])
+        assert [*worker.spool.waits()] == ["another attempt"]
+        now[0] += waits[-1]
+    assert waits[:6] == [100, 200, 400, 800, 1600, 1800] and {*waits[5:]} == {1800}
+    assert 86400 <= sum(waits) < 86400 + 1800
+    assert audit(worker)[0]["reason"].endswith(": tried again for a day")
+
+
+def test_what_is_dead_is_delivered_after_all_to_where_it_was_to_go(worker, objects):
+    item = objects.slice()
+    content = {key: item[key].value for key in IDENTITY} | {"point": POINT, "record": RECORD}
+    with worker.spool.staging() as folder:
+        (folder / "request.json").write_text(json.dumps(content))
+        fetch = {"source": "main", "series": "1.2.3"}
+        worker.spool.put(folder, by="AE PLANNING", destination="archive", fetch=fetch)
+    archive = worker.archives["archive"]
+    archive.wrong = [DeliveryError("no")] * worker.config.attempts
+    for _ in range(worker.config.attempts):
+        worker.run(once=True)
+    assert worker.spool.status()["dead"] == 1 and not archive.delivered
+    worker.spool.retry(*worker.spool.dead().values())
+    worker.run(once=True)
+    assert worker.spool.status()["done"] == 1 and len(archive.delivered) == 1 and len(worker.generated) == 1
+    assert [(line["event"], line["by"]) for line in audit(worker)] == [("dead", "AE PLANNING"), ("done", "AE PLANNING")]
+
+
+def test_a_damaged_state_is_buried_and_others_are_answered(worker, ask):
+    ask("Doe")
+    worker.spool.take()
+    (item,) = worker.spool.waiting()
+    (item.folder / "state.json").write_text("")
+    ask("Roe")
+    worker.run(once=True)
+    assert worker.spool.status() == {"inbox": 0, "work": 0, "results": 1, "done": 1, "dead": 1}
+    (state,) = (worker.spool.root / "dead").glob("*/state.json")
+    assert "was damaged" in json.loads(state.read_text())["reason"]
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_result_whose_list_is_damaged_is_made_again_where_it_is_not_delivered(worker, ask, held):
+    ask("first")
+    worker.run(once=True)
+    (index,) = (worker.spool.root / "results").glob("*/dicom/objects.json")
+    index.write_text("")
+    if not held:
+        worker.archives["archive"].held.clear()
+    ask("second")
+    worker.run(once=True)
+    assert worker.spool.status()["done"] == 2 and len(worker.generated) == (1 if held else 2)
+
+
+def test_a_study_that_cannot_be_removed_stops_nobody(worker, ask, monkeypatch, caplog):
+    """When it was answered, when what is old is removed, and until its folders can be written."""
+    caplog.set_level(logging.INFO)
+    object.__setattr__(worker.config, "keep_days", 30)
+    theirs, real = ["Doe^Jane"], shutil.rmtree
+
+    def rmtree(path, ignore_errors=False, **options):
+        if not any([*Path(path).rglob(name)] for name in theirs):
+            real(path, ignore_errors, **options)
+        elif not ignore_errors:
+            raise PermissionError(errno.EACCES, "Permission denied", f"{path}/Doe^Jane")
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    for name in ("Doe", "Roe"):
+        ask(name)
+    (worker.spool.root / "inbox" / "Doe" / "Doe^Jane").mkdir()
+    worker.run(once=True)
+    assert worker.spool.status()["done"] == 2 and len([*(worker.spool.root / "done").glob("*/study")]) == 1
+    now = time.time() + 31 * 86400
+    monkeypatch.setattr("time.time", lambda: now)
+    ask("third")
+    worker.run(once=True)
+    assert worker.spool.status() == {"inbox": 0, "work": 0, "results": 0, "done": 2, "dead": 0}
+    assert "'done': 1" in caplog.text and "/study cannot be removed" in caplog.text and "Doe" not in caplog.text
+    theirs.clear()
+    worker.run(once=True)
+    assert not [*(worker.spool.root / "done").glob("*/study")]
+
+
 def test_what_ends_the_process_each_time_is_buried(worker, ask, monkeypatch):
     ask()
 
@@ -267,11 +365,15 @@ def audit(worker):
     return [json.loads(line) for line in (worker.spool.root / "audit.jsonl").read_text().splitlines()]
 
 
-def test_who_asked_for_what_is_kept(worker, ask):
+def test_who_asked_for_what_is_kept(worker, ask, monkeypatch):
+    """On disk, too."""
     ask("Doe")
     ask("Roe", PatientID="MRN-4712")
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
     worker.run(once=True)
     lines = audit(worker)
+    assert synced.count(str(worker.spool.root / "audit.jsonl")) == 2
     assert {line["event"] for line in lines} == {"done", "dead"} and len({line["id"] for line in lines}) == 2
     assert all(line["by"].startswith("user ") and line["time"] for line in lines)
     (done,) = (line for line in lines if line["event"] == "done")
