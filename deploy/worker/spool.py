@@ -245,7 +245,7 @@ class Spool:
 
     def _without_request(self) -> list[Path]:
         """What lies in the inbox and is not taken."""
-        return [path for path in sorted((self.root / "inbox").iterdir()) if _request_in(path) is None]
+        return [path for path in sorted((self.root / "inbox").iterdir()) if not _request_in(path)]
 
     def waiting(self) -> list[Item]:
         """All requests to be answered, the oldest first."""
@@ -269,9 +269,8 @@ class Spool:
 
     def dead(self) -> dict[str, Item]:
         """By number, dead requests that can be tried again: of which is known who asked, and which have a request."""
-        items = {path.name: Item(path) for path in sorted((self.root / "dead").iterdir())}
-        states = {number: item.state for number, item in items.items()}
-        return {number: items[number] for number, at in states.items() if "by" in at and at["awaits"] != REQUEST}
+        items = [Item(path) for path in sorted((self.root / "dead").iterdir())]
+        return {item.folder.name: item for item in items if "by" in (at := item.state) and at["awaits"] != REQUEST}
 
     def retry(self, item: Item) -> None:
         """Has a dead request answered as if it had just come, with all that is known of it.
@@ -302,8 +301,8 @@ class Spool:
         shutil.rmtree(path, ignore_errors=True)
         if (stays := path.exists()) and path not in self.stuck:
             self.stuck.add(path)
-            words = "%s cannot be removed: the worker has to be able to write all folders in it"
-            logger.error(words, path.relative_to(self.root))
+            told = path.relative_to(self.root)
+            logger.error("%s cannot be removed: the worker has to be able to write all folders in it", told)
         return not stays
 
     def status(self) -> dict[str, int]:
