@@ -16,6 +16,7 @@ from rich.progress import track
 
 from data_prep.cutting import MADE, Recipe, Result, Scan, Wanted, cut_scan, failed, made_line, read_made, write_made
 from data_prep.errors import MAX_FAULTS, DataError
+from data_prep.files import refuse_overwriting
 from data_prep.identity import Names, open_key, write_key
 from data_prep.padding import crops_of
 from data_prep.schema import KEY, OLDEST, PREDICT, times
@@ -86,8 +87,7 @@ def build(
         transform, predict, shares: see :func:`data_prep.images.crops.cut`, and ``sectioned`` and ``assigned_sections``.
 
     Raises:
-        DataError: every fault of the table at once; no image can be used, or nothing is to be taken; or ``out`` is
-            something else than a dataset.
+        DataError: every fault of the table; nothing can be taken; or ``out`` is no dataset, or holds what is read.
 
     Example:
         The table is that of a simulated cohort, ``python -m data_prep phantom phantom``.
@@ -105,14 +105,15 @@ def build(
     key = key or out.with_name(f"{out.name}.key.json")
     names = Names("") if keep_ids else open_key(key, out)
     cohort = _prepared(read_cohort(table), names, shares)
+    refuse_overwriting([out], [table, *(table.parent / image for image in cohort["image"].unique())])
     used = _used(cohort, predict, table)
-    if not keep_ids:
-        write_key(key, names, _cases_by_name(cohort))
-    marks = "; ".join(sorted(set(cohort["simulated"].dropna())))
+    write_key(key, names, {})  # a run that is stopped goes on with the same names
     with write_atomically(out, keep_unfinished=True) as folder:
         recipe = Recipe(folder, out.absolute(), size, spacing, names, transform)
         results = _cut_all(used, table.parent, recipe, workers, scheduler)
-        return _complete(cohort, results, recipe, name or out.name, marks if simulated is None else simulated, predict)
+        made = _complete(cohort, results, recipe, name or out.name, simulated, predict)
+    write_key(key, names, _cases_by_name(cohort))
+    return made
 
 
 def _refuse_other(out: Path) -> None:
@@ -137,7 +138,7 @@ def _used(cohort: pd.DataFrame, predict: bool, table: Path) -> pd.DataFrame:
 
 
 def _complete(
-    cohort: pd.DataFrame, results: list[Result], recipe: Recipe, name: str, simulated: str, predict: bool
+    cohort: pd.DataFrame, results: list[Result], recipe: Recipe, name: str, simulated: str | None, predict: bool
 ) -> Summary:
     """Writes what stands beside the crops, and removes crops of an earlier run that are not named any more."""
     from data_prep import datasheet
@@ -154,7 +155,7 @@ def _complete(
         )
     datalist: dict[str, Any] = {
         "name": name,
-        "simulated": simulated,
+        "simulated": "; ".join(sorted(set(cohort["simulated"].dropna()))) if simulated is None else simulated,
         "crop_size": recipe.size,
         "pixel_mm": recipe.spacing,
         **sections,

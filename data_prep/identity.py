@@ -50,22 +50,36 @@ def open_key(path: Path, dataset: Path) -> Names:
     """
     if path.resolve().is_relative_to(dataset.resolve()):
         raise DataError(f"{path}: the key would lie in the dataset; expected a file outside. Name another with --key.")
-    if not path.exists():
-        return Names(secrets.token_hex(32))
-    try:
-        secret = json.loads(path.read_text(encoding="utf-8"))["secret"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: no key of a dataset; expected JSON with a secret. Name another with --key."
-        ) from error
-    if not isinstance(secret, str) or not secret:
-        raise DataError(f"{path}: the secret is empty. Name another key with --key.")
-    return Names(secret)
+    return Names(_read(path)[0]) if path.exists() else Names(secrets.token_hex(32))
 
 
 def write_key(path: Path, names: Names, cases: Mapping[str, Mapping[str, object]]) -> None:
-    """Writes the key: the secret and, by the name of each case, whose it is; for its owner's eyes alone."""
-    content = {"note": NOTE, "secret": names.secret, "cases": cases}
+    """Writes the key: the secret and, by the name of each case, whose it is; for its owner's eyes alone.
+
+    Cases that the file has already, of this or another dataset, stay in it. Names without a secret have no key.
+    """
+    if not names.secret:
+        return
+    known = _read(path)[1] if path.exists() else {}
+    content = {"note": NOTE, "secret": names.secret, "cases": {**known, **cases}}
     with write_atomically(path) as temporary:
         temporary.touch(mode=0o600)
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _read(path: Path) -> tuple[str, dict[str, object]]:
+    """The secret and the cases of a key file.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        secret, cases = content["secret"], content.get("cases", {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: no key of a dataset; expected JSON with a secret. Name another with --key."
+        ) from error
+    if not isinstance(secret, str) or not secret or not isinstance(cases, dict):
+        raise DataError(f"{path}: the secret is empty, or the cases are no object. Name another key with --key.")
+    return secret, cases

@@ -118,7 +118,42 @@ def test_names_follow_from_the_secret_alone():
 def test_keys_that_are_refused(tmp_path):
     with pytest.raises(DataError, match="would lie in the dataset"):
         open_key(tmp_path / "out" / "key.json", tmp_path / "out")
-    for content in ("{", "[]", "{}", '{"secret": ""}'):
+    for content in ("{", "[]", "{}", '{"secret": ""}', '{"secret": "a", "cases": []}'):
         (tmp_path / "key.json").write_text(content)
         with pytest.raises(DataError, match="key.json"):
             open_key(tmp_path / "key.json", tmp_path / "out")
+
+
+def scans(folder, *people):
+    """A site's table of these people, an image each."""
+    folder.mkdir()
+    for person in people:
+        write_series(folder / person, np.random.default_rng(0).integers(-1000, 300, (3, 40, 40)), stack(3))
+    point = dict(zip("xyz", (-30.0, -20.0, 102.0), strict=True))
+    pd.DataFrame([rows(patient_id=person, image=person, split="training", **point) for person in people]).to_csv(
+        folder / "cohort.csv", index=False
+    )
+    return folder / "cohort.csv"
+
+
+def test_a_key_of_several_datasets_has_the_cases_of_those_that_are_done(tmp_path):
+    """One that nothing comes of leaves its secret, so that the next run goes on with the same names, and no cases."""
+    key = tmp_path / "key.json"
+
+    def people():
+        content = json.loads(key.read_text())
+        return content["secret"], sorted(case["patient_id"] for case in content["cases"].values())
+
+    broken = scans(tmp_path / "a", "P1")
+    [path.write_bytes(b"") for path in (tmp_path / "a" / "P1").iterdir()]
+    with pytest.raises(DataError):
+        build(broken, tmp_path / "first", size=16, key=key)
+    secret, named = people()
+    assert secret and named == []
+    build(scans(tmp_path / "b", "P2"), tmp_path / "second", size=16, key=key)
+    build(scans(tmp_path / "c", "P2", "P3"), tmp_path / "third", size=16, key=key)
+    with pytest.raises(DataError):
+        build(broken, tmp_path / "first", size=16, key=key)
+    assert people() == (secret, ["P2", "P3"])
+    build(scans(tmp_path / "d", "P4"), tmp_path / "fourth", size=16, key=key)
+    assert people() == (secret, ["P2", "P3", "P4"]) and stat.S_IMODE(key.stat().st_mode) == 0o600
