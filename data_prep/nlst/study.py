@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from data_prep.errors import DataError
+from data_prep.files import refuse_overwriting
 from data_prep.images.index import folder_index
 from data_prep.nlst import coordinates, idc, noted, places, preset, tables
 from data_prep.nlst.agreement import Agreement
@@ -29,6 +30,8 @@ from scripts.files import write_atomically, write_json
 
 StandIn = Callable[[Collection[str], pd.DataFrame, tables.Trial, int], dict[str, pd.DataFrame]]
 """From names of tables, findings, the trial and a seed: the tables, as :func:`data_prep.phantom.stand_in.simulate`."""
+
+WRITTEN = ("cohort.csv", "manifest.csv", "manifest.s5cmd", "left_out.csv", "flow.json", "flow.svg")
 
 RULES = {Preset.PAPER: preset.RULE}
 
@@ -70,12 +73,15 @@ class Options:
 
 
 def make(out: Path, options: Options) -> Summary:
-    """Writes ``cohort.csv``, ``manifest.csv``, ``manifest.s5cmd``, ``left_out.csv``, ``flow.json`` and ``flow.svg``.
+    """Writes :data:`WRITTEN` into a folder.
 
     Raises:
-        DataError: every fault of the tables; nothing is written then.
+        DataError: every fault of the tables, or one of them would be written over; nothing is written then.
     """
     _check_writable(out)
+    index = [options.index] if options.index else []
+    read = [options.coordinates, *options.tables.values(), *options.beside, *index]
+    refuse_overwriting([out / name for name in WRITTEN], read)
     if options.any_interval and options.preset:
         raise DataError("--preset and --pairs any: the preset's pairs are of consecutive years. Leave one out.")
     if options.prospective and (options.any_interval or options.preset):

@@ -5,7 +5,8 @@ A module of this package has ``read``, which makes of the set's annotation table
 of time, of the 13 features, ``malignant`` and ``split``; further columns are kept. ``SYSTEM`` is that of x, y, z:
 ``LPS``, ``RAS``, or None where it has to be asked, in the words of ``ASK``. ``SOURCE`` and ``LICENCE`` (None where it
 is not known) go with every row. A set of the trial has ``joined`` instead of ``read``:
-it also takes the trial's tables and other sources of the same nodules, and counts what it left out.
+it also takes the trial's tables and other sources of the same nodules, and counts what it left out. ``inputs``, where
+a module has it, tells which files it reads besides.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from data_prep.errors import MAX_FAULTS, DataError, listing
+from data_prep.files import refuse_overwriting
 from data_prep.images import VOLUMES
 from data_prep.images.index import folder_index
 from data_prep.schema import NUMBERS, POSITION, TIMES
@@ -55,7 +57,8 @@ def convert(
         the set counts.
 
     Raises:
-        DataError: every fault of the table; no image is there; or a system that has to be named.
+        DataError: every fault of the table; no image is there; a system that has to be named; or ``out`` is a table
+            that is read.
     """
     if kind not in KINDS:
         raise DataError(f"{kind}: no such set; expected one of {', '.join(KINDS)}.")
@@ -63,6 +66,8 @@ def convert(
     system = system or module.SYSTEM
     if system is None:
         raise DataError(f"{kind}: {module.ASK}")
+    besides = module.inputs(annotations, tables) if hasattr(module, "inputs") else ()
+    refuse_overwriting([out], [annotations, *beside, *besides])
     if hasattr(module, "joined"):
         if system != module.SYSTEM:
             raise DataError(f"{kind}: its coordinates are {module.SYSTEM}. Leave --system out.")

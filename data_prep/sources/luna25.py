@@ -24,6 +24,11 @@ SOURCE = coordinates.KINDS["luna25"].source
 LICENCE = None
 
 
+def inputs(_: Path, trial: Path | None) -> list[Path]:
+    """The trial's tables."""
+    return [*tables.find(trial).values()] if trial else []
+
+
 def joined(path: Path, trial: Path | None = None, beside: Sequence[Path] = ()) -> tuple[pd.DataFrame, Counter[str]]:
     """One row per lesion and scan; a lesion has one ``nodule_id`` over the years where nothing speaks against it.
 

@@ -35,6 +35,7 @@ def test_dry_run(phantom, trial, tmp_path):
     assert sum(part["findings"] for part in flow["cohort"]) == len(cohort)
     assert (tmp_path / "flow.svg").read_text().count("participants") >= 3
     assert len(pd.read_csv(tmp_path / "left_out.csv")) == 0
+    assert {path.name for path in tmp_path.iterdir()} == set(study.WRITTEN)
 
 
 def test_baselines_without_a_follow_up(phantom, trial, tmp_path):
