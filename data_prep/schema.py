@@ -1,13 +1,14 @@
 """The cohort table, which every source becomes; :mod:`data_prep.contract` reads and checks it before any pixel is read.
 
-One row per nodule and timepoint, CSV or parquet, column names in upper or lower case. :data:`COLUMNS` has what is
-needed and what is optional; codes and ranges of the 13 features are those of :mod:`scripts.ehr.features`. Other columns
-are left alone.
+One row per nodule and timepoint, as any file of :func:`data_prep.tables.read_columns`, column names in upper or lower
+case. :data:`COLUMNS` has what is needed and what is optional; codes and ranges of the 13 features are those of
+:mod:`scripts.ehr.features`. Other columns are left alone.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,13 +79,13 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.DataFrame({name: cleaned(table[name]) for name in table})
 
 
-def cleaned(cells: pd.Series) -> pd.Series:
-    """A column as text, None where a cell says that there is no value (SAS's .M, .N and .S among them).
+def cleaned(cells: pd.Series, missing: Collection[str] = MISSING) -> pd.Series:
+    """A column as text, None where a cell is empty or says by a word of ``missing`` that there is no value.
 
     A column of whole numbers that all have a point and a zero, as beside empty cells, loses these.
     """
     texts = [str(cell).strip() for cell in cells.astype(object)]
-    known = [text.lower() not in MISSING for text in texts]
+    known = [there and text.lower() not in missing for text, there in zip(texts, cells.notna(), strict=True)]
     if all(re.fullmatch(r"-?[0-9]+\.0", text) for text, is_known in zip(texts, known, strict=True) if is_known):
         texts = [text.removesuffix(".0") for text in texts]
     made = [text if is_known else None for text, is_known in zip(texts, known, strict=True)]

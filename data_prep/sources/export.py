@@ -14,7 +14,8 @@
     source: Our screening programme   # optional, as is licence: they go with every row
     date: ScanDate                    # YYYY-MM-DD, instead of study_yr: days from the first
 
-Codes and features: see ``data_prep/README.md``. Words without a code are faults, so that none is lost silently.
+Codes and features: see ``data_prep/README.md``. A word with a code has its meaning by it, be it ``none`` or ``NA``;
+words without a code are faults, so that none is lost silently.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import yaml
 from data_prep.errors import DataError, listing
 from data_prep.schema import NUMBERS, POSITION, cleaned
 from data_prep.tables import numbers, read_columns, shown
+from scripts.ehr.features import MISSING
 
 SYSTEM = "LPS"
 SOURCE = "a site's own export"
@@ -49,10 +51,12 @@ def read(path: Path) -> pd.DataFrame:
     source = path.parent / plan["table"]
     dated = [plan["date"].strip().lower()] if "date" in plan else []
     table = read_columns(source, (*theirs.values(), *dated), ())
-    made = pd.DataFrame({ours: cleaned(table[name]) for ours, name in theirs.items()})
+    codes = {ours: _lowered(words) for ours, words in plan.get("codes", {}).items()}
+    made = pd.DataFrame(
+        {ours: cleaned(table[name], MISSING - codes.get(ours, {}).keys()) for ours, name in theirs.items()}
+    )
     faults = []
-    for ours, codes in plan.get("codes", {}).items():
-        words = {word.strip().lower(): code for word, code in codes.items()}
+    for ours, words in codes.items():
         coded = made[ours].str.lower().map(words)
         faults += [
             f"row {row + 2}, column {theirs[ours]}: {shown(made[ours][row])} has no code of {ours}."
@@ -74,6 +78,11 @@ def read(path: Path) -> pd.DataFrame:
     if faults:
         raise DataError(listing(source, faults))
     return made.assign(**{name: plan[name] for name in ("source", "licence") if name in plan})
+
+
+def inputs(path: Path, _: Path | None) -> list[Path]:
+    """The table that the YAML file names."""
+    return [path.parent / _plan(path)["table"]]
 
 
 def _plan(path: Path) -> dict[str, Any]:
@@ -100,6 +109,11 @@ def _plan(path: Path) -> dict[str, Any]:
     if faults:
         raise DataError(f"{path}:\n  " + "\n  ".join(faults))
     return plan
+
+
+def _lowered(words: dict[str, str]) -> dict[str, str]:
+    """Codes by words as they are compared."""
+    return {word.strip().lower(): code for word, code in words.items()}
 
 
 def _is_texts(content: object) -> bool:
