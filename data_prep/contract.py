@@ -99,7 +99,7 @@ def cohort_schema(folder: Path, columns: frozenset[str]) -> pa.DataFrameSchema:
             "malignant": pa.Column(checks=outcome, **optional),
             **{name: pa.Column(checks=check, **optional) for name, check in truth.items()},
         },
-        checks=[_whole(text, test) for text, test in _relations(folder).items()],
+        checks=[_whole(text, test) for text, test in _relations(folder, columns).items()],
     )
 
 
@@ -147,14 +147,17 @@ def _whole(text: str, test: RowTest) -> pa.Check:
     """A check over rows: ``test`` tells for each row whether it is good; columns that a table lacks are empty."""
 
     def complete(table: pd.DataFrame) -> pd.Series:
-        columns = dict.fromkeys([*table.columns, *KEY, *TIMES, *POSITION, "image", "split", "malignant", INTERVAL])
-        return test(table.reindex(columns=[*columns])).astype(bool)
+        return test(table.reindex(columns=[*dict.fromkeys([*table.columns, *COLUMNS])])).astype(bool)
 
     return pa.Check(complete, error=text)
 
 
-def _relations(folder: Path) -> dict[str, RowTest]:
-    """What must hold between the cells of a row and between rows; ``{patient}`` becomes the row's patient."""
+def _relations(folder: Path, present: frozenset[str]) -> dict[str, RowTest]:
+    """What must hold between the cells of a row and between rows; ``{patient}`` becomes the row's patient.
+
+    Args:
+        folder, present: see :func:`cohort_schema`.
+    """
 
     def one_each(column: str, *by: str) -> RowTest:
         def single(table: pd.DataFrame) -> pd.Series:
@@ -164,7 +167,7 @@ def _relations(folder: Path) -> dict[str, RowTest]:
         return single
 
     def timed(table: pd.DataFrame) -> pd.Series:
-        return times(table).notna() | table[list(TIMES)].isna().all(axis=None)
+        return times(table).notna() | present.isdisjoint(TIMES)
 
     def unique(table: pd.DataFrame) -> pd.Series:
         moments = table[list(KEY)].assign(time=times(table))
@@ -176,12 +179,18 @@ def _relations(folder: Path) -> dict[str, RowTest]:
         steps = timed.groupby(list(KEY))["days"].diff()
         return ~(steps <= 0).reindex(table.index)
 
+    def ageing(table: pd.DataFrame) -> pd.Series:
+        rounds = numbers(table["study_yr"])[0].notna().any()  # days may count from each nodule's first scan
+        known = table[list(KEY)].assign(time=times(table), age=numbers(table["age"])[0]).dropna()
+        steps = known.sort_values(["time", "age"]).groupby(list(KEY[:1] if rounds else KEY))["age"].diff()
+        return ~(steps < 0).reindex(table.index, fill_value=False)
+
     def last(table: pd.DataFrame) -> pd.Series:
         moments = table[list(KEY)].assign(time=times(table))
         return table[INTERVAL].isna() | ~(moments["time"] < moments.groupby(list(KEY))["time"].transform("max"))
 
     def positioned(table: pd.DataFrame) -> pd.Series:
-        given = table.reindex(columns=list(POSITION)).notna().sum(axis=1)
+        given = table[list(POSITION)].notna().sum(axis=1)
         dicom = table["image"].map(lambda value: isinstance(value, str) and _there(folder / value, Path.is_dir))
         return given.eq(3) | (given.eq(0) & ~dicom)
 
@@ -190,6 +199,8 @@ def _relations(folder: Path) -> dict[str, RowTest]:
         "expected one row per nodule and timepoint; this one of patient {patient} comes again": unique,
         "column days_from_baseline: expected to rise with study_yr": rising,
         "column split: expected one per patient; patient {patient} is in several": one_each("split", KEY[0]),
+        "column gender: expected one per patient; patient {patient} has both": one_each("gender", KEY[0]),
+        "column age: expected not to fall with time; patient {patient} has been older before": ageing,
         "column malignant: expected one per nodule, one of patient {patient} has both": one_each("malignant", *KEY),
         f"column {INTERVAL}: expected nothing, as a later time of the nodule follows, which tells the interval": last,
         "columns x, y, z: expected all three with a DICOM folder, all three or none with NIfTI": positioned,

@@ -110,11 +110,13 @@ def table(rng: Random) -> Table:
     names = [*TEXTS[:2], "study_yr", "image", *(name for name in NUMBERS if name != "study_yr"), "split", "note"]
     lines: list[Line | str] = []
     for patient, split in zip(PATIENTS, rng.sample(("training", "validation", "test"), 2), strict=True):
-        outcome = rng.choice(("0", "1", ""))
+        outcome, first = rng.choice(("0", "1", "")), Line()
         for year in ("0", "1"):
             row = {name: rng.choice(values) for name, values in NUMBERS.items()}
             image = f"images/scan{len(lines)}.nii.gz"
             row |= {"patient_id": patient, "nodule_id": "1", "study_yr": year, "image": image, "malignant": outcome}
+            first = first or row
+            row |= {"gender": first["gender"], "age": max(first["age"], row["age"])}
             lines.append(row | {"split": split, "note": "seen"})
     made = Table({name: name for name in names}, lines, [])
     made.images = {row["image"] for row in made.rows}

@@ -84,6 +84,45 @@ def test_days_must_rise_with_years(folder):
     assert "row 3, column days_from_baseline: expected to rise" in faults(write_table(folder, table))
 
 
+def test_a_patient_has_one_gender(folder):
+    table = [
+        rows(gender=1),
+        rows(nodule_id="2", gender=""),
+        rows(study_yr=1, gender=2),
+        rows(patient_id="P2", gender=2),
+    ]
+    message = faults(write_table(folder, table))
+    assert "3 faults" in message
+    assert all(
+        f"row {row}, column gender: expected one per patient; patient P1 has both." in message for row in (2, 3, 4)
+    )
+
+
+def test_nobody_grows_younger(folder):
+    """Over a patient's rounds, whatever the nodule; over a nodule's own days, which may count from its first scan."""
+    told = "row {}, column age: expected not to fall with time; patient P1 has been older before."
+    for column, times in (("study_yr", (0, 1)), ("days_from_baseline", (0, 365))):
+        table = [{**rows(age=age), column: time} for time, age in zip(times[::-1], (55, 62), strict=True)]
+        if column != "study_yr":
+            [row.pop("study_yr") for row in table]
+        message = faults(write_table(folder, table))
+        assert "1 fault (" in message and told.format(2) in message
+    table = [rows(age=62), rows(nodule_id="2", study_yr=1, age=55), rows(patient_id="P2", study_yr=2, age=40)]
+    assert told.format(3) in faults(write_table(folder, table))
+    good = [rows(age=62), rows(nodule_id="2", age=63), rows(study_yr=1, age=""), rows(study_yr=2, age=63)]
+    assert len(read_cohort(write_table(folder, good))) == 4
+    days = [("1", 0, 60), ("1", 400, 61), ("2", 0, 63), ("2", 400, 64)]
+    counted = [rows(nodule_id=nodule, days_from_baseline=day, age=age, study_yr="") for nodule, day, age in days]
+    assert len(read_cohort(write_table(folder, counted))) == 4
+
+
+def test_columns_of_time_that_are_empty(folder):
+    for columns in (("study_yr",), ("days_from_baseline",), ("study_yr", "days_from_baseline")):
+        table = [{name: value for name, value in rows().items() if name != "study_yr"} | dict.fromkeys(columns, "")]
+        message = faults(write_table(folder, table))
+        assert "1 fault (" in message and "row 2, column study_yr or days_from_baseline: empty" in message
+
+
 def test_an_interval_is_days_to_a_forecast_and_stands_in_a_nodules_last_row(folder):
     table = [
         *[rows(patient_id=f"P{n}", interval_days=days) for n, days in enumerate((0, -365, 90.5, "a year", "inf"))],
