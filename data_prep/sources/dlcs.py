@@ -25,7 +25,7 @@ SECTIONS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def read(path: Path) -> pd.DataFrame:
-    """One row per nodule; the longer side of the box in plane stands for the longest diameter."""
+    """One row per nodule; the longer side of the box in plane stands for the longest diameter, where both are known."""
     table = read_columns(path, NEEDED, TAKEN)
     if "benchmark_split" in table:
         words = table["benchmark_split"].astype("string").str.strip().str.lower()
@@ -40,8 +40,8 @@ def read(path: Path) -> pd.DataFrame:
             "x": table["coordx"],
             "y": table["coordy"],
             "z": table["coordz"],
-            "sct_long_dia": sides.max(axis=1),
-            "sct_perp_dia": sides.min(axis=1),
+            "sct_long_dia": sides.max(axis=1, skipna=False),
+            "sct_perp_dia": sides.min(axis=1, skipna=False),
             "malignant": table["malignant_lbl"],
             "split": table["benchmark_split"],
         }

@@ -25,11 +25,15 @@ TEXTURE = {2: (1, 2.4), 3: (2.5, 3.5), 1: (3.6, 5)}
 
 
 def read(path: Path) -> pd.DataFrame:
-    """One row per nodule. Spiculated: median of 4 or more; poorly defined: margin of 2 or less; else smooth."""
+    """One row per nodule. Spiculated: median of 4 or more; poorly defined: margin of 2 or less; else smooth.
+
+    Margins are unknown where that hangs on a rating that nobody gave.
+    """
     values = ["x", "y", "z", "diameter", *TAKEN]
     table = typed(read_columns(path, NEEDED, TAKEN), path, values, filled=(*KEY, "x", "y", "z"))
     nodules = table.reindex(columns=[*KEY, *values]).groupby([*KEY])[values].median().reset_index()
-    margins = nodules["margin"].le(2).map({True: 3, False: 2}).where(nodules["margin"].notna())
+    margins = nodules["margin"].le(2).map({True: 3, False: 2})
+    margins = margins.where(nodules[["margin", "spiculation"]].notna().all(axis=1))
     return pd.DataFrame(
         {
             "patient_id": nodules["patient_id"],
