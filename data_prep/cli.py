@@ -90,6 +90,8 @@ Prospective = Annotated[
     typer.Option("--prospective", help="Baselines without a follow-up, the last of each nodule, in place of pairs."),
 ]
 
+Affine = Annotated[Transform | None, typer.Option(help="Of NIfTI whose qform and sform differ, the one that is right.")]
+
 
 @app.command()
 def nlst(
@@ -193,11 +195,12 @@ def progression(
         Control | None, typer.Option(help="permuted: the record tells nothing; told: it tells the outcome.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine (Dask).")] = 1,
+    transform: Affine = None,
 ) -> None:
     """Simulate outcome, record, growth and follow-up on baseline crops: a cohort whose right answers are known."""
     from data_prep.progression.cohort import make
 
-    made = make(baselines, out, law, seed, control, workers)
+    made = make(baselines, out, law, seed, control, workers, transform)
     nodules = made[made["study_yr"] == 0]
     counts = (
         f"{len(nodules)} nodules of {nodules['patient_id'].nunique()} patients, {nodules['malignant'].sum()} malignant"
@@ -225,7 +228,7 @@ Spacing = Annotated[str, typer.Option(help="mm between the crops' pixels; none: 
 
 @app.command()
 def cohort(
-    table: Annotated[Path, typer.Argument(help="Cohort table, CSV or parquet.")],
+    table: Annotated[Path, typer.Argument(help="Cohort table: CSV (.csv.gz too), parquet, SAS7BDAT or XPORT.")],
     out: Annotated[Path, typer.Option(help="Dataset folder to write.")],
     size: Annotated[int, typer.Option(min=16, help="Pixels along each side of a crop.")] = 128,
     spacing: Spacing = f"{PIXEL_MM:g}",
@@ -239,9 +242,7 @@ def cohort(
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine (Dask).")] = 1,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, as tcp://HOST:8786.")] = None,
-    transform: Annotated[
-        Transform | None, typer.Option(help="Of NIfTI whose qform and sform differ, the one that is right.")
-    ] = None,
+    transform: Affine = None,
     predict: Annotated[
         bool, typer.Option("--predict", help="Forecast also from single timepoints of validation and test patients.")
     ] = False,
@@ -312,16 +313,16 @@ def crop(
     series_uid: Annotated[
         str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several series.")
     ] = None,
-    transform: Annotated[
-        Transform | None, typer.Option(help="Of NIfTI whose qform and sform differ, the one that is right.")
-    ] = None,
+    transform: Affine = None,
 ) -> None:
     """Cut one crop of one scan, as cohort does of many."""
     from data_prep import single
+    from data_prep.files import refuse_overwriting
     from data_prep.images import crops
 
-    if not out.name.endswith((".nii", ".nii.gz")) or out.absolute() == series.absolute() or out.is_dir():
+    if not out.name.endswith((".nii", ".nii.gz")) or out.is_dir():
         raise DataError(f"--out {out}: expected a new file, .nii.gz or .nii.")
+    refuse_overwriting([out], [series])
     chosen = size, spacing_of(spacing), transform and transform.value, series_uid
     made = single.cut_single(series, single.point_of(point), *chosen)
     crops.save(made, out)

@@ -108,13 +108,16 @@ def cut(
     return crop
 
 
-def crop_plane(image: Path) -> nib.Nifti1Image:
+def crop_plane(image: Path, transform: str | None = None) -> nib.Nifti1Image:
     """The axial slice of a file that is a crop already, whole and as it is: float32, axes as those of :func:`cut`.
+
+    Args:
+        image, transform: see :func:`cut`.
 
     Raises:
         ImageError: the image cannot be read or placed.
     """
-    return to_lps(_file_plane(image, None, None))
+    return to_lps(_file_plane(image, None, transform))
 
 
 def _plane(source: _Source, centre: Sequence[float] | None) -> tuple[nib.Nifti1Image, NDArray[np.float64]]:

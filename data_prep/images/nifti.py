@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -20,6 +20,8 @@ from data_prep.images import Transform
 
 APART_MM = 0.1
 """Distance between the places that two transforms give a voxel up to which they agree; rounding stays far below."""
+
+Affine = NDArray[np.float64]
 
 UNITS_MM = {1: 1000.0, 3: 0.001}
 """Millimetres in a header's unit of length by its code, but for mm; nibabel passes them over, ITK does not."""
@@ -44,23 +46,26 @@ def in_one_place(path: Path, image: nib.Nifti1Image, transform: str | None, cent
         centred: without a point that has a place, it does not matter where the image is as a whole.
     """
     found = _transforms(path, image.header)
-    if transform is None and len(found) > 1:
-        corners = np.array([*product(*((0, count - 1) for count in image.shape), [1])])
-        shift = (corners @ (found[Transform.QFORM] - found[Transform.SFORM]).T)[:, :3]
-        apart = np.linalg.norm(shift - shift.mean(axis=0) if centred else shift, axis=1).max()
-        if apart > APART_MM:
-            raise ImageError(
-                path,
-                "two geometries",
-                f"qform and sform are both set and put voxels up to {apart:.3g} mm apart; expected them to agree. Find "
-                "out which is right, and say it with --transform qform or --transform sform.",
-            )
+    if transform is None and len(found) > 1 and (mm := apart(*found.values(), image.shape, centred)) > APART_MM:
+        raise ImageError(
+            path,
+            "two geometries",
+            f"qform and sform are both set and put voxels up to {mm:.3g} mm apart; expected them to agree. Find out "
+            "which is right, and say it with --transform qform or --transform sform.",
+        )
     affine = found.get(transform or Transform.SFORM, next(iter(found.values())))
     same = np.array_equal(affine, image.affine)
     return image if same else nib.Nifti1Image(image.dataobj, affine, dtype=np.float32)
 
 
-def _transforms(path: Path, header: nib.Nifti1Header) -> dict[str, NDArray[np.float64]]:
+def apart(one: Affine, other: Affine, shape: Sequence[int], centred: bool = False) -> float:
+    """How far from each other two affines put a voxel at most, mm; ``centred``: but for a shift of the whole image."""
+    corners = np.array([*product(*((0, count - 1) for count in shape), [1])])
+    shift = (corners @ (one - other).T)[:, :3]
+    return float(np.linalg.norm(shift - shift.mean(axis=0) if centred else shift, axis=1).max())
+
+
+def _transforms(path: Path, header: nib.Nifti1Header) -> dict[str, Affine]:
     """The affines (voxel to mm, RAS+) that are set; refused where there is none, or one that places nothing."""
     unit = UNITS_MM.get(int(header["xyzt_units"]) % 8, 1.0)
     stored = {str(name): getattr(header, f"get_{name}")(coded=True)[0] for name in Transform}

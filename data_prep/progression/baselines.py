@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from data_prep.errors import DataError, ImageError, listing
+from data_prep.images import Transform
 from data_prep.images.crops import crop_plane, cut
+from data_prep.images.nifti import APART_MM, apart
 from data_prep.progression.laws import HIGHEST, LOWEST
 from data_prep.progression.warp import Mask
 from data_prep.schema import KEY, times
@@ -76,25 +78,32 @@ def _rated(rating: pd.Series) -> pd.Series:
     return rating.between(LOWEST, HIGHEST)
 
 
-def crop_of(row: Baseline) -> tuple[nib.Nifti1Image, Mask]:
+def crop_of(row: Baseline, transform: Transform | None = None) -> tuple[nib.Nifti1Image, Mask]:
     """The baseline's crop, HU, and where its nodule is, of the same two axes.
 
     A nodule without a mask is a disc of its long diameter about the middle.
+
+    Args:
+        transform: see :func:`data_prep.images.crops.cut`.
 
     Raises:
         ImageError: the image or its mask cannot be used; the message names the file.
     """
     image = Path(row.image)
     if math.isnan(row.x):
-        crop, middle = crop_plane(image), None
+        crop, middle = crop_plane(image, transform), None
     else:
-        crop, middle = cut(image, (row.x, row.y, row.z), SIZE, series_uid=row.series_uid or None), SIZE // 2
+        crop, middle = cut(image, (row.x, row.y, row.z), SIZE, None, transform, row.series_uid or None), SIZE // 2
     shape = crop.shape[:2]
     if row.mask:
         path = Path(row.mask)
-        mask = np.asarray(crop_plane(path).dataobj)[..., 0] > 0.5
-        if mask.shape != shape:
-            raise ImageError(path, "another shape", f"{mask.shape}; expected the crop's, {shape}.")
+        found = crop_plane(path, transform)
+        if found.shape[:2] != shape:
+            raise ImageError(path, "another shape", f"{found.shape[:2]}; expected that of {image}, {shape}.")
+        if (mm := apart(found.affine, crop.affine, crop.shape)) > APART_MM:
+            told = f"its pixels lie up to {mm:.3g} mm from those of {image}; expected the same affine."
+            raise ImageError(path, "another place", f"{told} Export both from one segmentation.")
+        mask = np.asarray(found.dataobj)[..., 0] > 0.5
     else:
         path, centre = image, np.array(shape)[:, None, None] // 2 if middle is None else middle
         spacing = np.linalg.norm(crop.affine[:3, :2], axis=0)[:, None, None]

@@ -16,6 +16,8 @@ from numpy.random import Generator
 from rich.progress import track
 
 from data_prep.errors import MAX_FAULTS, DataError, ImageError
+from data_prep.files import refuse_overwriting
+from data_prep.images import Transform
 from data_prep.images.content import HU_RANGE
 from data_prep.progression import Control, laws
 from data_prep.progression.baselines import Baseline, crop_of, read
@@ -24,7 +26,7 @@ from data_prep.progression.laws import Law
 from data_prep.progression.oracle import oracle
 from data_prep.progression.record import RECORD, draw_lobe, draw_record
 from data_prep.progression.warp import follow_up
-from data_prep.schema import KEY
+from data_prep.schema import COLUMNS, KEY, YES
 from data_prep.tables import write_csv
 from data_prep.workers import spread
 from scripts.files import whole_folder, write_text
@@ -46,7 +48,13 @@ class Drawn(NamedTuple):
 
 
 def make(
-    baselines: Path, out: Path, law: str = "real", seed: int = 0, control: Control | None = None, workers: int = 1
+    baselines: Path,
+    out: Path,
+    law: str = "real",
+    seed: int = 0,
+    control: Control | None = None,
+    workers: int = 1,
+    transform: Transform | None = None,
 ) -> pd.DataFrame:
     """Writes a cohort; the same arguments give the same bytes.
 
@@ -57,19 +65,23 @@ def make(
         seed: of all that is drawn, which goes by patient and nodule: other rows of the table do not matter.
         control: a cohort to test methods with.
         workers: processes.
+        transform: see :func:`data_prep.images.crops.cut`.
 
     Returns:
         The cohort table, two rows a nodule.
 
     Raises:
-        DataError: every fault of the table, of the law or of the images; nothing is written then.
+        DataError: every fault of the table, of the law or of the images, or ``out`` holds what is read; nothing is
+            written then.
     """
     if out.exists() and not (out / LAW).is_file() and (out.is_file() or any(out.iterdir())):
         raise DataError(f"{out}: exists and is no simulated cohort. Name another folder, or remove it.")
     ruling = laws.read(law)
     if control is Control.TOLD:
         ruling = telling(ruling)
-    table = draw(read(baselines), ruling, seed, control is Control.PERMUTED)
+    given = read(baselines)
+    refuse_overwriting([out], [baselines, *map(Path, {*given["image"], *given["mask"]} - {""})])
+    table = draw(given, ruling, seed, control is Control.PERMUTED)
     mark = f"Simulated outcomes, records, growth and follow-ups: NAMD's law {ruling.name}, seed {seed}"
     mark += f", control {control}" if control else ""
     tasks = [
@@ -77,7 +89,7 @@ def make(
         for row in table.itertuples()
     ]
     with whole_folder(out) as folder:
-        done = spread(partial(_write_case, folder=folder), tasks, _lost, workers)
+        done = spread(partial(_write_case, folder=folder, transform=transform), tasks, _lost, workers)
         if faults := sorted(filter(None, track(done, "Growing nodules", len(tasks)))):
             raise DataError("\n  ".join(["Nothing was written:", *faults[:MAX_FAULTS]]))
         cohort = _two_times(table.assign(simulated=mark))
@@ -154,7 +166,7 @@ def _stem(row: Any) -> str:
 
 
 def _two_times(table: pd.DataFrame) -> pd.DataFrame:
-    """The cohort table: a row for each baseline and each follow-up."""
+    """The cohort table: a row for each baseline and each follow-up, without empty columns that nobody needs."""
     days = np.floor(table["days"]).astype(int)
     later = {name: np.maximum(1.0, np.rint(table[name] * table["simulated_growth"])) for name in DIAMETERS}
     later |= {"age": table["age"] + np.rint(days / YEAR).astype(int)}
@@ -167,13 +179,14 @@ def _two_times(table: pd.DataFrame) -> pd.DataFrame:
     columns += [*KEPT[5:], "simulated", "simulated_growth", "oracle", "oracle_growth"]
     both = pd.concat([first, second]).sort_values([*KEY, "study_yr"], kind="stable")[columns]
     both = both.round({"oracle": 6, "oracle_growth": 6})
-    return both.dropna(axis=1, how="all").reset_index(drop=True)
+    needed = {name for name, column in COLUMNS.items() if column.needed == YES}
+    return both[[name for name in both if name in needed or both[name].notna().any()]].reset_index(drop=True)
 
 
-def _write_case(case: Drawn, folder: Path) -> str:
+def _write_case(case: Drawn, folder: Path, transform: Transform | None) -> str:
     """Writes both crops and masks of a case; returns what is wrong, if anything."""
     try:
-        crop, mask = crop_of(case.baseline)
+        crop, mask = crop_of(case.baseline, transform)
     except ImageError as error:
         return str(error)
     hu = np.asarray(crop.dataobj, dtype=np.float32)[..., 0]

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from data_prep.cohort import build
+from data_prep.contract import read_cohort
 from data_prep.errors import DataError
 from data_prep.progression import Control
 from data_prep.progression.baselines import read
@@ -136,10 +137,54 @@ def test_what_cannot_be_right_is_refused_before_any_work(baselines, tmp_path, ca
     refused(table.assign(x=1, y=2, z=3), "column mask: expected a crop with it")
     refused(table, "no such file; expected published, real", "--law", "reel")
     nib.save(nib.Nifti1Image(np.zeros((9, 9, 1), np.int16), np.eye(4)), folder / "masks" / "A1.nii.gz")
-    nib.save(nib.Nifti1Image(np.zeros((63, 70, 1), np.int16), np.eye(4)), folder / "masks" / "C3.nii.gz")
+    place = nib.load(folder / "masks" / "C3.nii.gz").affine
+    nib.save(nib.Nifti1Image(np.zeros((63, 70, 1), np.int16), place), folder / "masks" / "C3.nii.gz")
+    moved = nib.load(folder / "masks" / "B1.nii.gz")
+    beside = moved.affine + np.outer([1, 0, 0, 0], [0, 0, 0, 0.6])
+    nib.save(nib.Nifti1Image(np.asarray(moved.dataobj), beside), folder / "masks" / "B1.nii.gz")
     refused(table, "A1.nii.gz: another shape")
     refused(table, "C3.nii.gz: empty mask")
+    refused(table, f"up to 0.6 mm from those of {folder}/images/B1.nii.gz; expected the same affine")
+    code, shown = call("progression", baselines, "--out", baselines.parent)
+    assert code == 2 and baselines.is_file()
     out.mkdir()
     (out / "mine.txt").touch()
     with pytest.raises(DataError, match="exists and is no simulated cohort"):
         make(baselines, out)
+
+
+def test_columns_that_the_contract_needs_stay_though_nothing_is_known(baselines, tmp_path):
+    """As of LIDC and LUNA16, which tell nothing of the perpendicular diameter."""
+    table = pd.read_csv(baselines).query("patient_id == 'B' and study_yr == 0").drop(columns=["licence", "split"])
+    images = {name: [str(baselines.parent / path) for path in table[name]] for name in ("image", "mask")}
+    unknown = dict.fromkeys(("sct_perp_dia", "sct_pre_att", "sct_margins"))
+    table.assign(**images, **unknown).to_csv(tmp_path / "b.csv", index=False)
+    make(tmp_path / "b.csv", tmp_path / "made")
+    assert not {"licence", "split"} & set(pd.read_csv(tmp_path / "made" / "cohort.csv"))
+    assert len(read_cohort(tmp_path / "made" / "cohort.csv")) == 2
+
+
+def test_a_cohort_is_not_replaced_by_one_that_is_made_of_it(made, tmp_path, call):
+    folder = shutil.copytree(made, tmp_path / "made")
+    before = fingerprint(folder)
+    code, shown = call("progression", folder / "cohort.csv", "--out", folder)
+    assert code == 2 and "would be written over" in shown.err and fingerprint(folder) == before
+
+
+def test_of_two_geometries_one_is_chosen(baselines, tmp_path, call):
+    table = pd.read_csv(baselines).query("patient_id == 'B' and study_yr == 0")
+    image = nib.load(baselines.parent / table["image"].iloc[0])
+    image.header.set_qform(image.affine, code=1)
+    image.header.set_sform(image.affine @ np.diag([2.0, 2.0, 1.0, 1.0]), code=1)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), tmp_path / "two.nii.gz")
+    mask = str(baselines.parent / table["mask"].iloc[0])
+    table.assign(image="two.nii.gz", mask=mask).to_csv(tmp_path / "b.csv", index=False)
+    asked = ("progression", tmp_path / "b.csv", "--out", tmp_path / "made")
+    code, shown = call(*asked)
+    assert code == 2 and "--transform qform" in shown.err
+    code, shown = call(*asked, "--transform", "sform")
+    assert code == 2 and "another place" in shown.err
+    code, shown = call(*asked, "--transform", "qform")
+    assert code == 0 and nib.load(tmp_path / "made" / "images/B/1_T0.nii.gz").header.get_zooms()[0] == pytest.approx(
+        0.6
+    )
