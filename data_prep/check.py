@@ -24,6 +24,7 @@ from data_prep.images.content import not_hu
 from data_prep.images.crops import is_lossy
 from data_prep.images.nifti import reading
 from data_prep.padding import Padding, crops_of, padding, possible
+from data_prep.plausible import unlikely
 from data_prep.schema import LISTS, OLDEST, PREDICT, SECTIONS
 from data_prep.spacing import other_pixels, unequal_pixels
 from scripts.ehr.features import EHR_FEATURES, EHRError, validate
@@ -91,7 +92,8 @@ def examine(dataset: Path) -> Overview:
     ``predict`` and in training are worth a look: forecasts for them are no test of weights that were trained on them.
 
     Looked for: patients in two sections (unpaired ones belong to training), identical pixels under two names, equal
-    case names, absent or unreadable files, shapes, orientation, spacing, HU, EHR, outcomes, empty sections.
+    case names, absent or unreadable files, shapes, orientation, spacing, HU, EHR, outcomes, empty sections; and worth a
+    look, :func:`data_prep.plausible.unlikely`.
 
     Raises:
         DataError: there is no datalist to check.
@@ -127,7 +129,8 @@ def examine(dataset: Path) -> Overview:
     sizes = {file: mm for section in sections.values() for file, mm in section.spacing.items()}
     wrong, notes = wrong + other_pixels(datalist, sizes), notes + unequal_pixels(datalist, sizes)
     name, simulated = (str(datalist.get(key, "")) for key in ("name", "simulated"))
-    return Overview(name, simulated, sections, findings + wrong, padded, notes + _known_patients(sections))
+    notes += unlikely(datalist) + _known_patients(sections)
+    return Overview(name, simulated, sections, findings + wrong, padded, notes)
 
 
 def _cases(datalist: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -22,15 +22,13 @@ from data_prep.images.crops import is_lossy, spacing
 from data_prep.images.dicom import open_series
 from data_prep.padding import within_field
 from data_prep.single import SHOWN, cut_single
+from scripts.ehr.features import SIDES
 
 AGE_YEARS = 2.0
 """Difference of two ages that is flagged: headers count whole years, and a record may be of another day."""
 
 SEXES = {"M": 1, "F": 2}
 """Codes of ``gender`` by those of PatientSex."""
-
-SIDES = {"right": (1, 2, 3), "left": (4, 5, 6)}
-"""Codes of ``sct_epi_loc``."""
 
 WIDE_PX, WIDE_MM = 400, 2.0
 """Of the slice about the point in which the body is looked for: 0.8 m."""

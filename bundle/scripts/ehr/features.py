@@ -111,6 +111,9 @@ LOCATION = {
     8: "other location",
 }
 
+SIDES = {"right": (1, 2, 3), "left": (4, 5, 6)}
+"""Codes of ``sct_epi_loc`` by lung."""
+
 RELATIVES = {f"fam{relative}": relative for relative in ("father", "mother", "brother", "sister", "child")}
 
 FEATURES: dict[str, Feature] = {
