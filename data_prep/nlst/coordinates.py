@@ -140,7 +140,7 @@ def _tracking(table: pd.DataFrame) -> pd.DataFrame:
     That k always counts from the feet shows in the lungs' width: nodules at high k lie in the narrow apex.
     """
     matches = table["abnid_in_nlst"]
-    if isinstance(matches.dtype, pd.StringDtype):  # written out as CSV: "[2 3]"
+    if _is_text(matches):  # written out as CSV: "[2 3]"
         matches = matches.str.findall(ABNORMALITY)
     count = matches.str.len().fillna(0)
     return pd.DataFrame(
@@ -159,10 +159,15 @@ def _tracking(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _is_text(cells: pd.Series) -> bool:
+    """Whether cells are text, where they have a value; before pandas 3 the kind of the column does not tell."""
+    return pd.api.types.infer_dtype(cells, skipna=True) == "string"
+
+
 def _unmatched(table: pd.DataFrame) -> list[tuple[int, str]]:
     """Rows whose abnormalities cannot be read."""
     cells = table["abnid_in_nlst"]
-    if not isinstance(cells.dtype, pd.StringDtype):
+    if not _is_text(cells):
         return []
     listed = rf"\[?\s*(?:{ABNORMALITY}(?:[\s,]+{ABNORMALITY})*)?\s*\]?"
     odd = ~cells.fillna("").str.fullmatch(listed) & ~cells.str.lower().isin(MISSING)

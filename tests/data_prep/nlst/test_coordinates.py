@@ -61,6 +61,19 @@ def test_abnormalities_of_a_tracking_table_as_csv(tmp_path, cell, count, number)
     assert found["sct_ab_num"].dropna().tolist() == ([number] if number else [])
 
 
+@pytest.mark.parametrize("dtype", [object, "string"])
+def test_text_is_text_whatever_the_kind_of_its_column(dtype):
+    """pandas 2 has text in columns of objects, as the lists of the tracking table's own parquet are."""
+    cells = pd.Series(["[2 3]", "[14]", None, ""], dtype=dtype)
+    table = pd.DataFrame({name: range(4) for name in coordinates.TRACKING}).assign(abnid_in_nlst=cells)
+    kind = coordinates.KINDS["tracking"]
+    assert kind.findings(table)["candidates"].tolist() == [2, 1, 0, 0] and kind.faults(table) == []
+    lists = table.assign(abnid_in_nlst=[[2, 3], [14], [], None])
+    assert kind.findings(lists)["candidates"].tolist() == [2, 1, 0, 0] and kind.faults(lists) == []
+    odd = table.assign(abnid_in_nlst=cells.str.replace("[14]", "two", regex=False))
+    assert [row for row, _ in kind.faults(odd)] == [1]
+
+
 def test_a_table_of_ones_own_from_excel(tmp_path):
     header, row = OWN
     plain = coordinates.read(written(tmp_path, header + row))
