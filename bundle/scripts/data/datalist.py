@@ -6,7 +6,8 @@ import json
 import logging
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from scripts.data.padding import boxes
 from scripts.ehr.encoding import attributes
-from scripts.ehr.features import EHR_FEATURES, validate
+from scripts.ehr.features import EHR_FEATURES, EHRError, validate
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 
@@ -26,7 +27,19 @@ SECTIONS = ("training", "validation", "test")
 """The lists of cases that every datalist has, each a baseline and its follow-up."""
 
 SINGLE = {"unpaired": "image", "predict": "baseline"}
-"""Optional lists of single crops, with the crop's key: for training the autoencoder, and to forecast from."""
+"""Optional lists of single crops, with the crop's key: to train on where no pair is needed, and to forecast from."""
+
+KEYS = {
+    **dict.fromkeys(SECTIONS, ("case_id", "baseline", "follow_up", "ehr")),
+    **{name: (key,) for name, key in SINGLE.items()},
+}
+"""What items are made of, which each entry of a list must have."""
+
+KINDS: dict[str, Any] = {"ehr": dict, "patient_id": str | int, "case_id": str | int}
+"""Of what an entry has by these keys; all others are paths."""
+
+AIR_HU = -400
+"""Every crop about a nodule in lung has pixels below this."""
 
 
 class DatalistError(UserError):
@@ -39,7 +52,8 @@ def load_datalist(dataset_dir: str | Path) -> dict[str, Any]:
     Patients of ``predict``, which nothing is trained or judged on, may be in another one too.
 
     Raises:
-        DatalistError: no datalist, not JSON, a section absent, a patient in two sections, or padding of other crops.
+        DatalistError: no datalist, not JSON, a section absent, an entry without its patient, a patient in two sections,
+            or padding of other crops.
     """
     path = Path(dataset_dir) / "datalist.json"
     if not path.is_file():
@@ -50,11 +64,17 @@ def load_datalist(dataset_dir: str | Path) -> dict[str, Any]:
         datalist = json.loads(path.read_bytes())
     except ValueError as error:
         raise DatalistError(f"{path}: not JSON ({error}).") from error
+    if not isinstance(datalist, dict):
+        raise DatalistError(
+            f"{path}: holds a {type(datalist).__name__}; expected an object with {', '.join(SECTIONS)}."
+        )
     missing = [section for section in SECTIONS if not isinstance(datalist.get(section), list)]
     if missing:
         raise DatalistError(f"{path}: no list {', '.join(missing)}; expected {', '.join(SECTIONS)}.")
     if odd := [section for section in SINGLE if not isinstance(datalist.get(section, []), list)]:
         raise DatalistError(f"{path}: {odd[0]} is no list. Leave it out, or make the dataset again.")
+    for section in (*SECTIONS, *SINGLE):
+        _refuse_gaps(path, section, datalist.get(section, []), () if section == "predict" else ("patient_id",))
     patients = {section: {case["patient_id"] for case in datalist[section]} for section in SECTIONS}
     patients["training"] |= {crop["patient_id"] for crop in datalist.get("unpaired", [])}
     for first, second in (("training", "validation"), ("training", "test"), ("validation", "test")):
@@ -66,6 +86,28 @@ def load_datalist(dataset_dir: str | Path) -> dict[str, Any]:
             )
     _refuse_padding_of_others(path, datalist)
     return datalist
+
+
+def _refuse_gaps(path: Path, section: str, entries: Sequence[Any], keys: Sequence[str]) -> None:
+    """Refuses entries that are no objects, or in which one of the keys is missing or has something else."""
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict):
+            found = f"is a {type(entry).__name__}; expected an object"
+        elif odd := [key for key in keys if not isinstance(entry.get(key), KINDS.get(key, str))]:
+            found = f"({entry.get('case_id', 'without case_id')}) has no {odd[0]}"
+        else:
+            continue
+        raise DatalistError(f"{path}: entry {number} of {section} {found}. Make the dataset again.")
+
+
+@contextmanager
+def _named(*where: object) -> Iterator[None]:
+    """Puts the file, and the case, before each fault that is found in a record."""
+    try:
+        yield
+    except EHRError as error:
+        place = ": ".join(map(str, where))
+        raise EHRError("\n".join(f"{place}: {line}" for line in str(error).splitlines())) from error
 
 
 def _refuse_padding_of_others(path: Path, datalist: Mapping[str, Any]) -> None:
@@ -90,12 +132,14 @@ def entries_of(
         allowed: sections that may be meant, by default those with follow-ups.
 
     Raises:
-        DatalistError: another one is named.
+        DatalistError: another one is named, or an entry lacks what items are made of.
     """
     if section not in allowed:
         has = "has no follow-ups" if section in SINGLE else "is no section"
         raise DatalistError(f"{dataset_dir}: {section} {has}; expected --section with one of {', '.join(allowed)}.")
-    return datalist.get(section, [])
+    entries = datalist.get(section, [])
+    _refuse_gaps(Path(dataset_dir) / "datalist.json", section, entries, KEYS[section])
+    return entries
 
 
 def cases_of(dataset_dir: str | Path, sections: Sequence[str]) -> list[dict[str, Any]]:
@@ -114,19 +158,18 @@ def pairs(dataset_dir: str | Path, section: str, report_interval: bool = True) -
 
     Raises:
         DatalistError: the section has no follow-ups, or is none.
+        EHRError: naming every fault of the first record that has any.
     """
     folder, datalist = Path(dataset_dir), load_datalist(dataset_dir)
-    return [
-        {
-            "case_id": case["case_id"],
-            "baseline": str(folder / case["baseline"]),
-            "follow_up": str(folder / case["follow_up"]),
-            "report": radiology_report(case["ehr"], case.get("interval_days") if report_interval else None),
-            "malignant": outcome(case),
-            **boxes(datalist, {key: case[key] for key in ("baseline", "follow_up")}),
-        }
-        for case in entries_of(folder, datalist, section)
-    ]
+
+    def item(case: dict[str, Any]) -> dict[str, Any]:
+        with _named(folder / "datalist.json", case["case_id"]):
+            report = radiology_report(case["ehr"], case.get("interval_days") if report_interval else None)
+        paths = {key: str(folder / case[key]) for key in ("baseline", "follow_up")}
+        parts = boxes(datalist, {key: case[key] for key in paths})
+        return {"case_id": case["case_id"], **paths, "report": report, "malignant": outcome(case), **parts}
+
+    return [item(case) for case in entries_of(folder, datalist, section)]
 
 
 def inference_items(
@@ -170,16 +213,12 @@ def inference_items(
         raise DatalistError(f"{ehr}: expected a JSON object of EHR features ({error}).") from error
     if not isinstance(record, dict):
         raise DatalistError(f"{ehr}: expected a JSON object of EHR features, found a {type(record).__name__}.")
+    with _named(ehr):
+        report = radiology_report(record, interval_days if report_interval else None)
     _warn_of_gaps([record])
-    return [
-        {
-            "case_id": _name(image),
-            "image": str(image),
-            "report": radiology_report(record, interval_days if report_interval else None),
-            "ehr": record,
-            "interval_days": interval_days,
-        }
-    ]
+    _warn_of_another_view(image)
+    item = {"case_id": _name(image), "image": str(image), "report": report}
+    return [{**item, "ehr": record, "interval_days": interval_days}]
 
 
 def _of_section(
@@ -192,20 +231,13 @@ def _of_section(
         raise DatalistError(f"{folder}: its {section} section is empty; name another with --section.")
     key, items = SINGLE.get(section, "baseline"), []
     for case in cases:
-        if not isinstance(crop := case.get(key), str):
-            raise DatalistError(
-                f"{folder}: a case of {section} has no {key}; expected its crop. Make the dataset again."
-            )
         ehr, days = case.get("ehr", {}), case.get("interval_days")
         days = interval_days if days is None and section in SINGLE else days
+        name = case.get("case_id", _name(case[key]))  # unpaired crops may have none
+        with _named(folder / "datalist.json", name):
+            report = radiology_report(ehr, days if report_interval else None)
         items.append(
-            {
-                "case_id": case.get("case_id", _name(crop)),  # unpaired crops may have none
-                "image": str(folder / crop),
-                "report": radiology_report(ehr, days if report_interval else None),
-                "ehr": ehr,
-                "interval_days": days,
-            }
+            {"case_id": name, "image": str(folder / case[key]), "report": report, "ehr": ehr, "interval_days": days}
         )
     return items
 
@@ -226,6 +258,19 @@ def _warn_of_gaps(records: Sequence[Mapping[str, Any]]) -> None:
             "records, as those in the bundle, may then give images that have dissolved, with guidance above all: give "
             "all features, or use --guidance_scale 1, and look at the images."
         )
+
+
+def _warn_of_another_view(image: str | Path) -> None:
+    """Logs that a crop is mirrored or turned, or can be no HU of lung: the networks were trained on no such crop."""
+    crop: Any = nib.load(image)
+    axes = "".join(map(str, nib.aff2axcodes(crop.affine)[:2]))
+    if axes != "LP":
+        logger.warning(
+            f"{image}: its axes run to {axes}; expected LP, the patient's left and back, so the networks see it "
+            "mirrored or turned. `python -m data_prep crop` cuts crops that are right."
+        )
+    if (lowest := float(np.asanyarray(crop.dataobj).min())) > AIR_HU:
+        logger.warning(f"{image}: no pixel is below {AIR_HU} (the lowest: {lowest:g}); expected HU, with lung in view.")
 
 
 def check_crop(path: str | Path, image_size: int) -> None:
@@ -278,16 +323,18 @@ def crops(dataset_dir: str | Path, section: str, metric: str = "standardised") -
     folder, datalist = Path(dataset_dir), load_datalist(dataset_dir)
 
     def item(crop: str, ehr: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
-        vector = np.asarray(attributes(ehr, metric), dtype=np.float32)
+        with _named(folder / "datalist.json", case.get("case_id", crop)):
+            vector = np.asarray(attributes(ehr, metric), dtype=np.float32)
         parts = boxes(datalist, {"image": crop})
         return {"image": str(folder / crop), "attributes": vector, "malignant": outcome(case), **parts}
 
     items = []
-    for case in datalist[section]:
+    for case in entries_of(folder, datalist, section):
         items.append(item(case["baseline"], case["ehr"], case))
         items.append(item(case["follow_up"], case.get("follow_up_attributes", {}), case))
     if section == "training":
-        items += [item(crop["image"], crop.get("ehr", {}), crop) for crop in datalist.get("unpaired", [])]
+        single = entries_of(folder, datalist, "unpaired", ("unpaired",))
+        items += [item(crop["image"], crop.get("ehr", {}), crop) for crop in single]
     return items
 
 

@@ -61,9 +61,45 @@ def test_broken_datalists_are_named(datalist: dict[str, Any], tmp_path: Path) ->
         load_datalist(tmp_path)
     with pytest.raises(DatalistError, match=r"datalist.json: not JSON"):
         load_datalist(write(tmp_path, '{"training": ['))
+    with pytest.raises(DatalistError, match=r"datalist.json: holds a list; expected an object with training"):
+        load_datalist(write(tmp_path, "[]"))
     del datalist["validation"]
     with pytest.raises(DatalistError, match=r"no list validation"):
         load_datalist(write(tmp_path, datalist))
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        *(("training", key) for key in ("patient_id", "case_id", "baseline", "follow_up", "ehr")),
+        *(("unpaired", key) for key in ("patient_id", "image")),
+        ("predict", "baseline"),
+    ],
+)
+def test_an_entry_that_lacks_something_is_named(
+    datalist: dict[str, Any], tmp_path: Path, section: str, key: str
+) -> None:
+    datalist["predict"] = [{"patient_id": "new", "baseline": "9_t0.nii.gz"}]
+    del datalist[section][0][key]
+    write(tmp_path, datalist)
+    readers = [lambda: crops(tmp_path, "training"), lambda: pairs(tmp_path, "training")]
+    reads = readers[key == "case_id"] if section != "predict" else lambda: inference_items(tmp_path, "predict")
+    with pytest.raises(DatalistError, match=rf"datalist\.json: entry 1 of {section} \(.*\) has no {key}"):
+        reads()
+    datalist[section][0] = "a.nii.gz"
+    with pytest.raises(DatalistError, match=rf"entry 1 of {section} is a str; expected an object"):
+        load_datalist(write(tmp_path, datalist))
+
+
+def test_a_code_that_is_none_is_told_with_its_case(datalist: dict[str, Any], tmp_path: Path) -> None:
+    datalist["training"][0]["ehr"] |= {"sct_pre_att": 5, "age": 7}
+    write(tmp_path, datalist)
+    for reads in (pairs, inference_items, crops):
+        with pytest.raises(EHRError) as caught:
+            reads(tmp_path, "training")
+        lines = str(caught.value).splitlines()
+        assert len(lines) == 2
+        assert all(line.startswith(f"{tmp_path / 'datalist.json'}: patient-0_n1: ") for line in lines)
 
 
 # --- items
@@ -136,7 +172,7 @@ def test_inference_of_one_crop_needs_no_dataset(tiny_dataset: Path, tmp_path: Pa
         (None, DatalistError, r"ehr.json: expected a JSON object"),
         ("{", DatalistError, r"ehr.json: expected a JSON object"),
         ("[1, 2]", DatalistError, r"ehr.json: expected a JSON object"),
-        ('{"age": 630}', EHRError, r"age: 630"),
+        ('{"age": 630}', EHRError, r"ehr.json: age: 630"),
     ],
 )
 def test_a_broken_record_is_refused(
@@ -230,6 +266,28 @@ def test_records_with_gaps_are_warned_of(tiny_dataset: Path, tmp_path: Path, cap
     assert "3 of 3 records lack features (diagemph, fam" in caplog.text
 
 
+def test_a_crop_of_another_view_is_warned_of(
+    tiny_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Mirrored or turned, or without a pixel that lung has; one as those of training is taken without a word."""
+    (tmp_path / "ehr.json").write_text(json.dumps(dict.fromkeys(EHR_FEATURES, 1) | {"age": 62}))
+    image = nib.load(tiny_dataset / "9_t0.nii.gz")
+    pixels, path = np.asarray(image.dataobj), tmp_path / "crop.nii.gz"
+
+    def told(pixels: Any, turn: Any) -> list[str]:
+        caplog.clear()
+        nib.save(nib.Nifti1Image(pixels, image.affine @ turn), path)
+        inference_items("unused", "test", path, tmp_path / "ehr.json")
+        return caplog.messages
+
+    same, mirrored = np.eye(4), np.diag([-1.0, 1.0, 1.0, 1.0])
+    assert told(pixels, same) == []
+    assert [message.split(";")[0] for message in told(pixels, mirrored)] == [f"{path}: its axes run to RP"]
+    assert "its axes run to PL; expected LP" in told(pixels, same[[1, 0, 2, 3]])[0]
+    (message,) = told(pixels + 1024, same)
+    assert message.startswith(f"{path}: no pixel is below -400 (the lowest: ") and "expected HU" in message
+
+
 def test_an_empty_section_is_refused(tmp_path: Path) -> None:
     (tmp_path / "datalist.json").write_text(json.dumps({"training": [], "validation": [], "test": []}))
     with pytest.raises(DatalistError, match="its test section is empty; name another with --section"):
@@ -285,7 +343,7 @@ def test_sections_that_are_none_are_named(tiny_dataset: Path, datalist: dict[str
         inference_items(tiny_dataset, "tests")
     with pytest.raises(DatalistError, match="its predict section is empty"):  # as in datasets of earlier versions
         inference_items(tiny_dataset, "predict")
-    with pytest.raises(DatalistError, match="a case of predict has no baseline"):
+    with pytest.raises(DatalistError, match=r"entry 1 of predict \(a\) has no baseline"):
         inference_items(write(tmp_path, {**datalist, "predict": [{"case_id": "a", "image": "a.nii.gz"}]}), "predict")
     with pytest.raises(DatalistError, match="predict is no list"):
         load_datalist(write(tmp_path, {**datalist, "predict": {}}))
