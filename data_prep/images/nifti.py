@@ -46,13 +46,15 @@ def in_one_place(path: Path, image: nib.Nifti1Image, transform: str | None, cent
         centred: without a point that has a place, it does not matter where the image is as a whole.
     """
     found = _transforms(path, image.header)
-    if transform is None and len(found) > 1 and (mm := apart(*found.values(), image.shape, centred)) > APART_MM:
-        raise ImageError(
-            path,
-            "two geometries",
-            f"qform and sform are both set and put voxels up to {mm:.3g} mm apart; expected them to agree. Find out "
-            "which is right, and say it with --transform qform or --transform sform.",
-        )
+    if transform is None and len(found) > 1:
+        mm = apart(found[Transform.QFORM], found[Transform.SFORM], image.shape, centred)
+        if mm > APART_MM:
+            raise ImageError(
+                path,
+                "two geometries",
+                f"qform and sform are both set and put voxels up to {mm:.3g} mm apart; expected them to agree. Find "
+                "out which is right, and say it with --transform qform or --transform sform.",
+            )
     affine = found.get(transform or Transform.SFORM, next(iter(found.values())))
     same = np.array_equal(affine, image.affine)
     return image if same else nib.Nifti1Image(image.dataobj, affine, dtype=np.float32)
