@@ -61,7 +61,8 @@ DEFINITIONS = {
     "slope": "of the outcome's logistic regression on the log odds; 1 is right, below 1 too extreme",
     "intercept": "calibration in the large, the slope held at 1; 0 is right, below 0 too high on the whole",
     "regret": "in nats, to the oracle, the true probability by the law that simulated the cases: mean Kullback-Leibler "
-    "divergence, the expected logarithmic loss beyond the least possible. The oracle knows rating and record and, held "
+    "divergence, the expected logarithmic loss beyond the least possible, of probabilities clipped to [1e-6, 1 - 1e-6] "
+    "(lower where these are averaged over runs, for it is convex). The oracle knows rating and record and, held "
     "against real follow-ups, growth. of_baseline: the regret over that of the real baselines",
     **forecasts.DEFINITIONS,
     **latents.DEFINITIONS,
@@ -120,7 +121,7 @@ def evaluate(
         "forecasts": None if foreseen is None else foreseen.score(),
         "latents": {title: latent_scores(*pair, judge.weights) for title, pair in spaces.items()},
         "reconstruction_mae_hu": _error_hu(reconstruction, study),
-        "regret": _regrets(judge, one_probability_per_case(rows)),
+        "regret": _regrets(judge, {name: row.probabilities for name, row in rows.items()}),
         **clinical.clinical_scores(judge, one_probability_per_case(rows), main, thresholds or {}, record),
         **_origin(record),
     }

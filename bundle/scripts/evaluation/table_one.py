@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scripts.errors import UserError
-from scripts.evaluation.report.columns import ENSEMBLE, METRICS
+from scripts.evaluation.report.columns import METRICS
 from scripts.files import read_mapping, write_text
 
 FILE = "table1_rows.json"
@@ -60,7 +60,7 @@ def table_one(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
         rows: see the module.
 
     Returns:
-        Of each row its own keys, ``trainings`` (how many), ``regret`` (mean over trainings, or None), ``told``,
+        Of each row its own keys, ``trainings`` (how many), ``regret`` (mean over trainings and runs), ``told``,
         ``reconstructed`` and each key of :data:`COLUMNS`: ``mean`` over trainings and runs; ``ci95`` over patients, its
         ends averaged over trainings; ``runs``, the standard deviation over runs, averaged over trainings;
         ``trainings``, that of the trainings' means. What is not known is None.
@@ -68,19 +68,19 @@ def table_one(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
     Raises:
         UserError: a row of a method that was not evaluated.
     """
-    methods = result["methods"]
+    methods, regrets = result["methods"], result.get("regret") or {}
     if missing := sorted({name for row in rows for name in row["rows"]} - methods.keys()):
         raise UserError(f"{FILE}: names {missing[0]!r}, which was not evaluated. Evaluated are {', '.join(methods)}.")
     made = []
     for row in rows:
-        regrets = [_regret(result, name) for name in row["rows"]]
+        regret = _mean([regrets[name]["regret"]["mean"] if name in regrets else None for name in row["rows"]])
         scores = {key: _summary([methods[name][key] for name in row["rows"]]) for key in COLUMNS}
         known = {
             "trainings": len(row["rows"]),
             "reconstructed": RECONSTRUCTED in row["title"],
             "told": TOLD in row["title"],
         }
-        made.append({**row, **known, **scores, "regret": _mean(regrets)})
+        made.append({**row, **known, **scores, "regret": regret})
     return sorted(made, key=_part)
 
 
@@ -96,13 +96,6 @@ def _summary(scores: Sequence[Mapping[str, Any]]) -> Row:
     whole = None if None in limits else np.mean(limits, axis=0).tolist()
     spread = float(np.std(means, ddof=1)) if len(means) > 1 and None not in means else None
     return {"mean": _mean(means), "ci95": whole, "runs": _mean([each["std"] for each in scores]), "trainings": spread}
-
-
-def _regret(result: Mapping[str, Any], name: str) -> float | None:
-    """A method's regret to the oracle, of its probabilities averaged over runs."""
-    known = result.get("regret") or {}
-    found = known.get(name) or known.get(name + ENSEMBLE)
-    return found["regret"]["mean"] if found else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -201,9 +194,10 @@ def latex(titles: Sequence[str], parts: Sequence[Sequence[Sequence[str]]], capti
 
 CAPTION = (
     "Mean over trainings and runs; in brackets the 95% interval over patients, its ends averaged over trainings; sd "
-    "over runs / over trainings. Reconstructed rows were made from an abstract and say nothing of their authors' work; "
-    "those told the record were not published so. Minutes and seconds are of whole jobs, their start included, on the "
-    "machine that ran them; minutes of what was trained before an interruption, too."
+    "over runs / over trainings. Regret is the mean Kullback-Leibler divergence from the oracle in nats; the real "
+    "follow-up's is from an oracle that knows growth too. Reconstructed rows were made from an abstract and say "
+    "nothing of their authors' work; those told the record were not published so. Minutes and seconds are of whole "
+    "jobs, their start included, on the machine that ran them; minutes of what was trained before an interruption, too."
 )
 """What the numbers of a cell are."""
 

@@ -32,8 +32,10 @@ RESULT = {
         "Flux · 2": method(score(0.84, 0.04, [0.76, 0.92])),
     },
     "regret": {
-        "Flux · 1_mean_probability": {"regret": score(0.1)},
-        "Flux · 2_mean_probability": {"regret": score(0.3)},
+        "Flux · 1": {"regret": score(0.1, 0.01)},
+        "Flux · 2": {"regret": score(0.3, 0.01)},
+        "Flux · 1_mean_probability": {"regret": score(0.01)},
+        "Flux · 2_mean_probability": {"regret": score(0.02)},
     },
 }
 COST = {"parameters": 2_447_936, "views": 1000.0, "minutes": 12.25, "calls": 50, "seconds": 0.1234}
@@ -58,7 +60,8 @@ def test_trainings_are_put_together_by_hand() -> None:
     assert auroc["mean"] == pytest.approx(0.82) and auroc["ci95"] == pytest.approx([0.73, 0.91])
     assert auroc["runs"] == pytest.approx(0.03), "the spread over runs"
     assert auroc["trainings"] == pytest.approx(0.04 / 2**0.5), "and that of the two means, apart from it"
-    assert flux["regret"] == pytest.approx(0.2) and baseline["regret"] is None
+    assert flux["regret"] == pytest.approx(0.2), "over runs, as AUROC is; not of probabilities averaged over them"
+    assert baseline["regret"] is None
     assert flux["lpips"] == {"mean": None, "ci95": None, "runs": None, "trainings": None}
     assert gan["reconstructed"] and gan["auroc"]["trainings"] is None and gan["trainings"] == 1
 
@@ -93,6 +96,7 @@ def test_every_format_says_what_was_measured_and_trained(tmp_path: Path) -> None
     (tmp_path / FILE).write_text(json.dumps({"rows": ROWS, "caption": "Size small & random weights."}))
     made = write_table_one(tmp_path, RESULT)
     assert made is not None
+    assert "the real follow-up's is from an oracle that knows growth too" in made.caption
     said = (
         "LPIPS is st-lpips-alex (fallback); features of FID and KID are AlexNet's_last. Padded pixels are left out of"
     )

@@ -2,7 +2,8 @@
 
 With the oracle's p, the true probability given what a method may know, the expected difference of the logarithmic
 losses of a method's q and of p is the Kullback-Leibler divergence of q from p. It needs no outcome, so that it varies
-less than a difference of losses, and it is 0 for q = p alone.
+less than a difference of losses, and it is 0 for q = p alone. q is clipped to [1e-6, 1 - 1e-6], so that certainty that
+is wrong does not cost endlessly. Since the divergence is convex, averaging probabilities over runs lowers it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from scripts.evaluation.statistics.metrics import estimate, undefined, weighted_
 
 
 def divergence(oracle: Array, probabilities: Array) -> Array:
-    """Kullback-Leibler divergence, in nats, of each of N probabilities from the oracle's.
+    """Kullback-Leibler divergence, in nats, of probabilities (..., N) from the oracle's (N,).
 
     Example:
         >>> divergence(np.array([0.5, 0.5, 1.0]), np.array([0.5, 0.25, 0.5])).round(4)
@@ -40,7 +41,7 @@ def regrets(
     """The regret of each method, in nats, and its share of the real baseline's.
 
     Args:
-        probabilities: (N,) by method.
+        probabilities: (R, N) by method, of R runs, whose regrets are averaged.
         oracle: the oracle's, given rating and record (N,); NaN where it is not known.
         informed: the oracle's, given growth too (N,).
         seen: methods that see the real follow-up; these are held against ``informed``.
@@ -55,11 +56,14 @@ def regrets(
         return None
     resamples = None if weights is None else weights[:, known]
     losses = {
-        name: divergence((informed if name in seen else oracle)[known], values[known])[None]
+        name: divergence((informed if name in seen else oracle)[known], values[:, known])
         for name, values in probabilities.items()
     }
     means = {name: loss.mean(axis=1) for name, loss in losses.items()}
-    varied = {name: None if resamples is None else weighted_mean(loss, resamples)[0] for name, loss in losses.items()}
+    varied = {
+        name: None if resamples is None else weighted_mean(loss, resamples).mean(axis=0)
+        for name, loss in losses.items()
+    }
     return {
         name: {"regret": estimate(means[name], varied[name]), "of_baseline": _share(name, baseline, means, varied)}
         for name in probabilities

@@ -39,9 +39,9 @@ def test_regret_and_its_share_of_the_baselines_with_intervals():
     oracle, informed = np.array([0.2, 0.4, 0.6, np.nan]), np.array([0.0, 0.1, 0.9, np.nan])
     weights = patient_resamples(list("abcd"), np.array([0, 1, 1, 0]), 200, 0, stratified=False)
     methods = {
-        "baseline": np.full(4, 0.4),
-        "good": np.array([0.2, 0.4, 0.5, 0.9]),
-        "follow-up": np.array([1e-9, 0.1, 0.9, 0.5]),
+        "baseline": np.full((1, 4), 0.4),
+        "good": np.array([[0.2, 0.4, 0.5, 0.9]]),
+        "follow-up": np.array([[1e-9, 0.1, 0.9, 0.5]]),
     }
     found = regrets(methods, oracle, informed, ["follow-up"], "baseline", weights)
     by_hand = (0.2 * np.log(0.5) + 0.8 * np.log(0.8 / 0.6) + 0.6 * np.log(1.5) + 0.4 * np.log(0.4 / 0.6)) / 3
@@ -55,11 +55,23 @@ def test_regret_and_its_share_of_the_baselines_with_intervals():
     assert regrets(methods, oracle, informed, [], "baseline", None)["good"]["regret"]["ci95"] is None
 
 
+def test_runs_that_diverge_alike_have_the_regret_of_one():
+    """Of one and of two runs, each as far from the oracle: the mean of their divergences, not that of their mean."""
+    oracle, low, high = np.full(4, 0.5), np.full(4, 0.2), np.full(4, 0.8)
+    weights = patient_resamples(list("abcd"), np.array([0, 1, 1, 0]), 50, 0, stratified=False)
+    methods = {"baseline": low[None], "two runs": np.stack([low, high]), "averaged": (low[None] + high) / 2}
+    found = regrets(methods, oracle, oracle, [], "baseline", weights)
+    one, two, averaged = (found[name]["regret"] for name in methods)
+    assert two["mean"] == pytest.approx(one["mean"]) and two["ci95"] == pytest.approx(one["ci95"])
+    assert two["std"] == pytest.approx(0) and one["std"] is None and averaged["mean"] == pytest.approx(0)
+    assert found["two runs"]["of_baseline"]["mean"] == pytest.approx(1)
+
+
 def test_real_datasets_have_none():
     unknown = np.full(3, np.nan)
-    assert regrets({"baseline": np.full(3, 0.5)}, unknown, unknown, [], "baseline", None) is None
+    assert regrets({"baseline": np.full((1, 3), 0.5)}, unknown, unknown, [], "baseline", None) is None
 
 
 def test_where_the_baseline_is_the_oracle_there_is_no_share():
-    found = regrets({"baseline": np.full(3, 0.5)}, np.full(3, 0.5), np.full(3, 0.5), [], "baseline", None)
+    found = regrets({"baseline": np.full((1, 3), 0.5)}, np.full(3, 0.5), np.full(3, 0.5), [], "baseline", None)
     assert found["baseline"]["of_baseline"]["mean"] is None and found["baseline"]["regret"]["mean"] == 0
