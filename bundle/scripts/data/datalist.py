@@ -196,8 +196,8 @@ def inference_items(
         report_interval: whether reports state the interval.
 
     Raises:
-        DatalistError: the section is empty; a crop is absent, unreadable, of more than one slice, under ``image_size``
-            pixels a side, or has values that are not finite; or the EHR file is absent or not JSON.
+        DatalistError: the section is empty, or has a case id twice; a crop is one that :func:`check_crop` refuses; or
+            the EHR file is absent or not JSON.
         EHRError: naming every fault of the EHR.
     """
     if image is None:
@@ -230,10 +230,16 @@ def _of_section(
     if not cases:
         raise DatalistError(f"{folder}: its {section} section is empty; name another with --section.")
     key, items = SINGLE.get(section, "baseline"), []
-    for case in cases:
+    numbers: dict[str, int] = {}
+    for number, case in enumerate(cases, start=1):
         ehr, days = case.get("ehr", {}), case.get("interval_days")
         days = interval_days if days is None and section in SINGLE else days
-        name = case.get("case_id", _name(case[key]))  # unpaired crops may have none
+        name = case.get("case_id", _name(case[key]))  # single crops may have none
+        if (first := numbers.setdefault(str(name), number)) != number:
+            raise DatalistError(
+                f"{folder / 'datalist.json'}: entries {first} ({cases[first - 1][key]}) and {number} ({case[key]}) of "
+                f"{section} are both case {name}, so one would replace the other. Give each its own case_id."
+            )
         with _named(folder / "datalist.json", name):
             report = radiology_report(ehr, days if report_interval else None)
         items.append(

@@ -320,6 +320,22 @@ def test_baselines_without_a_follow_up_are_items(tiny_dataset: Path, datalist: d
         inference_items(dataset, "predict")
 
 
+@pytest.mark.parametrize("section", ["predict", "unpaired", "test"])
+def test_two_entries_of_one_case_are_refused_before_any_work(
+    datalist: dict[str, Any], tmp_path: Path, section: str
+) -> None:
+    """One would replace the other on disk: crops of one file name in two folders, or of one case id."""
+    key = {"predict": "baseline", "unpaired": "image"}.get(section, "baseline")
+    first, second = ({"patient_id": "new", key: f"{folder}/0001.nii", "ehr": {}} for folder in "ab")
+    if section == "test":
+        first, second = ({**each, "case_id": "0001", "follow_up": "1.nii"} for each in (first, second))
+    write(tmp_path, {**datalist, section: [first, second]})
+    message = rf"datalist.json: entries 1 \(a/0001.nii\) and 2 \(b/0001.nii\) of {section} are both case 0001, so"
+    with pytest.raises(DatalistError, match=message):
+        inference_items(tmp_path, section)
+    assert load_datalist(tmp_path)[section] == [first, second], "training reads no name"
+
+
 def test_training_does_not_see_predict(tiny_dataset: Path, datalist: dict[str, Any], tmp_path: Path) -> None:
     dataset = with_predict(shutil.copytree(tiny_dataset, tmp_path / "dataset"), datalist)
     for section in ("training", "validation", "test"):
