@@ -27,9 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 from scripts.comparators import INPUTS, load_generator  # noqa: E402
 from scripts.comparators.tables import refuse_other_table, table_record, write_runs  # noqa: E402
 from scripts.data.digest import digest_dataset  # noqa: E402
+from scripts.diffusion import ProgressionInferer  # noqa: E402
 from scripts.errors import UserError, listed  # noqa: E402
 from scripts.files import read_mapping, write_json  # noqa: E402
 from scripts.fingerprint import digest_weights  # noqa: E402
+from scripts.provenance import FILE as PROVENANCE  # noqa: E402
 from scripts.training.stage import LAST, read_checkpoint  # noqa: E402
 
 JUDGE = Path("judge", "models", "classifier.safetensors")
@@ -122,11 +124,14 @@ def cost(plan: dict[str, Any]) -> dict[str, Any]:
     """
     run, name, method, seed = Path(plan["run"]), plan["name"], plan["method"], plan["seed"]
     folder, stages = run / name / str(seed), owners(name, method)
-    final = ["generator"] if "generator" in stages else ["autoencoder", "unet_conditional"]
-    reads, calls, runs = INPUTS, 50, plan["num_runs"]
-    if final == ["generator"]:
-        network = load_generator(folder / "models")
-        reads, calls, runs = network.reads, network.network_calls, runs if network.stochastic else 1
+    if "generator" in stages:
+        final, network = ["generator"], load_generator(folder / "models")
+        reads, calls, runs = network.reads, network.network_calls, plan["num_runs"] if network.stochastic else 1
+    else:
+        final = ["autoencoder", "unet_conditional"]
+        made = read_mapping(next(folder.glob(f"predictions/*/{PROVENANCE}")))
+        inferer = ProgressionInferer(made["num_steps"], guidance_scale=made["guidance_scale"])
+        reads, calls, runs = INPUTS, inferer.network_calls, plan["num_runs"]
     jobs = [run / "benchmarks" / f"{owner}-{seed}-{stage}.tsv" for stage, owner in stages.items()]
     checkpoints = [newest(run / owner / str(seed), stage) for stage, owner in stages.items()]
     samples = runs * generated(run / "logs" / f"{name}-{seed}-predictions.log")

@@ -100,6 +100,20 @@ def test_seconds_are_of_what_the_last_job_generated(tmp_path: Path, caplog: pyte
         assert cost_of(tmp_path)["seconds"] == expected, "6 seconds for two cases, of one run each; none is not known"
 
 
+@pytest.mark.parametrize(("scale", "calls"), [(6.0, 24), (1.0, 12)])
+def test_calls_of_namd_are_of_the_steps_and_guidance_of_its_images(tmp_path: Path, scale: float, calls: int) -> None:
+    trained(tmp_path, 23, iterations=100, minutes=2.0)
+    folder = tmp_path / "mcwgan" / "23"
+    for name in ("autoencoder", "unet_conditional"):
+        shutil.copy(folder / "models" / WEIGHTS, folder / "models" / f"{name}.safetensors")
+    write_json(folder / "predictions" / "a" / "provenance.json", {"num_steps": 12, "guidance_scale": scale})
+    (folder / "work-perceptual-abc").rename(folder / "work-unet_conditional-abc")
+    shutil.copy(
+        tmp_path / "benchmarks" / "mcwgan-23-perceptual.tsv", tmp_path / "benchmarks" / "mcwgan-23-unet_conditional.tsv"
+    )
+    assert cost_of(tmp_path, stages={"unet_conditional": ["train_conditional"]})["calls"] == calls
+
+
 def test_what_was_trained_before_a_change_is_not_counted(tmp_path: Path) -> None:
     trained(tmp_path, 23, iterations=100, minutes=2.0)
     old = checkpoint(tmp_path / "mcwgan" / "23" / "work-generator-old" / "mcwgan" / "last.pt", 7000)

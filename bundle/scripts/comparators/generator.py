@@ -25,7 +25,7 @@ class Generator(nn.Module):
     Attributes:
         title: what the method is called in results. One that was rebuilt from an abstract says "(reconstructed)".
         reads, stochastic: see :class:`~scripts.comparators.contract.Comparator`.
-        network_calls: evaluations of the method's networks for one sample.
+        network_calls: evaluations of the method's networks for one sample, two for each guided step.
         config: the arguments of the class, JSON-serialisable, from which the file rebuilds it.
     """
 

@@ -51,7 +51,7 @@ class StableDiffusion(Generator):
         encoder: Any = text if isinstance(text, TextEncoder) else TextEncoder(**text)
         self.model = ProgressionModel(built(autoencoder), Denoiser(built(unet), encoder))
         self.inferer = ProgressionInferer(num_steps, num_runs=1, guidance_scale=guidance_scale)
-        self.network_calls = num_steps
+        self.network_calls = self.inferer.network_calls
         self.config = {
             **{"autoencoder": describe(self.model.autoencoder), "unet": describe(self.model.denoiser.unet)},
             **{"text": encoder.config, "num_steps": num_steps, "guidance_scale": guidance_scale},

@@ -91,7 +91,7 @@ class ProgressionInferer(Inferer):
     the key ``ehr`` of the image's meta data.
 
     Args:
-        num_steps: calls of the U-Net; guided and free predictions are one call.
+        num_steps: calls of the U-Net; guided and free predictions are one call, of twice the latents.
         num_runs: samples per case.
         seed: of the noise.
         batch_size: latents denoised at once; a case's runs may be spread over several batches.
@@ -131,6 +131,11 @@ class ProgressionInferer(Inferer):
         self.interval_days = interval_days
         self.progress = progress
         self.texture = texture
+
+    @property
+    def network_calls(self) -> int:
+        """Evaluations of the U-Net for one sample; a guided step has two, with the report and without it."""
+        return self.num_steps * (1 if self.guidance_scale == 1.0 else 2)
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]

@@ -41,12 +41,16 @@ def test_the_samples_are_those_of_namds_sampler_given_the_plain_context(tiny_llm
     autoencoder = StableDiffusionAutoencoder((8, 8, 16), 1, 4, 4).eval()
     method = StableDiffusion(autoencoder, stirred(unet()), text, 3, guidance_scale=2.0).eval()
     conditions = [Condition({"age": 61}, 365), Condition({"sct_long_dia": 9}, None)]
+    rows: list[int] = []
+    method.model.denoiser.unet.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
     made = method.sample(pairs.baseline, conditions, CaseNoise(pairs.baseline, 3))
+    assert sum(rows) == 2 * method.network_calls == 2 * 3 * 2, "two cases, three steps, with the report and without it"
     context = text([radiology_report(*each) for each in conditions])
     sampler = ProgressionInferer(3, num_runs=1, guidance_scale=2.0)
     expected = sampler(pairs.baseline, method.model, context, CaseNoise(pairs.baseline, 3))
     assert torch.equal(made, expected) and context.shape == (2, 60, 16)
     unguided = StableDiffusion(autoencoder, method.model.denoiser.unet, text, 3).eval()
+    assert unguided.network_calls == 3
     assert not torch.equal(unguided.sample(pairs.baseline, conditions, CaseNoise(pairs.baseline, 3)), made)
 
 
@@ -109,5 +113,5 @@ def test_its_overlays_train_and_generate(applied: Any) -> None:
     stages |= {"conditional": "compare_sd15"}
     folder = applied(stages, autoencoder={"adversary": {"channels": 4, "start": 1}})
     made = load_generator(folder / "models")
-    assert isinstance(made, StableDiffusion) and made.network_calls == 4 and made.config["guidance_scale"] == 6.0
+    assert isinstance(made, StableDiffusion) and made.network_calls == 8 and made.config["guidance_scale"] == 6.0
     assert nib.load(folder / "predictions" / "patient-9_n1" / "samples.nii.gz").shape == (32, 32, 1, 2)

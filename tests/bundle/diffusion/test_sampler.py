@@ -62,12 +62,13 @@ def test_the_schedule_is_the_one_that_the_network_was_trained_by() -> None:
     assert not torch.allclose(images, ProgressionInferer(7, num_runs=1)(baseline, toy(), REPORTS[:1]), atol=1e-3)
 
 
-def test_guidance_is_the_same_call_with_twice_the_latents() -> None:
-    network, guided = toy(), toy()
-    ProgressionInferer(5, num_runs=1)(crops(1, 8), network, REPORTS[:1])
-    ProgressionInferer(5, num_runs=1, guidance_scale=2.0)(crops(1, 8), guided, REPORTS[:1])
-    seen = [[len(x) for x in each.denoiser.unet.seen] for each in (network, guided)]
-    assert seen == [[1] * 5, [2] * 5]
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp"])
+def test_guidance_is_the_same_call_with_twice_the_latents(solver: str) -> None:
+    """Which are two evaluations a step."""
+    for scale, rows in ((1.0, 1), (2.0, 2), (0.0, 2)):
+        network, inferer = toy(), ProgressionInferer(5, num_runs=1, guidance_scale=scale, solver=solver)
+        inferer(crops(1, 8), network, REPORTS[:1])
+        assert [len(x) for x in network.denoiser.unet.seen] == [rows] * 5 and inferer.network_calls == 5 * rows
 
 
 def test_samples_do_not_depend_on_batch_or_order(model: ProgressionModel) -> None:
