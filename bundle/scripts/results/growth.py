@@ -35,7 +35,7 @@ def spread(values: Array) -> dict[str, Any]:
 
 
 def held_out_intervals(after: Array, before: float, factors: Mapping[str, float]) -> dict[str, list[float] | None]:
-    """Intervals of a diameter's change, made so that they held their share of held-out nodules; runs' mostly do not.
+    """Intervals of a diameter's change, scaled by held-out nodules so as to hold their share; runs' mostly do not.
 
     Args:
         after: of R runs (R,), in mm.

@@ -98,17 +98,18 @@ def compare(known: Mapping[str, Known], cases: Sequence[Mapping[str, Any]]) -> d
     return {"n": len(used), "n_malignant": int((labels == 1).sum()), "auroc": auroc}
 
 
-def held_out_growth(growth: Growth, name: str) -> dict[str, Any] | None:
+def held_out_growth(growth: Growth, name: str, on: str) -> dict[str, Any] | None:
     """The entry `growth` of reference.json: how far the generated change of the mean diameter is from the real one.
 
     Args:
         growth: cases that no weights were fitted on, measured.
         name: of the generated images among what was measured.
+        on: in words, which cases these are.
 
     Returns:
         ``error_mm``, the mean absolute error of the median over runs, and ``unchanged_error_mm``, that of predicting no
-        change; ``factors``, of :func:`interval_factors`; ``n`` nodules of ``n_patients``. None where no nodule can be
-        measured.
+        change; ``factors``, of :func:`interval_factors`; ``n`` nodules of ``n_patients``; ``on``. None where no nodule
+        can be measured.
     """
     several = len(growth.measured[name].long) > 1
     real, generated = growth.changes(name + MEDIAN if several else name)
@@ -118,7 +119,7 @@ def held_out_growth(growth: Growth, name: str) -> dict[str, Any] | None:
     return {
         **{name: float(f"{value:.3g}") for name, value in errors.items()},
         "factors": interval_factors(growth, name),
-        **{"n": len(real), "n_patients": len(set(_patients(growth)))},
+        **{"n": len(real), "n_patients": len(set(_patients(growth))), "on": on},
     }
 
 

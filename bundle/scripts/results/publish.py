@@ -37,7 +37,7 @@ from scripts.results.reference import (
     digest_files,
     pooled,
 )
-from scripts.results.sources import HELD_OUT, held_out_images, note_of
+from scripts.results.sources import HELD_OUT, ON_HELD_OUT, held_out_images, on_table
 from scripts.results.training import describe_latents, describe_training
 from scripts.training.cases import write_training_cases
 from scripts.weights.checkpoints import read_metadata, trained_image_size
@@ -139,10 +139,7 @@ def _held_out(
     for name in ("direct_classifier", "generated", "baseline"):
         values = {case_id: by_case[case_id][name].get("uncalibrated") for case_id in held_out}
         known[name] = {case_id: value for case_id, value in values.items() if value is not None}
-        origin[name] = (
-            f"{HELD_OUT} section, not cross-validated: no weights were fitted on it, but epochs and settings were "
-            "chosen by it"
-        )
+        origin[name] = ON_HELD_OUT
     cases = with_outcome([*datalist["training"], *datalist["validation"]])
     ids = [case["case_id"] for case in cases]
     if (by_record := out_of_fold(cases, folds)) is not None:
@@ -223,8 +220,7 @@ def _known(tables: Mapping[str, str | Path], direct: str | Path) -> dict[str, st
 def _out_of_fold(path: str | Path, digest: str, case_ids: Sequence[str]) -> tuple[Known, str]:
     """A table's probabilities, its runs averaged, and in words which cases these are of."""
     refuse_other_table(path, {"dataset": digest})
-    on = "; ".join(filter(None, ("out-of-fold table over training and validation", note_of(path))))
-    return dict(zip(case_ids, read_table(path, case_ids).mean(axis=0).tolist(), strict=True)), on
+    return dict(zip(case_ids, read_table(path, case_ids).mean(axis=0).tolist(), strict=True)), on_table(path)
 
 
 def _copy_direct(dataset_dir: str | Path, source: Path, folder: Path, image_size: int, digest: str) -> None:

@@ -41,6 +41,11 @@ DIAMETERS = ("long", "perpendicular")
 HELD_OUT = "validation"
 """The section on which what has no out-of-fold table is judged."""
 
+ON_HELD_OUT = (
+    f"{HELD_OUT} section, not cross-validated: no weights were fitted on it, but epochs and settings were chosen by it"
+)
+"""In words, which cases these are."""
+
 SECTIONS = ("training", "validation")
 """Whose cases a table has, each by weights that did not see its patient."""
 
@@ -135,10 +140,7 @@ def _sizes(
             )
         folders[scale], sampling[scale] = each, {name: made.get(name) for name in ("solver", "num_steps")}
     read = {scale: images[each] if each in images else read_predictions(each, ids) for scale, each in folders.items()}
-    measured = Section(study, read).measured()
-    growth = {"growth": held_out_growth(measured, next(iter(folders)))}
-    size = {**choose_size_guidance(measured, list(folders)), "sampling": sampling}
-    return growth | ({"size": size} if others else {})
+    return _entries(Section(study, read).measured(), sampling, ON_HELD_OUT)
 
 
 def _sizes_by_tables(
@@ -153,11 +155,23 @@ def _sizes_by_tables(
         logger.warning("Without size_tables nothing is published of growth.")
         return {"growth": None}
     measured = measured_by_tables(dataset_dir, image_size, tables, digest_dataset(dataset_dir))
-    growth = {"growth": held_out_growth(measured, next(iter(tables)))}
     made = {each: sampling_of(path) or {} for each, path in tables.items()}
     sampling = {each: {name: made[each].get(name) for name in ("solver", "num_steps")} for each in tables}
-    size = {**choose_size_guidance(measured, list(tables)), "sampling": sampling}
-    return growth | ({"size": size} if len(tables) > 1 else {})
+    return _entries(measured, sampling, on_table(next(iter(tables.values()))))
+
+
+def _entries(measured: Growth, sampling: Mapping[str, Any], on: str) -> dict[str, dict[str, Any] | None]:
+    """The entry `growth` and, if there are guidance scales to choose among, `size`.
+
+    Args:
+        sampling: by guidance scale, that of the outcome first.
+        on: in words, which cases were measured.
+    """
+    first, *others = sampling
+    entries = {"growth": held_out_growth(measured, first, on)}
+    if others:
+        entries["size"] = {**choose_size_guidance(measured, list(sampling), on), "sampling": sampling}
+    return entries
 
 
 def _same_weights(predictions_dir: str | Path, case_ids: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -191,9 +205,9 @@ def sampling_of(table: str | Path) -> dict[str, Any] | None:
     return {name: found[name] for name in SAMPLING}
 
 
-def note_of(table: str | Path) -> str:
-    """What has to be said beside a table's figures, as on which cases it was chosen; empty where nothing is noted."""
-    return str(table_record(table).get("note", ""))
+def on_table(table: str | Path) -> str:
+    """In words, which cases a table is of, and what has to be said beside its figures, as on which it was chosen."""
+    return "; ".join(filter(None, ("out-of-fold table over training and validation", table_record(table).get("note"))))
 
 
 def by_scale(tables: Mapping[Any, str | Path], scale: float) -> dict[str, str | Path]:

@@ -76,14 +76,14 @@ def test_error_of_growth_by_hand(cohort: Path) -> None:
     change = (after.mean - before.mean)[0, use]
     images = {"same": np.stack([study.follow_up] * 3), "copied": study.baseline[None]}
     growth = Section(study, images).measured()
-    found = held_out_growth(growth, "same")
+    found = held_out_growth(growth, "same", "validation")
     assert found == {
         "error_mm": 0.0,
         "unchanged_error_mm": pytest.approx(np.abs(change).mean(), rel=5e-3),
         "factors": {axis: {"interval50": 1.0} for axis in ("long", "perpendicular", "mean")},  # of three runs
-        **{"n": use.sum(), "n_patients": 20},
+        **{"n": use.sum(), "n_patients": 20, "on": "validation"},
     }
-    copied = held_out_growth(growth, "copied")
+    copied = held_out_growth(growth, "copied", "validation")
     assert copied is not None and copied["error_mm"] == copied["unchanged_error_mm"]
 
 

@@ -21,6 +21,7 @@ from scripts.results.case import Results
 from scripts.results.publish import publish_reference
 from scripts.results.reference import REFERENCE, PublishedReferenceError
 from scripts.results.size import choose_size_guidance, size_guidance
+from scripts.results.sources import ON_HELD_OUT
 from scripts.results.write import write_results
 from tests.bundle.results.conftest import SIZE, Predict
 
@@ -29,17 +30,21 @@ def test_the_guidance_of_the_least_crps_is_chosen(cohort: Path) -> None:
     study = open_section(cohort, "validation", SIZE)
     near, far = (np.stack([study.follow_up, study.baseline, last]) for last in (study.follow_up, study.baseline))
     growth = Section(study, {"6": far, "1.5": near, "1": far[:1]}).measured()
-    found = choose_size_guidance(growth, ["6", "1.5"])
+    found = choose_size_guidance(growth, ["6", "1.5"], "validation")
     truth = growth.measured["real_follow_up"].long[0]
     for scale in ("6", "1.5"):
         runs = growth.measured[scale].long
         pairs = np.abs(runs[:, None] - runs[None]).sum(axis=(0, 1)) / (2 * 3 * 2)
         assert found["crps_mm"][scale] == pytest.approx((np.abs(runs - truth).mean(axis=0) - pairs).mean(), rel=1e-3)
     assert found["guidance_scale"] == 1.5 and found["n"] == 40 and found["growth"]["error_mm"] == 0
+    assert found["growth"]["on"] == (
+        "validation; of 2 guidance scales chosen on these nodules, so that its figures are optimistic"
+    )
     with pytest.raises(PublishedReferenceError, match="guidance 1: there is one run a case, expected 2"):
-        choose_size_guidance(growth, ["6", "1"])
+        choose_size_guidance(growth, ["6", "1"], "")
     growth.measurable[:] = False
-    assert choose_size_guidance(growth, ["6", "1.5"]) == {"guidance_scale": 6, "crps_mm": {}, "n": 0, "growth": None}
+    nothing = {"guidance_scale": 6, "crps_mm": {}, "n": 0, "growth": None}
+    assert choose_size_guidance(growth, ["6", "1.5"], "") == nothing
 
 
 def test_it_is_published_with_the_weights_and_read_again(
@@ -61,6 +66,7 @@ def test_it_is_published_with_the_weights_and_read_again(
     assert found["sampling"].keys() == found["crps_mm"].keys() and all(found["sampling"].values())
     assert found["crps_mm"].keys() == {"6", "1"} and size_guidance(models) == found["guidance_scale"] == 6.0
     content = json.loads((models / REFERENCE).read_text())
+    assert content["growth"]["on"] == ON_HELD_OUT and found["growth"]["on"].startswith(f"{ON_HELD_OUT}; of 2 guidance")
     content["made_from"]["weights"]["autoencoder"] = "0"
     write_json(models / REFERENCE, content)
     with pytest.raises(PublishedReferenceError, match="size is of other weights .autoencoder."):

@@ -141,7 +141,7 @@ def test_weights_of_all_patients_are_published_by_tables_alone(
         publish_reference(*arguments, size_tables=sizes)
     assert not (models / FILES["record_only"]).exists(), "nothing is half-written"
     wrong = write_sizes(1, lambda table: table.assign(long=table["long"] * 1.3))
-    sizes = {6: write_sizes(6, dataset=digest), "1.0": wrong}
+    sizes = {6: write_sizes(6, dataset=digest, note="epochs by these"), "1.0": wrong}
     publish_reference(*arguments, size_tables=sizes)
     content = json.loads((models / REFERENCE).read_text())
     assert content["methods"].keys() == {"generated", "record_only"}
@@ -151,7 +151,10 @@ def test_weights_of_all_patients_are_published_by_tables_alone(
     assert content["thresholds"]["on"].startswith("cross-validation over training and validation of discs (160 cases, ")
     assert content["thresholds"]["methods"].keys() == {"generated", "record_only"}
     assert content["made_from"]["sampling"] == MADE
-    assert content["size"]["guidance_scale"] == 6 and content["size"]["growth"] == content["growth"]
+    on = "out-of-fold table over training and validation; epochs by these"
+    chosen = f"{on}; of 2 guidance scales chosen on these nodules, so that its figures are optimistic"
+    assert content["growth"]["on"] == on, "and what the table notes"
+    assert content["size"]["guidance_scale"] == 6 and content["size"]["growth"] == content["growth"] | {"on": chosen}
     assert content["growth"]["factors"]["long"].keys() == {"interval50", "interval90"}
     assert content["size"]["sampling"]["1"] == {"solver": "dpmpp", "num_steps": 12}
     publish_reference(*arguments, size_tables={6: sizes[6]})
