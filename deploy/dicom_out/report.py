@@ -80,12 +80,14 @@ def report(source: Source, made: Made) -> Comprehensive3DSR:
 
 def probabilities(result: Mapping[str, Any]) -> Iterator[Measurement]:
     """One a method, the best on held-out cases first; what could not be computed stands among the comments."""
+    simulated = ", simulated" if result["held_out_cases"]["simulated"] else ""
     for each in result["methods"]:
         if "not_computable" in each:
             continue
         calibrated = each["probability"] is not None
         held_out = each["held_out"] or {}
-        known = [f"held-out AUROC {held_out['auroc']:.2f}, n {held_out['n']}"] if held_out.get("auroc") else []
+        auroc = held_out.get("auroc")
+        known = [f"held-out AUROC {auroc:.2f}, n {held_out['n']}{simulated}"] if auroc else []
         yield Measurement(
             name=codes.DCM.ProbabilityOfCancer,
             value=_percent(each["probability"] if calibrated else each["uncalibrated"]),
@@ -156,7 +158,7 @@ def _baseline(size: Mapping[str, Any]) -> Iterator[Measurement]:
 def _median(name: Any, spread: Mapping[str, Any], unit: Any) -> Measurement:
     """A median over the runs, and how far the ends of the 90 % interval lie from it."""
     held, middle = spread.get("held_out90"), spread["median"]
-    ends, of_what = held or spread["interval90"], "held-out nodules" if held else "them"
+    ends, of_what = held or spread["interval90"], "new patients, by held-out nodules" if held else "them"
     range_ = ends and MeasurementProperties(
         upper_measurement_uncertainty=ends[1] - middle, lower_measurement_uncertainty=middle - ends[0]
     )

@@ -25,6 +25,7 @@ RESULT = {
     "methods": [{"method": "record_only", "title": "the record alone", "probability": 0.12, "held_out": None}],
     "growth": {"not_measurable": "no nodule was found"},
     "flags": ["The scan ends within the crop."],
+    "held_out_cases": {"simulated": None},
 }
 
 

@@ -19,7 +19,7 @@ from scripts.files import read_mapping, write_atomically
 from scripts.predictions import PredictionError, pixel_mm, read_predictions
 from scripts.results.case import PAGE, RESULT
 from scripts.results.growth import shown90
-from scripts.results.table import probability_of
+from scripts.results.table import probability_of, simulated_in_words
 
 COLUMNS = (0.08, 0.50, 0.63, 0.75)
 """Where the columns of the table of methods begin."""
@@ -98,8 +98,8 @@ def growth_in_words(result: Mapping[str, Any]) -> list[str]:
     lines = [f"Change of the diameters in mm, median and {'90 % range' if held else '90 % of the runs'}: {changes}."]
     if held:
         lines.append(
-            f"Ranges made in this way held the real change of 90 % of {size['held_out']['n']} held-out nodules that "
-            "could be measured at both times."
+            "Ranges are those of the runs, scaled so as to hold the real change for 90 % of new patients, by "
+            f"{size['held_out']['n']} held-out nodules of {size['held_out']['n_patients']} patients."
         )
     lines += [
         f"Lung-RADS: {'growth' if rads['grows'] else 'no growth'}; the mean diameter grows by {grown} in "
@@ -117,7 +117,7 @@ def growth_in_words(result: Mapping[str, Any]) -> list[str]:
 
 
 def spread_in_words(spread: Mapping[str, Any], form: str) -> str:
-    """Median and 90 % interval, that of held-out nodules where it is known.
+    """Median and 90 % interval, the one scaled by held-out nodules where it is known.
 
     >>> spread_in_words({"median": 1.0, "interval90": [-0.5, 2.0]}, "+.1f")
     '+1.0 [-0.5, +2.0]'
@@ -157,7 +157,7 @@ def _methods(figure: Figure, result: Mapping[str, Any], top: float) -> float:
 
 def held_out_in_words(result: Mapping[str, Any]) -> str:
     """Which cases methods were compared on, what they reached there, and how the cases of each were held out."""
-    return f"{_cases(result['held_out_cases'])} {_origins(result['methods'])}".strip()
+    return f"{_cases(result['held_out_cases'])} {_origins(result)}".strip()
 
 
 def _cases(held_out: Mapping[str, Any]) -> str:
@@ -166,16 +166,18 @@ def _cases(held_out: Mapping[str, Any]) -> str:
         return "These weights have no published comparison, so that it is not known which of these is best."
     reached = ", ".join(f"{value:.3f}" for value in sorted(held_out["compared"]["auroc"].values(), reverse=True))
     words = f"In the order of their AUROC on the same {held_out['compared']['n']} held-out cases: {reached}. "
-    simulated = held_out["simulated"]
-    how = f"{simulated.rstrip('.')}." if isinstance(simulated, str) else ""
-    return f"{words}Cases: {held_out['dataset']}. {how}"
+    how = simulated_in_words(held_out)
+    return f"{words}Cases: {held_out['dataset']}." + (f" {how}." if how else "")
 
 
-def _origins(methods: Sequence[Mapping[str, Any]]) -> str:
-    """How the cases of each method's AUROC were held out, by their number, which stands beside it."""
-    known = [each["held_out"] for each in methods if each["held_out"]]
-    said = {f"n = {each['n']}: {each['on'].split(':')[0]}": None for each in known}
-    return f"{'; '.join(said)}." if said else ""
+def _origins(result: Mapping[str, Any]) -> str:
+    """How the cases of each AUROC, and the nodules of growth, were held out, by their number, which stands beside."""
+    said: dict[str, dict[int, None]] = {}
+    for each in (*result["methods"], result["growth"]):
+        known = each.get("held_out") or {}
+        if "on" in known:  # older weights do not say it of growth
+            said.setdefault(known["on"], {})[known["n"]] = None
+    return " ".join(f"n = {' and '.join(map(str, numbers))}: {on}." for on, numbers in said.items())
 
 
 def method_in_words(method: Mapping[str, Any]) -> list[str]:

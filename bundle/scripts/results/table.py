@@ -17,6 +17,7 @@ def columns(result: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {
         **{"case_id": result["case_id"], "interval_days": result["interval_days"], "num_runs": result["num_runs"]},
         "best_method": result["best_method"],
+        "held_out_simulated": simulated_in_words(result["held_out_cases"]),
     }
     for name in METHODS:
         held_out = methods[name]["held_out"] or {}
@@ -59,14 +60,15 @@ def headline(result: Mapping[str, Any]) -> str:
     >>> growth = {"change_mm": {"mean": {"median": -0.21, "interval90": [-1.0, 0.5]}}, "lung_rads": {"grows": False}}
     >>> growth |= {"held_out": {"error_mm": 1.5, "unchanged_error_mm": 1.4}}
     >>> result = {"methods": [best, seen | {"held_out": None}], "growth": growth, "flags": ["Look.", "Think."]}
-    >>> print(headline(result))
-    Malignant: 12 % by the record alone (held-out AUROC 0.80), 30 % by generated follow-ups, read by the judge (not
-    calibrated). Mean diameter -0.2 mm [-1.0, +0.5] (on held-out nodules off by 1.5 mm, no change by 1.4): no growth by
-    Lung-RADS. 2 flags.
+    >>> print(headline({**result, "held_out_cases": {"simulated": "All of it."}}))
+    Malignant: 12 % by the record alone (held-out AUROC 0.80, simulated), 30 % by generated follow-ups, read by the
+    judge (not calibrated). Mean diameter -0.2 mm [-1.0, +0.5] (on held-out nodules, simulated, off by 1.5 mm, no change
+    by 1.4): no growth by Lung-RADS. 2 flags.
     """
+    simulated = ", simulated" if simulated_in_words(result["held_out_cases"]) else ""
     computed = [each for each in result["methods"] if "not_computable" not in each]
     shown = computed[:1] + [each for each in computed[1:] if each["method"] == "generated"]
-    said = ", ".join(f"{probability_of(each)} by {each['title']} ({_trust(each)})" for each in shown)
+    said = ", ".join(f"{probability_of(each)} by {each['title']} ({_trust(each, simulated)})" for each in shown)
     size = result["growth"]
     if "not_measurable" in size:
         change = f"Growth is not measured: {size['not_measurable']}."
@@ -76,7 +78,7 @@ def headline(result: Mapping[str, Any]) -> str:
         grows = "growth" if size["lung_rads"]["grows"] else "no growth"
         trust = size["held_out"]
         errors = trust and f"off by {trust['error_mm']:.1f} mm, no change by {trust['unchanged_error_mm']:.1f}"
-        known = errors and f" (on held-out nodules {errors})"
+        known = errors and f" (on held-out nodules{simulated and simulated + ','} {errors})"
         change = f"Mean diameter {mean['median']:+.1f} mm{ends}{known or ''}: {grows} by Lung-RADS."
     count = len(result["flags"])
     return f"Malignant: {said or 'no probability'}. {change} {count} flag{'s' * (count != 1)}."
@@ -89,9 +91,19 @@ def probability_of(method: Mapping[str, Any]) -> str:
     return f"{100 * value:.0f} %"
 
 
-def _trust(method: Mapping[str, Any]) -> str:
+def simulated_in_words(held_out_cases: Mapping[str, Any]) -> str:
+    """How the held-out cases were simulated; empty where they were not, or it is not known.
+
+    >>> simulated_in_words({"simulated": True}), simulated_in_words({"simulated": "All of it."})
+    ('Simulated', 'All of it')
+    """
+    found = held_out_cases["simulated"]
+    return "Simulated" if found is True else (found or "").rstrip(".")
+
+
+def _trust(method: Mapping[str, Any], simulated: str) -> str:
     held_out = method["held_out"] or {}
-    known = f"held-out AUROC {held_out['auroc']:.2f}" if held_out.get("auroc") is not None else ""
+    known = f"held-out AUROC {held_out['auroc']:.2f}{simulated}" if held_out.get("auroc") is not None else ""
     raw = "" if method.get("probability") is not None else "not calibrated"
     return ", ".join(filter(None, (known, raw)))
 

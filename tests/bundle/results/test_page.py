@@ -12,7 +12,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from scripts.evaluation.report.case_view import CaseStudy
-from scripts.results.page import growth_in_words, page, write_page
+from scripts.results.page import growth_in_words, held_out_in_words, page, write_page
+from scripts.results.sources import ON_HELD_OUT
 
 
 def study(case_id: str = "c160") -> CaseStudy:
@@ -40,10 +41,20 @@ def test_words_of_the_page(result: dict[str, Any]) -> None:
         f"{held_out['auroc']:.2f} [{held_out['ci95'][0]:.2f}, {held_out['ci95'][1]:.2f}] (n = {held_out['n']})" in text
     )
     assert "In the order of their AUROC on the same 40 held-out cases" in text and "all of it" in text
-    assert text.count("n = 40: validation section, not cross-validated") == 1
+    assert text.count(f"n = 40: {ON_HELD_OUT}") == 1, "whole, once: what makes these figures optimistic"
     assert text.count("n = 160: 2-fold cross-validation over training and validation") == 1
     assert "not computable: lacks the number of nodules" in text and "Look at this." in text
     assert result["made_from"]["prediction_sha256"][:12] in text
+
+
+def test_how_cases_were_held_out_is_said_once_for_all_of_them(result: dict[str, Any]) -> None:
+    """Of growth too, and what makes its figures optimistic; older weights do not say it of growth."""
+    size = result["growth"]
+    for on, told in ((ON_HELD_OUT, f"n = 40 and 39: {ON_HELD_OUT}."), ("chosen on these", "n = 39: chosen on these.")):
+        growth = size | {"held_out": size["held_out"] | {"n": 39, "on": on}}
+        assert told in held_out_in_words(result | {"growth": growth})
+    growth = size | {"held_out": {"error_mm": 1.5, "unchanged_error_mm": 1.4, "n": 39}}
+    assert "39" not in held_out_in_words(result | {"growth": growth})
 
 
 def test_the_page_says_of_what_and_after_how_long(result: dict[str, Any]) -> None:
@@ -61,9 +72,20 @@ def test_growth_in_words(result: dict[str, Any]) -> None:
     changes = result["growth"]["change_mm"] | {"mean": mean}
     told = growth_in_words({"growth": result["growth"] | {"change_mm": changes}})
     assert told[0].endswith("mean +0.5 [-1.5, +2.5].") and "median and 90 % range: long " in told[0]
-    assert told[1].startswith("Ranges made in this way held the real change of 90 % of 40 held-out nodules")
+    assert told[1] == (
+        "Ranges are those of the runs, scaled so as to hold the real change for 90 % of new patients, by 40 held-out "
+        "nodules of 20 patients."
+    )
     unmeasured = {"growth": {"not_measurable": "no nodule is found"}}
     assert growth_in_words(unmeasured) == ["Not measured: no nodule is found."]
+
+
+@pytest.mark.parametrize(
+    ("simulated", "told"), [(True, "Cases: discs. Simulated."), ("Drawn.", "Cases: discs. Drawn."), (None, "discs.")]
+)
+def test_cases_that_are_simulated_are_said_to_be(result: dict[str, Any], simulated: Any, told: str) -> None:
+    cases = result["held_out_cases"] | {"simulated": simulated}
+    assert f"{told} n = 40: " in held_out_in_words(result | {"held_out_cases": cases}).replace("n = 160", "n = 40")
 
 
 def test_without_a_reference_it_says_so(result: dict[str, Any]) -> None:

@@ -27,7 +27,8 @@ def result(**changes: Any) -> dict[str, Any]:
         "held_out": None,
     }
     content = {"case_id": "a", "interval_days": 365, "num_runs": 4, "best_method": "record_only", "methods": methods}
-    return {**content, "growth": growth, "flags": ["Look, here.", "Think."], **changes}
+    content |= {"growth": growth, "flags": ["Look, here.", "Think."], "held_out_cases": {"simulated": None}}
+    return {**content, **changes}
 
 
 def test_a_row_has_every_method_and_every_number() -> None:
@@ -47,6 +48,16 @@ def test_headline_of_a_case_that_is_not_measured(flags: list[str]) -> None:
     line = headline(result(growth={"not_measurable": "no nodule"}, flags=flags))
     assert line.endswith(f"Growth is not measured: no nodule. {len(flags)} flag{'' if flags else 's'}.")
     assert line.startswith("Malignant: 25 % by the record alone (held-out AUROC 0.80). ")
+
+
+@pytest.mark.parametrize(("simulated", "told"), [(True, "Simulated"), ("All of it.", "All of it"), (None, "")])
+def test_simulated_cases_are_said_beside_their_figures(simulated: Any, told: str) -> None:
+    made = result(held_out_cases={"simulated": simulated})
+    made["growth"]["held_out"] = {"error_mm": 1.5, "unchanged_error_mm": 1.4}
+    assert columns(made)["held_out_simulated"] == told
+    said = ", simulated" if told else ""
+    assert f"(held-out AUROC 0.80{said})" in headline(made)
+    assert f"(on held-out nodules{said and said + ','} off by 1.5 mm" in headline(made)
 
 
 def test_headline_without_any_method() -> None:

@@ -37,6 +37,7 @@ def test_probabilities_side_by_side(objects):
         *("the record alone", "generated follow-ups, read by the judge"),
     ]
     assert [below["Algorithm Parameters"].TextValue for *_, below in found][1] == "not calibrated"
+    assert "held-out AUROC 0.82, n 507, simulated" in texts(objects.read("report"), "Algorithm Parameters")
     assert found[2][3]["Derivation"].ConceptCodeSequence[0].CodeMeaning == "Standard Deviation"
     assert {below["Algorithm Family"].ConceptCodeSequence[0].CodeValue for *_, below in found} == {"123110"}
 
@@ -50,6 +51,15 @@ def test_growth_and_its_spread(objects):
     ends = [float(each.MeasuredValueSequence[0].NumericValue) for each in below.values() if each.ValueType == "NUM"]
     median, (low, high) = SPREAD["median"], SPREAD["interval90"]
     assert ends == pytest.approx([high - median, median - low])
+
+
+def test_a_range_by_held_out_nodules_says_so(objects, tmp_path):
+    case_dir = shutil.copytree(objects.case_dir, tmp_path / "nodule")
+    held = {"mean": SPREAD | {"held_out90": [-1.0, 4.0]}}
+    growth = RESULT["growth"] | {"change_mm": RESULT["growth"]["change_mm"] | held}
+    (case_dir / "result.json").write_text(json.dumps({**RESULT, "growth": growth}))
+    told = texts(report(open_source(objects.series, POINT), Made(case_dir, "key")), "Algorithm Parameters")
+    assert told.count("range: 90 % of new patients, by held-out nodules") == 1
 
 
 def texts(document, name):
