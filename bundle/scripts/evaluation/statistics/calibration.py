@@ -54,7 +54,9 @@ def logistic_fit(design: Array, offset: Array, labels: Array, weights: Array) ->
     """Coefficients (B, K) of unpenalised logistic regressions, by Newton's method, one per row of weights.
 
     Without an offset they equal those of scikit-learn's `LogisticRegression(C=inf)`, which takes no offset and fits one
-    resample at a time.
+    resample at a time. A step that moves some linear predictor by d is shortened to ln(1 + d) / d of itself, so that
+    the likelihood never falls, however far the offset is (Sun and Tran-Dinh 2019, "Generalized self-concordant
+    functions: a recipe for Newton-type methods", with nu = 2).
 
     Args:
         design: (N, K).
@@ -66,14 +68,17 @@ def logistic_fit(design: Array, offset: Array, labels: Array, weights: Array) ->
         (B, K); NaN where there is no finite solution (one outcome only, or outcomes that a threshold separates).
     """
     beta = np.zeros((len(weights), design.shape[1]))
-    step = np.full_like(beta, np.inf)
-    for _ in range(25):  # quadratic convergence needs few steps; without a solution, steps do not become small
+    step = gradient = np.full_like(beta, np.inf)
+    for _ in range(30):  # quadratic convergence needs few steps; without a solution, steps do not become small
         fitted = expit(beta @ design.T + offset)
         gradient = (weights * (labels - fitted)) @ design
         hessian = np.einsum("bn,nk,nl->bkl", weights * fitted * (1 - fitted), design, design, optimize=True)
         step = np.einsum("bkl,bl->bk", np.linalg.pinv(hessian, hermitian=True), gradient)
+        moved = np.abs(step @ design.T).max(axis=1, keepdims=True)
+        step *= np.log1p(moved) / np.where(moved > 0, moved, 1.0)
         beta += step
-    beta[np.abs(step).max(axis=1) > 1e-6] = np.nan
+    solved = (np.abs(step) <= 1e-6) & (np.abs(gradient) <= 1e-6 * weights.sum(axis=1, keepdims=True))
+    beta[~solved.all(axis=1)] = np.nan
     return beta
 
 
@@ -89,11 +94,13 @@ def slope_and_intercept(probabilities: Array, labels: Array, weights: Array) -> 
         weights: (B, N).
 
     Returns:
-        Slopes and intercepts (B,).
+        Slopes and intercepts (B,); slopes are NaN where all probabilities are equal, too.
     """
     log_odds = logit(np.clip(probabilities, CLIP, 1 - CLIP))
     ones = np.ones_like(log_odds)
     slope = logistic_fit(np.stack([ones, log_odds], axis=1), np.zeros_like(log_odds), labels, weights)[:, 1]
+    if np.ptp(log_odds) == 0:
+        slope[:] = np.nan
     return slope, logistic_fit(ones[:, None], log_odds, labels, weights)[:, 0]
 
 
@@ -121,7 +128,7 @@ def calibration_scores(probabilities: Array, labels: Array, weights: Array | Non
     }
     values = slope_and_intercept(probabilities, labels, np.ones((1, len(labels))))
     resampled = (None, None) if weights is None else slope_and_intercept(probabilities, labels, weights)
+    reason = "not finite, for outcomes can be separated, or all probabilities are equal"
     for name, value, varied in zip(("slope", "intercept"), values, resampled, strict=True):
-        finite = np.isfinite(value).all()
-        scores[name] = estimate(value, varied) if finite else undefined("not finite, for outcomes can be separated")
+        scores[name] = estimate(value, varied) if np.isfinite(value).all() else undefined(reason)
     return scores

@@ -189,15 +189,18 @@ def estimate(per_run: Array, resampled: Array | None = None, reason: str | None 
     Returns:
         `mean` over runs; `std`, the standard deviation over runs (None for one run), which measures how seeds differ
         and is no sampling error; `ci95` over patients, the 2.5th and 97.5th percentile of the bootstrap with the runs
-        fixed; and, where there is no interval, `reason`.
+        fixed; and, where there is no interval, or none that is finite, `reason`.
     """
     result: dict[str, Any] = {
         "mean": float(np.mean(per_run)),
         "std": float(np.std(per_run, ddof=1)) if len(per_run) > 1 else None,
         "ci95": None,
     }
-    if resampled is not None and np.isfinite(resampled).sum() > 1:
-        result["ci95"] = [float(bound) for bound in np.nanpercentile(resampled, [2.5, 97.5])]
+    known = np.empty(0) if resampled is None else resampled[~np.isnan(resampled)]
+    if np.isinf(known).any():
+        result["reason"] = "no interval, for it is infinite in some resamples"
+    elif len(known) > 1:
+        result["ci95"] = [float(bound) for bound in np.percentile(known, [2.5, 97.5])]
     else:
         result["reason"] = reason or "no interval, for there are too few patients"
     return result

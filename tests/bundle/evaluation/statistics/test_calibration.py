@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,10 +18,12 @@ from scripts.evaluation.statistics.calibration import (
     NAMES,
     calibration_error,
     calibration_scores,
+    logistic_fit,
     reliability,
     slope_and_intercept,
 )
 from scripts.evaluation.statistics.metrics import patient_resamples
+from scripts.files import write_json
 
 EXAMPLE = np.array([0.05, 0.08, 0.1, 0.62, 0.68, 0.95]), np.array([0.0, 1, 0, 1, 0, 1])
 
@@ -70,6 +75,34 @@ def test_slope_and_intercept_equal_scikit_learns_and_the_score_equation(seed):
         assert intercept == pytest.approx(root, abs=1e-8)
 
 
+@pytest.mark.parametrize("shift", [-4, -3, 3, 4])
+def test_probabilities_far_off_have_the_intercept_of_the_score_equation(shift: int, tmp_path: Path) -> None:
+    """Of all cases and of each resample, where Newton's method with whole steps overshoots."""
+    generator = np.random.default_rng(0)
+    log_odds = generator.normal(0, 0.5, 200) + shift
+    labels = (generator.uniform(size=200) < expit(log_odds - shift)).astype(float)
+    weights = patient_resamples(range(200), labels, 30, seed=0, stratified=False)
+    found = slope_and_intercept(expit(log_odds), labels, weights)[1]
+    for row, intercept in zip(weights, found, strict=True):
+        root = brentq(lambda a, row=row: (row * (labels - expit(log_odds + a))).sum(), -20, 20)
+        assert intercept == pytest.approx(root, abs=1e-8)
+    scores = calibration_scores(expit(log_odds), labels, weights)
+    root = brentq(lambda a: (labels - expit(log_odds + a)).sum(), -20, 20)
+    assert scores["intercept"]["mean"] == pytest.approx(root, abs=1e-8) == pytest.approx(-shift, abs=0.5)
+    assert scores["intercept"]["ci95"] == pytest.approx(np.percentile(found, [2.5, 97.5]).tolist())
+    write_json(tmp_path / "metrics.json", scores)
+
+
+def test_a_regression_without_a_solution_is_nan() -> None:
+    """One outcome only, however far the offset; outcomes that a threshold separates; and those that touch at it."""
+    one, ones = np.ones((1, 6)), np.ones((6, 1))
+    for offset, outcome in itertools.product((-13.0, 0.0, 13.0), (0.0, 1.0)):
+        assert np.isnan(logistic_fit(ones, np.full(6, offset), np.full(6, outcome), one)).all()
+    for values, labels in (([-9, -8, -7, 7, 8, 9], [0, 0, 0, 1, 1, 1]), ([0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 1, 1])):
+        design = np.hstack([ones, np.array(values, dtype=float)[:, None]])
+        assert np.isnan(logistic_fit(design, np.zeros(6), np.array(labels, dtype=float), one)).all()
+
+
 def test_known_miscalibration_is_found():
     """Log odds twice too far from zero, and one too high."""
     generator = np.random.default_rng(0)
@@ -109,3 +142,4 @@ def test_what_is_unknown_or_has_no_solution():
     assert np.isfinite(certain["intercept"]["mean"])
     constant = calibration_scores(np.full(4, 0.3), np.array([0.0, 1, 0, 1]), None)
     assert constant["intercept"]["mean"] == pytest.approx(-logit(0.3))
+    assert constant["slope"]["mean"] is None and "all probabilities are equal" in constant["slope"]["reason"]

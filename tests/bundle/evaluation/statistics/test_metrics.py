@@ -272,6 +272,15 @@ def test_what_cannot_be_computed_is_null_with_a_reason():
     assert "fewer than two cases" in metrics.fid(np.ones((2, 1, 3)), np.ones((1, 3)))["reason"]
 
 
+def test_an_interval_that_is_infinite_is_none() -> None:
+    """NaN, of resamples without a value, are left out; JSON has no infinity."""
+    found = metrics.estimate(np.ones(1), np.array([0.0, np.nan, 1.0]))
+    assert found["ci95"] == pytest.approx([0.025, 0.975]) and "reason" not in found
+    found = metrics.estimate(np.ones(1), np.append(np.ones(99), np.inf))
+    assert found["ci95"] is None and "infinite" in found["reason"]
+    assert "too few" in metrics.estimate(np.ones(1), np.full(9, np.nan))["reason"]
+
+
 def test_gap_closed():
     """A share of the gap; none where the interval of the gap holds zero, or there is none."""
 

@@ -29,8 +29,10 @@ def sample(count: int = 300, shift: float = 1.0, stretch: float = 0.5) -> tuple[
     return expit(log_odds), labels, [f"p{index // 2}" for index in range(count)]
 
 
-def test_out_of_fold_probabilities_equal_regressions_fold_by_fold() -> None:
+@pytest.mark.parametrize("far", [-4, -3, 0, 3, 4])
+def test_out_of_fold_probabilities_equal_regressions_fold_by_fold(far: int) -> None:
     probabilities, labels, patients = sample()
+    probabilities = expit(logit(probabilities) + far)
     fold, log_odds = patient_folds(patients, labels), logit(probabilities)
     found = recalibrated(log_odds, labels, fold)
     for number in range(5):
