@@ -18,7 +18,7 @@ from scripts.arrays import Array
 from scripts.evaluation.judge import Judge, Method
 from scripts.evaluation.report.columns import METRICS
 from scripts.evaluation.statistics.contrasts import contrast, holm
-from scripts.evaluation.statistics.metrics import auroc, undefined, weighted_mean, why_undefined
+from scripts.evaluation.statistics.metrics import auroc, undefined, varied, weighted_mean, why_undefined
 from scripts.evaluation.table_one import FILE, latex, markdown, p_value, with_interval
 from scripts.files import read_mapping, write_text
 
@@ -70,7 +70,7 @@ def _of_auroc(pair: Sequence[Sequence[Method]], judge: Judge) -> Contrast:
     known = np.isfinite(labels)
     first, second = [[each.probabilities[:, known] for each in methods] for methods in pair]
     score = partial(_auroc, labels=labels[known])
-    return contrast(score, first, second, None if weights is None else weights[:, known])
+    return contrast(score, first, second, varied(weights, known))
 
 
 def _auroc(values: Array, weights: Array, labels: Array) -> Array:

@@ -32,7 +32,7 @@ from scripts.data.transforms import HU_PER_UNIT, Rotationsd, preprocessing
 from scripts.diffusion.denoiser import ConditionalDiffusionInferer
 from scripts.diffusion.sampler import ProgressionInferer, ProgressionModel
 from scripts.errors import UserError
-from scripts.evaluation.statistics.metrics import auroc, estimate, patient_resamples, weighted_mean
+from scripts.evaluation.statistics.metrics import auroc, estimate, patient_resamples, varied, weighted_mean
 from scripts.files import write_json
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def audit_memorisation(
     sections = {name: load_datalist(dataset_dir)[name] for name in ("training", "validation", "test")}
     patients = [str(case["patient_id"]) for cases in sections.values() for case in cases]
     member = np.repeat([1.0, 0.0], [len(sections["training"]), len(patients) - len(sections["training"])])
-    weights = patient_resamples(patients, member, resamples, seed)
+    weights = varied(patient_resamples(patients, member, resamples, seed), np.isfinite(member))
     if weights is None or len(set(member)) < 2:
         raise UserError(
             f"{dataset_dir}: expected two patients or more in training, and in validation and test together."

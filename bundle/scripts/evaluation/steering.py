@@ -27,7 +27,7 @@ from scripts.ehr.features import FEATURES
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 from scripts.evaluation.report.figures import BENIGN, MALIGNANT, NEUTRAL
-from scripts.evaluation.statistics.metrics import auroc, patient_resamples, weighted_mean
+from scripts.evaluation.statistics.metrics import auroc, estimate, patient_resamples, varied, weighted_mean
 from scripts.evaluation.study import Cases
 from scripts.files import write_bytes, write_json
 from scripts.pictures import png, show
@@ -217,17 +217,14 @@ def _discrimination(made: Generated, recorded: Generated, cases: Cases, weights:
     def change(probabilities: Array, resampled: Array | None = None) -> Array:
         return area(probabilities, resampled) - area(recorded.probabilities.mean(axis=1)[known][None], resampled)
 
-    averaged, kept = made.probabilities.mean(axis=1)[known], None if weights is None else weights[:, known]
+    averaged, kept = made.probabilities.mean(axis=1)[known], varied(weights, known)
     return {"auroc": interval(area, averaged, kept), "auroc_change": interval(change, averaged, kept)}
 
 
 def interval(statistic: Callable[..., Array], values: Array, weights: Array | None) -> dict[str, Any]:
     """A statistic of ``values`` (N,) and, if there are resamples ``weights`` (B, N), its 95 % interval."""
-    bounds = None if weights is None else np.nanpercentile(statistic(values[None], weights)[0], [2.5, 97.5])
-    return {
-        "mean": float(statistic(values[None])[0, 0]),
-        "ci95": None if bounds is None else [float(bound) for bound in bounds],
-    }
+    found = estimate(statistic(values[None])[0], None if weights is None else statistic(values[None], weights)[0])
+    return {key: found[key] for key in ("mean", "ci95")}
 
 
 def figure(result: Mapping[str, Any], results: Mapping[str, Generated], baseline: Array) -> Figure:

@@ -96,6 +96,16 @@ def test_effects_are_what_was_put_in() -> None:
     assert 0 < low < 1 - expected < high
 
 
+def test_one_malignant_patient_takes_the_interval_of_the_auroc_alone() -> None:
+    cases = Cases.of([{**case(index, index), "malignant": int(index == 0)} for index in range(12)])
+    rng = np.random.default_rng(0)
+    made = {RECORDED: rng.uniform(size=(12, 2)), "other": rng.uniform(size=(12, 2))}
+    results = {title: Generated(np.zeros((12, 2, 4, 4)), each) for title, each in made.items()}
+    row = summarise(results, cases, resamples=50, seed=0)["interventions"]["other"]
+    assert row["score_change"]["ci95"] is not None and row["auroc"]["mean"] is not None
+    assert row["auroc"]["ci95"] is None and row["auroc_change"]["ci95"] is None
+
+
 class Brightness(torch.nn.Module):
     """A classifier that reads the mean."""
 

@@ -20,7 +20,7 @@ from scripts.evaluation.statistics.calibration import CLIP, logistic_fit
 from scripts.evaluation.statistics.decision_curve import net_benefit_differences
 from scripts.evaluation.statistics.differences import auroc_difference
 from scripts.evaluation.statistics.folds import patient_folds, too_few
-from scripts.evaluation.statistics.metrics import classification
+from scripts.evaluation.statistics.metrics import classification, varied
 
 STRENGTH = 0.1
 """Inverse weight of the L2 penalty in the regression on the record, fixed, so that nothing is chosen on these cases."""
@@ -139,7 +139,7 @@ def added_by_images(
     smaller, larger = out_of_fold(records, scores, labels, patients, record)
     if not np.isfinite([smaller, larger]).all():
         return {"reason": "not finite, for outcomes can be separated"}
-    drawn, plain = (None if each is None else each[:, known] for each in weights)
+    drawn, plain = (varied(each, known) for each in weights)
     difference = auroc_difference(larger, smaller, labels, patients, drawn)
     record = record_score(records, labels, patients) if record is None else record
     return {

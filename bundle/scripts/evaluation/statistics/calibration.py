@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from sklearn.calibration import calibration_curve
 
 from scripts.arrays import Array
-from scripts.evaluation.statistics.metrics import estimate, undefined, weighted_mean, why_undefined
+from scripts.evaluation.statistics.metrics import estimate, undefined, varied, weighted_mean, why_undefined
 
 NAMES = ("brier", "ece", "slope", "intercept")
 """Keys of the four scores in metrics.json."""
@@ -116,8 +116,7 @@ def calibration_scores(probabilities: Array, labels: Array, weights: Array | Non
     if reason := why_undefined(labels):
         return {name: undefined(reason) for name in NAMES}
     known = np.isfinite(labels)
-    probabilities, labels = probabilities[known], labels[known]
-    weights = None if weights is None else weights[:, known]
+    probabilities, labels, weights = probabilities[known], labels[known], varied(weights, known)
     squares = np.square(probabilities - labels)[None]
     scores = {
         "brier": estimate(squares.mean(axis=1), None if weights is None else weighted_mean(squares, weights)[0]),
@@ -129,6 +128,6 @@ def calibration_scores(probabilities: Array, labels: Array, weights: Array | Non
     values = slope_and_intercept(probabilities, labels, np.ones((1, len(labels))))
     resampled = (None, None) if weights is None else slope_and_intercept(probabilities, labels, weights)
     reason = "not finite, for outcomes can be separated, or all probabilities are equal"
-    for name, value, varied in zip(("slope", "intercept"), values, resampled, strict=True):
-        scores[name] = estimate(value, varied) if np.isfinite(value).all() else undefined(reason)
+    for name, value, drawn in zip(("slope", "intercept"), values, resampled, strict=True):
+        scores[name] = estimate(value, drawn) if np.isfinite(value).all() else undefined(reason)
     return scores

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scripts.arrays import Array
-from scripts.evaluation.statistics.metrics import estimate, weighted_mean, why_undefined
+from scripts.evaluation.statistics.metrics import estimate, varied, weighted_mean, why_undefined
 
 THRESHOLDS = np.arange(1, 51) / 100
 """Of the curves."""
@@ -56,8 +56,8 @@ def net_benefit_differences(
     each = benefits(first, labels, thresholds) - benefits(second, labels, thresholds)
     resampled = [None] * len(each) if weights is None else weighted_mean(each, weights)
     return {
-        f"{threshold:g}": estimate(row.mean(keepdims=True), varied)
-        for threshold, row, varied in zip(thresholds, each, resampled, strict=True)
+        f"{threshold:g}": estimate(row.mean(keepdims=True), drawn)
+        for threshold, row, drawn in zip(thresholds, each, resampled, strict=True)
     }
 
 
@@ -80,7 +80,7 @@ def decision_curves(
     if reason := why_undefined(labels):
         return {"reason": reason}
     known = np.isfinite(labels)
-    labels, weights = labels[known], None if weights is None else weights[:, known]
+    labels, weights = labels[known], varied(weights, known)
     given = {name: values[known] for name, values in probabilities.items()}
     policies = {ALL: np.ones(len(labels)), NONE: np.zeros(len(labels))}
     against = {name: policies | (_others(given, name) if name == main else {}) for name in given}

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import norm
 
 from scripts.arrays import Array
-from scripts.evaluation.statistics.metrics import auroc, estimate, ordered_pairs, undefined, why_undefined
+from scripts.evaluation.statistics.metrics import auroc, estimate, ordered_pairs, undefined, varied, why_undefined
 
 
 def delong_variance(first: Array, second: Array, labels: Array, clusters: Sequence[Hashable]) -> float:
@@ -88,9 +88,9 @@ def auroc_difference(
     if reason := why_undefined(labels):
         return undefined(reason) | none
     known = np.isfinite(labels)
-    both, labels = np.stack([first, second])[:, known], labels[known]
+    both, labels, drawn = np.stack([first, second])[:, known], labels[known], varied(weights, known)
     patients = [patient for patient, keep in zip(patients, known, strict=True) if keep]
-    resampled = None if weights is None else np.subtract(*auroc(both, labels, weights[:, known]))
+    resampled = None if drawn is None else np.subtract(*auroc(both, labels, drawn))
     return {
         **estimate(np.subtract(*auroc(both, labels)), resampled),
         "p": None if resampled is None else bootstrap_p(resampled),

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scripts.arrays import Array
 
@@ -146,7 +147,8 @@ def patient_resamples(
     Cases of one patient are not independent, so drawing cases would make intervals too narrow. With `stratified`,
     patients with a malignant case and those without are drawn separately, so that every resample has as many of each as
     the study; the share of malignant patients is then taken as given. Patients without any known outcome are always
-    drawn separately, so that the bootstrap of the other patients does not depend on them.
+    drawn separately, so that the bootstrap of the other patients does not depend on them. Who is drawn from alone is in
+    every resample once, see :func:`varied`.
 
     Args:
         patients: N, the patient of each case.
@@ -156,7 +158,7 @@ def patient_resamples(
         stratified: see above.
 
     Returns:
-        None where there is no bootstrap: with a single patient, or a stratum of a single one.
+        None where there is no bootstrap, since all patients are drawn from alone.
 
     Example:
         >>> weights = patient_resamples(["a", "a", "b", "c", "d"], np.array([1, 0, 1, 0, 0]), resamples=100, seed=0)
@@ -167,15 +169,28 @@ def patient_resamples(
     outcome = np.full(len(unique), np.nan)
     np.fmax.at(outcome, index, labels)  # the highest label of each patient, NaN where none is known
     known = np.isfinite(outcome)
-    strata = [outcome == 1, outcome == 0] if stratified else [known]
-    if len(unique) < 2 or any(members.sum() == 1 for members in strata):
+    strata = [*([outcome == 1, outcome == 0] if stratified else [known]), ~known]
+    if max(members.sum() for members in strata) < 2:
         return None
     generator = np.random.default_rng(seed)
     drawn = np.empty((resamples, len(unique)))
-    for members in (*strata, ~known):
+    for members in strata:
         if count := int(members.sum()):
             drawn[:, members] = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
     return drawn[:, index]
+
+
+def varied(weights: Array | None, cases: NDArray[np.bool_]) -> Array | None:
+    """The weights (B, n), of `patient_resamples`, of what a score of outcomes rests on; None where it has no interval.
+
+    That is so without resamples, and where they do not vary some of the cases: those of the only malignant, or the only
+    benign, patient.
+
+    Args:
+        cases: (N,), which ones count.
+    """
+    drawn = None if weights is None else weights[:, cases]
+    return drawn if drawn is not None and np.ptp(drawn, axis=0).all() else None
 
 
 def estimate(per_run: Array, resampled: Array | None = None, reason: str | None = None) -> dict[str, Any]:
@@ -233,10 +248,10 @@ def classification(probabilities: Array, labels: Array, weights: Array | None) -
     if reason := why_undefined(labels):
         return dict.fromkeys(SCORES, undefined(reason))
     known = np.isfinite(labels)
-    labels, probabilities = labels[known], probabilities[:, known]
+    labels, probabilities, drawn = labels[known], probabilities[:, known], varied(weights, known)
     scores = {}
     for name, metric in SCORES.items():
-        resampled = None if weights is None else metric(probabilities, labels, weights[:, known]).mean(axis=0)
+        resampled = None if drawn is None else metric(probabilities, labels, drawn).mean(axis=0)
         scores[name] = estimate(metric(probabilities, labels)[:, 0], resampled)
     return scores
 
@@ -277,8 +292,7 @@ def gap(baseline: Array, follow_up: Array, labels: Array, weights: Array | None)
     if reason := why_undefined(labels):
         return dict.fromkeys(SCORES, undefined(reason))
     known = np.isfinite(labels)
-    both, labels = np.stack([follow_up, baseline])[:, known], labels[known]
-    drawn = None if weights is None else weights[:, known]
+    both, labels, drawn = np.stack([follow_up, baseline])[:, known], labels[known], varied(weights, known)
     return {
         name: estimate(
             np.subtract(*metric(both, labels)), None if drawn is None else np.subtract(*metric(both, labels, drawn))

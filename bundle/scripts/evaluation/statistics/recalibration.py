@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 from scripts.arrays import Array
 from scripts.evaluation.statistics.calibration import CLIP, logistic_fit
 from scripts.evaluation.statistics.folds import patient_folds, too_few
-from scripts.evaluation.statistics.metrics import estimate, undefined, weighted_mean
+from scripts.evaluation.statistics.metrics import estimate, undefined, varied, weighted_mean
 
 WAYS = ("as_given", "intercept", "intercept_and_slope")
 """The probabilities as they are, and two recalibrations of them (Van Calster et al. 2019)."""
@@ -104,8 +104,7 @@ def recalibration_scores(
     if reason := too_few(patients, labels, FEWEST):
         return {way: dict.fromkeys(SCORES, undefined(reason)) | nothing for way in WAYS}
     known = np.isfinite(labels)
-    probabilities, labels = probabilities[known], labels[known]
-    weights = None if weights is None else weights[:, known]
+    probabilities, labels, weights = probabilities[known], labels[known], varied(weights, known)
     fold = patient_folds([patient for patient, keep in zip(patients, known, strict=True) if keep], labels)
     result = {WAYS[0]: _scores(probabilities, labels, weights) | nothing}
     corrected = recalibrated(logit(np.clip(probabilities, CLIP, 1 - CLIP)), labels, fold)

@@ -143,6 +143,14 @@ def test_difference_is_paired():
     assert result["p_delong_independent"] == delong_p(second, first, labels, range(len(labels)))
 
 
+def test_one_malignant_patient_gives_a_difference_no_interval():
+    labels = (np.arange(30) < 1).astype(float)
+    weights = patient_resamples(range(30), labels, 100, seed=0)
+    values = np.random.default_rng(0).uniform(size=(2, 30))
+    found = auroc_difference(*values, labels, range(30), weights)
+    assert found["mean"] is not None and found["ci95"] is None and found["p"] is None
+
+
 def test_differences_without_outcomes_or_patients():
     first, second, labels, patients = study(7)
     weights = patient_resamples(patients, labels, 30, seed=0)

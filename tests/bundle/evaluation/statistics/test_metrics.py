@@ -192,12 +192,29 @@ def test_strata_are_patients_with_and_without_a_malignant_case():
     assert len(np.unique(plain[:, [0, 2]].sum(axis=1))) > 2
 
 
-def test_no_resamples_where_a_stratum_is_one_patient():
-    one_malignant = ["a", "b", "c"], np.array([1.0, 0, 0])
-    assert metrics.patient_resamples(*one_malignant, 10, seed=0) is None
-    assert metrics.patient_resamples(*one_malignant, 10, seed=0, stratified=False).shape == (10, 3)
-    assert metrics.patient_resamples(["a", "a"], np.array([0.0, 1]), 10, seed=0) is None
-    assert metrics.patient_resamples(["a"], np.array([np.nan]), 10, seed=0) is None
+def test_no_resamples_where_every_stratum_is_one_patient():
+    for patients, labels in ((["a", "a"], [0, 1]), (["a"], [np.nan]), (["a", "b", "c"], [0, 1, np.nan])):
+        assert metrics.patient_resamples(patients, np.array(labels, dtype=float), 10, seed=0) is None
+    assert metrics.patient_resamples(["a", "b"], np.array([0.0, 1]), 10, seed=0, stratified=False).shape == (10, 2)
+
+
+@pytest.mark.parametrize("single", [0.0, 1.0])
+def test_one_patient_of_an_outcome_takes_intervals_from_scores_of_outcomes_alone(single):
+    """Thirty patients with two cases each, one of them alone with its outcome."""
+    patients, labels = np.arange(60) // 2, np.where(np.arange(60) < 2, single, 1 - single)
+    rng = np.random.default_rng(0)
+    weights, values = metrics.patient_resamples(patients, labels, 200, seed=0), rng.uniform(size=(2, 60))
+    assert (weights[:, :2] == 1).all() and (weights[:, 2:].sum(axis=1) == 58).all()
+    low, high = metrics.similarity(values, weights)["ci95"]
+    assert low < values.mean() < high
+    features = rng.normal(size=(2, 60, 8))
+    assert metrics.kid(features[:1], features[1], patients.tolist(), weights)["ci95"] is not None
+    withheld = [
+        *metrics.classification(values, labels, weights).values(),
+        *metrics.gap(*values, labels, weights).values(),
+    ]
+    assert all(score["mean"] is not None and score["ci95"] is None for score in withheld)
+    assert all("too few patients" in score["reason"] for score in withheld)
 
 
 def resamples_of(labels: np.ndarray, resamples: int, patients: list[int] | None = None) -> np.ndarray | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from scripts.evaluation.statistics.metrics import patient_resamples
 from scripts.evaluation.statistics.thresholds import SENSITIVITY, fixed_thresholds, operating_points
 
 
@@ -40,6 +41,14 @@ def test_sensitivity_and_specificity_are_counted() -> None:
     drawn = drawn[drawn.sum(axis=1) > 0]
     expected = np.percentile(drawn[:, 0] / drawn.sum(axis=1), [2.5, 97.5])
     assert point["specificity"]["ci95"] == pytest.approx(expected.tolist())
+
+
+def test_the_sensitivity_of_one_patient_has_no_interval() -> None:
+    labels = np.array([1.0, 0, 0, 0, 0])
+    weights = patient_resamples(range(5), labels, 100, seed=0)
+    point = operating_points(np.array([0.9, 0.8, 0.3, 0.2, 0.1]), labels, {"given": 0.5}, weights)["given"]
+    assert point["sensitivity"]["mean"] == 1.0 and point["sensitivity"]["ci95"] is None
+    assert point["specificity"]["ci95"] is not None
 
 
 def test_what_can_be_said_of_one_outcome_is_said() -> None:
