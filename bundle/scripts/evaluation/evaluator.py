@@ -234,7 +234,10 @@ def _error_hu(images: Array | None, study: Study) -> float | None:
 
 
 def _table(methods: Mapping[str, Method], cases: Cases, growth: Growth | None) -> str:
-    """The text of predictions.csv: one row per method, case and run, without averages over runs."""
+    """The text of predictions.csv: one row per method, case and run, without averages over runs.
+
+    Sizes are empty where nothing was measured, the nodule was not found or is larger than its crop.
+    """
     sizes = {} if growth is None else growth.measured
     measures = {"long_mm": "long", "perpendicular_mm": "perpendicular", "area_mm2": "area"} if sizes else {}
     outcomes = ["" if np.isnan(label) else int(label) for label in cases.labels]
@@ -246,7 +249,10 @@ def _table(methods: Mapping[str, Method], cases: Cases, growth: Growth | None) -
             continue
         for run, values in enumerate(method.probabilities.tolist()):
             measured = [
-                getattr(sizes[name], key)[run].round(2) if name in sizes else repeat("") for key in measures.values()
+                ["" if np.isnan(size) else size for size in sizes[name].measurable(key)[run].round(2)]
+                if name in sizes
+                else repeat("")
+                for key in measures.values()
             ]
             writer.writerows(zip(repeat(name), cases.ids, repeat(run), values, outcomes, *measured, strict=False))
     return buffer.getvalue()

@@ -168,6 +168,7 @@ def test_wrong_inputs_are_named(study, tmp_path):
 
 def test_evaluation_measures_growth(tmp_path, distance):
     study = make_study() | {"spacing": {"baseline": np.full((12, 2), 0.5), "follow_up": np.full((12, 2), 0.5)}}
+    study["follow_up"][1] = -0.8
     result = run(study, tmp_path, perceptual=distance)
     assert json.loads((tmp_path / "metrics.json").read_text())["growth"] == result["growth"]
     assert result["growth"]["measured"]["methods"]["copy_baseline"]["diameter_balanced_accuracy"]["mean"] <= 0.5
@@ -175,6 +176,8 @@ def test_evaluation_measures_growth(tmp_path, distance):
     discs = table[table.method == "real_baseline"].set_index("case_id").long_mm
     radii = np.array([case["ehr"]["sct_long_dia"] / 2 for case in study["cases"]])
     np.testing.assert_allclose(discs, radii, atol=1.5)  # the study's radii are in pixels of half a mm
+    later = table[table.method == "real_follow_up"].set_index("case_id")[["long_mm", "perpendicular_mm", "area_mm2"]]
+    assert later.loc["case-01"].isna().all() and later.drop("case-01").notna().all(axis=None), "a flat image has none"
     assert (tmp_path / "figures" / "growth.png").is_file()
     html = (tmp_path / "report.html").read_text()
     assert "Against the real follow-up" in html and "median size over runs" in html

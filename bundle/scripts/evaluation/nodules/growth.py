@@ -52,7 +52,8 @@ class Sizes:
     """Sizes of N nodules in R runs.
 
     Attributes:
-        long, perpendicular: diameters in mm, (R, N); NaN where a record lacks them.
+        long, perpendicular: diameters in mm, (R, N); NaN where a record lacks them; of what an image does not show,
+            those of the smallest outline.
         area: in mm², (R, N); NaN for records.
         found, cut: (R, N), see :class:`scripts.evaluation.nodules.outline.Outlines`.
     """
@@ -76,6 +77,10 @@ class Sizes:
     def take(self, cases: Indices) -> Sizes:
         """The sizes of some of the cases."""
         return Sizes(**{name: values[:, cases] for name, values in vars(self).items()})
+
+    def measurable(self, name: str) -> Array:
+        """A measurement (R, N) by its name, NaN where the nodule was not found or is larger than its crop."""
+        return np.where(self.found & ~self.cut, getattr(self, name), np.nan)
 
     def median(self) -> Sizes:
         """The median of each measurement over runs, as one run."""

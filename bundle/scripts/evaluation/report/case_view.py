@@ -51,7 +51,8 @@ class CaseStudy:
         samples: generated images (R, H, W).
         scores: the classifier's probabilities of malignancy for the samples (R,).
         real_scores: those for baseline and follow-up.
-        long_mm: long diameters of the baseline, the samples (R,) and the follow-up, if they were measured.
+        long_mm: long diameters of the baseline, the samples (R,) and the follow-up, if they were measured; NaN where
+            the nodule was not found or is larger than the crop.
         pixel_mm: width of a pixel of the baseline, which the samples share, and of the follow-up, if known.
         days: from baseline to follow-up, if known.
     """
@@ -89,7 +90,7 @@ def case_studies(study: Study, methods: Mapping[str, Method], growth: Growth | N
     def long_mm(index: int) -> tuple[float, Array, float] | None:
         if growth is None:
             return None
-        first, runs, last = (growth.measured[name].long[:, index] for name in (REAL[0], main, REAL[1]))
+        first, runs, last = (growth.measured[name].measurable("long")[:, index] for name in (REAL[0], main, REAL[1]))
         return float(first[0]), runs, float(last[0])
 
     def pixel_mm(index: int) -> tuple[float, float] | None:
@@ -198,7 +199,7 @@ def course(study: CaseStudy) -> dict[str, Any] | None:
 
 
 def diameters(study: CaseStudy) -> str | None:
-    """The measured long diameters in words; None if they were not measured."""
+    """The measured long diameters in words, the generated ones over runs that show one; None without measurements."""
     if study.long_mm is None:
         return None
     baseline, runs, follow_up = study.long_mm
@@ -210,4 +211,6 @@ def diameters(study: CaseStudy) -> str | None:
     generated = mm(float(np.median(found))) if len(found) else "not measurable"
     if len(found) > 1:
         generated = f"median {generated} ({found.min():.1f} to {found.max():.1f})"
+    if 0 < len(found) < len(runs):
+        generated += f" in {len(found)} of {len(runs)} runs"
     return f"baseline {mm(baseline)}, generated {generated}, follow-up {mm(follow_up)}"

@@ -13,6 +13,7 @@ from scripts.data.transforms import MARK
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 from scripts.evaluation.judge import REAL, Method
+from scripts.evaluation.nodules.growth import Growth, measure_all
 from scripts.evaluation.report.case_view import browser, case_studies, chosen, course, diameters, spread_limit, sprite
 from tests.bundle.evaluation.studies import study_of
 
@@ -68,7 +69,24 @@ def test_what_was_not_measured_says_so(studies):
     known = type(studies[0])(**{**vars(studies[0]), "long_mm": (8.0, nothing, np.nan)})
     assert diameters(known) == "baseline 8.0 mm, generated not measurable, follow-up not measurable"
     known = type(studies[0])(**{**vars(studies[0]), "long_mm": (8.0, np.array([7.0, np.nan, 9.0, 12.0]), 10.0)})
-    assert diameters(known) == "baseline 8.0 mm, generated median 9.0 mm (7.0 to 12.0), follow-up 10.0 mm"
+    assert (
+        diameters(known) == "baseline 8.0 mm, generated median 9.0 mm (7.0 to 12.0) in 3 of 4 runs, follow-up 10.0 mm"
+    )
+
+
+def test_a_nodule_that_is_not_shown_or_larger_than_its_crop_is_not_measurable(study):
+    """A flat follow-up, a generated image without a nodule, and a baseline that is all nodule."""
+    follow_up, baseline = study["follow_up"].copy(), study["baseline"].copy()
+    generated = study["generated"]["NAMD"].copy()
+    follow_up[1], generated[0, 1], baseline[2] = -0.8, -0.8, 0.4
+    spacing = {name: np.full((12, 2), 0.5) for name in ("baseline", "follow_up")}
+    known = study_of(study | {"follow_up": follow_up, "baseline": baseline, "spacing": spacing})
+    images = {REAL[0]: known.baseline[None], REAL[1]: known.follow_up[None], "NAMD": generated}
+    growth = Growth(measure_all(images, spacing), known, None)
+    shown, flat, full, *_ = case_studies(known, methods(generated), growth, "NAMD")
+    assert "not measurable" not in str(diameters(shown)) and np.isfinite(shown.long_mm[1]).all()
+    assert str(diameters(flat)).endswith("in 3 of 4 runs, follow-up not measurable")
+    assert str(diameters(full)).startswith("baseline not measurable")
 
 
 def test_the_course_is_of_what_was_measured(studies):
