@@ -19,7 +19,7 @@ from scripts.evaluation.judge import Judge, Method
 from scripts.evaluation.report.columns import METRICS
 from scripts.evaluation.statistics.contrasts import contrast, holm
 from scripts.evaluation.statistics.metrics import auroc, undefined, varied, weighted_mean, why_undefined
-from scripts.evaluation.table_one import FILE, latex, markdown, p_value, with_interval
+from scripts.evaluation.table_one import FILE, latex, markdown, p_value, studied, with_interval
 from scripts.files import read_mapping, write_text
 
 SCORES = {"auroc": "AUROC ↑", "lpips": "LPIPS ↓"}
@@ -138,11 +138,19 @@ def as_csv(made: Sequence[Contrast]) -> str:
     return buffer.getvalue()
 
 
-def write_contrasts(folder: Path, made: Sequence[Contrast]) -> None:
-    """Writes ``table1/table1_contrasts.csv``, ``.md`` and ``.tex`` into an evaluation's folder, if there are any."""
+def write_contrasts(folder: Path, result: Mapping[str, Any]) -> None:
+    """Writes ``table1/table1_contrasts.csv``, ``.md`` and ``.tex`` into an evaluation's folder, if there are any.
+
+    The caption stands in ``table1_contrasts_caption.txt`` too, since a CSV file has no place for it.
+
+    Args:
+        result: the content of ``metrics.json``.
+    """
+    made = result["contrasts"]
     if not made:
         return
-    lines, caption = [[cells(each) for each in made]], " ".join([CAPTION, *notes(made)])
-    texts = {"csv": as_csv(made), "md": markdown(header(), lines, caption), "tex": latex(header(), lines, caption)}
+    caption = " ".join([studied(result), CAPTION, *notes(made)])
+    table = header(), [[cells(each) for each in made]], caption
+    texts = {".csv": as_csv(made), ".md": markdown(*table), ".tex": latex(*table), "_caption.txt": caption + "\n"}
     for ending, content in texts.items():
-        write_text(folder / "table1" / f"table1_contrasts.{ending}", content)
+        write_text(folder / "table1" / f"table1_contrasts{ending}", content)

@@ -26,7 +26,7 @@ from scripts.diffusion.sampler import ProgressionInferer, ProgressionModel
 from scripts.ehr.features import FEATURES
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
-from scripts.evaluation.report.figures import BENIGN, MALIGNANT, NEUTRAL
+from scripts.evaluation.report.figures import BENIGN, MALIGNANT, NEUTRAL, marked
 from scripts.evaluation.statistics.metrics import auroc, estimate, patient_resamples, varied, weighted_mean
 from scripts.evaluation.study import Cases
 from scripts.files import write_bytes, write_json
@@ -173,7 +173,7 @@ def steer(
         **summarise(results, known, resamples, seed),
         "record": record,
     }
-    picture = png(figure(result, results, baseline.numpy()))
+    picture = png(marked(figure(result, results, baseline.numpy()), result["simulated"]))
     write_bytes(Path(output_dir) / "figures" / "steering.png", picture)
     write_json(Path(output_dir) / "steering.json", result, indent=2)
     return result

@@ -202,8 +202,20 @@ CAPTION = (
 """What the numbers of a cell are."""
 
 
+def studied(result: Mapping[str, Any]) -> str:
+    """The dataset, its cases and what of them is simulated, given the content of ``metrics.json``.
+
+    >>> counts = {"dataset": "phantom", "n_cases": 9, "n_patients": 8, "n_malignant": 3}
+    >>> studied({**counts, "simulated": True, "simulation": "all images"})
+    'Dataset phantom: 9 cases of 8 patients (3 malignant). Simulated: all images.'
+    """
+    counts = f"{result['n_cases']} cases of {result['n_patients']} patients ({result['n_malignant']} malignant)"
+    simulated = f" Simulated: {(result['simulation'] or 'in part').rstrip('.')}." if result["simulated"] else ""
+    return f"Dataset {result['dataset']}: {counts}.{simulated}"
+
+
 def caption(result: Mapping[str, Any], trained: str = "") -> str:
-    """The table's caption, the same in every format.
+    """The table's caption, the same in every format; it begins with :func:`studied`.
 
     Args:
         result: the content of ``metrics.json``.
@@ -214,7 +226,7 @@ def caption(result: Mapping[str, Any], trained: str = "") -> str:
         f"LPIPS is {networks['lpips']}; features of FID and KID are {networks['fid']}. Padded pixels are left out of "
         "LPIPS; FID, KID and the judge read whole crops."
     )
-    return " ".join([CAPTION, measured, trained]).rstrip()
+    return " ".join([studied(result), CAPTION, measured, trained]).rstrip()
 
 
 def _latex(text: str) -> str:

@@ -85,10 +85,12 @@ def test_without_outcomes_there_is_lpips_alone(
 
 
 def test_every_format_says_the_same(made: list[dict[str, Any]], tmp_path: Path) -> None:
-    write_contrasts(tmp_path, [])
+    result = {"dataset": "discs", "n_cases": 12, "n_patients": 6, "n_malignant": 4, "simulated": True}
+    result |= {"simulation": None, "contrasts": []}
+    write_contrasts(tmp_path, result)
     assert not (tmp_path / "table1").exists()
-    write_contrasts(tmp_path, made)
-    files = {path.suffix: path.read_text() for path in (tmp_path / "table1").glob("table1_contrasts.*")}
+    write_contrasts(tmp_path, result | {"contrasts": made})
+    files = {path.suffix: path.read_text() for path in (tmp_path / "table1").glob("table1_contrasts*")}
     table = pd.read_csv(io.StringIO(files[".csv"]))
     assert list(table.second) == ["Flux", "Record alone", "sd15"] and list(table.trainings_second) == [1, 1, 0]
     for key in ("auroc", "lpips"):
@@ -100,7 +102,8 @@ def test_every_format_says_the_same(made: list[dict[str, Any]], tmp_path: Path) 
     assert lines[0] == f"| {' | '.join(header())} |" and lines[2:5] == [
         f"| {' | '.join(cells(each))} |" for each in made
     ]
-    for text in (files[".md"], files[".tex"]):
+    for text in (files[".md"], files[".tex"], files[".txt"]):
+        assert "Dataset discs: 12 cases of 6 patients (4 malignant). Simulated: in part. Named before" in text
         assert "NAMD less sd15, AUROC and LPIPS: no row sd15." in text
     assert files[".tex"].count(r"\\") == 4
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from scripts.errors import UserError
-from scripts.evaluation.table_one import COLUMNS, FILE, table_one, write_table_one
+from scripts.evaluation.table_one import COLUMNS, FILE, studied, table_one, write_table_one
 
 
 def score(mean: float | None, std: float | None = None, ci95: list[float] | None = None) -> dict[str, Any]:
@@ -23,6 +23,12 @@ def method(auroc: dict[str, Any]) -> dict[str, Any]:
 
 
 RESULT = {
+    "dataset": "discs",
+    "n_cases": 12,
+    "n_patients": 6,
+    "n_malignant": 4,
+    "simulated": True,
+    "simulation": "All discs are drawn.",
     "feature_extractors": {"lpips": "st-lpips-alex (fallback)", "fid": "AlexNet's_last", "kid": "AlexNet's_last"},
     "methods": {
         "real_baseline": method(score(0.7, None, [0.6, 0.8])),
@@ -105,7 +111,10 @@ def test_every_format_says_what_was_measured_and_trained(tmp_path: Path) -> None
     assert (folder / "table1_caption.txt").read_text() == made.caption + "\n"
     assert made.caption in (folder / "table1.md").read_text().splitlines()
     _, title, table, *_ = (folder / "table1.tex").read_text().splitlines()
-    assert title.startswith(r"\caption{Mean over trainings and runs; in brackets the 95\% interval")
+    cases = "Dataset discs: 12 cases of 6 patients (4 malignant). Simulated: All discs are drawn. "
+    assert made.caption.startswith(cases)
+    assert "imulated" not in studied({**RESULT, "simulated": False})
+    assert title.startswith(rf"\caption{{{cases}Mean over trainings and runs; in brackets the 95\% interval")
     assert r"AlexNet's\_last" in title and title.endswith(r"Size small \& random weights.}")
     assert table.startswith(r"\begin{tabular}") and "%" not in title.replace(r"\%", "")
 

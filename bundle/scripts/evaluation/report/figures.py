@@ -26,6 +26,13 @@ LINES = ("#666666", "#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69
 """Colours of the methods' curves, in turn."""
 
 
+def marked(figure: Figure, simulated: bool) -> Figure:
+    """The figure, which says above that its data are in part simulated, if they are: its file may stand alone."""
+    if simulated:
+        figure.suptitle("Data in part simulated", fontsize=8, color=NEUTRAL)
+    return figure
+
+
 def training(stages: Sequence[Stage]) -> Figure:
     """Training and validation loss of each stage that has curves, with the epoch whose weights were kept."""
     shown = [stage for stage in stages if stage.training or stage.validation]
@@ -273,7 +280,7 @@ def growth(real: Array, generated: Array, labels: Array, limit: float) -> Figure
     axis.plot(ends, ends, color=NEUTRAL, linewidth=1)
     for draw in (axis.axvspan, axis.axhspan):
         draw(-limit, limit, color=NEUTRAL, alpha=0.1, linewidth=0)
-    axis.set(xlabel="change in the real image (mm)", ylabel="change in the generated images (mm)", xlim=ends, ylim=ends)
+    axis.set(xlabel="change in the data set (mm)", ylabel="change in the generated images (mm)", xlim=ends, ylim=ends)
     axis.legend(frameon=False, fontsize=8, loc="upper left")
     return figure
 

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def headline(result: Mapping[str, Any]) -> str:
-    """The AUROC of the generated follow-ups, a mean over runs, if there are any, beside those of the real images.
+    """The AUROC of the generated follow-ups, a mean over runs, if there are any, beside those of the data set's images.
 
     Args:
         result: the content of metrics.json.
@@ -25,11 +25,13 @@ def headline(result: Mapping[str, Any]) -> str:
     for generated in [name for name in rows if name not in TITLES][:1]:
         runs = rows[generated]["n_runs"]
         names[generated] = f"{generated} {'of one run' if runs == 1 else f'a run at a time, mean of {runs},'}"
-    names |= zip(REAL, ("real baselines", "real follow-ups"), strict=True)
+    whose = "the data set's" if result["simulated"] else "real"
+    names |= zip(REAL, (f"{whose} baselines", f"{whose} follow-ups"), strict=True)
     texts = [f"{title} {_text(rows[name]['auroc'])}" for name, title in names.items()]
     seen = result.get("training_cases")
     warning = f" ({trained_sentence(seen)})" if seen and seen["n_trained"] else ""
-    return f"AUROC of {result['n_cases']} cases{warning}, 95% interval over patients: {'; '.join(texts)}"
+    cases = "cases, data in part simulated" if result["simulated"] else "cases"
+    return f"AUROC of {result['n_cases']} {cases}{warning}, 95% interval over patients: {'; '.join(texts)}"
 
 
 def log_result(result: Mapping[str, Any], evaluation_dir: str | Path) -> None:

@@ -14,6 +14,7 @@ from scripts.errors import listed
 from scripts.evaluation.contrasts import write_contrasts
 from scripts.evaluation.report.case_page import pdf
 from scripts.evaluation.report.case_view import CaseStudy, spread_limit
+from scripts.evaluation.report.figures import marked
 from scripts.evaluation.report.html import render
 from scripts.evaluation.report.tripod import tripod
 from scripts.evaluation.table_one import write_table_one
@@ -45,7 +46,7 @@ def write(
         studies: cases of the case browser.
         pages: ids of the cases that get a PDF page.
     """
-    pictures = {name: png(figure) for name, figure in drawn}
+    pictures = {name: png(marked(figure, result["simulated"])) for name, figure in drawn}
     for name, content in pictures.items():
         write_bytes(folder / "figures" / f"{name}.png", content)
     limit = spread_limit(studies)
@@ -55,7 +56,7 @@ def write(
     write_json(folder / "metrics.json", result, indent=2)
     steering, figure = _steering(folder, result.get("record")), folder / "figures" / "steering.png"
     pictures |= {"steering": figure.read_bytes()} if steering else {}
-    write_contrasts(folder, result["contrasts"])
+    write_contrasts(folder, result)
     write_text(folder / "tripod_ai.md", tripod(result))
     write_text(folder / "report.html", render(result, pictures, steering, studies, write_table_one(folder, result)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from scripts.evaluation.report import figures
@@ -38,6 +39,11 @@ def test_gallery_marks_all_that_is_generated_and_nothing_else():
     labels = [row[0].get_ylabel() for row in axes]
     assert [label.split("\n")[1] for label in labels] == ["malignant"] * 3 + ["benign"] * 3
     assert labels[0].startswith("case-0")
+
+
+def test_a_figure_of_simulated_data_says_so():
+    assert figures.marked(Figure(), True).get_suptitle() == "Data in part simulated"
+    assert figures.marked(Figure(), False).get_suptitle() == ""
 
 
 @pytest.mark.parametrize(("runs", "columns"), [(1, 3), (2, 6), (9, 7)])

@@ -54,7 +54,11 @@ def test_the_log_says_what_to_open(tmp_path: Path, caplog: pytest.LogCaptureFixt
     with caplog.at_level("INFO"):
         log_result(result() | {"simulated": simulated}, tmp_path)
     first, last = caplog.messages
-    assert first == headline(result()) and last.startswith(f"Open {tmp_path / 'report.html'}")
+    assert first == headline(result() | {"simulated": simulated})
+    assert ("data in part simulated" in first and "real" not in first) == simulated
+    assert ("the data set's follow-ups 0.800" in first) == simulated and last.startswith(
+        f"Open {tmp_path / 'report.html'}"
+    )
     assert ("in part simulated" in last) == simulated and "for research only" in last
 
 

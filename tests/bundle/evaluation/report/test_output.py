@@ -88,4 +88,6 @@ def test_table_one_stands_on_the_page_where_the_folder_names_its_rows(outcome: A
     assert '<th scope="row">NAMD</th><td data-label="Second">Flux</td>' in page and "LPIPS: no row Flux.</li>" in page
     assert escape((tmp_path / "table1" / "table1_caption.txt").read_text().strip()) in page
     files = [f"{name}.{ending}" for name in ("table1", "table1_contrasts") for ending in ("csv", "md", "tex")]
-    assert sorted(path.name for path in (tmp_path / "table1").iterdir()) == sorted([*files, "table1_caption.txt"])
+    assert sorted(path.name for path in (tmp_path / "table1").iterdir()) == sorted(
+        [*files, "table1_caption.txt", "table1_contrasts_caption.txt"]
+    )
