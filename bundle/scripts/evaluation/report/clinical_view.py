@@ -7,6 +7,7 @@ from typing import Any
 
 from scripts.evaluation.report.columns import ENSEMBLE, POLICIES, TITLES, WAYS, title_of
 from scripts.evaluation.statistics.decision_curve import ALL, SHOWN
+from scripts.evaluation.statistics.metrics import side
 from scripts.evaluation.statistics.thresholds import SENSITIVITY
 
 RULE_TITLES = {
@@ -63,9 +64,11 @@ def added_sentence(added: Mapping[str, Any]) -> str | None:
 
 
 def _verdict(change: Mapping[str, Any]) -> str:
-    if change["ci95"] is None or change["ci95"][0] <= 0 <= change["ci95"][1]:
-        return "Nothing is shown to be added."
-    return "They add to both." if change["ci95"][0] > 0 else "They make the prediction worse."
+    if change["ci95"] is None:
+        return "Whether they add anything cannot be told here."
+    return ("Nothing is shown to be added.", "They add to both.", "They make the prediction worse.")[
+        side(change["ci95"])
+    ]
 
 
 def _signed(score: Mapping[str, Any]) -> str:

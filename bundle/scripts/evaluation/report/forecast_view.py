@@ -7,6 +7,7 @@ from typing import Any
 
 from scripts.evaluation.report.columns import AXES, TITLES, title_of
 from scripts.evaluation.statistics.forecasts import INTERVALS
+from scripts.evaluation.statistics.metrics import side
 
 KINDS = ("raw", "conformal")
 """Intervals as they are, and conformalised."""
@@ -36,12 +37,11 @@ def forecast_sentence(rows: Mapping[str, Any]) -> str | None:
         f"{title_of(name)} forecasts the long diameter with a CRPS of {rows[name]['crps']['mean']:.2f} mm",
     )
     if less := row["crps_less"].get("climatology"):
-        low, high = less["ci95"] or (None, None)
-        known = "no interval" if low is None else f"[{low:+.2f}, {high:+.2f}]"
-        verdict = (
-            "worse" if low is not None and low > 0 else "better" if high is not None and high < 0 else "no different"
-        )
-        text += f", {less['mean']:+.2f} {known} beside climatology's: {verdict}, as far as these cases show"
+        known, verdict = "(no interval)", ""
+        if bounds := less["ci95"]:
+            known = f"[{bounds[0]:+.2f}, {bounds[1]:+.2f}]"
+            verdict = f": {('no different', 'worse', 'better')[side(bounds)]}, as far as these cases show"
+        text += f", {less['mean']:+.2f} {known} beside climatology's{verdict}"
     covered = {kind: row["interval90"][kind]["coverage"]["mean"] for kind in KINDS}
     shares = [f"{share:.0%} ({kind})" for kind, share in covered.items() if share is not None]
     return f"{text}. Its 90% intervals hold {' and '.join(shares)} of the follow-ups." if shares else f"{text}."

@@ -30,6 +30,7 @@ from scripts.evaluation.report.columns import (
     title_of,
 )
 from scripts.evaluation.report.forecast_view import forecast_view
+from scripts.evaluation.statistics.metrics import side
 from scripts.training.cases import trained_sentence
 
 
@@ -128,31 +129,41 @@ def notes(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, tuple[str
     return [f"{', '.join(titles)}: {reason}." for reason, titles in reasons.items() if reason]
 
 
+GAPS = {
+    1: "The gap {between} is",
+    0: "No gap is shown {between}, so that no share of it is given:",
+    -1: "The classifier reads the follow-ups worse than the baselines, so that there is no gap to close {between}:",
+}
+"""What is said of a gap without a share, by the side of zero on which its interval lies."""
+
+
 def gap_sentence(result: Mapping[str, Any]) -> str | None:
     """What the first method gains on real baselines: the share of the gap to the follow-ups, and the AUROC's interval.
 
-    Where a gap's interval holds zero, it says so in place of a share.
+    Of a gap that has no share it says what there is, by the side of zero on which its interval lies.
     """
     generated = [name for name in result["methods"] if name not in TITLES]
     known = {METRICS[key][0]: (gap, result["gap_closed"][key]) for key, gap in result["gap"].items() if gap["ci95"]}
     if not known or not generated:
         return None
     shares = [f"{share:.0%} of the {title} gap" for title, (_, share) in known.items() if share is not None]
-    unsure = [
-        f"{title} {gap['mean']:+.3f} [{gap['ci95'][0]:.3f}, {gap['ci95'][1]:.3f}]"
-        for title, (gap, share) in known.items()
-        if share is None
-    ]
+    others: dict[int, list[str]] = {}
+    for title, (gap, share) in known.items():
+        if share is None:
+            others.setdefault(side(gap["ci95"]), []).append(f"{title} {_with_interval(gap)}")
     between = "between the data set's baselines and follow-ups"
     sentences = [f"{title_of(generated[0])} closes {' and '.join(shares)} {between}."] if shares else []
-    if unsure:
-        sentences.append(f"No gap is shown {between} in {' and '.join(unsure)}, so that no share of it is given.")
+    sentences += [f"{GAPS[each].format(between=between)} {' and '.join(gaps)}." for each, gaps in others.items()]
     averaged = result["methods"].get(generated[0] + ENSEMBLE, {}).get("auroc_difference", {}).get(REAL[0])
     if averaged and averaged["ci95"]:
-        low, high = averaged["ci95"]
-        gain = f"Averaged over runs, its AUROC less the baselines' is {averaged['mean']:+.3f} [{low:.3f}, {high:.3f}]"
-        sentences.append(gain + ("." if low > 0 else ", so that no gain is shown."))
+        verdict = (", so that no gain is shown", "", ", a loss")[side(averaged["ci95"])]
+        sentences.append(f"Averaged over runs, its AUROC less the baselines' is {_with_interval(averaged)}{verdict}.")
     return " ".join(sentences)
+
+
+def _with_interval(score: Mapping[str, Any]) -> str:
+    """A difference with its interval."""
+    return f"{score['mean']:+.3f} [{score['ci95'][0]:.3f}, {score['ci95'][1]:.3f}]"
 
 
 def facts_sentence(facts: Mapping[str, Any]) -> str:
@@ -174,8 +185,9 @@ def steering_sentence(steering: Mapping[str, Any]) -> str:
     change = row["auroc_change"]
     if change is None or change["ci95"] is None:
         return sentence + "; whether it makes the score worse cannot be told here."
-    low, high = change["ci95"]
-    effect = f"the AUROC by {change['mean']:+.3f} [{low:.3f}, {high:.3f}]"
-    if high < 0:
-        return f"{sentence} and {effect}: the score rests on the record."
-    return f"{sentence} and {effect}: no effect of the right record on the score is shown."
+    verdicts = (
+        "no effect of the right record on the score is shown",
+        "the score is worse with the right record",
+        "the score rests on the record",
+    )
+    return f"{sentence} and the AUROC by {_with_interval(change)}: {verdicts[side(change['ci95'])]}."

@@ -20,7 +20,7 @@ from scripts.evaluation.statistics.calibration import CLIP, logistic_fit
 from scripts.evaluation.statistics.decision_curve import net_benefit_differences
 from scripts.evaluation.statistics.differences import auroc_difference
 from scripts.evaluation.statistics.folds import patient_folds, too_few
-from scripts.evaluation.statistics.metrics import classification, varied
+from scripts.evaluation.statistics.metrics import classification, side, varied
 
 STRENGTH = 0.1
 """Inverse weight of the L2 penalty in the regression on the record, fixed, so that nothing is chosen on these cases."""
@@ -150,7 +150,7 @@ def added_by_images(
         "auroc_difference": difference,
         "net_benefit_difference": net_benefit_differences(larger, smaller, labels, plain),
         "likelihood_ratio": likelihood_ratio(_design(record, scores[0]), _design(record, *scores), labels),
-        "shown": difference["ci95"] is not None and difference["ci95"][0] > 0,
+        "shown": difference["ci95"] is not None and side(difference["ci95"]) > 0,
     }
 
 

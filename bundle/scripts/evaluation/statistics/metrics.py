@@ -221,6 +221,16 @@ def estimate(per_run: Array, resampled: Array | None = None, reason: str | None 
     return result
 
 
+def side(ci95: Sequence[float]) -> int:
+    """On which side of zero an interval lies: 1 above, -1 below, 0 where it holds zero.
+
+    >>> side([0.1, 0.3]), side([-0.3, -0.1]), side([0.0, 0.2])
+    (1, -1, 0)
+    """
+    low, high = ci95
+    return int(low > 0) - int(high < 0)
+
+
 def undefined(reason: str) -> dict[str, Any]:
     """The summary, as of `estimate`, of a metric that cannot be computed."""
     return {"mean": None, "std": None, "ci95": None, "reason": reason}
@@ -306,6 +316,6 @@ def gap_closed(score: dict, baseline: dict, gap: dict) -> float | None:
 
     None unless the whole interval of the gap is above zero: of a gap that may be none there is no share.
     """
-    if None in (score["mean"], baseline["mean"], gap["ci95"]) or gap["ci95"][0] <= 0:
+    if None in (score["mean"], baseline["mean"], gap["ci95"]) or side(gap["ci95"]) <= 0:
         return None
     return float((score["mean"] - baseline["mean"]) / gap["mean"])

@@ -36,6 +36,8 @@ def test_what_is_added_is_said_by_its_interval(low: float, high: float, said: st
     assert sentence is not None and said in sentence and "from 0.700 to 0.750, by +0.050 [" in sentence
     assert "p < 0.001. Net benefit changes by +0.010 [-0.010, +0.030] at 10%." in sentence
     assert added_sentence({"reason": "too few"}) is None
+    unknown = added_sentence(added(low, high) | {"auroc_difference": {"mean": 0.05, "ci95": None}})
+    assert unknown is not None and "no interval" in unknown and "cannot be told" in unknown
 
 
 def test_the_page_has_every_part(outcome: Any) -> None:

@@ -33,6 +33,13 @@ def test_the_sentence_goes_by_the_interval(low: float, high: float, said: str) -
     assert forecast_sentence({"NAMD": {"reason": "one run"}, "copy_baseline": row(0, 1)}) is None
 
 
+def test_without_an_interval_there_is_no_verdict() -> None:
+    known = row(-0.3, -0.1)
+    known["crps_less"]["climatology"]["ci95"] = None
+    sentence = str(forecast_sentence({"NAMD": known}))
+    assert "-0.20 (no interval) beside climatology's. Its 90%" in sentence and "different" not in sentence
+
+
 def test_page_and_figure_have_the_numbers(outcome: Any) -> None:
     found = Forecasts(section(40, 1, weights=True), ["NAMD"], section(80, 2), section(12, 3)).score()
     figures = dict(draw_ranks(found, "NAMD"))

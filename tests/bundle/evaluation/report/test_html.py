@@ -68,7 +68,13 @@ def test_report_says_what_it_is_and_needs_no_network(outcome):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [([-0.2, -0.1], "rests on the record"), ([-0.2, 0.1], "no effect"), (None, "cannot be told")]
+    ("change", "said"),
+    [
+        ([-0.2, -0.1], "rests on the record"),
+        ([-0.2, 0.1], "no effect"),
+        ([0.1, 0.2], "worse with"),
+        (None, "cannot be told"),
+    ],
 )
 def test_the_report_says_whether_an_effect_is_shown(change: list[float] | None, said: str) -> None:
     auroc_change = None if change is None else {"mean": sum(change) / 2, "ci95": change}
@@ -89,16 +95,24 @@ def test_a_gap_whose_interval_holds_zero_has_no_share() -> None:
     assert unsure is not None and "%" not in unsure
     assert "No gap is shown" in unsure and "AUROC +0.100 [-0.010, 0.200]" in unsure
     assert unknown is None
+    below = gap_sentence(result([-0.09, -0.01], None))
+    assert below is not None and "No gap is shown" not in below
+    assert "reads the follow-ups worse" in below and "AUROC +0.100 [-0.090, -0.010]." in below
+    bare = gap_sentence(result([0.02, 0.14], None))
+    assert bare == "The gap between the data set's baselines and follow-ups is AUROC +0.100 [0.020, 0.140]."
 
 
-@pytest.mark.parametrize(("bounds", "said"), [([0.01, 0.09], "0.090]."), ([-0.03, 0.09], "so that no gain is shown.")])
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [([0.01, 0.09], "0.090]."), ([-0.03, 0.09], "so that no gain is shown."), ([-0.09, -0.01], ", a loss.")],
+)
 def test_the_gain_stands_with_its_interval(bounds: list[float], said: str) -> None:
     gain = {"auroc_difference": {"real_baseline": {"mean": 0.04, "ci95": bounds}}}
     methods = {"mine": {}, "mine_mean_probability": gain}
     gap = {"auroc": {"mean": 0.1, "ci95": [0.02, 0.2]}}
     sentence = gap_sentence({"methods": methods, "gap": gap, "gap_closed": {"auroc": 0.4}})
     assert sentence is not None and sentence.endswith(said)
-    assert f"its AUROC less the baselines' is +0.040 [{bounds[0]:.3f}, 0.090]" in sentence
+    assert f"its AUROC less the baselines' is +0.040 [{bounds[0]:.3f}, {bounds[1]:.3f}]" in sentence
 
 
 def test_the_page_says_what_trained_the_weights_and_what_is_left_out(outcome: Any) -> None:
