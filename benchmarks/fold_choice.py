@@ -41,12 +41,11 @@ from monai.bundle import ConfigParser
 from readers import IMAGE_SIZE
 from rich.console import Console
 from rich.table import Table
-from scipy.special import logit
 
 import data_prep  # noqa: F401 (puts the bundle on the path)
 from scripts.arrays import Array
 from scripts.conditioning import ReportConditioner
-from scripts.evaluation.statistics.calibration import CLIP
+from scripts.evaluation.statistics.calibration import log_odds_of
 from scripts.evaluation.statistics.contrasts import mean_of_drawn
 from scripts.evaluation.statistics.folds import FOLDS
 from scripts.evaluation.statistics.metrics import auroc, patient_resamples, weighted_mean
@@ -181,8 +180,7 @@ def interval(varied: Array) -> str:
 
 def _recalibrated(values: Array, labels: Array, fold: Array) -> Array:
     """Probabilities (S, N), each fold's after a logistic regression on the others."""
-    log_odds = logit(np.clip(values, CLIP, 1 - CLIP))
-    return np.stack([recalibrated(each, labels, fold)["intercept_and_slope"][0] for each in log_odds])
+    return np.stack([recalibrated(each, labels, fold)["intercept_and_slope"][0] for each in log_odds_of(values)])
 
 
 def write_tables(

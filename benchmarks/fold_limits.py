@@ -33,7 +33,6 @@ from numpy.random import Generator
 from readers import IMAGE_SIZE, crops
 from rich.console import Console
 from rich.table import Table
-from scipy.special import logit
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
@@ -52,7 +51,7 @@ from scripts.data.datalist import load_datalist, pairs
 from scripts.data.digest import digest_dataset
 from scripts.data.transforms import preprocessing
 from scripts.evaluation.nodules.growth import measure
-from scripts.evaluation.statistics.calibration import CLIP
+from scripts.evaluation.statistics.calibration import log_odds_of
 from scripts.evaluation.statistics.folds import FOLDS
 from scripts.evaluation.statistics.metrics import auroc, weighted_mean
 from scripts.evaluation.statistics.regret import divergence
@@ -142,10 +141,6 @@ def learnt(found: OutOfFold) -> Array:
     return expected
 
 
-def log_odds(probabilities: Array) -> Array:
-    return np.asarray(logit(np.clip(probabilities, CLIP, 1 - CLIP)))
-
-
 def read_beside(found: OutOfFold, *features: Array) -> Array:
     """Probabilities (N,) of a logistic regression on features (N,), each fold's by the other folds."""
     columns, probabilities = np.column_stack(features), np.empty(len(found.labels))
@@ -166,11 +161,11 @@ def readings(found: OutOfFold, judge: dict[str, Array], grew: Array) -> dict[tup
         LAW: [(drawn * grew).sum(axis=0)],
         "ridge regression": [learnt(found)],
     }
-    read_as = {("judge", name): [[log_odds(values)]] for name, values in images.items()}
+    read_as = {("judge", name): [[log_odds_of(values)]] for name, values in images.items()}
     if found.out is not None:
         read_as |= tabled(found, found.out)
         growth |= {each.name: [found.growth(each, seed) for seed in SEEDS] for each in trained(found.out)}
-    beside = log_odds(judge["baseline"]), np.log(found.before)
+    beside = log_odds_of(judge["baseline"]), np.log(found.before)
     return read_as | {(GROWTH, name): [[*beside, each] for each in values] for name, values in growth.items()}
 
 
@@ -180,9 +175,9 @@ def tabled(found: OutOfFold, out: Path) -> dict[tuple[str, str], list[list[Array
     rows = pd.Index(cases["case_id"]).get_indexer(found.ids)
     direct = pd.concat([pd.read_csv(out / f"fold_{fold}" / DIRECT) for fold in range(FOLDS)]).set_index("case_id")
     read_as = {
-        ("judge", each.name): [[log_odds(values)] for values in known[each.name][:, rows]] for each in trained(out)
+        ("judge", each.name): [[log_odds_of(values)] for values in known[each.name][:, rows]] for each in trained(out)
     }
-    read_as["direct classifier", "baseline"] = [[log_odds(direct.loc[found.ids, "probability"].to_numpy())]]
+    read_as["direct classifier", "baseline"] = [[log_odds_of(direct.loc[found.ids, "probability"].to_numpy())]]
     return read_as
 
 

@@ -12,6 +12,7 @@ from data_prep.phantom.growth import growth
 from scripts.ehr import brock
 from scripts.ehr.brock import GROUND_GLASS, PART_SOLID, SOLID
 from scripts.ehr.features import SIDES
+from scripts.ehr.report import DAYS_PER_MONTH
 
 MALIGNANT_SHARE = 0.28
 """Of nodules, after enrichment (see :func:`data_prep.phantom.outcomes.enriched`)."""
@@ -21,7 +22,6 @@ RELATIVES = {"famfather": 0.10, "fammother": 0.06, "fambrother": 0.06, "famsiste
 RIGHT, LEFT = SIDES["right"], SIDES["left"]
 LOBE_WEIGHTS = {1: 0.36, 2: 0.10, 3: 0.18, 4: 0.20, 5: 0.04, 6: 0.12}
 FIRST_PID = 900_001
-DAYS_PER_MONTH = 30.4375
 A_YEAR = 12.0, 12.0
 """Months to the follow-up: from, to."""
 

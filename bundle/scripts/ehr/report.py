@@ -67,13 +67,17 @@ def _size(known: Mapping[str, float]) -> str:
     )
 
 
+DAYS_PER_MONTH = 30.4375
+"""A twelfth of a Julian year."""
+
+
 def interval_in_words(days: float) -> str:
     """An interval in whole months, below 60 days in days.
 
     >>> interval_in_words(365), interval_in_words(30)
     ('12 months', '30 days')
     """
-    return f"{days / 30.4375:.0f} months" if days >= 60 else f"{days:.0f} days"
+    return f"{days / DAYS_PER_MONTH:.0f} months" if days >= 60 else f"{days:.0f} days"
 
 
 def _interval(days: float | None) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from scripts.data.transforms import MARK
+from scripts.ehr.report import DAYS_PER_MONTH
 from scripts.evaluation.report.figures import LINES, NEUTRAL
 from scripts.files import read_mapping, write_atomically, write_json
 from scripts.predictions import PredictionError
@@ -23,8 +24,6 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "courses"
 """In a folder of predictions: ``<case_id>.json`` and ``<case_id>.png``."""
-
-DAYS_PER_MONTH = 30.4375
 
 
 def write_courses(predictions_dir: str | Path, items: Sequence[Item]) -> list[Path]:

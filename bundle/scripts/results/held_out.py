@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import logit
 
 from scripts.arrays import Array
 from scripts.data.datalist import outcome
 from scripts.evaluation.nodules.forecasts import AXES
 from scripts.evaluation.nodules.growth import MEDIAN, Growth
-from scripts.evaluation.statistics.calibration import CLIP, logistic_fit
+from scripts.evaluation.statistics.calibration import log_odds_of, logistic_fit
 from scripts.evaluation.statistics.forecasts import INTERVALS, Forecast, conformal_factor
 from scripts.evaluation.statistics.metrics import classification, patient_resamples
 from scripts.evaluation.statistics.thresholds import fixed_thresholds
@@ -57,7 +56,7 @@ def recalibration(values: Array, labels: Array) -> dict[str, float] | None:
     """
     if min((labels == 1).sum(), (labels == 0).sum()) < EVENTS:
         return None
-    log_odds = logit(np.clip(values, CLIP, 1 - CLIP))
+    log_odds = log_odds_of(values)
     design = np.stack([np.ones_like(log_odds), log_odds], axis=1)
     intercept, slope = logistic_fit(design, np.zeros_like(log_odds), labels, np.ones((1, len(labels))))[0]
     if not np.isfinite(slope) or slope <= 0:
@@ -119,7 +118,7 @@ def held_out_growth(growth: Growth, name: str, on: str) -> dict[str, Any] | None
     return {
         **{name: float(f"{value:.3g}") for name, value in errors.items()},
         "factors": interval_factors(growth, name),
-        **{"n": len(real), "n_patients": len(set(_patients(growth))), "on": on},
+        **{"n": len(real), "n_patients": len(set(growth.patients)), "on": on},
     }
 
 
@@ -132,7 +131,7 @@ def interval_factors(growth: Growth, name: str) -> dict[str, dict[str, float]]:
     Returns:
         Intervals that runs do not reach, or patients are too few for, are left out.
     """
-    use, patients = growth.measurable, _patients(growth)
+    use, patients = growth.measurable, growth.patients
     found: dict[str, dict[str, float]] = {}
     for axis in AXES:
         forecast = Forecast(getattr(growth.measured[name], axis)[:, use])
@@ -144,8 +143,3 @@ def interval_factors(growth: Growth, name: str) -> dict[str, dict[str, float]]:
         }
         found[axis] = {each: float(f"{factor:.4g}") for each, factor in known.items() if factor is not None}
     return found
-
-
-def _patients(growth: Growth) -> list[str]:
-    """The patient of each case that can be measured."""
-    return [growth.cases.patients[index] for index in np.flatnonzero(growth.measurable)]

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from scripts.arrays import Array
 from scripts.comparators.published import PUBLISHED
 from scripts.errors import UserError
-from scripts.evaluation.statistics.calibration import CLIP
+from scripts.evaluation.statistics.calibration import log_odds_of
 from scripts.files import read_mapping
 from scripts.fingerprint import differences, digest_weights
 
@@ -79,8 +79,7 @@ class Reference:
         calibration = self.content.get("methods", {}).get(method, {}).get("calibration")
         if calibration is None:
             return None
-        log_odds = logit(np.clip(probability, CLIP, 1 - CLIP))
-        return float(expit(calibration["intercept"] + calibration["slope"] * log_odds))
+        return float(expit(calibration["intercept"] + calibration["slope"] * log_odds_of(probability)))
 
     def held_out(self, method: str) -> dict[str, Any] | None:
         """AUROC of a method on cases that it was not fitted on, with its interval and those cases; None if unknown."""

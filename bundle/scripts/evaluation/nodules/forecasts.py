@@ -181,7 +181,7 @@ class Forecasts:
             calibration: Any = other
             if isinstance(other, Forecast):
                 assert isinstance(self.validation, Growth)
-                calibration = other, _sizes(self.validation, axis)[1], _patients(self.validation)
+                calibration = other, _sizes(self.validation, axis)[1], self.validation.patients
             found[name] = scores(forecast, truth, weights, calibration) | {"crps_less": less}
             if (share := self.shares.get((axis, name))) is not None:
                 found[name]["share"] = share
@@ -221,17 +221,12 @@ def _sizes(growth: Growth, axis: str) -> tuple[Array, Array]:
     return before, after
 
 
-def _patients(growth: Growth) -> list[str]:
-    """The patients of the cases that can be measured."""
-    return [patient for patient, use in zip(growth.cases.patients, growth.measurable, strict=True) if use]
-
-
 def _counts(growth: Growth | str) -> dict[str, Any]:
     """How many nodules of a section can be measured, and how many not, or why there is no section."""
     if isinstance(growth, str):
         return {"reason": growth}
     counts = {"n_cases": growth.measurable, "n_larger_than_crop": growth.cut, "n_not_found": growth.lost}
-    return {name: int(mask.sum()) for name, mask in counts.items()} | {"n_patients": len(set(_patients(growth)))}
+    return {name: int(mask.sum()) for name, mask in counts.items()} | {"n_patients": len(set(growth.patients))}
 
 
 def _named(growth: Growth) -> dict[str, list[str]]:

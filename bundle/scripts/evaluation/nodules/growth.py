@@ -218,6 +218,11 @@ class Growth:
         self.lost = ~self.cut & ~np.all([each.found[0] for each in real], axis=0)
         self.measurable = ~self.cut & ~self.lost
 
+    @property
+    def patients(self) -> list[str]:
+        """The patients of the cases that can be measured."""
+        return [patient for patient, use in zip(self.cases.patients, self.measurable, strict=True) if use]
+
     def score(self) -> dict[str, Any]:
         """The entry `growth` of metrics.json.
 

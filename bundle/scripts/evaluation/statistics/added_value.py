@@ -9,14 +9,14 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit, xlogy
+from scipy.special import expit, xlogy
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from scripts.arrays import Array
 from scripts.ehr.encoding import record_encoder
-from scripts.evaluation.statistics.calibration import CLIP, logistic_fit
+from scripts.evaluation.statistics.calibration import log_odds_of, logistic_fit
 from scripts.evaluation.statistics.decision_curve import net_benefit_differences
 from scripts.evaluation.statistics.differences import auroc_difference
 from scripts.evaluation.statistics.folds import patient_folds, too_few
@@ -134,8 +134,8 @@ def added_by_images(
     known = np.isfinite(labels)
     patients = [patient for patient, keep in zip(patients, known, strict=True) if keep]
     records, labels = records[known], labels[known]
-    scores = [_log_odds(each[known]) for each in probabilities]
-    record = None if record is None else _log_odds(record[known])
+    scores = [log_odds_of(each[known]) for each in probabilities]
+    record = None if record is None else log_odds_of(record[known])
     smaller, larger = out_of_fold(records, scores, labels, patients, record)
     if not np.isfinite([smaller, larger]).all():
         return {"reason": "not finite, for outcomes can be separated"}
@@ -152,10 +152,6 @@ def added_by_images(
         "likelihood_ratio": likelihood_ratio(_design(record, scores[0]), _design(record, *scores), labels),
         "shown": difference["ci95"] is not None and side(difference["ci95"]) > 0,
     }
-
-
-def _log_odds(probabilities: Array) -> Array:
-    return logit(np.clip(probabilities, CLIP, 1 - CLIP))
 
 
 def _design(*columns: Array) -> Array:

@@ -20,7 +20,13 @@ NAMES = ("brier", "ece", "slope", "intercept")
 BINS = 10
 """Of equal width, in the calibration curve."""
 
-CLIP = 1e-6  # distance that probabilities keep from 0 and 1, where the logit is infinite
+CLIP = 1e-6
+"""Distance that probabilities keep from 0 and 1, where their logarithms are infinite."""
+
+
+def log_odds_of(probabilities: Array | float) -> Array:
+    """Log odds of probabilities, which keep the distance :data:`CLIP` from 0 and 1, as far as they are finite."""
+    return np.asarray(logit(np.clip(probabilities, CLIP, 1 - CLIP)))
 
 
 def reliability(probabilities: Array, labels: Array) -> tuple[Array, Array, Array]:
@@ -96,7 +102,7 @@ def slope_and_intercept(probabilities: Array, labels: Array, weights: Array) -> 
     Returns:
         Slopes and intercepts (B,); slopes are NaN where all probabilities are equal, too.
     """
-    log_odds = logit(np.clip(probabilities, CLIP, 1 - CLIP))
+    log_odds = log_odds_of(probabilities)
     ones = np.ones_like(log_odds)
     slope = logistic_fit(np.stack([ones, log_odds], axis=1), np.zeros_like(log_odds), labels, weights)[:, 1]
     if np.ptp(log_odds) == 0:

@@ -9,10 +9,10 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from scripts.arrays import Array
-from scripts.evaluation.statistics.calibration import CLIP, logistic_fit
+from scripts.evaluation.statistics.calibration import CLIP, log_odds_of, logistic_fit
 from scripts.evaluation.statistics.folds import patient_folds, too_few
 from scripts.evaluation.statistics.metrics import estimate, undefined, varied, weighted_mean
 
@@ -107,7 +107,7 @@ def recalibration_scores(
     probabilities, labels, weights = probabilities[known], labels[known], varied(weights, known)
     fold = patient_folds([patient for patient, keep in zip(patients, known, strict=True) if keep], labels)
     result = {WAYS[0]: _scores(probabilities, labels, weights) | nothing}
-    corrected = recalibrated(logit(np.clip(probabilities, CLIP, 1 - CLIP)), labels, fold)
+    corrected = recalibrated(log_odds_of(probabilities), labels, fold)
     for way, (values, (intercept, slope)) in corrected.items():
         if np.isfinite(values).all() and np.isfinite([intercept, slope]).all():
             coefficients = {"intercept": float(intercept), "slope": float(slope)}

@@ -18,6 +18,7 @@ from scripts.evaluation.statistics.calibration import (
     NAMES,
     calibration_error,
     calibration_scores,
+    log_odds_of,
     logistic_fit,
     reliability,
     slope_and_intercept,
@@ -101,6 +102,12 @@ def test_a_regression_without_a_solution_is_nan() -> None:
     for values, labels in (([-9, -8, -7, 7, 8, 9], [0, 0, 0, 1, 1, 1]), ([0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 1, 1])):
         design = np.hstack([ones, np.array(values, dtype=float)[:, None]])
         assert np.isnan(logistic_fit(design, np.zeros(6), np.array(labels, dtype=float), one)).all()
+
+
+def test_log_odds_are_finite():
+    found = log_odds_of(np.array([0.0, 0.25, 1.0]))
+    assert found == pytest.approx([np.log(1e-6), -np.log(3), -np.log(1e-6)], abs=1e-5)
+    assert float(log_odds_of(0.25)) == pytest.approx(-np.log(3))
 
 
 def test_known_miscalibration_is_found():
