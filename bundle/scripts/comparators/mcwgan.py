@@ -29,9 +29,12 @@ from scripts.networks.classifiers import NoduleClassifier
 class McWGAN(Generator):
     """The predictor, baseline crop to follow-up: a residual U-Net with instance normalisation and tanh output [R].
 
+    Behind the output's convolutions there is no normalisation, as in pix2pix (Isola et al. 2017): of one channel it
+    would take away the crop's own level and contrast.
+
     Args:
         channels: width of each level; each has half the pixels of the one above.
-        num_res_units: convolutions of each residual unit.
+        num_res_units: convolutions of each residual unit, at least one.
     """
 
     title = "McWGAN (reconstructed)"
@@ -43,6 +46,8 @@ class McWGAN(Generator):
         self.config = {"channels": list(channels), "num_res_units": num_res_units}
         strides = (2,) * (len(channels) - 1)
         self.unet = UNet(2, 1, 1, list(channels), strides, num_res_units=num_res_units, norm="INSTANCE")
+        top: Any = self.unet.model[-1]
+        top[0] = top[0].conv  # MONAI's has normalisation and activation behind it
 
     def forward(self, baseline: Tensor, condition: Sequence[Condition] | None = None) -> Tensor:
         """Follow-ups (B, 1, H, W) in [-1, 1] of baselines; the conditions are not read."""

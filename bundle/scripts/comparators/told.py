@@ -33,7 +33,7 @@ def _numbers(numbers: Numbers) -> ConditionNumbers:
 class RecordScale(nn.Module):
     """A layer whose output (B, C, h, w) the record scales and shifts (Perez et al. 2018, FiLM), by 1 and 0 at first.
 
-    Constant planes beside the input would not do: the instance normalisation behind them takes them away.
+    Constant planes beside the input would not do: instance normalisation takes them away in all but the residual paths.
 
     Attributes:
         numbers: the record's (B, F), set before each call.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scripts.comparators.contract import INPUTS, Comparator, Condition, ImageMethod, ProbabilityMethod
 from scripts.comparators.copy import CopyBaseline
@@ -206,7 +206,7 @@ def autoencoder() -> StableDiffusionAutoencoder:
 
 
 def imageflownet(cohort: Path, trained: Path, settings: dict) -> Comparator:
-    return stirred(ImageFlowNet([4, 8, 16], 1, 4, num_steps=2, longest_days=400.0))
+    return stirred(ImageFlowNet([4, 8, 16], 1, 2, num_steps=2, longest_days=400.0))
 
 
 METHODS = {
@@ -223,6 +223,17 @@ def test_every_method_keeps_the_contract(
     make: Callable[[Path, Path, dict], Comparator], cohort: Path, trained: Path, tiny_settings: dict
 ) -> None:
     check(make(cohort, trained, tiny_settings))
+
+
+@pytest.mark.parametrize("make", METHODS.values(), ids=METHODS)
+def test_no_normalisation_is_of_one_channel(
+    make: Callable[[Path, Path, dict], Comparator], cohort: Path, trained: Path, tiny_settings: dict
+) -> None:
+    """It would take away an image's level and contrast: neither a single one, nor one a group."""
+    method = make(cohort, trained, tiny_settings)
+    for each in method.modules() if isinstance(method, nn.Module) else ():
+        assert not (isinstance(each, nn.InstanceNorm2d) and each.num_features == 1)
+        assert not (isinstance(each, nn.GroupNorm) and each.num_channels == each.num_groups)
 
 
 def test_the_check_finds_a_method_that_breaks_its_promises() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from scripts.comparators.generator import WEIGHTS, load_generator
 from scripts.comparators.mcwgan import ImageLoss, McWGAN, PairCritic, WassersteinTrainer, gradient_penalty
 from scripts.networks.classifiers import ResNetClassifier
 from scripts.weights.checkpoints import read_metadata
-from tests.bundle.comparators.toy import Pairs, batches, discs, errors
+from tests.bundle.comparators.toy import Pairs, batches, discs, errors, fit
 from tests.bundle.helpers import count, refusal, stirred
 
 Make = Callable[..., Any]
@@ -114,11 +115,24 @@ def test_the_critic_normalises_nothing_and_sees_the_baseline() -> None:
 def test_sizes() -> None:
     """The numbers of parameters of the two sizes in the overlay."""
     with torch.device("meta"):
-        assert [count(McWGAN()), count(McWGAN((32, 64, 128, 256)))] == [3_269_140, 818_452]
+        assert [count(McWGAN()), count(McWGAN((32, 64, 128, 256)))] == [3_269_139, 818_451]
         assert (
             count(PairCritic(64, (32, 64, 128, 256)))
             == sum(16 * a * b + b for a, b in pairwise((2, 32, 64, 128, 256))) + 4097
         )
+
+
+def test_it_passes_on_each_crops_own_level_and_contrast() -> None:
+    """Two pairs that differ by an offset and a gain alone are both met, far nearer than by the copy."""
+    one = discs(1)
+    level, gain = torch.tensor([-0.5, 0.3333])[:, None, None, None], torch.tensor([0.5, 0.6667])[:, None, None, None]
+    baseline, follow_up = (level + gain * each for each in (one.baseline, one.follow_up))
+    pairs = Pairs(baseline, follow_up, one.conditions * 2)
+    torch.manual_seed(0)
+    network = McWGAN((8, 16))
+    fit(network, lambda batch: F.l1_loss(network(batch["baseline"]), batch["follow_up"]), batches(pairs, 2, 300), 1e-2)
+    error, copied = errors(network.eval(), pairs)
+    assert error < 0.2 * copied
 
 
 def test_five_steps_of_the_critic_on_five_batches_go_with_one_of_the_predictor() -> None:
