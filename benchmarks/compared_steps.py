@@ -82,7 +82,7 @@ def corrflownet() -> Generator:
 
 def imageflownet() -> Generator:
     """Both phases together."""
-    model, loss = ImageFlowNet((8, 16, 32, 64), 1, 8, 10), FlowLoss()
+    model, loss = ImageFlowNet((8, 16, 32, 64), 1, 4, 10), FlowLoss()
     model.predicting.fill_(True)
     crops, target, _, named = TwoTimesBatch(PAIRS.cases())(PAIRS.batch(slice(0, 8)))
     timed("ImageFlowNet, both phases, batch 8", lambda: loss(model(crops, **named), target).backward())

@@ -70,7 +70,7 @@ def test_the_two_halves_are_monais_network_at_time_0() -> None:
 def test_sizes_are_the_published_ones() -> None:
     """12 skips and a bottleneck, whose drifts have 6.3 million parameters; 2 x 2 pixels at the bottom of 64."""
     with torch.device("meta"):
-        full, small = ImageFlowNet(), ImageFlowNet([8, 16, 32, 64], 1, 8, 10)
+        full, small = ImageFlowNet(), ImageFlowNet([8, 16, 32, 64], 1, 4, 10)
     assert len(full.flows) == 13 and full.unet.widths[-1] == 256
     assert sum(count(each.drift) for each in full.flows) == 18 * 348_160 + 2 * (5 * 64 + 4 * 128 + 4 * 256)
     assert (count(small.unet), round(count(small.flows) / 1e6, 1)) == (741_801, 0.2)
