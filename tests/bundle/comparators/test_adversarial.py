@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from monai.bundle import ConfigWorkflow
 from torch import Tensor
 
 from scripts.comparators.adversarial import (
@@ -20,6 +21,7 @@ from scripts.losses import AutoencoderLoss, known_cross_entropy
 from scripts.networks.autoencoder import AlignedAutoencoder, StableDiffusionAutoencoder
 from scripts.training.batches import prepare_crop_batch
 from tests.bundle.comparators.toy import discs
+from tests.bundle.helpers import CONFIGS
 
 
 def test_the_ratio_of_gradients_by_hand() -> None:
@@ -84,6 +86,17 @@ def test_the_discriminator_waits_for_its_start() -> None:
     engine.run()
     assert seen == [(True, False), (True, False), (False, True)]
     assert engine.state.output["loss"].isfinite() and "discriminator_loss" in engine.state.output
+
+
+@pytest.mark.parametrize("crops", [854, 2242], ids=["LIDC", "NLST"])
+@pytest.mark.parametrize("between", [[], ["small"]], ids=["full", "small"])
+@pytest.mark.parametrize("overlay", ["compare_sd15_autoencoder", "compare_ddl_cxr_autoencoder"])
+def test_by_the_overlays_the_discriminator_starts_before_the_end(overlay: str, between: list[str], crops: int) -> None:
+    files = [str(CONFIGS / f"{name}.yaml") for name in ("train_autoencoder", *between, overlay)]
+    workflow = ConfigWorkflow(files, logging_file=False, **{"train::dataset": f"$range({crops})"})
+    workflow.initialize()
+    start, epochs, batch = map(workflow.parser.get_parsed_content, ("adversary::start", "max_epochs", "batch_size"))
+    assert start == min(2000 if between else 10_000, crops // batch * epochs // 3)
 
 
 def test_what_is_padded_looks_alike_to_the_discriminator() -> None:

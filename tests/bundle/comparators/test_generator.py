@@ -80,6 +80,16 @@ SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
             "shape": {"channels": [8, 16, 32, 64], "attention": 1, "norm_num_groups": 4, "num_steps": 10},
         },
     ),
+    "compare_sd15_autoencoder": (
+        "train_autoencoder",
+        {"batch_size": 16, "learning_rate": 2e-5, "max_epochs": 20, "optimizer::weight_decay": 0.0, "decay_steps": 0},
+        {"batch_size": 8, "learning_rate": 1e-3, "max_epochs": 60, "optimizer::weight_decay": 0.01},
+    ),
+    "compare_ddl_cxr_autoencoder": (
+        "train_autoencoder",
+        {"batch_size": 256, "learning_rate": 1.152e-3, "max_epochs": 60, "optimizer::weight_decay": 0.0},
+        {"batch_size": 8, "learning_rate": 1e-3, "max_epochs": 60, "optimizer::weight_decay": 0.01},
+    ),
 }
 """Overlays with their stage, published settings (or ours, of what is reconstructed), and those for two CPU cores."""
 
