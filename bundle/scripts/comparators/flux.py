@@ -285,7 +285,7 @@ def initial_velocity(
     if lora_rank is not None and pretrained is None:
         raise UserError(
             f"lora_rank is {lora_rank!r}, but LoRA adapts weights that are there. Give --pretrained, Flux's "
-            "transformer, or leave lora_rank out, which trains from scratch."
+            "transformer, or lora_rank: null in an overlay, which trains every weight from scratch."
         )
     velocity = FluxVelocity(
         **{**shape, "latent_channels": latent_channels, "text_dim": text_dim, "pooled_dim": text_dim}

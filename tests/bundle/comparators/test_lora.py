@@ -230,18 +230,18 @@ def test_what_is_published_is_the_best_epoch_merged(published: Path) -> None:
 
 def test_lora_without_weights_is_refused() -> None:
     said = refusal(lambda: initial_velocity(SHAPE, 4, 16, lora_rank=8))
-    assert said.startswith("lora_rank is 8, but LoRA adapts weights that are there")
+    assert said.startswith("lora_rank is 8, but LoRA adapts weights that are there. Give --pretrained, Flux's")
 
 
 def test_at_full_size_pretrained_weights_are_adapted(make_workflow: Any, tmp_path: Path) -> None:
-    """At small size, or from scratch, all is trained."""
+    """Without them there is nothing to adapt, which is refused; at small size all is trained."""
 
     def rank(**settings: Any) -> Any:
         workflow = make_workflow("train_conditional", tmp_path, "small", "compare_flux", **settings)
         return workflow.parser.get_parsed_content("lora_rank")
 
-    assert rank(pretrained="flux", autoencoder_shape={}) == 128
-    assert rank(autoencoder_shape={}) is None and rank(pretrained="flux") is None
+    assert rank(pretrained="flux", autoencoder_shape={}) == rank(autoencoder_shape={}) == 128
+    assert rank() is None and rank(pretrained="flux") is None
     assert rank(pretrained="flux", lora_rank=8) == 8
 
 
