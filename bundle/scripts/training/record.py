@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ def stage_record(
     batch_size: int,
     built_on: Mapping[str, str | Path | None],
     llm: Any = None,
+    also: Collection[str] = (),
 ) -> dict[str, Any]:
     """The record of the stage whose configuration this is called in.
 
@@ -57,6 +58,7 @@ def stage_record(
         batch_size: of all processes, in one backward pass.
         built_on: by name, weights that the stage starts from or is trained under; None: no such weights.
         llm: the language model, if the stage reads reports.
+        also: names of settings that an overlay adds to those of the stage's own file.
 
     Returns:
         JSON-serialisable: ``dataset``, ``built_on`` and ``language_model``, digests; ``settings``, every setting of the
@@ -65,8 +67,9 @@ def stage_record(
     Raises:
         UserError: weights or a dataset that are missing, or weights that do not belong together.
     """
-    settings = composed_settings()
-    settings.get("conditioner_arguments", {}).pop("llm", None)  # its place; the record has its weights
+    settings = composed_settings(also)
+    for name in ("conditioner_arguments", "text"):
+        settings.get(name, {}).pop("llm", None)  # its place; the record has its weights
     steps = settings.get("accumulation_steps", 1)
     record = {
         "dataset": digest_dataset(dataset_dir),
@@ -100,20 +103,23 @@ def refuse_another(path: str | Path, was: Mapping[str, Any] | None, now: Mapping
         raise UserError(f"{path}: cannot go on, since {'; '.join(found)}. {ways}")
 
 
-def composed_settings() -> dict[str, Any]:
+def composed_settings(also: Collection[str] = ()) -> dict[str, Any]:
     """Every setting of the configuration that is being resolved, with its overlays and options.
 
     Settings that the stage's own file gives a plain value are resolved; a stage without one, which an overlay names,
     has all that stands in the configuration, and of it is resolved what any stage gives a plain value. Of parts, such
     as ``optimizer``, the configuration is taken as it stands, with its references, so that no part is built for it.
+
+    Args:
+        also: names of further settings, resolved.
     """
     parser = _parser()
     path = CONFIGS / f"train_{parser['stage']}.yaml"
     own = ConfigParser.load_config_file(str(path)) if path.is_file() else {**parser.get(), **_plain_of_stages()}
     settings = {}
-    for name in (own.keys() - ELSEWHERE) & parser.get().keys():
+    for name in (own.keys() - ELSEWHERE | {*also}) & parser.get().keys():
         content = parser[name]
-        if _plain(own[name]) and isinstance(content, str) and content.startswith(("$", "@")):
+        if name in also or (_plain(own[name]) and isinstance(content, str) and content.startswith(("$", "@"))):
             content = parser.get_parsed_content(name)
         settings[name] = content
     return json.loads(json.dumps(settings, sort_keys=True, default=str))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ def other_dataset(tiny_dataset: Path, tmp_path: Path) -> Path:
     folder = Path(shutil.copytree(tiny_dataset, tmp_path / "other"))
     shutil.copy(folder / "1_t0.nii.gz", folder / "0_t0.nii.gz")
     return folder
+
+
+def record(workflow: Any) -> dict[str, Any]:
+    """Of the stage that a configuration would train."""
+    return dict(workflow.parser.get_parsed_content("record"))
 
 
 REFUSED = {
@@ -72,6 +78,45 @@ def test_another_recipe_is_refused(make_workflow: Make, run: Path, name: str) ->
     assert "Give the settings of then" in message and "--restart true, which clears" in message
     after = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
     assert after == {path: time for path, time in before.items() if path.name != ".lock"}, "nothing was touched"
+
+
+COMPARED = {
+    "adversary::start": ("train_autoencoder", "compare_sd15_autoencoder"),
+    "adversary::channels": ("train_autoencoder", "compare_ddl_cxr_autoencoder"),
+    "text::max_tokens": ("train_unconditional", "compare_sd15_unconditional"),
+    "num_steps": ("train_conditional", "compare_sd15"),
+}
+"""Settings that overlays of compared methods add to a stage, by name."""
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_what_an_overlay_adds_is_a_setting_too(
+    make_workflow: Make, trained: Path, tiny_llm: Path, tmp_path: Path, name: str
+) -> None:
+    stage, overlay = COMPARED[name]
+
+    def made(value: int) -> dict[str, Any]:
+        text = {} if stage == "train_autoencoder" else {"text": {"llm": str(tiny_llm), "max_tokens": 60}}
+        options = {"models_dir": str(trained / "models"), **text, name: value}
+        return record(make_workflow(stage, tmp_path, "small", overlay, **options))
+
+    message = refusal(lambda: refuse_another(tmp_path, made(7), made(8)))
+    assert f"cannot go on, since {name} was 7, is 8. Give" in message
+
+
+def test_the_plain_text_encoders_model_is_known_by_its_weights(
+    make_workflow: Make, trained: Path, tiny_llm: Path, make_gemma: Any, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(tiny_llm, tmp_path / tiny_llm.name))
+    for stage, overlay in (COMPARED["text::max_tokens"], COMPARED["num_steps"]):
+
+        def made(llm: Path, stage: str = stage, overlay: str = overlay) -> dict[str, Any]:
+            options = {"models_dir": str(trained / "models"), "text": {"llm": str(llm), "max_tokens": 60}}
+            return record(make_workflow(stage, tmp_path, "small", overlay, **options))
+
+        own, other = made(tiny_llm), made(make_gemma(False, True))
+        assert own == made(moved) and own["settings"]["text"] == {"max_tokens": 60}
+        assert "language_model::digest was " in refusal(partial(refuse_another, tmp_path, own, other))
 
 
 def test_another_dataset_is_refused(make_workflow: Make, run: Path, other_dataset: Path) -> None:
