@@ -66,7 +66,8 @@ test: $(READY)
 test-documents: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m documents -n $(WORKERS) --dist load
 
-# What starts processes of its own, most of which import MONAI for ten seconds: several ranks, workers, the command line
+# What starts processes of its own, most of which import MONAI for ten seconds: several ranks, workers, the command line,
+# Snakemake
 test-processes: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m processes
 

@@ -6,33 +6,40 @@ import ast
 import hashlib
 from collections.abc import Iterable
 from functools import cache
+from glob import glob
 from pathlib import Path
 
 SCRIPTS = Path("bundle", "scripts")
 
-ROOMS = ("ehr", "data", "networks", "conditioning", "weights", "diffusion", "training")
-"""Rooms of the bundle that training runs."""
-
-FILES = ("files", "losses", "ranks")
-"""Single files beside them that it runs."""
+TRAINING = ("ehr", "data", "networks", "conditioning", "weights", "diffusion", "training", "files", "losses", "ranks")
+"""Rooms and single files of the bundle that every job runs."""
 
 COMPARATORS = "comparators"
-"""The room that only configurations of compared methods call."""
+"""The room that only configurations call which name it."""
 
-SAMPLER = "predictions"
-"""The file beside them that writes images."""
+SAMPLING = ("predictions",)
+"""What else writes images."""
+
+JUDGING = ("evaluation", "results", "predictions", "pictures")
+"""What else judges them."""
 
 
 def code(configs: Iterable[str], *more: str) -> list[str]:
     """The Python files that a job with these configurations runs.
 
     Args:
-        more: further single files of the bundle.
+        more: further rooms and single files of the bundle.
     """
     calls = any(f"scripts.{COMPARATORS}" in Path(path).read_text(encoding="utf-8") for path in configs)
-    rooms = [*ROOMS, COMPARATORS] if calls else ROOMS
-    found = [path for room in rooms for path in (SCRIPTS / room).rglob("*.py")]
-    return sorted(map(str, [*found, *(SCRIPTS / f"{name}.py" for name in (*FILES, *more))]))
+    places = [SCRIPTS / name for name in (*TRAINING, *([COMPARATORS] if calls else []), *more)]
+    found = [place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")] for place in places]
+    return sorted(str(path) for paths in found for path in paths)
+
+
+def cases(dataset: str) -> str:
+    """The digest of a dataset: of its datalist and of every crop."""
+    crops = glob("**/*.nii*", root_dir=dataset, recursive=True)
+    return digest(f"{dataset}/{name}" for name in ("datalist.json", *crops))
 
 
 def digest(paths: Iterable[str], *words: object) -> str:

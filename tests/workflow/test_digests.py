@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
-from tests.test_house import imports, modules
-from workflow.digests import COMPARATORS, FILES, ROOMS, SAMPLER, code, digest
+from tests.test_house import imports, modules, room
+from tests.workflow.plans import every_plan
+from workflow.digests import COMPARATORS, JUDGING, SAMPLING, cases, code, digest
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "bundle" / "configs"
@@ -23,21 +24,30 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def test_single_files_that_training_imports_are_in_the_digest() -> None:
-    known = modules()
-    rooms = {name: path for name, path in known.items() if name.split(".")[1:2] in [[room] for room in ROOMS]}
-    found = {each.split(".")[1] for path in rooms.values() for _, each in imports(path, known) if "." in each}
-    assert found - set(ROOMS) - WITHOUT_EFFECT <= set(FILES) and "losses" in found
-    compared = {name: path for name, path in known.items() if name.startswith(f"scripts.{COMPARATORS}")}
-    found = {each.split(".")[1] for path in compared.values() for _, each in imports(path, known) if "." in each}
-    assert found - {*ROOMS, COMPARATORS} - WITHOUT_EFFECT == set(FILES)
-    assert {f"bundle/scripts/{name}.py" for name in FILES} <= set(code([]))
-    assert "bundle/scripts/predictions.py" in set(code([], SAMPLER)) - set(code([]))
+@pytest.mark.parametrize(
+    ("config", "more", "part"),
+    [
+        ("train_autoencoder", (), "losses.py"),
+        ("compare_flux", (), "comparators/flux.py"),
+        ("evaluate", JUDGING, "evaluation/statistics/metrics.py"),
+    ],
+)
+def test_what_a_job_imports_is_in_its_digest(config: str, more: tuple[str, ...], part: str) -> None:
+    paths, known = code([str(CONFIGS / f"{config}.yaml")], *more), modules()
+    assert f"bundle/scripts/{part}" in paths and all(Path(path).is_file() for path in paths)
+    rooms = {room(name) for name, path in known.items() if str(path.relative_to(ROOT)) in paths}
+    imported = {room(each) for path in paths for _, each in imports(ROOT / path, known)}
+    assert imported - rooms - WITHOUT_EFFECT <= {""}
 
 
-def test_compared_methods_are_code_of_their_own_stages_alone() -> None:
+def test_what_writes_images_is_no_code_of_training() -> None:
+    assert set(code([], *SAMPLING)) - set(code([])) == {"bundle/scripts/predictions.py"}
+
+
+@every_plan
+def test_compared_methods_are_code_of_their_own_stages_alone(plan: dict[str, Any]) -> None:
     """A change of Flux trains no NAMD again."""
-    stages = yaml.safe_load((ROOT / "workflow" / "table1.yaml").read_text())["methods"]
+    stages = plan["methods"]
 
     def calls(method: str, stage: str) -> bool:
         configs = [str(CONFIGS / f"{name}.yaml") for name in stages[method]["stages"][stage]]
@@ -45,7 +55,25 @@ def test_compared_methods_are_code_of_their_own_stages_alone() -> None:
 
     assert not any(calls("namd", stage) for stage in stages["namd"]["stages"])
     last = [name for name in stages if "generator" in stages[name]["stages"]]
-    assert len(last) == 9 and all(calls(name, "generator") for name in last)
+    assert last and all(calls(name, "generator") for name in last)
+
+
+def test_a_dataset_is_its_datalist_and_its_crops(tmp_path: Path) -> None:
+    (tmp_path / "crops").mkdir()
+    datalist, first, second = (tmp_path / name for name in ("datalist.json", "crops/a.nii.gz", "crops/b.nii.gz"))
+    for path in (datalist, first, second):
+        path.write_text(path.name)
+    before = cases(str(tmp_path))
+    (tmp_path / "datasheet.md").write_text("written again")
+    assert cases(str(tmp_path)) == before
+    for path in (datalist, first, second):
+        text = path.read_text()
+        path.write_text("cut again")
+        assert cases(str(tmp_path)) != before, path.name
+        path.write_text(text)
+    first.write_text("b.nii.gz")
+    second.write_text("a.nii.gz")
+    assert cases(str(tmp_path)) != before, "of another name"
 
 
 def test_a_digest_sees_content_and_no_comments(tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""The graph of Table 1 as Snakemake plans it: what is made again after which change."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RULES = dict(
+    re.findall(r"^rule (\w+):(.*?)(?=^rule |\Z)", (ROOT / "workflow" / "Snakefile").read_text(), flags=re.M | re.S)
+)
+"""Text of each rule."""
+
+STUB = """#!/bin/sh
+# writes what the bundle would publish, in a line
+for word; do
+  case "$before" in
+    --models_dir) mkdir -p "$word"; for name in classifier perceptual generator; do
+      [ -e "$word/$name.safetensors" ] || echo > "$word/$name.safetensors"; done;;
+    --scores_path) echo > "$word"; echo > "${word%.csv}.json";;
+  esac
+  before=$word
+done
+"""
+
+
+@pytest.mark.parametrize("rule", [name for name, text in RULES.items() if "CALL + " in text])
+def test_what_calls_the_bundle_has_a_digest_that_snakemake_compares(rule: str) -> None:
+    """It compares no param of a function that takes input, output, threads or resources."""
+    assert re.search(r"^        code=(lambda wildcards: )?(made_of\(.*\)|JUDGED),$", RULES[rule], flags=re.M)
+
+
+def test_rules_read_no_setting_that_snakemake_does_not_compare() -> None:
+    """It compares a command before it is filled in."""
+    assert RULES and not [name for name, text in RULES.items() if re.search(r"\{(config|SIZE)\[\w", text)]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """The graph, all that its jobs would run, and a dataset, with a stub in the place of Python."""
+    for folder in ("workflow", "bundle/scripts", "bundle/configs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "dataset" / "crops").mkdir(parents=True)
+    (tmp_path / "dataset" / "datalist.json").write_text("{}")
+    (tmp_path / "dataset" / "crops" / "a.nii.gz").write_bytes(b"a")
+    (tmp_path / "stub").write_text(STUB)
+    (tmp_path / "stub").chmod(0o755)
+    return tmp_path
+
+
+def snakemake(place: Path, *arguments: str) -> set[str]:
+    """Rules of the jobs that Snakemake runs or, with -n, would run."""
+    command = [str(ROOT / ".venv-workflow" / "bin" / "snakemake"), "-s", "workflow/Snakefile"]
+    command += ["--configfile", "workflow/table1.yaml", "--config", "size=demo", "dataset=dataset", "run=run"]
+    command += ["python=./stub", "--cores", "1", *arguments]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return set(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, flags=re.M))
+
+
+@pytest.mark.processes
+def test_what_depends_on_a_change_is_made_again(place: Path) -> None:
+    assert snakemake(place, "-n") == set(RULES), "the whole table"
+    table, chain = "run/tables/mcwgan-23.csv", {"judge", "stage", "predictions", "scores"}
+    assert snakemake(place, table) == chain
+    changes = {
+        "bundle/scripts/evaluation/statistics/metrics.py": {"scores"},
+        "bundle/scripts/losses.py": chain,
+        "dataset/crops/a.nii.gz": chain,
+    }
+    for path, expected in changes.items():
+        before = (place / path).read_bytes()
+        (place / path).write_bytes(before + b"\nchanged = 1\n")
+        assert snakemake(place, "-n", table) == expected, path
+        (place / path).write_bytes(before)
