@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.workflow.plans import PLAN
+
 ROOT = Path(__file__).parents[2]
 RULES = dict(
     re.findall(r"^rule (\w+):(.*?)(?=^rule |\Z)", (ROOT / "workflow" / "Snakefile").read_text(), flags=re.M | re.S)
@@ -37,6 +39,12 @@ def test_what_calls_the_bundle_has_a_digest_that_snakemake_compares(rule: str) -
 def test_rules_read_no_setting_that_snakemake_does_not_compare() -> None:
     """It compares a command before it is filled in."""
     assert RULES and not [name for name, text in RULES.items() if re.search(r"\{(config|SIZE)\[\w", text)]
+
+
+@pytest.mark.parametrize("rule", ["stage", "predictions"])
+def test_the_memory_of_networks_is_of_the_size(rule: str) -> None:
+    sizes = PLAN["sizes"]
+    assert 'mem_mb=SIZE["mem_mb"]' in RULES[rule] and sizes["full"]["mem_mb"] > sizes["small"]["mem_mb"]
 
 
 @pytest.fixture
