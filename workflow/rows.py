@@ -32,7 +32,7 @@ from scripts.errors import UserError, listed  # noqa: E402
 from scripts.files import read_mapping, write_json  # noqa: E402
 from scripts.fingerprint import digest_weights  # noqa: E402
 from scripts.provenance import FILE as PROVENANCE  # noqa: E402
-from scripts.training.stage import LAST, read_checkpoint  # noqa: E402
+from scripts.training.stage import LAST, PUBLISHED, read_checkpoint  # noqa: E402
 
 JUDGE = Path("judge", "models", "classifier.safetensors")
 """Where the judge lies in a run's folder."""
@@ -100,8 +100,8 @@ def parameters(path: Path) -> int:
 
 
 def newest(folder: Path, stage: str) -> Path:
-    """The checkpoint of a stage's newest training."""
-    return max(folder.glob(f"work-{stage}-*/**/{LAST}"), key=lambda path: path.stat().st_mtime)
+    """The last checkpoint of the training whose weights were published last, which may have ended before another."""
+    return max(folder.glob(f"work-{stage}-*/**/{PUBLISHED}"), key=lambda path: path.stat().st_mtime).with_name(LAST)
 
 
 def views(checkpoint: Path) -> int:

@@ -26,6 +26,7 @@ from scripts.networks.classifiers import ResNetClassifier
 from scripts.predictions import log_result
 from scripts.weights.checkpoints import save_network
 from tests.bundle.helpers import count
+from scripts.training.stage import PUBLISHED
 from workflow.rows import JUDGE, UNTRAINED, attempts, check_kept, cost, rows, split_trainings
 
 PLAN = yaml.safe_load((Path(__file__).parents[2] / "workflow" / "table1.yaml").read_text())
@@ -53,6 +54,7 @@ def checkpoint(path: Path, iterations: int) -> Path:
     return path
 
 
+    write_json(path.with_name(PUBLISHED), {})
 def cost_of(run: Path, seed: int = 23, name: str = "mcwgan", stages: Any = STAGES) -> dict[str, Any]:
     method = {"title": "McWGAN (reconstructed)", "stages": stages}
     return cost({"run": str(run), "name": name, "method": method, "seed": seed, "size": "small", "num_runs": 20})
@@ -117,11 +119,13 @@ def test_calls_of_namd_are_of_the_steps_and_guidance_of_its_images(tmp_path: Pat
 def test_what_was_trained_before_a_change_is_not_counted(tmp_path: Path) -> None:
     trained(tmp_path, 23, iterations=100, minutes=2.0)
     old = checkpoint(tmp_path / "mcwgan" / "23" / "work-generator-old" / "mcwgan" / "last.pt", 7000)
-    os.utime(old, (1.0, 1.0))
+    os.utime(old.with_name(PUBLISHED), (1.0, 1.0))
     assert cost_of(tmp_path)["views"] == 2 * 100 * 16
 
 
 def test_a_shared_stage_counts_for_both(tmp_path: Path) -> None:
+    os.utime(tmp_path / "mcwgan" / "23" / "work-generator-abc" / "mcwgan" / "last.pt", (1.0, 1.0))
+    assert cost_of(tmp_path)["views"] == 2 * 100 * 16, "changed back: published again, and trained before the other"
     """Its copy took no time and saw nothing."""
     trained(tmp_path, 23, iterations=100, minutes=2.0)
     shutil.copytree(tmp_path / "mcwgan", tmp_path / "told", ignore=shutil.ignore_patterns("work-perceptual-*"))
