@@ -262,8 +262,8 @@ GPUS := $(shell nvidia-smi -L 2> /dev/null | wc -l)
 TABLE1 ?= $(RUN)/table1/$(SIZE_NAME)
 # Further arguments of Snakemake, such as --executor slurm, or -n, which only says what would be done, or files to be made
 SNAKEMAKE ?=
-# A folder with what earlier runs made of the same dataset: their tables, judge and baselines, which are not made again;
-# of another dataset, judge or size it is refused
+# A folder with what earlier runs made of the same dataset: their tables, judge and baselines, which are not made again,
+# whatever changed since; of another dataset, judge or size it is refused
 KEPT ?=
 FLOW_RUN = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} .venv-workflow/bin/snakemake -s workflow/Snakefile \
   --configfile workflow/table1.yaml --config size=$(SIZE_NAME) dataset=$(DATASET) run=$(TABLE1) gpu=$(if $(filter-out 0,$(GPUS)),1,0) kept=$(KEPT) \

@@ -192,7 +192,7 @@ def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
 
     Raises:
         UserError: there is no such folder, or it holds a table of another dataset, of another judge than the one that
-            lies beside it, or of another size.
+            lies beside it, or than any where none does, or of another size.
     """
     kept = Path(kept)
     if not kept.is_dir():
@@ -201,7 +201,11 @@ def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
     if judge.is_file():
         expected["classifier"] = digest_weights(judge)
     for table in sorted(kept.glob("*/*.csv")):
-        refuse_other_table(table, expected)
+        if "classifier" in refuse_other_table(table, expected) and not judge.is_file():
+            raise UserError(
+                f"{table}: judged by a classifier that is not kept: {judge} is missing, and a new one will differ. "
+                f"Copy the folder judge of the run that made the table into {kept}, or remove the table."
+            )
     for path in sorted(kept.glob("tables/*-cost.json")):
         read_cost(path, size)
 

@@ -218,6 +218,11 @@ def test_what_is_kept_of_another_run_is_refused_before_any_job(kept: Path, datas
     with pytest.raises(UserError, match="record_only.csv: not made from these: dataset was"):
         check_kept(kept, dataset, "small")
 
+    shutil.rmtree(kept / "judge")
+    with pytest.raises(
+        UserError, match="flux-23.csv: judged by a classifier that is not kept: .* Copy the folder judge"
+    ):
+        check_kept(kept, dataset, "small")
 
 def test_the_make_target_looks_first() -> None:
     """Before Snakemake begins, where a folder is kept."""
