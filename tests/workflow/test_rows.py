@@ -24,12 +24,13 @@ from scripts.files import write_json
 from scripts.fingerprint import digest_weights
 from scripts.networks.classifiers import ResNetClassifier
 from scripts.predictions import log_result
+from scripts.training.stage import PUBLISHED
 from scripts.weights.checkpoints import save_network
 from tests.bundle.helpers import count
-from scripts.training.stage import PUBLISHED
+from tests.workflow.plans import PLAN, every_plan
 from workflow.rows import JUDGE, UNTRAINED, attempts, check_kept, cost, rows, split_trainings
 
-PLAN = yaml.safe_load((Path(__file__).parents[2] / "workflow" / "table1.yaml").read_text())
+CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 STAGES = {"perceptual": ["train_classifier"], "generator": ["train_conditional", "compare_mcwgan"]}
 
 
@@ -51,10 +52,10 @@ def trained(run: Path, seed: int, iterations: int, minutes: float) -> None:
 def checkpoint(path: Path, iterations: int) -> Path:
     path.parent.mkdir(parents=True)
     torch.save({"progress": {"iteration": iterations}, "record": {"global_batch": 16}}, path)
+    write_json(path.with_name(PUBLISHED), {})
     return path
 
 
-    write_json(path.with_name(PUBLISHED), {})
 def cost_of(run: Path, seed: int = 23, name: str = "mcwgan", stages: Any = STAGES) -> dict[str, Any]:
     method = {"title": "McWGAN (reconstructed)", "stages": stages}
     return cost({"run": str(run), "name": name, "method": method, "seed": seed, "size": "small", "num_runs": 20})
@@ -121,11 +122,11 @@ def test_what_was_trained_before_a_change_is_not_counted(tmp_path: Path) -> None
     old = checkpoint(tmp_path / "mcwgan" / "23" / "work-generator-old" / "mcwgan" / "last.pt", 7000)
     os.utime(old.with_name(PUBLISHED), (1.0, 1.0))
     assert cost_of(tmp_path)["views"] == 2 * 100 * 16
+    os.utime(tmp_path / "mcwgan" / "23" / "work-generator-abc" / "mcwgan" / "last.pt", (1.0, 1.0))
+    assert cost_of(tmp_path)["views"] == 2 * 100 * 16, "changed back: published again, and trained before the other"
 
 
 def test_a_shared_stage_counts_for_both(tmp_path: Path) -> None:
-    os.utime(tmp_path / "mcwgan" / "23" / "work-generator-abc" / "mcwgan" / "last.pt", (1.0, 1.0))
-    assert cost_of(tmp_path)["views"] == 2 * 100 * 16, "changed back: published again, and trained before the other"
     """Its copy took no time and saw nothing."""
     trained(tmp_path, 23, iterations=100, minutes=2.0)
     shutil.copytree(tmp_path / "mcwgan", tmp_path / "told", ignore=shutil.ignore_patterns("work-perceptual-*"))
@@ -136,13 +137,14 @@ def test_a_shared_stage_counts_for_both(tmp_path: Path) -> None:
     assert made["views"] == 2 * 100 * 16 and made["minutes"] == pytest.approx((30.0 + 60.0) / 60)
 
 
-def test_shared_stages_are_there_to_be_shared() -> None:
+@every_plan
+def test_shared_stages_are_there_to_be_shared(plan: dict[str, Any]) -> None:
     """The other method trains that stage itself."""
-    methods = PLAN["methods"]
+    methods = plan["methods"]
     shared = [
         (stage, made) for each in methods.values() for stage, made in each["stages"].items() if isinstance(made, str)
     ]
-    assert len(shared) == 3 and all(isinstance(methods[other]["stages"][stage], list) for stage, other in shared)
+    assert shared and all(isinstance(methods[other]["stages"][stage], list) for stage, other in shared)
 
 
 def test_rows_stand_in_the_order_of_the_plan_and_are_means(tmp_path: Path) -> None:
@@ -214,15 +216,15 @@ def test_what_is_kept_of_another_run_is_refused_before_any_job(kept: Path, datas
     save_network(ResNetClassifier(32, (4, 4, 8, 8)), kept / JUDGE)
     with pytest.raises(UserError, match="flux-23.csv: not made from these: classifier was"):
         check_kept(kept, dataset, "small")
-    write_json(dataset / "datalist.json", {"training": [], "validation": [], "test": [], "name": "another"})
-    with pytest.raises(UserError, match="record_only.csv: not made from these: dataset was"):
-        check_kept(kept, dataset, "small")
-
     shutil.rmtree(kept / "judge")
     with pytest.raises(
         UserError, match="flux-23.csv: judged by a classifier that is not kept: .* Copy the folder judge"
     ):
         check_kept(kept, dataset, "small")
+    write_json(dataset / "datalist.json", {"training": [], "validation": [], "test": [], "name": "another"})
+    with pytest.raises(UserError, match="record_only.csv: not made from these: dataset was"):
+        check_kept(kept, dataset, "small")
+
 
 def test_the_make_target_looks_first() -> None:
     """Before Snakemake begins, where a folder is kept."""
@@ -231,21 +233,8 @@ def test_the_make_target_looks_first() -> None:
     assert recipe.index("workflow/rows.py kept") < recipe.index("$(FLOW_RUN)")
 
 
-def test_the_caption_says_which_guidance_a_size_has() -> None:
-    """Of what small.yaml gives to NAMD, its ablation and SD1.5 alone."""
-    configs = Path(__file__).parents[2] / "bundle" / "configs"
-    guided = [
-        name
-        for name, method in PLAN["methods"].items()
-        if list(method["stages"].values())[-1] in (["train_conditional"], ["train_conditional", "compare_sd15"])
-    ]
-    assert guided == ["namd", "plain", "sd15"]
-    given = yaml.safe_load((configs / "small.yaml").read_text())["guidance_scale"]
-    assert "6.0" in given and "Guidance 6 of NAMD" in PLAN["sizes"]["small"]["caption"]
-    assert all("Guidance" not in PLAN["sizes"][size]["caption"] for size in ("demo", "full"))
-
-
-def test_contrasts_are_of_rows_of_the_table() -> None:
-    known = {*UNTRAINED, *PLAN["methods"]}
-    named = [name for first, others in PLAN["contrasts"].items() for name in (first, *others)]
+@every_plan
+def test_contrasts_are_of_rows_of_the_table(plan: dict[str, Any]) -> None:
+    known = {*UNTRAINED, *plan["methods"]}
+    named = [name for first, others in plan["contrasts"].items() for name in (first, *others)]
     assert set(named) == known - {"real_baseline", "real_follow_up"} and len(set(named)) == len(named)
