@@ -21,7 +21,7 @@ READY := .venv/ready
 rooms = $(foreach room,$(1),$(wildcard bundle/scripts/$(room)/*.py))
 TRAINING := bundle/scripts/files.py bundle/scripts/ranks.py bundle/scripts/losses.py $(call rooms,ehr data networks conditioning weights diffusion training)
 SAMPLING := bundle/scripts/predictions.py bundle/scripts/pictures.py $(call rooms,ehr data networks conditioning weights diffusion)
-JUDGES := $(shell find bundle/scripts/evaluation -name '*.py' -o -path '*/templates/*') bundle/scripts/pictures.py
+JUDGES := $(shell find bundle/scripts/evaluation -name '*.py' -o -path '*/templates/*') bundle/scripts/pictures.py bundle/scripts/predictions.py $(call rooms,comparators results)
 COMPARATORS := $(call rooms,comparators)
 CONFIGS := bundle/configs
 # Where training starts: models, the bundle's weights, or nothing, as whatever is compared has to
@@ -154,11 +154,11 @@ PATIENTS ?= $(if $(NOTHING),64,160)
 COHORT ?= $(RUN)/phantom/cohort.csv
 COHORT_OPTIONS ?= --name phantom --keep-ids $(if $(NOTHING),,--shares 45:10:45)
 
-$(RUN)/phantom/cohort.csv: $(READY) $(wildcard data_prep/phantom/*.py)
+$(RUN)/phantom/cohort.csv: $(READY) $(wildcard $(addprefix data_prep/,*.py nlst/*.py phantom/*.py progression/*.py)) $(call rooms,ehr)
 	rm -rf $(RUN)/phantom
 	OMP_NUM_THREADS=1 $(PY) -m data_prep phantom $(RUN)/phantom --patients $(PATIENTS) --workers $$(nproc || echo 1)
 
-$(DATASET)/datalist.json: $(COHORT) $(wildcard data_prep/*.py data_prep/images/*.py) | $(READY)
+$(DATASET)/datalist.json: $(COHORT) $(wildcard data_prep/*.py data_prep/images/*.py) $(call rooms,ehr) | $(READY)
 	$(PY) -m data_prep cohort $(COHORT) --out $(DATASET) $(COHORT_OPTIONS)
 	$(PY) -m data_prep check $(DATASET) --picture $(DATASET).png
 	touch $@
@@ -225,6 +225,7 @@ $(RUN)/ablations/no_prompts/models/unet_unconditional.safetensors: $(RUN)/models
 	cp $< $@
 
 $(RUN)/baselines/record_only.csv: $(DATASET)/datalist.json $(CONFIGS)/record_only.yaml $(COMPARATORS)
+	rm -f $@
 	$(bundle) --config_file $(CONFIGS)/record_only.yaml --dataset_dir $(DATASET) --output_dir $(RUN)
 
 $(RUN)/baselines/direct_classifier.csv: $(DATASET)/datalist.json $(CONFIGS)/train_classifier.yaml \

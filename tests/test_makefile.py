@@ -1,0 +1,52 @@
+"""The Makefile: each file is made again when what it is made from has changed."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.test_house import imports, modules
+from workflow.digests import JUDGING, code
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "Makefile").read_text()
+
+WITHOUT_EFFECT = {"scripts.arrays", "scripts.errors", "scripts.files"}
+"""What no number depends on: types, messages, and files that appear whole."""
+
+
+@cache
+def prerequisites() -> dict[str, list[str]]:
+    """Of each file, with all wildcards expanded."""
+    command = ["make", "-npq", "RUN=runs/x"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    rules = (line.partition(":") for line in shown.splitlines() if line.startswith("runs/x/"))
+    return {target: needed.split() for target, _, needed in rules}
+
+
+def imported(module: str) -> set[str]:
+    """A module, and all that it imports of the project, and these, but for what has no effect."""
+    known = modules()
+    found, rest = {module}, [module]
+    while rest:
+        new = {each for _, each in imports(known[rest.pop()], known)} - found - WITHOUT_EFFECT
+        found, rest = found | new, [*rest, *new]
+    return {str(known[each].relative_to(ROOT)) for each in found if known[each].name != "__init__.py"}
+
+
+@pytest.mark.parametrize(
+    ("file", "module"),
+    [("phantom/cohort.csv", "data_prep.phantom.cohort"), ("dataset/datalist.json", "data_prep.cohort")],
+)
+def test_a_dataset_is_made_again_when_what_makes_it_changes(file: str, module: str) -> None:
+    assert imported(module) <= set(prerequisites()[f"runs/x/{file}"])
+
+
+@pytest.mark.parametrize("table", ["record_only", "direct_classifier"])
+def test_a_table_of_an_earlier_dataset_is_removed_first(table: str) -> None:
+    """Else it would be refused as one of another dataset."""
+    recipe = TEXT[TEXT.index(f"$(RUN)/baselines/{table}.csv:") :].split("\n\n")[0]
+    assert recipe.index("\trm -f $@" if table == "record_only" else "rm -rf") < recipe.index("$(bundle)")
