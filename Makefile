@@ -259,7 +259,8 @@ $(FLOW): workflow/requirements.lock
 
 SIZE_NAME ?= small
 JOBS ?= 1
-GPUS := $(shell nvidia-smi -L 2> /dev/null | wc -l)
+# Jobs of this machine see its first GPU, which one of them has at a time; with an executor that assigns GPUs, say how many
+GPUS := $(if $(findstring GPU 0:,$(shell nvidia-smi -L 2> /dev/null)),1,0)
 TABLE1 ?= $(RUN)/table1/$(SIZE_NAME)
 # Further arguments of Snakemake, such as --executor slurm, or -n, which only says what would be done, or files to be made
 SNAKEMAKE ?=

@@ -50,3 +50,23 @@ def test_a_table_of_an_earlier_dataset_is_removed_first(table: str) -> None:
     """Else it would be refused as one of another dataset."""
     recipe = TEXT[TEXT.index(f"$(RUN)/baselines/{table}.csv:") :].split("\n\n")[0]
     assert recipe.index("\trm -f $@" if table == "record_only" else "rm -rf") < recipe.index("$(bundle)")
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ("GPU 0: A100 (UUID: a)\n  MIG 1g.10gb Device 0: (UUID: b)\n  MIG 1g.10gb Device 1: (UUID: c)\n", "gpu=1"),
+        ("GPU 0: H200 (UUID: a)\nGPU 1: H200 (UUID: b)\n", "gpu=1"),
+        ("NVIDIA-SMI has failed because it could not communicate with the driver.\n", "gpu=0"),
+    ],
+    ids=["parts of one", "two", "none"],
+)
+def test_one_job_at_a_time_has_the_gpu(tmp_path: Path, shown: str, expected: str) -> None:
+    """No job is given one of its own, so that all would have the first."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\ncat <<END\n{shown}END\n")
+    program.chmod(0o755)
+    command = ["make", "-n", "table1", "JOBS=2", "DATASET=dataset"]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    recipe = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment).stdout
+    assert f"--resources {expected} " in recipe
