@@ -257,6 +257,8 @@ $(FLOW): workflow/requirements.lock
 	.venv-workflow/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	touch $@
 
+test-processes test-table1: $(FLOW)
+
 SIZE_NAME ?= small
 JOBS ?= 1
 # Jobs of this machine see its first GPU, which one of them has at a time; with an executor that assigns GPUs, say how many
@@ -280,7 +282,8 @@ table1: $(READY) $(FLOW) $(if $(filter file,$(origin DATASET)),$(DATASET)/datali
 # the methods' tests that train, and the whole table on the phantom
 test-table1: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m table1 -n 2 --dist worksteal
-	$(MAKE) table1 SIZE_NAME=demo JOBS=2 FROM=nothing
+	$(MAKE) table1 SIZE_NAME=demo JOBS=2 FROM=nothing TABLE1=runs/test_table1
+	$(PY) workflow/rows.py table runs/test_table1/evaluation/table1/table1.csv
 
 # The weights that come with the bundle. LIDC-progression's follow-ups, outcomes and records are simulated.
 LIDC = FROM=nothing RUN=runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT) COHORT_OPTIONS='--name LIDC-progression --keep-ids \

@@ -45,6 +45,20 @@ def test_a_dataset_is_made_again_when_what_makes_it_changes(file: str, module: s
     assert imported(module) <= set(prerequisites()[f"runs/x/{file}"])
 
 
+def test_what_judges_makes_the_page_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the digest of Table 1 says that judges, beside what made images and weights."""
+    monkeypatch.chdir(ROOT)
+    judging = set(code(["bundle/configs/evaluate.yaml"], *JUDGING)) - set(code([]))
+    for page in ("evaluation", "comparisons"):
+        assert judging <= set(prerequisites()[f"runs/x/{page}/report.html"]), page
+
+
+def test_the_table_that_is_tried_is_looked_through() -> None:
+    """That Snakemake ended well says nothing of scores."""
+    recipe = TEXT[TEXT.index("\ntest-table1: $(READY)") :].split("\n\n")[0]
+    assert recipe.index("$(MAKE) table1") < recipe.index("workflow/rows.py table")
+
+
 @pytest.mark.parametrize("table", ["record_only", "direct_classifier"])
 def test_a_table_of_an_earlier_dataset_is_removed_first(table: str) -> None:
     """Else it would be refused as one of another dataset."""

@@ -4,6 +4,7 @@
     python workflow/rows.py rows PLAN OUTPUT    # table1_rows.json (see bundle/scripts/evaluation/table_one.py)
     python workflow/rows.py trainings TABLE FOLDER SEED...    # runs that are trainings, each in its own table
     python workflow/rows.py kept KEPT DATASET SIZE_NAME    # whether what was kept belongs to this run, before any job
+    python workflow/rows.py table TABLE    # whether every row of table1.csv has its scores
 
 A plan is JSON, as workflow/Snakefile gives it.
 """
@@ -210,6 +211,25 @@ def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
         read_cost(path, size)
 
 
+def check_table(path: str | Path) -> None:
+    """Refuses a Table 1 that lacks a score: AUROC or AUPRC of any row, LPIPS, FID or KID of a trained generator.
+
+    Args:
+        path: of ``table1.csv``.
+
+    Raises:
+        UserError: a row has none, or one that is no finite number.
+    """
+    table = pd.read_csv(path)
+    generated = table[table["views"].notna()]
+    for rows, scores in ((table, ["auroc", "auprc"]), (generated, ["lpips", "fid", "kid"])):
+        finite = rows[scores].map(math.isfinite).all(axis=1)
+        if not finite.all():
+            raise UserError(
+                f"{path}: expected finite {', '.join(scores)}, which lack in {listed([*rows['method'][~finite]])}."
+            )
+
+
 def row(name: str, method: dict[str, Any], size: str) -> dict[str, Any]:
     """The row of a method, means over its trainings.
 
@@ -242,11 +262,10 @@ def rows(plan: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     task, *arguments = sys.argv[1:]
+    direct = {"kept": check_kept, "table": check_table, "trainings": split_trainings}
     try:
-        if task == "kept":
-            check_kept(*arguments)
-        elif task == "trainings":
-            split_trainings(*arguments)
+        if task in direct:
+            direct[task](*arguments)
         else:
             plan, output = arguments
             write_json(Path(output), {"cost": cost, "rows": rows}[task](json.loads(plan)))

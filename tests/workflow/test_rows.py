@@ -28,7 +28,7 @@ from scripts.training.stage import PUBLISHED
 from scripts.weights.checkpoints import save_network
 from tests.bundle.helpers import count
 from tests.workflow.plans import PLAN, every_plan
-from workflow.rows import JUDGE, UNTRAINED, attempts, check_kept, cost, rows, split_trainings
+from workflow.rows import JUDGE, UNTRAINED, attempts, check_kept, check_table, cost, rows, split_trainings
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 STAGES = {"perceptual": ["train_classifier"], "generator": ["train_conditional", "compare_mcwgan"]}
@@ -231,6 +231,26 @@ def test_the_make_target_looks_first() -> None:
     text = (Path(__file__).parents[2] / "Makefile").read_text()
     recipe = text[text.index("\ntable1:") :].split("\n\n")[0]
     assert recipe.index("workflow/rows.py kept") < recipe.index("$(FLOW_RUN)")
+
+
+@pytest.mark.parametrize(
+    "lacking", [None, ("Flux", "fid", ""), ("Flux", "lpips", "nan"), ("Record alone", "auroc", "inf")]
+)
+def test_a_table_without_a_score_is_refused(tmp_path: Path, lacking: tuple[str, str, str] | None) -> None:
+    """A distance where images were generated, a probability everywhere."""
+    columns = ["method", "lpips", "fid", "kid", "auroc", "auprc", "views"]
+    values = [["Record alone", "", "", "", "0.5", "0.5", ""], ["Flux", "0.1", "90", "0.01", "0.5", "0.5", "100"]]
+    made = [dict(zip(columns, each, strict=True)) for each in values]
+    for row in made:
+        if lacking and row["method"] == lacking[0]:
+            row[lacking[1]] = lacking[2]
+    path = tmp_path / "table1.csv"
+    path.write_text("\n".join([",".join(columns), *(",".join(row.values()) for row in made)]))
+    if lacking is None:
+        check_table(path)
+    else:
+        with pytest.raises(UserError, match=f"table1.csv: expected finite .* lack in {lacking[0]}"):
+            check_table(path)
 
 
 @every_plan
