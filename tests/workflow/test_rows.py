@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from scripts.comparators.generator import WEIGHTS
+from scripts.comparators.imageflownet import ImageFlowNet
 from scripts.comparators.mcwgan import McWGAN
 from scripts.comparators.tables import read_table, table_record, write_runs, write_table
 from scripts.data.digest import digest_dataset
@@ -251,6 +253,45 @@ def test_a_table_without_a_score_is_refused(tmp_path: Path, lacking: tuple[str, 
     else:
         with pytest.raises(UserError, match=f"table1.csv: expected finite .* lack in {lacking[0]}"):
             check_table(path)
+
+
+@every_plan
+def test_the_caption_says_which_guidance_a_size_has(plan: dict[str, Any]) -> None:
+    """Of what small.yaml gives to NAMD, its ablation and SD1.5 alone."""
+    guided = [
+        name
+        for name, method in plan["methods"].items()
+        if list(method["stages"].values())[-1] in (["train_conditional"], ["train_conditional", "compare_sd15"])
+    ]
+    assert guided == ["namd", "plain", "sd15"]
+    given = yaml.safe_load((CONFIGS / "small.yaml").read_text())["guidance_scale"]
+    assert "6.0" in given and "Guidance 6 of NAMD" in PLAN["sizes"]["small"]["caption"]
+    assert all("Guidance" not in PLAN["sizes"][size]["caption"] for size in ("demo", "full"))
+
+
+def test_the_caption_says_which_settings_are_not_the_sources() -> None:
+    caption = PLAN["sizes"]["small"]["caption"]
+    small, flow, ddl = (
+        yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+        for name in ("small", "compare_imageflownet", "compare_ddl_cxr")
+    )
+    ours, theirs = flow["sizes"]["small"], flow["sizes"]["full"]
+    steps = inspect.signature(ImageFlowNet).parameters["num_steps"].default
+    assert (
+        f"ImageFlowNet has rate {ours['learning_rate']:g}, batch {ours['batch_size']}, {ours['max_epochs']} epochs and "
+        f"{ours['shape']['num_steps']} steps (published: {theirs['learning_rate']:.4f}, {theirs['batch_size']}, "
+        f"{theirs['max_epochs']}, {steps})"
+    ) in caption
+    ours, theirs = ddl["schedules"]["small"], ddl["schedules"]["full"]
+    published = f"{theirs['learning_rate']:g}".replace("e-0", "e-")
+    assert (
+        f"DDL-CXR rate {ours['learning_rate']:g} and {ours['max_epochs']} epochs, over which its third loss grows "
+        f"(published: {published}, {theirs['max_epochs']})"
+    ) in caption
+    loss, context = small["loss"], small["conditioner_arguments"]
+    assert f"weighs {loss['perceptual_weight']} and sees {loss['perceptual_samples']} samples" in caption
+    assert f"({context['components']} components of a standardised context" in caption
+    assert context["components_by"] == "record" and "those that tell the record" in caption
 
 
 @every_plan
