@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "schedules": ["SCHEDULE", "sampling_scheduler", "training_scheduler"],
+        "schedules": ["sampling_scheduler", "training_scheduler"],
         "noise": ["CaseNoise", "Draw"],
         "denoiser": ["Denoiser", "ConditionalDiffusionInferer"],
         "sampler": ["ProgressionInferer", "ProgressionModel", "load_progression_model"],

@@ -10,13 +10,7 @@ from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
 from scripts.errors import UserError
-
-SCHEDULE: dict[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-}
-"""Arguments of MONAI's schedulers: beta runs from 0.00085 to 0.012 over 1,000 steps."""
+from scripts.networks.unet import SCHEDULE
 
 SOLVERS = ("ddim", "dpmpp")
 
@@ -28,7 +22,7 @@ MAY_BE_LEFT_OUT = 99
 
 
 def training_scheduler(beta_schedule: str = "scaled_linear") -> DDPMScheduler:
-    """The forward process of training (Ho et al. 2020), which adds noise to latents by :data:`SCHEDULE`.
+    """The forward process of training (Ho et al. 2020), which adds noise to latents.
 
     Args:
         beta_schedule: one of :data:`scripts.networks.unet.BETA_SCHEDULES`.

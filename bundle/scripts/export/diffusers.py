@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from scripts.diffusion.schedules import SCHEDULE
 from scripts.files import whole_folder, write_json, write_tensors
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
-from scripts.networks.unet import StableDiffusionUNet
+from scripts.networks.unet import SCHEDULE, StableDiffusionUNet
 from scripts.weights.checkpoints import CheckpointError, load_network
 from scripts.weights.key_maps import DIFFUSERS, key_maps_of
 from scripts.weights.published import FOLDERS
@@ -84,9 +83,7 @@ def scheduler_config(unet: Any) -> dict[str, Any]:
     """diffusers' ``scheduler_config.json`` of our DDIM sampler, with prediction type and schedule of ``unet``."""
     return {
         "_class_name": "DDIMScheduler",
-        "num_train_timesteps": SCHEDULE["num_train_timesteps"],
-        "beta_start": SCHEDULE["beta_start"],
-        "beta_end": SCHEDULE["beta_end"],
+        **SCHEDULE,
         "beta_schedule": unet.beta_schedule,
         "prediction_type": unet.prediction_type,
         "clip_sample": False,

@@ -18,6 +18,9 @@ PREDICTION_TYPES = ("epsilon", "v_prediction")
 BETA_SCHEDULES = ("scaled_linear", "linear")
 """Noise schedules, by diffusers' names: linear in sqrt(beta), as Stable Diffusion's, or in beta."""
 
+SCHEDULE: dict[str, Any] = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012}
+"""What all of them have, by diffusers' and MONAI's names: beta runs from 0.00085 to 0.012 over 1,000 steps."""
+
 
 class StableDiffusionUNet(DiffusionModelUNet):
     """MONAI's ``DiffusionModelUNet`` in Stable Diffusion 1.5's configuration.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scripts.data.padding import without_padding
 from scripts.diffusion.schedules import training_scheduler
+from scripts.networks.unet import SCHEDULE
 
 
 def prepare_crop_batch(
@@ -45,7 +46,6 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
     """The batch of the diffusion stages: MONAI's, with the two conditions of Eq. 10, baseline latent and report.
 
     Args:
-        num_train_timesteps: length of the noise schedule.
         image_key: key of the latents that are noised.
         concat_key: key of the latents that are concatenated to them, if any.
         condition_key: key of the reports (one string per sample); None gives the unconditional stage's null context.
@@ -57,7 +57,6 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
 
     def __init__(
         self,
-        num_train_timesteps: int = 1000,
         image_key: str = "follow_up",
         concat_key: str | None = None,
         condition_key: str | None = None,
@@ -65,7 +64,7 @@ class LatentPrepareBatch(DiffusionPrepareBatch):
         beta_schedule: str = "scaled_linear",
         fixed: bool = False,
     ) -> None:
-        super().__init__(num_train_timesteps)
+        super().__init__(SCHEDULE["num_train_timesteps"])
         self.scheduler = training_scheduler(beta_schedule)
         self.prediction_type = prediction_type
         self.image_key = image_key

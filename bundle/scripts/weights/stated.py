@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.files import read_mapping
-from scripts.networks.unet import BETA_SCHEDULES, PREDICTION_TYPES
+from scripts.networks.unet import BETA_SCHEDULES, PREDICTION_TYPES, SCHEDULE
 from scripts.weights.checkpoints import CheckpointError, read_metadata
 from scripts.weights.published import neighbouring_config, weights_file
 
@@ -28,12 +28,6 @@ UNSEEN = {
 TRAINABLE = ("prediction_type", "beta_schedule")
 """Those of :data:`UNSEEN` that a training which starts from the weights may change."""
 
-SCHEDULE: dict[str, Any] = {
-    **{"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012},
-    **{"trained_betas": None, "rescale_betas_zero_snr": False},
-}
-"""What every noise schedule has here (:mod:`scripts.diffusion.schedules`), by diffusers' names."""
-
 _CLASSES = {
     "autoencoder": ("AutoencoderKL", ("StableDiffusionAutoencoder", "LatentAutoencoder")),
     "unet": ("UNet2DConditionModel", ("StableDiffusionUNet",)),
@@ -43,8 +37,8 @@ _CLASSES = {
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "autoencoder": {"norm_num_groups": 32},
     "unet": {"norm_num_groups": 32, "norm_eps": 1e-5, "attention_head_dim": 8},
-    "scheduler": SCHEDULE
-    | {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear", "prediction_type": "epsilon"},
+    "scheduler": {"num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02}
+    | {"beta_schedule": "linear", "prediction_type": "epsilon"},
 }
 """What diffusers has where its file is silent."""
 
@@ -52,6 +46,7 @@ _FIXED: dict[str, dict[str, Any]] = {
     "autoencoder": {"act_fn": "silu", "shift_factor": None, "latents_mean": None},
     "unet": {"act_fn": "silu", "center_input_sample": False, "flip_sin_to_cos": True, "freq_shift": 0}
     | {"downsample_padding": 1, "mid_block_scale_factor": 1},
+    "scheduler": SCHEDULE | {"trained_betas": None, "rescale_betas_zero_snr": False},
 }
 """Settings of diffusers that no tensor shows either, and the only value that our networks compute with."""
 
@@ -115,7 +110,7 @@ def _of_scheduler(file: Path) -> dict[str, str]:
         return {}
     config = _DEFAULTS["scheduler"] | read_mapping(path, CheckpointError)
     remedy = "The U-Net learnt from noise that is not added here: give other weights, or remove the file to train on."
-    _refuse_others(path, config, SCHEDULE, remedy)
+    _refuse_others(path, config, _FIXED["scheduler"], remedy)
     for name, known in {"prediction_type": PREDICTION_TYPES, "beta_schedule": BETA_SCHEDULES}.items():
         if config[name] not in known:
             raise CheckpointError(f"{path}: {name} is {config[name]!r}, expected {' or '.join(known)}. {remedy}")
