@@ -14,6 +14,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
+from torch.optim import Optimizer
 
 from scripts.errors import UserError, listed
 from scripts.files import remove, write_atomically
@@ -113,6 +114,9 @@ class Checkpoint:
                 f"{path}: does not fit this configuration ({str(error).splitlines()[0]}). "
                 "Give the run another --output_dir, or --restart true to train from the start."
             ) from error
+        for item in self.objects.values():
+            if isinstance(item, Optimizer):
+                lay_out(item)
         self.progress = state["progress"]
         self.progress["stopped"] &= self._exhausted()  # patience may have been raised
         engine.state.epoch, engine.state.iteration = self.progress["epoch"], self.progress["iteration"]
@@ -219,6 +223,17 @@ class Checkpoint:
         if idist.get_rank() == 0:
             with write_atomically(self.folder / name) as path:
                 torch.save(state, path)
+
+
+def lay_out(optimizer: Optimizer) -> None:
+    """Gives an optimiser's tensors the layout of their weights, which may be another than the file's.
+
+    A fused step walks through the memory of both alike.
+    """
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def copied(state: Any, place: Any = None) -> Any:

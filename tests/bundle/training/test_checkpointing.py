@@ -290,6 +290,29 @@ def test_a_resumed_optimiser_leaves_the_file(tmp_path: Path) -> None:
     optimizer.step()
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_run_goes_on_with_its_channels_in_another_order(tmp_path: Path, turned: bool) -> None:
+    """To the weights, moments and averages of an optimiser that heeds the order in memory."""
+    layouts = (torch.contiguous_format, torch.channels_last)
+    for fused in (True, False):
+        for layout in layouts[::-1] if turned else layouts:
+            torch.manual_seed(0)
+            network = nn.Conv2d(3, 4, 3).to(memory_format=layout)  # type: ignore[call-overload]
+            optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, fused=fused)
+            ema, engine = ExponentialAverage(network, 0.5), Engine(lambda engine, batch: None)
+            objects = {"network": network, "optimizer": optimizer, "ema": ema}
+            checkpoint = Checkpoint(tmp_path / str(fused), objects, {})
+            checkpoint.resume(engine)
+            network(torch.randn(2, 3, 8, 8)).square().sum().backward()
+            optimizer.step()
+            ema(engine)
+            checkpoint.save(engine)
+    one, other = (load(tmp_path / str(fused) / "last.pt") for fused in (True, False))
+    for name in ("network", "ema"):
+        torch.testing.assert_close(one[name], other[name], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(one["optimizer"]["state"], other["optimizer"]["state"], atol=1e-5, rtol=1e-5)
+
+
 def test_epochs_are_kept_to_be_published_in_its_place(tmp_path: Path) -> None:
     """The paper's "right before overfitting" need not be the epoch of the lowest loss."""
     losses = [3.0, 2.0, 1.5, 1.0, 2.0, 9.0]
