@@ -157,11 +157,13 @@ class ProgressionInferer(Inferer):
             Follow-ups (B, num_runs, H, W) in [-1, 1].
 
         Raises:
-            UserError: crops of a size that the networks cannot halve; values, given or generated, are not finite; or
-                texture of weights that bring none.
+            UserError: crops of a size that the networks cannot halve, or more or fewer than conditions; values, given
+                or generated, are not finite; or texture of weights that bring none.
         """
         _refuse_unfit(inputs, network)
         condition = self._reports(_ehr_of(inputs) if condition is None else condition, network)
+        if condition is not None and len(condition) != len(inputs):
+            raise UserError(f"{len(condition)} reports or records for {len(inputs)} crops; expected one for each crop.")
         inputs = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         baseline = network.autoencoder.encode_stage_2_inputs(inputs)
         context = network.denoiser.context(condition, len(inputs))

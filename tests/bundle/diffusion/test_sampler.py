@@ -110,6 +110,16 @@ def test_conditions(model: ProgressionModel) -> None:
     assert not torch.allclose(without, from_ehr, atol=1e-3)
 
 
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+@pytest.mark.parametrize("given", [REPORTS[:1], [{"age": 60}] * 3, torch.zeros(1, 2, 6)], ids=["text", "ehr", "vector"])
+def test_every_crop_has_a_condition_of_its_own(given: Any, scale: float) -> None:
+    """One is not taken for all of them, as broadcasting would."""
+    network = toy()
+    with pytest.raises(UserError, match=rf"^{len(given)} reports or records for 4 crops; expected one for each crop"):
+        ProgressionInferer(2, num_runs=1, guidance_scale=scale)(crops(4, 8), network, given)
+    assert not network.denoiser.unet.seen
+
+
 def test_the_baseline_matters(model: ProgressionModel) -> None:
     images = crops(1)
     context = Reader()(REPORTS[:1])
