@@ -130,9 +130,10 @@ class ExponentialAverage:
 
 
 class FreezePrompts:
-    """Ends the training of prompts and LoRA after ``steps`` steps; contexts are then computed once and cached.
+    """Ends the training of prompts and LoRA after ``steps`` steps; contexts are computed once and cached from then on.
 
-    Attach it after the checkpoint, since it depends on the iteration that is resumed from.
+    Where nothing learns, that is from the start. Attach it after the checkpoint, since it depends on the iteration that
+    is resumed from.
 
     Args:
         conditioner: a :class:`scripts.conditioning.ReportConditioner`.
@@ -147,23 +148,28 @@ class FreezePrompts:
         self.reports = list(reports)
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self)
-        engine.add_event_handler(Events.STARTED, self.announce)
+        engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
         if 0 <= self.steps <= steps_taken(engine) and self._learning():
             self.conditioner.requires_grad_(False)
             self.conditioner.zero_grad(set_to_none=True)  # else the optimiser would continue to change them
-            if self.reports:
-                logger.info(f"The prompts are kept from here on: reading {len(set(self.reports))} reports with them")
-                self.conditioner.encode(self.reports)
+            self._read()
 
-    def announce(self, engine: Engine) -> None:
-        """Logs how long prompts are trained, since these steps are slow."""
+    def start(self, engine: Engine) -> None:
+        """Logs how long prompts are trained, since these steps are slow; where none learns, the reports are read."""
+        if not self._learning():
+            self._read()
+        self(engine)
         if self._learning():
             until = "to the end" if self.steps < 0 else f"up to step {self.steps}"
             logger.info(f"The prompts learn {until}, through the language model: about 20 s a step on two CPU cores")
+
+    def _read(self) -> None:
+        if self.reports:
+            logger.info(f"The prompts are kept from here on: reading {len(set(self.reports))} reports with them")
+            self.conditioner.encode(self.reports)
 
     def _learning(self) -> bool:
         return any(weight.requires_grad for weight in self.conditioner.parameters())

@@ -176,6 +176,16 @@ def test_prompts_learn_for_so_many_steps(steps: int, last: int) -> None:
     assert conditioner.encoded == ([["a", "b"]] if 0 <= steps <= 6 else [])
 
 
+def test_reports_are_read_before_the_first_step_where_no_prompt_learns() -> None:
+    """All at once, as a run that goes on reads them."""
+    conditioner, seen = Prompts(), []
+    conditioner.requires_grad_(False)
+    engine = Engine(lambda engine, batch: seen.append([*conditioner.encoded]))
+    FreezePrompts(conditioner, -1, ["a", "b"]).attach(engine)
+    engine.run([0, 0])
+    assert seen == [[["a", "b"]]] * 2
+
+
 def test_handlers_attach_in_their_order() -> None:
     class Recorder:
         def __init__(self, name: str) -> None:
