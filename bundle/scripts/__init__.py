@@ -23,7 +23,7 @@ logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR
 warnings.filterwarnings("ignore", "NvImgCodecPydicomReader", UserWarning, "monai.data.image_reader")  # the same
 
 if is_command_line():
-    from scripts.options import check_options, help_is_asked_for, print_help
+    from scripts.options import check_options, help_is_asked_for, print_help, read_truths
 
     sys.excepthook = show_message_only
     try:
@@ -31,5 +31,6 @@ if is_command_line():
             print_help(sys.argv[1:])
             raise SystemExit
         check_options(sys.argv[1:])
+        read_truths()
     except UserError as error:  # else MONAI would take it for a missing package, and continue
         show_message_only(type(error), error, None)

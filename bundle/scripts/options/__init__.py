@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "check": ["RENAMED", "check_options"],
         "command_line": ["NEXT", "end_here", "is_command_line", "log_next", "next_command", "parse_options"],
         "configuration": ["Entry", "OptionError"],
+        "values": ["read_truths"],
         "help": ["help_is_asked_for", "print_help"],
     },
 )

@@ -17,9 +17,6 @@ from scripts.options.values import IN_PLACE_OF_NULL, misread_number, wrong_value
 RENAMED = {"guidance": "guidance_scale", "null_share": "condition_dropout"}
 """Former names of options, and their present names."""
 
-SWITCHES = {"restart"}
-"""Truth values that may be given as text, ``true`` or ``false``, since what reads them knows it."""
-
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -168,12 +165,12 @@ class Configuration:
 
     def _check_value(self, entry: Entry) -> None:
         default = self.defaults.get(entry.id, lookup(self.parser.get(), entry.id))
-        if entry.id in SWITCHES and str(entry.value).lower() in ("true", "false"):
-            return
         if default is None and entry.value is not None:
             default = IN_PLACE_OF_NULL.get(entry.id)
         if wrong := wrong_value(entry.value, default):
             raise OptionError(f"{entry.place}: found {wrong[0]!r}, expected {wrong[1]}.")
+        if entry.id.split("::")[-1] == "seed" and isinstance(entry.value, int) and entry.value < 0:
+            raise OptionError(f"{entry.place}: found {entry.value}, expected 0 or more.")
 
 
 def _takes(arguments: dict[str, Any], name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ KINDS: dict[type, tuple[str, tuple[type, ...]]] = {
     dict: ("a map", (dict,)),
 }
 """Of a default: what is expected in its place, in words and as types."""
+
+TRUTHS = {"true": True, "false": False}
+"""Text that stands for a truth value where one is expected; :func:`read_truths` puts that in its place."""
 
 IN_PLACE_OF_NULL: dict[str, Any] = {
     **{"image_size": 64, "guidance_scale": 3.0, "limit": 8, "publish_epoch": 100, "deterministic": True},
@@ -56,8 +60,8 @@ def wrong_value(value: Any, default: Any = None) -> tuple[Any, str] | None:
     >>> wrong_value({"llm": "embedded", "standardise": "false"}, {})
     ('false', 'False; it is text here')
     """
-    if is_reference(value) or (isinstance(default, bool) and str(value).lower() == "true"):
-        return None  # the text `true` is true for whoever tests it, but `false` is true as well
+    if is_reference(value) or (isinstance(default, bool) and str(value).lower() in TRUTHS):
+        return None
     default = None if is_reference(default) else default
     expected = _expected(value, default)
     if expected is not None:
@@ -70,6 +74,27 @@ def wrong_value(value: Any, default: Any = None) -> tuple[Any, str] | None:
         first = default[0] if isinstance(default, list) and default else None
         parts = [(part, None if isinstance(first, (dict, list)) else first) for part in value]
     return next((wrong for part in parts if (wrong := wrong_value(*part))), None)
+
+
+def read_truths() -> None:
+    """Puts truth values in place of :data:`TRUTHS`, in the configuration that is being resolved, if any is.
+
+    Where text is not to be a truth value, :func:`wrong_value` has refused it. MONAI has read the command line before it
+    imports this package, and gives expressions no reference to its resolver.
+    """
+    from monai.bundle.reference_resolver import ReferenceResolver
+
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ReferenceResolver):
+        frame = frame.f_back
+    items: dict[str, Any] = {} if frame is None else frame.f_locals["self"].items
+    for name, item in items.items():
+        content = item.get_config()
+        if isinstance(content, str) and content.lower() in TRUTHS:
+            item.update_config(TRUTHS[content.lower()])
+            parent, _, key = name.rpartition("::")
+            whole = items[parent].get_config()
+            whole[int(key) if isinstance(whole, list) else key] = item.get_config()
 
 
 def misread_number(written: Sequence[str]) -> str | None:

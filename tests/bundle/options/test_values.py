@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from monai.bundle import ConfigParser
 
-from scripts.options.values import misread_number, wrong_value
+from scripts.options.values import misread_number, read_truths, wrong_value
+from tests.bundle.helpers import CONFIGS
+from tests.bundle.training.helpers import load
 
 KINDS: dict[str, Any] = {"whole": 3, "fraction": 0.5, "text": "a", "truth": True, "list": [1], "map": {"a": 1}}
 
@@ -22,6 +28,30 @@ def test_a_value_has_the_kind_of_its_default(given: str, default: str) -> None:
 @pytest.mark.parametrize("default", [None, "$@other", "@other", []])
 def test_any_value_is_right_where_the_kind_is_not_known(value: Any, default: Any) -> None:
     assert wrong_value(value, default) is None
+
+
+def test_text_is_a_truth_value_for_whatever_reads_it() -> None:
+    """At any depth, for references and for whoever looks at the configuration as it stands."""
+    content = {"on": "true", "part": {"off": "False", "list": ["TRUE", "trueish"]}, "seen": "$[@on, @part::off]"}
+    parser = ConfigParser({**content, "read": "$read()"}, globals={"read": read_truths})
+    parser.get_parsed_content("read")
+    assert parser.get_parsed_content("seen") == [True, False] and parser["on"] is True
+    assert parser["part"] == parser.get_parsed_content("part") == {"off": False, "list": [True, "trueish"]}
+    read_truths()  # nothing is being resolved
+
+
+@pytest.mark.processes
+def test_a_stage_trains_with_text_for_a_truth_value(tiny_dataset: Path, tmp_path: Path) -> None:
+    """Which torch would not take; its record says what any other spelling does."""
+    configs = [str(CONFIGS / f"{each}.yaml") for each in ("train_classifier", "small")]
+    options = {"deterministic": "true", "restart": "false", "image_size": 32, "max_epochs": 1, "batch_size": 2}
+    options |= {"classifier_shape": {"channels": [4, 4, 8, 8]}, "dataset_dir": tiny_dataset, "output_dir": tmp_path}
+    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(configs)]
+    command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    settings = load(tmp_path / "classifier" / "last.pt")["record"]["settings"]
+    assert settings["deterministic"] is True and "deterministic" not in result.stderr
 
 
 @pytest.mark.parametrize(
