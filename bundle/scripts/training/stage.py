@@ -12,7 +12,7 @@ import ignite.distributed as idist
 import torch
 from filelock import FileLock, Timeout
 
-from scripts.errors import UserError
+from scripts.errors import UserError, listed
 from scripts.files import read_mapping, remove, write_json
 from scripts.fingerprint import comparable, digest_weights
 from scripts.options.command_line import end_here, log_next
@@ -36,9 +36,10 @@ def open_stage(
 ) -> FileLock | None:
     """Opens a stage's folder before anything is built, and ends the program where nothing is left to do.
 
-    Where there is no ``last.pt``, or with ``restart``, what an earlier run left in the folder is removed. A stage that
-    is trained and published already ends the program with status 0 if it is ``python -m monai.bundle``, so that no
-    network is built and no language model opened; in other programs its run does nothing.
+    With ``restart``, what an earlier run left in the folder is removed; so is what a run left that ended before its
+    first checkpoint. A stage that is trained and published already ends the program with status 0 if it is
+    ``python -m monai.bundle``, so that no network is built and no language model opened; in other programs its run does
+    nothing.
 
     Args:
         folder: of the stage.
@@ -51,14 +52,16 @@ def open_stage(
         The lock, which is released with the process or when nothing refers to it any more; None on other ranks.
 
     Raises:
-        UserError: another job has the folder open, ``last.pt`` is damaged, it is of other data or settings, or it is
-            of more epochs than ``max_epochs`` where the last one is published.
+        UserError: another job has the folder open, ``last.pt`` is damaged or lacks beside epochs that were kept, it is
+            of other data or settings, or the epoch that it would publish comes after ``max_epochs``.
     """
     if str(restart).lower() not in ("true", "false"):
         raise UserError(f"restart is {restart!r}, expected true or false.")
     folder, lock = Path(folder), None
     if idist.get_rank() == 0:
         lock = _lock(folder)
+        if str(restart).lower() != "true":
+            _refuse_remains(folder)
         if str(restart).lower() == "true" or not (folder / LAST).is_file():
             _clear(folder)
     idist.barrier()
@@ -66,7 +69,7 @@ def open_stage(
         return lock
     state = read_checkpoint(folder / LAST, mmap=True)
     refuse_another(folder / LAST, state.get("record"), record)
-    _refuse_fewer_epochs(folder / LAST, state["progress"]["epoch"], record, max_epochs)
+    _refuse_fewer_epochs(folder / LAST, state["progress"], record, max_epochs)
     if idist.get_world_size() == 1 and _is_finished(folder, state["progress"], record, max_epochs, Path(models_dir)):
         logger.info(f"{folder.name} was trained and published before: nothing to do. --restart true trains it again.")
         log_next()
@@ -114,14 +117,25 @@ def write_published(
     write_json(Path(folder) / PUBLISHED, {"best": best, "files": files, "record": dict(record)})
 
 
-def _refuse_fewer_epochs(path: Path, trained: int, record: Mapping[str, Any], max_epochs: int) -> None:
-    """Refuses fewer epochs than were trained where no validation chooses one: the last would pass for the one asked."""
-    evaluator = record.get("settings", {}).get("checkpoint", {}).get("evaluator", "")
-    if evaluator in (None, "$None") and trained > max_epochs:
+def _refuse_remains(folder: Path) -> None:
+    """Refuses a folder with epochs of an earlier run from which no run can go on: they would be removed."""
+    left = [path.name for pattern in (BEST, "epoch_*.pt", PUBLISHED) for path in sorted(folder.glob(pattern))]
+    if left and not (folder / LAST).is_file():
         raise UserError(
-            f"{path}: of {trained} epochs, more than --max_epochs {max_epochs}, and without validation the last one is "
-            f"published. Give --max_epochs {trained}, another --output_dir, or --restart true, which clears "
-            f"{path.parent} (weights, curves) and trains from the start."
+            f"{folder}: holds {listed(left)} of an earlier run, but no {LAST} to go on from. Put that back, give "
+            "another --output_dir, or --restart true, which clears the folder (weights, best epoch, curves) and trains "
+            "from the start."
+        )
+
+
+def _refuse_fewer_epochs(path: Path, progress: Mapping[str, Any], record: Mapping[str, Any], max_epochs: int) -> None:
+    """Refuses fewer epochs than that of the weights that would be published: these would pass for fewer epochs'."""
+    published = record.get("settings", {}).get("publish_epoch") or progress["best_epoch"]
+    if published > max_epochs:
+        raise UserError(
+            f"{path}: epoch {published} of {progress['epoch']} would be published, which comes after --max_epochs "
+            f"{max_epochs}. Give --max_epochs {progress['epoch']}, another --output_dir, or --restart true, which "
+            f"clears {path.parent} (weights, best epoch, curves) and trains from the start."
         )
 
 

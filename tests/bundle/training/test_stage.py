@@ -122,15 +122,29 @@ def test_restart_is_true_or_false(tmp_path: Path) -> None:
         open_stage(tmp_path, {}, 1, tmp_path, restart="yes")
 
 
-@pytest.mark.parametrize("left", ["all but last.pt", "all"])
-def test_a_run_of_nan_publishes_no_older_epoch(make_workflow: Make, trained: Path, tmp_path: Path, left: str) -> None:
-    """Neither where last.pt was deleted to begin again, nor where the run was restarted."""
+@pytest.mark.parametrize("left", [BEST, "epoch_40.pt", PUBLISHED])
+def test_epochs_that_no_run_can_go_on_from_are_not_removed(tmp_path: Path, left: str) -> None:
+    """What a run left that ended before its first checkpoint is."""
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    for name in (left, "provenance.json"):
+        (folder / name).touch()
+    message = refusal(lambda: open_stage(folder, {}, 1, tmp_path))
+    assert message.startswith(f"{folder}: holds {left} of an earlier run, but no last.pt to go on from.")
+    assert "--restart true" in message
+    assert {left, "provenance.json"} <= {path.name for path in folder.iterdir()}
+    open_stage(folder, {}, 1, tmp_path, restart=True)
+    (folder / "provenance.json").touch()
+    open_stage(folder, {}, 1, tmp_path)
+    assert {path.name for path in folder.iterdir()} == {".lock"}
+
+
+def test_a_run_of_nan_publishes_no_older_epoch(make_workflow: Make, trained: Path, tmp_path: Path) -> None:
+    """Where the run was restarted."""
     shutil.copytree(trained, tmp_path / "run")
     published = tmp_path / "run" / "models" / "classifier.safetensors"
     before = published.read_bytes()
-    if left != "all":
-        (tmp_path / "run" / "classifier" / LAST).unlink()
-    nan = {"learning_rate": 1e30, "restart": left == "all"}
+    nan = {"learning_rate": 1e30, "restart": True}
     message = refusal(make_workflow("train_classifier", tmp_path / "run", "small", **nan).run)
     assert "best.pt: not there, because no validation gave a finite val_loss" in message
     assert published.read_bytes() == before
@@ -139,11 +153,11 @@ def test_a_run_of_nan_publishes_no_older_epoch(make_workflow: Make, trained: Pat
 # --- what is finished
 
 
-def finished(folder: Path, epoch: int = 2, stopped: bool = False) -> Path:
+def finished(folder: Path, epoch: int = 2, stopped: bool = False, best_epoch: int = 1) -> Path:
     """A folder with a run of two epochs, published; returns its weights."""
     weights = save_network(torch_network(), folder / "models" / "classifier.safetensors")
     (folder / "stage").mkdir()
-    progress = {"epoch": epoch, "stopped": stopped, "best_epoch": 1}
+    progress = {"epoch": epoch, "stopped": stopped, "best_epoch": best_epoch}
     torch.save({"progress": progress, "record": RECORD}, folder / "stage" / LAST)
     write_published(folder / "stage", RECORD, {"epoch": 1}, [weights])
     return weights
@@ -175,6 +189,18 @@ def test_a_finished_stage_is_left_alone(tmp_path: Path) -> None:
     save_network(load_network(weights), weights, {"written": "again"})
     assert ends(tmp_path), "the same network"
     assert open_stage(tmp_path / "stage", RECORD, 2, tmp_path / "models") is not None, "other programs go on"
+
+
+@pytest.mark.parametrize(("best", "chosen"), [(45, None), (3, 45)])
+def test_epochs_after_the_last_one_asked_for_are_not_published(tmp_path: Path, best: int, chosen: int | None) -> None:
+    """Neither the best one of a validation, nor one that was kept; of as many or more epochs they are."""
+    finished(tmp_path, epoch=60, best_epoch=best)
+    record = RECORD | {"settings": {**RECORD["settings"], "publish_epoch": chosen}}
+    message = refusal(lambda: open_stage(tmp_path / "stage", record, 30, tmp_path / "models"))
+    assert message.startswith(f"{tmp_path / 'stage' / LAST}: epoch 45 of 60 would be published")
+    assert "after --max_epochs 30. Give --max_epochs 60" in message
+    for epochs in (45, 60, 90):
+        open_stage(tmp_path / "stage", record, epochs, tmp_path / "models")
 
 
 @pytest.mark.parametrize(
