@@ -19,7 +19,7 @@ from scripts.weights.parts import image_size
 MAY_CHANGE = frozenset(
     {
         *("max_epochs", "patience", "val_interval"),  # how long to train, and which epochs are looked at
-        # where and how fast, but for rounding
+        # where and how fast; rounding differs, by num_workers turns and flips too, by device all noise
         *("device", "num_workers", "channels_last", "compile_mode", "gradient_checkpointing"),
         *(
             "keep_interval",
