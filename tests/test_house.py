@@ -311,6 +311,7 @@ def test_tests_mirror_deployment() -> None:
 
 OWN = {
     *("stage", "imports", "record", "network_def", "network", "classifier", "autoencoder", "conditioner", "prepare"),
+    "built_on/pretrained",
     *("batch_size", "max_epochs", "learning_rate", "warmup_steps", "decay_steps", "weight_decay", "loss_function"),
     *("ema/module", "optimizer/params", "optimizer/betas", "optimizer/weight_decay", "checkpoint/best"),
     *("train/dataset", "train/preprocessing", "train/inferer", "train/trainer/prepare_batch"),

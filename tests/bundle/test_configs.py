@@ -27,8 +27,9 @@ from scripts.ehr.encoding import record_numbers
 from scripts.ehr.report import radiology_report
 from scripts.errors import UserError
 from scripts.networks.classifiers import ResNetClassifier, ViTClassifier
+from scripts.training.cases import trained_on
 from scripts.weights.checkpoints import load_network, read_metadata, save_network
-from tests.bundle.helpers import BUNDLE
+from tests.bundle.helpers import BUNDLE, refusal
 
 STAGES = ("autoencoder", "unconditional", "conditional", "classifier")
 NAMES = [*(f"train_{stage}" for stage in STAGES), "inference", "evaluate"]
@@ -103,7 +104,7 @@ def test_schedules_are_looked_up_by_stage(stage: str, overlays: tuple[str, ...])
 
 
 def test_the_demo_goes_on_from_finished_weights(
-    make_workflow: Make, trained: Path, tmp_path: Path, monai: Callable[..., None]
+    make_workflow: Make, trained: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     """Without an unconditional stage; at a rate of zero every stage publishes what it began with."""
     for stage in ("autoencoder", "conditional", "classifier"):
@@ -123,11 +124,28 @@ def test_the_demo_goes_on_from_finished_weights(
     settings = {"models_dir": str(tmp_path / "models"), "num_runs": 2, "num_steps": 3}
     make_workflow("inference", tmp_path, "small", "demo", **settings).run()
     assert len(list((tmp_path / "predictions").glob("*/samples.nii.gz"))) == 3
+    cases = json.loads((tiny_dataset / "datalist.json").read_text())["test"]
+    assert trained_on(tiny_dataset, cases, tmp_path / "models") == {"n_cases": 3, "n_trained": 0, "unknown": []}
 
 
-@pytest.mark.parametrize("prompts", [{}, {"num_prompt_sets": 1, "prompt_length": 0}], ids=["prompts", "no prompts"])
+def test_another_conditioner_than_that_gone_on_from_is_refused(
+    make_workflow: Make, trained: Path, tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Before any work."""
+    arguments = {**tiny_settings["conditioner_arguments"], "end_token": True}
+    settings = {"pretrained": str(trained / "models"), "conditioner_arguments": arguments}
+    message = refusal(make_workflow("train_conditional", tmp_path, "small", **settings).run)
+    assert message.startswith(f"{trained}/models/conditioner: end_token is True, but was False in training")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [{}, {"num_prompt_sets": 1, "prompt_length": 0}, {"end_token": True}],
+    ids=["prompts", "no prompts", "end token"],
+)
 def test_the_demo_opens_the_conditioner_that_it_goes_on_from(
-    trained: Path, tiny_dataset: Path, tiny_settings: dict[str, Any], tmp_path: Path, prompts: dict[str, int]
+    trained: Path, tiny_dataset: Path, tiny_settings: dict[str, Any], tmp_path: Path, prompts: dict[str, Any]
 ) -> None:
     """With the arguments that stand beside its weights, whichever recipe made them."""
     shutil.copytree(trained / "models", tmp_path / "models")
@@ -137,6 +155,8 @@ def test_the_demo_opens_the_conditioner_that_it_goes_on_from(
     reports = [radiology_report(case["ehr"]) for case in datalist["training"]]
     made.fit_statistics(reports, record_numbers(datalist["training"]))
     made.save_pretrained(tmp_path / "models" / "conditioner")
+    unet = tmp_path / "models" / "unet_conditional.safetensors"
+    save_network(load_network(unet), unet)  # without its record, by which that is not its conditioner
     files = [str(BUNDLE / "configs" / f"{name}.yaml") for name in ("train_conditional", "small", "demo")]
     settings |= {"bundle_root": str(tmp_path), "dataset_dir": str(tiny_dataset), "models_dir": str(tmp_path / "models")}
     workflow = ConfigWorkflow(files, workflow_type="train", logging_file=False, **settings)
@@ -145,8 +165,6 @@ def test_the_demo_opens_the_conditioner_that_it_goes_on_from(
     opened = value(workflow, "conditioner")
     assert opened.settings == made.settings and opened.num_prompt_sets == prompts.get("num_prompt_sets", 2)
     torch.testing.assert_close(opened.encode(reports), made.encode(reports))
-    recorded = value(workflow, "record")["settings"]["conditioner_arguments"]
-    assert recorded["num_prompt_sets"] == made.num_prompt_sets and "llm" not in recorded
 
 
 def test_the_demo_names_weights_that_the_bundle_has() -> None:

@@ -9,6 +9,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "context": ["ContextNormaliser"],
         "null": ["NullConditioner", "null_conditioner"],
         "language_models": ["ConditionerError", "load_language_model"],
-        "settings": ["arguments_of"],
     },
 )

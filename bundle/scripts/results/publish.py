@@ -39,7 +39,7 @@ from scripts.results.reference import (
 )
 from scripts.results.sources import HELD_OUT, ON_HELD_OUT, held_out_images, on_table
 from scripts.results.training import describe_latents, describe_training
-from scripts.training.cases import write_training_cases
+from scripts.training.cases import trained_on, trained_sentence, write_training_cases
 from scripts.weights.checkpoints import read_metadata, trained_image_size
 from scripts.weights.parts import PARTS, digest_parts
 
@@ -78,17 +78,17 @@ def publish_reference(
         resamples: of the bootstrap over patients.
         size_predictions: folders with follow-ups of the validation section by the same weights, guided otherwise,
             among which, and ``predictions_dir``, the one for size is chosen; see :mod:`scripts.results.size`.
-        size_tables: by guidance scale, tables of diameters (:mod:`scripts.results.sources`), in their place where
-            no predictions are read.
+        size_tables: by guidance scale, tables of diameters (:mod:`scripts.results.sources`), where none are read.
 
     Raises:
-        UserError: weights of another dataset, or predictions or tables that do not fit.
+        UserError: weights of another dataset or of held-out cases, or predictions or tables that do not fit.
     """
     tables = _known(tables or {}, direct)
     folder, datalist, digest = Path(models_dir), load_datalist(dataset_dir), digest_dataset(dataset_dir)
     cases = with_outcome([*datalist["training"], *datalist["validation"]])
     crossed = {name: _out_of_fold(path, digest, [case["case_id"] for case in cases]) for name, path in tables.items()}
     _refuse_other_dataset(digest, *(folder / each for each in TRAINED_HERE), Path(direct))
+    _refuse_trained(trained_on(dataset_dir, datalist[HELD_OUT], folder), folder)
     image_size = trained_image_size(folder / FILES["classifier"])
     given = (image_size, predictions_dir, tables, size_predictions, size_tables or {})
     samples, made_by, sizes = held_out_images(dataset_dir, folder, *given)
@@ -242,11 +242,20 @@ def _copy_direct(dataset_dir: str | Path, source: Path, folder: Path, image_size
 def _refuse_other_dataset(digest: str, *paths: Path) -> None:
     """Refuses weights that say that they were trained on another dataset; those of versions before 0.7 do not say."""
     for path in paths:
-        if (trained_on := _trained_on(path)) not in (None, digest):
+        if (other := _trained_on(path)) not in (None, digest):
             raise PublishedReferenceError(
-                f"{path}: trained on another dataset ({trained_on[:12]}) than this one ({digest[:12]}), so that what "
+                f"{path}: trained on another dataset ({other[:12]}) than this one ({digest[:12]}), so that what "
                 "is held out here may have been seen there. Give the dataset of its training."
             )
+
+
+def _refuse_trained(seen: Mapping[str, Any], folder: Path) -> None:
+    """Refuses weights that were trained on held-out cases, in this training or in one that it went on from."""
+    if seen["n_trained"]:
+        raise PublishedReferenceError(
+            f"{folder}: {trained_sentence(seen)}, of the {HELD_OUT} section, so that they are not held out. Give "
+            "weights that did not go on from such a training."
+        )
 
 
 def _trained_on(path: Path) -> str | None:

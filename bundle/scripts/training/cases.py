@@ -1,7 +1,8 @@
 """Which cases trained some weights: digests of their crops, kept beside the weights, by which an evaluation knows them.
 
-``models_dir/training_cases/<weights>.json`` has the digest of the weights and those of all crops that they were trained
-on. A digest of pixels cannot be turned back into an image, and only who has a crop can tell that it is among them.
+``models_dir/training_cases/<weights>.json`` has the digest of the weights and those of all crops that they, or weights
+that they go on from, were trained on. A digest of pixels cannot be turned back into an image, and only who has a crop
+can tell that it is among them.
 """
 
 from __future__ import annotations
@@ -26,12 +27,19 @@ TRAINED = (
 """Weights files that have an effect on an evaluation; the last two are rows of their own, where they are published."""
 
 
-def write_training_cases(weights: str | Path, dataset_dir: str | Path, image_size: int) -> Path:
+def write_training_cases(
+    weights: str | Path,
+    dataset_dir: str | Path,
+    image_size: int,
+    earlier: Mapping[str, tuple[str | Path, str]] | None = None,
+) -> Path:
     """Writes the digests of a dataset's training crops beside the weights that were trained on them.
 
     Args:
         weights: the file.
         image_size: side in pixels of the central square that training sees.
+        earlier: by name, weights that training went on from: their file, and the digest that they had. What is listed
+            beside them is added; where nothing is, or of crops of another size, ``unknown`` has the name.
 
     Returns:
         The file that was written. Its digests are sorted, so that their order says nothing.
@@ -39,7 +47,16 @@ def write_training_cases(weights: str | Path, dataset_dir: str | Path, image_siz
     weights, folder, datalist = Path(weights), Path(dataset_dir), load_datalist(dataset_dir)
     entries = [*datalist["training"], *datalist.get("unpaired", [])]
     digests = {digest_crop(folder / crop, image_size) for entry in entries for crop in crops_of(entry)}
+    unknown = set()
+    for name, (path, digest) in (earlier or {}).items():
+        known = _listed(Path(path), digest)
+        if known is None or known["image_size"] != image_size:
+            unknown.add(name)
+        else:
+            digests.update(known["crops"])
+            unknown.update(known.get("unknown", ()))
     content = {"weights": digest_weights(weights), "image_size": image_size, "crops": sorted(digests)}
+    content |= {"unknown": sorted(unknown)} if unknown else {}
     path = weights.parent / FOLDER / f"{weights.stem}.json"
     write_json(path, content)
     return path
@@ -52,8 +69,8 @@ def trained_on(dataset_dir: str | Path, cases: Iterable[Mapping[str, Any]], mode
         cases: entries of the dataset's datalist.
 
     Returns:
-        ``n_cases``; ``n_trained``, those that trained any of :data:`TRAINED`; and ``unknown``, the weights of which it
-        is not known what trained them, since no list of theirs is there.
+        ``n_cases``; ``n_trained``, those that trained any of :data:`TRAINED`; and ``unknown``, the weights, and those
+        under them, of which it is not known what trained them, since no list of theirs is there.
     """
     cases, folder = list(cases), Path(dataset_dir)
     known: dict[int, set[str]] = {}
@@ -67,6 +84,7 @@ def trained_on(dataset_dir: str | Path, cases: Iterable[Mapping[str, Any]], mode
             unknown.append(weights.stem)
         else:
             known.setdefault(listed["image_size"], set()).update(listed["crops"])
+            unknown += [f"{each} under {weights.stem}" for each in listed.get("unknown", ())]
     trained = [
         any(digest_crop(folder / crop, size) in digests for size, digests in known.items() for crop in crops_of(case))
         for case in cases
@@ -83,12 +101,12 @@ def trained_sentence(seen: Mapping[str, Any]) -> str:
     return f"{seen['n_trained']} of {seen['n_cases']} cases trained these weights"
 
 
-def _listed(weights: Path) -> dict[str, Any] | None:
-    """What was noted of the weights in a file; None where nothing was, or of other weights than it has now."""
+def _listed(weights: Path, digest: str | None = None) -> dict[str, Any] | None:
+    """What was noted of the weights in a file; None where nothing was, or of others than ``digest``, the file's own."""
     path = weights.parent / FOLDER / f"{weights.stem}.json"
     if not path.is_file():
         return None
     content = read_mapping(path)
     if not {"weights", "image_size", "crops"} <= content.keys():
         raise UserError(f"{path}: expected weights, image_size and crops. Was it copied whole?")
-    return content if content["weights"] == digest_weights(weights) else None
+    return content if content["weights"] == (digest or digest_weights(weights)) else None

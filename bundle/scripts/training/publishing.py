@@ -25,6 +25,9 @@ from scripts.weights.checkpoints import save_network
 
 logger = logging.getLogger(__name__)
 
+Weights = Mapping[str, str | Path | None]
+"""Files of weights by name; None: no such weights."""
+
 
 def publish_autoencoder(
     checkpoint: Checkpoint,
@@ -33,6 +36,7 @@ def publish_autoencoder(
     path: str | Path,
     dataset_dir: str | Path | None = None,
     loss: nn.Module | None = None,
+    built_on: Weights | None = None,
 ) -> None:
     """Writes the best autoencoder, with scale and texture measured over ``dataset``, the training crops unrotated.
 
@@ -41,6 +45,7 @@ def publish_autoencoder(
             :mod:`scripts.training.cases`.
         loss: of the training; the name of its perceptual distance, if it has one, is stored with the weights, since
             settings alone do not tell LPIPS from what stood in for it.
+        built_on: weights that the stage went on from, by their names in the record; what trained them is kept too.
     """
     best = checkpoint.load_best()
     if idist.get_rank() != 0:
@@ -57,7 +62,7 @@ def publish_autoencoder(
     told = {} if perceptual is None else {"perceptual": perceptual.name}
     save_network(autoencoder, path, extra={**best, "record": checkpoint.record, **told})
     logger.info(f"Latent scale {float(autoencoder.latent_scale):.4f}")
-    _finish(checkpoint, best, dataset_dir, path)
+    _finish(checkpoint, best, dataset_dir, built_on, path)
 
 
 def publish(
@@ -67,18 +72,19 @@ def publish(
     dtype: str = "float32",
     dataset_dir: str | Path | None = None,
     sampling: Mapping[str, Any] | None = None,
+    built_on: Weights | None = None,
 ) -> None:
     """Writes the best weights of ``network`` to ``path``, stored as ``dtype``.
 
     Args:
-        dataset_dir: as of :func:`publish_autoencoder`.
+        dataset_dir, built_on: as of :func:`publish_autoencoder`.
         sampling: what whoever applies the weights needs to know of the training; it is stored with them.
     """
     best = checkpoint.load_best()
     if idist.get_rank() == 0:
         extra = {**best, "record": checkpoint.record, **({"sampling": dict(sampling)} if sampling else {})}
         save_network(network, path, extra=extra, dtype=dtype)
-        _finish(checkpoint, best, dataset_dir, path)
+        _finish(checkpoint, best, dataset_dir, built_on, path)
 
 
 def publish_conditional(
@@ -89,13 +95,14 @@ def publish_conditional(
     dtype: str = "float32",
     sampling: Mapping[str, Any] | None = None,
     dataset_dir: str | Path | None = None,
+    built_on: Weights | None = None,
 ) -> None:
     """Writes the best U-Net, and ``conditioner/``: prompts in peft's format, statistics of the context, settings.
 
     Args:
         sampling: what sampling needs to know of the training, see :func:`scripts.diffusion.sampling_settings`; it is
             stored with the U-Net.
-        dataset_dir: as of :func:`publish_autoencoder`.
+        dataset_dir, built_on: as of :func:`publish_autoencoder`.
     """
     best = checkpoint.load_best()
     if idist.get_rank() == 0:
@@ -105,15 +112,24 @@ def publish_conditional(
         extra = {**best, "record": {**checkpoint.record, "conditioner": digest_weights(folder)}}
         extra |= {"sampling": dict(sampling)} if sampling else {}
         save_network(unet, path, extra=extra, dtype=dtype)
-        _finish(checkpoint, best, dataset_dir, path, folder)
+        _finish(checkpoint, best, dataset_dir, built_on, path, folder)
 
 
 def _finish(
-    checkpoint: Checkpoint, best: Mapping[str, Any], dataset_dir: str | Path | None, *paths: str | Path
+    checkpoint: Checkpoint,
+    best: Mapping[str, Any],
+    dataset_dir: str | Path | None,
+    built_on: Weights | None,
+    *paths: str | Path,
 ) -> None:
     """Notes what was published, of what it was trained on; logs the best epoch, the paths, and the next command."""
     if dataset_dir is not None:
-        write_training_cases(paths[0], dataset_dir, checkpoint.record["settings"]["image_size"])
+        earlier = {
+            name: (path, checkpoint.record["built_on"][name])
+            for name, path in (built_on or {}).items()
+            if path is not None and name != "autoencoder"  # which stays as it is, with a list of its own
+        }
+        write_training_cases(paths[0], dataset_dir, checkpoint.record["settings"]["image_size"], earlier)
     write_published(checkpoint.folder, checkpoint.record, best, paths)
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in best.items() if name != "epoch")
     epoch = f"Best epoch {best['epoch']} ({numbers})" if numbers else f"Epoch {best['epoch']}, by no validation"

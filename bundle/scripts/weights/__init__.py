@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "save_network",
             "trained_image_size",
         ],
+        "parts": ["conditioner_arguments"],
         "pretrained": [
             "conditional_unet",
             "convert_published",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scripts.conditioning.settings import arguments_of
 from scripts.fingerprint import digest_weights
 from scripts.weights.checkpoints import CheckpointError, read_metadata
 
@@ -50,7 +52,7 @@ def check_parts(models_dir: str | Path, llm: Any = "embedded") -> None:
                 f"{folder / PARTS[name]}: not the {name} that {unet.name} was trained with, whose digest is "
                 f"{was[:12]}; this one's is {found[name][:12]}. {together}"
             )
-    size, below = record["settings"].get("image_size"), image_size(autoencoder)
+    size, below = record["settings"].get("image_size"), image_size(autoencoder) if "autoencoder" in found else None
     if None not in (size, below) and size != below:
         raise CheckpointError(
             f"{autoencoder}: trained on crops of {below} px, but {unet.name} on crops of {size} px. {together}"
@@ -61,6 +63,24 @@ def check_parts(models_dir: str | Path, llm: Any = "embedded") -> None:
             f"{folder / PARTS['conditioner']}: trained with the language model {was['name']} ({was['digest'][:12]}), "
             f"opened with {now['name']} ({now['digest'][:12]}). Give the one of its training, or train again."
         )
+
+
+def conditioner_arguments(given: Mapping[str, Any], pretrained: str | Path | None = None) -> dict[str, Any]:
+    """What a training opens its conditioner with: the arguments given, or those of the finished model it goes on from.
+
+    Args:
+        given: arguments of :class:`scripts.conditioning.ReportConditioner`.
+        pretrained: ``models_dir`` of that model; ``given`` then may say where its language model lies now.
+
+    Raises:
+        UserError: an argument contradicts the model's, the language model is another one, or the model's own parts were
+            not trained with each other.
+    """
+    if pretrained is None:
+        return dict(given)
+    arguments = arguments_of(Path(pretrained) / PARTS["conditioner"], given)
+    check_parts(pretrained, arguments.get("llm", "embedded"))
+    return arguments
 
 
 def image_size(path: str | Path) -> int | None:

@@ -102,6 +102,17 @@ def test_what_trained_the_published_methods_is_noted(cohort: Path, published: Pa
         assert trained_on(cohort, cases["test"], tmp_path)["n_trained"] == 0
 
 
+def test_weights_that_held_out_cases_trained_are_refused(cohort: Path, weights: Path, tmp_path: Path) -> None:
+    """As those may be that went on from weights of the same cases, divided otherwise; before any work."""
+    models = Path(shutil.copytree(weights / "models", tmp_path / "models"))
+    case = json.loads((cohort / "datalist.json").read_text())["validation"][0]
+    path = models / "training_cases" / "autoencoder.json"
+    noted = json.loads(path.read_text())
+    path.write_text(json.dumps(noted | {"crops": [*noted["crops"], digest_crop(cohort / case["baseline"], SIZE)]}))
+    with pytest.raises(UserError, match="1 of 40 cases trained these weights, of the validation section"):
+        publish_reference(cohort, models, tmp_path / "none", weights / "direct.safetensors", folds=FOLDS)
+
+
 def test_the_published_regression_is_that_of_training(cohort: Path, published: Path) -> None:
     expected = RecordRegression.of(record_regression(cohort, FOLDS))
     assert RecordRegression.read(published / "record_only.json") == expected

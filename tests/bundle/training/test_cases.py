@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scripts.data.datalist import load_datalist
 from scripts.errors import UserError
 from scripts.fingerprint import digest_weights
-from scripts.training.cases import FOLDER, TRAINED, trained_on, trained_sentence
+from scripts.training.cases import FOLDER, TRAINED, trained_on, trained_sentence, write_training_cases
 from tests.bundle.helpers import BUNDLE
 
 STAGES = ("autoencoder", "unet_unconditional", "unet_conditional", "classifier")
@@ -58,6 +59,58 @@ def test_weights_of_which_nothing_was_noted_are_named(models: Path, tiny_dataset
     noted.write_text("{}")
     with pytest.raises(UserError, match=r"autoencoder.json: expected weights, image_size and crops"):
         trained_on(tiny_dataset, [], models)
+
+
+@pytest.fixture
+def split_anew(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """The same cases, of which one of training and one of test have changed places."""
+    folder = Path(shutil.copytree(tiny_dataset, tmp_path / "split"))
+    datalist = json.loads((folder / "datalist.json").read_text())
+    datalist["training"][0], datalist["test"][0] = datalist["test"][0], datalist["training"][0]
+    (folder / "datalist.json").write_text(json.dumps(datalist))
+    return folder
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "classifier"])
+def test_cases_of_weights_that_were_gone_on_from_are_known(
+    make_workflow: Any, trained: Path, split_anew: Path, tmp_path: Path, stage: str
+) -> None:
+    settings = {"pretrained": str(trained / "models" / f"{stage}.safetensors"), "dataset_dir": str(split_anew)}
+    make_workflow(f"train_{stage}", tmp_path, "small", max_epochs=1, **settings).run()
+    found = trained_on(split_anew, load_datalist(split_anew)["test"], tmp_path / "models")
+    assert found == {"n_cases": 3, "n_trained": 1, "unknown": []}
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_cases_of_the_stage_before_are_known(
+    make_workflow: Any, models: Path, trained: Path, split_anew: Path, tmp_path: Path, pretrained: bool
+) -> None:
+    """Of the unconditional U-Net, or of the finished one; the autoencoder's own list is left out of it."""
+    (models / FOLDER / "autoencoder.json").unlink()
+    settings = {"pretrained": str(trained / "models") if pretrained else None, "dataset_dir": str(split_anew)}
+    (models / "classifier.safetensors").unlink()
+    make_workflow("train_conditional", tmp_path, "small", max_epochs=1, **settings).run()
+    found = trained_on(split_anew, load_datalist(split_anew)["test"], models)
+    assert found == {"n_cases": 3, "n_trained": 1, "unknown": ["autoencoder"]}
+
+
+@pytest.mark.parametrize("lacks", ["the list", "these weights", "this size", "nothing", "what lay under it"])
+def test_weights_gone_on_from_of_which_nothing_was_noted_are_named(
+    models: Path, tiny_dataset: Path, tmp_path: Path, lacks: str
+) -> None:
+    """By the digest that they had then, since they may have been replaced meanwhile."""
+    source, noted = models / "autoencoder.safetensors", models / FOLDER / "autoencoder.json"
+    digest, size = digest_weights(source), 16 if lacks == "this size" else 32
+    source.unlink()
+    if lacks == "the list":
+        noted.unlink()
+    if lacks == "what lay under it":
+        noted.write_text(json.dumps(json.loads(noted.read_text()) | {"unknown": ["older"]}))
+    new = Path(shutil.copy(models / "classifier.safetensors", tmp_path))
+    earlier = {"pretrained": (source, "0" * 64 if lacks == "these weights" else digest)}
+    write_training_cases(new, tiny_dataset, size, earlier)
+    expected = {"nothing": [], "what lay under it": ["older under classifier"]}
+    assert trained_on(tiny_dataset, [], tmp_path)["unknown"] == expected.get(lacks, ["pretrained under classifier"])
 
 
 def test_the_weights_of_the_bundle_know_theirs() -> None:

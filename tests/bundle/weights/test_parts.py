@@ -11,10 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from scripts.conditioning.settings import read_settings
 from scripts.diffusion.sampler import load_progression_model
+from scripts.errors import UserError
 from scripts.fingerprint import digest_weights
 from scripts.weights.checkpoints import CheckpointError, load_network, read_metadata, save_network
-from scripts.weights.parts import check_parts, digest_parts, image_size
+from scripts.weights.parts import check_parts, conditioner_arguments, digest_parts, image_size
 
 
 @pytest.fixture
@@ -91,3 +93,20 @@ def test_each_part_has_its_digest(models: Path) -> None:
     assert found.keys() == {"autoencoder", "unet_conditional", "conditioner"} and len(set(found.values())) == 3
     shutil.rmtree(models / "conditioner")
     assert digest_parts(models) == {name: found[name] for name in ("autoencoder", "unet_conditional")}
+
+
+def test_a_training_opens_the_conditioner_that_it_goes_on_from(models: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    """With the arguments of its training, wherever its language model lies now; no autoencoder is needed there."""
+    stored = read_settings(models / "conditioner")
+    (models / "autoencoder.safetensors").unlink()
+    assert stored is not None and conditioner_arguments({}, models) == conditioner_arguments({"noise": 0.0}, models)
+    llm = str(shutil.copytree(tiny_llm, tmp_path / "moved" / tiny_llm.name))
+    assert conditioner_arguments({"llm": llm}, models) == {**stored, "llm": llm}
+    assert conditioner_arguments({"components": 3}) == {"components": 3}, "where there is none"
+
+
+def test_a_training_refuses_another_conditioner_than_it_goes_on_from(models: Path, make_gemma: Any) -> None:
+    with pytest.raises(UserError, match="end_token is True, but was False in training. Leave --conditioner_arg"):
+        conditioner_arguments({"end_token": True}, models)
+    with pytest.raises(CheckpointError, match=r"with the language model tiny-llama .*, opened with tiny-gemma"):
+        conditioner_arguments({"llm": str(make_gemma(False, True))}, models)
