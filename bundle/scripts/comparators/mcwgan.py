@@ -46,8 +46,8 @@ class McWGAN(Generator):
         self.config = {"channels": list(channels), "num_res_units": num_res_units}
         strides = (2,) * (len(channels) - 1)
         self.unet = UNet(2, 1, 1, list(channels), strides, num_res_units=num_res_units, norm="INSTANCE")
-        top: Any = self.unet.model[-1]
-        top[0] = top[0].conv  # MONAI's has normalisation and activation behind it
+        layers: Any = self.unet.model
+        layers[-1][0] = layers[-1][0].conv  # MONAI's has normalisation and activation behind it
 
     def forward(self, baseline: Tensor, condition: Sequence[Condition] | None = None) -> Tensor:
         """Follow-ups (B, 1, H, W) in [-1, 1] of baselines; the conditions are not read."""
