@@ -6,9 +6,10 @@ validation section; it chooses epochs by loss, and the judge's by its loss on re
 part in either. Its cases are generated at the guidance of each candidate, judged, and measured. The test section is
 never opened.
 
-    python benchmarks/folds.py DATASET OUT [--fold 0 ..] [--recipe prompts] [--judge 0.4.0/classifier.safetensors]
+    python benchmarks/folds.py DATASET OUT [--fold 0] [--recipe prompts] [--seed 23] [--judge 0.4.0/judge.safetensors]
 
-It goes on where it was, and leaves a fold alone whose tables are there; folds may run in processes of their own.
+It goes on where it was, and leaves a fold alone whose tables are there. Folds may run in processes of their own, and so
+may a fold's recipes and seeds once its first conditional training has begun.
 `fold_choice.py` and `fold_sizes.py` read the folds' tables alone (`judged.csv`, `sizes.csv.gz`, `made.json`,
 `direct_classifier.csv`), so that folds may be run on different days and machines.
 """
@@ -84,6 +85,7 @@ TIMES_READ = {"baseline": "baseline", "follow_up": "follow-up"}
 IDENTITY = ["case_id", "patient_id", "fold", "malignant", "oracle"]
 Folds = Annotated[list[int] | None, typer.Option("--fold", help="from 0; all where none is named")]
 Recipes = Annotated[list[str] | None, typer.Option("--recipe", help="of RECIPES; all where none is named")]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", help="of SEEDS; all where none is named")]
 Judges = Annotated[list[Path] | None, typer.Option("--judge", help="further classifiers that read the same images")]
 Settings = Annotated[str, typer.Option("--set", help="settings of every stage, as JSON")]
 
@@ -182,6 +184,7 @@ def main(
     out: Path,
     folds: Folds = None,
     recipes: Recipes = None,
+    seeds: Seeds = None,
     judges: Judges = None,
     settings: Settings = "{}",
 ) -> None:
@@ -198,7 +201,9 @@ def main(
             train_stage("classifier", data, fold, ("direct_classifier",), **options)
             note(fold, "direct_classifier", fold / f"{Path(DIRECT).with_suffix('')}_23")
         trainings = {
-            conditional_folder(fold, recipe, seed): (recipe, seed) for recipe in recipes or RECIPES for seed in SEEDS
+            conditional_folder(fold, recipe, seed): (recipe, seed)
+            for recipe in recipes or RECIPES
+            for seed in seeds or SEEDS
         }
         rest = {folder: each for folder, each in trainings.items() if not (folder / JUDGED).exists()}
         for stage in SHARED if rest else ():
