@@ -213,7 +213,7 @@ def inference_items(
         raise DatalistError(f"{ehr}: expected a JSON object of EHR features ({error}).") from error
     if not isinstance(record, dict):
         raise DatalistError(f"{ehr}: expected a JSON object of EHR features, found a {type(record).__name__}.")
-    with _named(ehr):
+    with _named(image if ehr is None else ehr):
         report = radiology_report(record, interval_days if report_interval else None)
     _warn_of_gaps([record])
     _warn_of_another_view(image)

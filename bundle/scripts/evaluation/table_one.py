@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scripts.errors import UserError
-from scripts.evaluation.report.columns import METRICS
+from scripts.evaluation.report.columns import METRICS, simulation_in_words
 from scripts.files import read_mapping, write_text
 
 FILE = "table1_rows.json"
@@ -208,14 +208,9 @@ def studied(result: Mapping[str, Any]) -> str:
     >>> counts = {"dataset": "phantom", "n_cases": 9, "n_patients": 8, "n_malignant": 3}
     >>> studied({**counts, "simulated": True, "simulation": "all images"})
     'Dataset phantom: 9 cases of 8 patients (3 malignant). Simulated: all images.'
-    >>> studied({**counts, "simulated": True, "simulation": "Records are simulated."})
-    'Dataset phantom: 9 cases of 8 patients (3 malignant). Records are simulated.'
     """
     counts = f"{result['n_cases']} cases of {result['n_patients']} patients ({result['n_malignant']} malignant)"
-    if not result["simulated"]:
-        return f"Dataset {result['dataset']}: {counts}."
-    how = (result["simulation"] or "in part").rstrip(".")
-    return f"Dataset {result['dataset']}: {counts}. {how if 'simulated' in how.lower() else f'Simulated: {how}'}."
+    return f"Dataset {result['dataset']}: {counts}. {simulation_in_words(result)}".rstrip()
 
 
 def caption(result: Mapping[str, Any], trained: str = "") -> str:

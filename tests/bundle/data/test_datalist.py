@@ -184,6 +184,11 @@ def test_a_broken_record_is_refused(
         inference_items(tiny_dataset, "test", tiny_dataset / "9_t0.nii.gz", tmp_path / "ehr.json")
 
 
+def test_an_interval_without_a_record_is_refused_with_the_crop(tiny_dataset: Path) -> None:
+    with pytest.raises(EHRError, match=r"9_t0.nii.gz: interval_days: -3"):
+        inference_items("nowhere", "test", tiny_dataset / "9_t0.nii.gz", interval_days=-3)
+
+
 def test_a_missing_crop_is_named(tiny_dataset: Path) -> None:
     with pytest.raises(DatalistError, match=r"absent.nii.gz: no such file"):
         inference_items(tiny_dataset, "test", tiny_dataset / "absent.nii.gz")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from scripts.data.transforms import MARK
 from scripts.evaluation.report.case_view import HU_PER_UNIT, CaseStudy, diameters
+from scripts.evaluation.report.columns import simulation_in_words
 from scripts.evaluation.report.figures import BENIGN, MALIGNANT, NEUTRAL
 from scripts.pictures import scale_bar, show
 
@@ -46,8 +47,8 @@ def page(study: CaseStudy, result: Mapping[str, Any], limit: float) -> Figure:
     figure.text(0.08, 0.955, study.case_id, size=16, weight="bold", va="top")
     figure.text(0.92, 0.955, outcome, size=12, ha="right", va="top")
     figure.text(0.08, 0.925, WARNING, size=9, weight="bold", color="#8a3b00", va="top")
-    simulated = f" Simulated: {result['simulation'] or 'yes'}." if result["simulated"] else ""
-    figure.text(0.08, 0.907, fill(f"Dataset {result['dataset']}.{simulated}", 110), size=8, color=NEUTRAL, va="top")
+    of = f"Dataset {result['dataset']}. {simulation_in_words(result)}"
+    figure.text(0.08, 0.907, fill(of, 110), size=8, color=NEUTRAL, va="top")
     draw_tiles(figure, study, limit)
     _scores(figure.add_axes((0.10, 0.335, 0.80, 0.075)), study)
     texts = [("Record given to the model", study.record or "nothing is known")]

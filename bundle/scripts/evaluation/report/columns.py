@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from scripts.evaluation.nodules.forecasts import RECALIBRATED
 from scripts.evaluation.nodules.growth import MEDIAN
 
@@ -100,6 +103,20 @@ CAPTIONS = {
     "ends: the forecast is too narrow; high in the middle: too wide; high on one side: biased.",
 }
 """Captions of the figures, by name."""
+
+
+def simulation_in_words(result: Mapping[str, Any]) -> str:
+    """What of the cases is simulated, given the content of metrics.json, as a sentence; empty: nothing.
+
+    >>> simulation_in_words({"simulated": True, "simulation": "all images"})
+    'Simulated: all images.'
+    >>> simulation_in_words({"simulated": True, "simulation": "Records are simulated."})
+    'Records are simulated.'
+    """
+    if not result["simulated"]:
+        return ""
+    how = (result["simulation"] or "in part").rstrip(".")
+    return f"{how if 'simulated' in how.lower() else f'Simulated: {how}'}."
 
 
 def title_of(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scripts.evaluation.report.columns import METRICS, title_of
+from scripts.evaluation.report.columns import METRICS, simulation_in_words, title_of
 
 ITEMS = {
     "1": "Title: a model is evaluated, whom and what it is for",
@@ -98,12 +98,11 @@ def answers(result: Mapping[str, Any]) -> dict[str, str]:
         f"{result['n_cases']} cases of {result['n_patients']} patients: {result['n_malignant']} malignant, "
         f"{result['n_benign']} benign, {unknown} with an unknown outcome"
     )
-    simulated = "; simulated: " + (result["simulation"] or "in part") if result["simulated"] else ""
     missing = "; ".join(f"{each['what']}: {each['reason']}" for each in result["left_out"]) or "nothing"
     names = ", ".join(title for title, _ in METRICS.values())
     found = {
         "4": "evaluation",
-        "5a": f"dataset {result['dataset']}{simulated}",
+        "5a": f"dataset {result['dataset']}. {simulation_in_words(result)}".removesuffix(". "),
         "9b": "baseline crop, the 13 features of the record and, where the weights take it, the interval",
         "10": result["events_warning"] or "100 or more of either outcome",
         "11": "cases with an unknown outcome are left out of scores of outcomes; missing features stay missing",
