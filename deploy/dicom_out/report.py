@@ -188,7 +188,10 @@ def _algorithm(name: str, parameters: list[str]) -> AlgorithmIdentification:
 
 
 def _cautions(result: Mapping[str, Any]) -> Iterator[str]:
-    """In sentences: what could not be said, and why; flags; what weights lack."""
+    """In sentences: on which cases methods were held; what could not be said, and why; flags; what weights lack."""
+    from scripts.results.page import held_out_in_words
+
+    yield held_out_in_words(result)
     for each in result["methods"]:
         if "not_computable" in each:
             yield f"No probability by {each['title']}: {each['not_computable']}."

@@ -18,7 +18,15 @@ from scripts.predictions import pixel_mm, read_predictions, read_provenance
 from scripts.results.flags import Case, flags
 from scripts.results.growth import growth
 from scripts.results.probabilities import Readers
-from scripts.results.reference import METHODS, Reference, open_reference, pooled
+from scripts.results.reference import (
+    METHODS,
+    Reference,
+    open_reference,
+    other_images,
+    pooled,
+    said_beside,
+    sampled_otherwise,
+)
 from scripts.weights.checkpoints import load_network
 from scripts.weights.parts import PARTS
 
@@ -51,7 +59,6 @@ class Results:
 
     def __init__(self, models_dir: str | Path, made_by: Mapping[str, Any], device: str | torch.device = "cpu") -> None:
         self.models_dir, self.made_by, self.device = Path(models_dir), made_by, device
-        self.scale = made_by.get("guidance_scale")
         self.load = preprocessing(["image"], made_by["image_size"])
 
     @cached_property
@@ -111,12 +118,17 @@ class Results:
 
     def _size(self, size_dir: str | Path | None, case_ids: Sequence[str]) -> tuple[float | None, dict[str, Any] | None]:
         """The guidance scale of the images that growth is measured from, and how far such growth is off."""
-        made = {"guidance_scale": self.scale} if size_dir is None else read_provenance(size_dir, case_ids[0])
+        made = self.made_by if size_dir is None else read_provenance(size_dir, case_ids[0])
         scale, content = made.get("guidance_scale"), self.reference.content
-        if content and scale == content["made_from"]["sampling"].get("guidance_scale"):
-            return scale, content.get("growth")
-        published = content.get("size", {})
-        return scale, published.get("growth") if published.get("guidance_scale") == scale else None
+        if not content:
+            return scale, None
+        outcome, size = content["made_from"]["sampling"], content.get("size", {})
+        growth = {outcome.get("guidance_scale"): content.get("growth")}
+        found = ({size.get("guidance_scale"): size.get("growth")} | growth).get(scale)
+        published = {**outcome, "guidance_scale": scale, **size.get("sampling", {}).get(f"{scale or 0:g}", {})}
+        if other_images(published, made):
+            return scale, None
+        return scale, said_beside(found, sampled_otherwise(published, made))
 
     def _result(
         self, item: Item, runs: int, said: Mapping[str, Mapping[str, Any]], size: Mapping[str, Any], found: list[str]

@@ -17,7 +17,7 @@ import torch
 from scripts.arrays import Array
 from scripts.comparators.record import out_of_fold, record_regression, with_outcome
 from scripts.comparators.regression import RecordRegression
-from scripts.comparators.tables import read_table, refuse_other_table
+from scripts.comparators.tables import read_table, refuse_other_table, table_record
 from scripts.data.datalist import load_datalist, outcome
 from scripts.data.digest import digest_dataset
 from scripts.data.transforms import baseline_crops
@@ -101,7 +101,9 @@ def publish_reference(
         **{"format": FORMAT, "dataset": named["name"], "simulated": named["simulated"]},
         "methods": {name: score(each, cases, origin[name], resamples) for name, each in known.items()},
         "compared": compare(known, cases),
-        "thresholds": _thresholds(said, datalist, {name: known[name] for name in known if name in tables or not said}),
+        "thresholds": _thresholds(
+            said, datalist, {name: known[name] for name in known if name in tables or not said}, tables
+        ),
         **sizes,
         **_describe(dataset_dir, folder, image_size, device),
         "made_from": {"dataset": digest, "weights": {**digest_parts(folder), **digest_files(folder)}}
@@ -151,16 +153,20 @@ def _held_out(
 
 
 def _thresholds(
-    said: Sequence[Mapping[str, Mapping[str, Any]]], datalist: Mapping[str, Any], crossed: Mapping[str, Known]
+    said: Sequence[Mapping[str, Mapping[str, Any]]],
+    datalist: Mapping[str, Any],
+    crossed: Mapping[str, Known],
+    tables: Mapping[str, str | Path],
 ) -> dict[str, Any]:
     """The entry `thresholds`: those of each method by rule, and in words on which cases they were fixed.
 
     Args:
         said: of the validation section.
         crossed: by method, probabilities out of fold, which replace the section.
+        tables: by method, where these stood, with what has to be said of them.
     """
     sections = {HELD_OUT: datalist[HELD_OUT], "out of fold": [*datalist["training"], *datalist[HELD_OUT]]}
-    on: dict[str, list[str]] = {}
+    on: dict[tuple[str, str], list[str]] = {}
     found = {}
     for name in METHODS:
         place = "out of fold" if name in crossed else HELD_OUT
@@ -173,13 +179,14 @@ def _thresholds(
         told = np.isfinite(values) & np.isfinite(labels)
         if limits := thresholds(values[told], labels[told]):
             found[name] = limits
-            on.setdefault(place, []).append(name)
+            note = table_record(tables[name]).get("note") if name in tables else None
+            on.setdefault((place, f"; {note}" if note else ""), []).append(name)
     words = {HELD_OUT: f"the {HELD_OUT} section", "out of fold": "cross-validation over training and validation"}
     simulated = f"; {datalist['simulated']}" if datalist.get("simulated") else ""
     places = [
         f"{words[place]} of {datalist.get('name')} ({_counted(sections[place])}"
-        f"{': ' + ', '.join(names) if len(on) > 1 else ''}{simulated})"
-        for place, names in on.items()
+        f"{': ' + ', '.join(names) if len(on) > 1 else ''}{simulated}{note})"
+        for (place, note), names in on.items()
     ]
     return {"on": " and ".join(places), "methods": found}
 

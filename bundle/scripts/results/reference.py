@@ -32,6 +32,15 @@ POOLED = 4
 SAMPLING = ("num_runs", "num_steps", "solver", "guidance_scale", "image_size")
 """How generated images were made, as far as what is published of them may depend on it."""
 
+OTHER_IMAGES = ("guidance_scale", "texture")
+"""What makes images of another kind, of which nothing is published."""
+
+EXACTNESS = ("num_steps", "solver")
+"""What makes the same images more or less exactly: what is published of them stays, and this is said beside it."""
+
+OTHERWISE = "; generated images were sampled otherwise there: "
+"""What stands between the words on held-out cases, and those of :func:`sampled_otherwise`."""
+
 METHODS = {
     "record_only": "the record alone",
     "direct_classifier": "baseline crop and record, direct classifier",
@@ -61,7 +70,7 @@ class Reference:
         content: of reference.json.
         mean, covariance: (D,) and (D, D), of the training baselines' latents, see :func:`pooled`.
         lacking: in words, what cannot be given for want of these files.
-        otherwise: in words, in what the images were sampled otherwise than those that they are judged by; empty where
+        otherwise: in words, in what images were sampled otherwise than those that they are judged by; empty where
             nothing of images is taken.
     """
 
@@ -83,7 +92,8 @@ class Reference:
 
     def held_out(self, method: str) -> dict[str, Any] | None:
         """AUROC of a method on cases that it was not fitted on, with its interval and those cases; None if unknown."""
-        return self.content.get("methods", {}).get(method, {}).get("held_out")
+        found = self.content.get("methods", {}).get(method, {}).get("held_out")
+        return said_beside(found, self.otherwise) if method == "generated" else found
 
     @property
     def thresholds(self) -> tuple[str, dict[str, dict[str, float]]]:
@@ -132,6 +142,17 @@ class Reference:
         return float(mahalanobis(latent[None], self.mean, self.covariance)[0])
 
 
+def said_beside(held_out: Mapping[str, Any] | None, otherwise: str) -> dict[str, Any] | None:
+    """Figures of held-out cases, where images of these were sampled otherwise: that, among the words on the cases.
+
+    >>> said_beside({"n": 80, "on": "validation section"}, "solver was 'dpmpp', is 'ddim'")
+    {'n': 80, 'on': "validation section; generated images were sampled otherwise there: solver was 'dpmpp', is 'ddim'"}
+    """
+    if held_out is None or not otherwise:
+        return None if held_out is None else dict(held_out)
+    return {**held_out, "on": f"{held_out.get('on', 'held-out cases')}{OTHERWISE}{otherwise}"}
+
+
 def mahalanobis(latents: Array, mean: Array, covariance: Array) -> Array:
     """Mahalanobis distances (N,) of latents (N, D) from a distribution with mean (D,) and covariance (D, D)."""
     centred = latents - mean
@@ -158,8 +179,9 @@ def open_reference(models_dir: str | Path, made_by: Mapping[str, Any]) -> Refere
 
     Args:
         made_by: of :func:`scripts.predictions.provenance`. A reference of other weights is not taken, and of another
-            guidance scale nothing that it says of generated images, which then are others. Runs, steps and solver make
-            such images more or less exactly: what is said of them is taken, and it is said in what these differ.
+            guidance scale, or of images with texture beside some without, nothing that it says of generated images,
+            which then are others. Runs, steps and solver make such images more or less exactly: what is said of them is
+            taken, and it is said in what these differ.
 
     Raises:
         PublishedReferenceError: a file of it is damaged.
@@ -177,12 +199,11 @@ def open_reference(models_dir: str | Path, made_by: Mapping[str, Any]) -> Refere
     weights, made = {**made_by["weights"], **digest_files(folder)}, content["made_from"]
     if other := sorted(name for name, digest in made["weights"].items() if weights.get(name) != digest):
         return Reference(lacking=[f"{REFERENCE}: it is of other weights ({', '.join(other)}), so not used"])
-    scale, published = made_by.get("guidance_scale"), made["sampling"].get("guidance_scale")
-    lacking, otherwise = [], ""
-    if scale != published:
-        content = _without_generated(content)
-        lacking = [f"{REFERENCE}: of generated images nothing, since its guidance scale is {published}, not {scale}"]
-    elif otherwise := sampled_otherwise(made["sampling"], made_by):
+    lacking, otherwise = [], sampled_otherwise(made["sampling"], made_by)
+    if others := other_images(made["sampling"], made_by):
+        content, otherwise = _without_generated(content), ""
+        lacking = [f"{REFERENCE}: of generated images nothing, since it is of others ({others})"]
+    elif sampled_otherwise(made["sampling"], made_by, EXACTNESS):
         lacking = [f"{REFERENCE}: nothing of images sampled as these; what is given is of others ({otherwise})"]
     if not (folder / LATENTS).is_file():
         lacking.append(f"{LATENTS}: no comparison of the baseline's latent with training's")
@@ -192,15 +213,25 @@ def open_reference(models_dir: str | Path, made_by: Mapping[str, Any]) -> Refere
     return Reference(content, mean, covariance, lacking, otherwise)
 
 
-def sampled_otherwise(published: Mapping[str, Any], made_by: Mapping[str, Any]) -> str:
-    """In words, in which of :data:`SAMPLING` images were made otherwise, as far as both sides say; empty: in none.
+def sampled(made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """:data:`SAMPLING` of a provenance, None where it does not say; and ``texture``, where there was any."""
+    return {name: made_by.get(name) for name in SAMPLING} | ({"texture": True} if made_by.get("texture") else {})
+
+
+def sampled_otherwise(published: Mapping[str, Any], made_by: Mapping[str, Any], leaving_out: Sequence[str] = ()) -> str:
+    """In words, in which settings but some images were made otherwise, as far as both sides say; empty: in none.
 
     >>> sampled_otherwise({"num_runs": 20, "solver": "ddim"}, {"num_runs": 20, "solver": "dpmpp", "num_steps": 12})
     "solver was 'ddim', is 'dpmpp'"
     """
-    said = [name for name in SAMPLING if None not in (published.get(name), made_by.get(name))]
-    was, now = ({name: each[name] for name in said} for each in (published, made_by))
-    return "; ".join(differences(was, now))
+    was, now = sampled(published), sampled(made_by)
+    silent = [name for name in SAMPLING if None in (was[name], now[name])]
+    return "; ".join(differences(was, now, [*silent, *leaving_out]))
+
+
+def other_images(published: Mapping[str, Any], made_by: Mapping[str, Any]) -> str:
+    """In words, in which of :data:`OTHER_IMAGES` images were made otherwise; empty: in none."""
+    return sampled_otherwise(published, made_by, [name for name in SAMPLING if name not in OTHER_IMAGES])
 
 
 def _without_generated(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,7 +263,7 @@ def published_thresholds(models_dir: str | Path, made_by: Mapping[str, Any]) -> 
     reference = open_reference(models_dir, made_by)
     on, methods = reference.thresholds
     if on and reference.otherwise:
-        on += f"; generated images were sampled otherwise there: {reference.otherwise}"
+        on += OTHERWISE + reference.otherwise
     titles = {"baseline": "real_baseline", **{_method_of(file): title for title, (file, _) in PUBLISHED.items()}}
     return on, {titles.get(name, name): limits for name, limits in methods.items()}
 

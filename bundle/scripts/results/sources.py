@@ -29,7 +29,7 @@ from scripts.evaluation.study import Study
 from scripts.fingerprint import comparable
 from scripts.predictions import read_predictions, read_provenance
 from scripts.results.held_out import held_out_growth
-from scripts.results.reference import SAMPLING, PublishedReferenceError
+from scripts.results.reference import SAMPLING, PublishedReferenceError, sampled
 from scripts.results.size import choose_size_guidance
 from scripts.weights.parts import PARTS, digest_parts
 
@@ -185,7 +185,7 @@ def _same_weights(predictions_dir: str | Path, case_ids: Sequence[str], folder: 
             f"{predictions_dir}: not all of its cases were generated alike by the weights in {folder}. Run inference "
             "again with these weights."
         )
-    return {name: made[0].get(name) for name in SAMPLING}
+    return sampled(made[0])
 
 
 def sampling_of(table: str | Path) -> dict[str, Any] | None:
@@ -202,7 +202,7 @@ def sampling_of(table: str | Path) -> dict[str, Any] | None:
             f"{Path(table).with_suffix('.json')}: sampling has no {', '.join(missing)}; expected how the images of the "
             "table were made, as benchmarks/fold_choice.py writes it."
         )
-    return {name: found[name] for name in SAMPLING}
+    return sampled(found)
 
 
 def on_table(table: str | Path) -> str:

@@ -15,6 +15,8 @@ from sklearn.linear_model import LogisticRegression
 
 from scripts.errors import UserError
 from scripts.files import write_json
+from scripts.predictions import FILE
+from scripts.results.case import Results
 from scripts.results.held_out import recalibration
 from scripts.results.reference import (
     METHODS,
@@ -88,7 +90,9 @@ def test_another_guidance_scale_has_no_calibration_of_generated_images(published
     assert other.held_out("baseline") == usual.held_out("baseline")
     assert "generated" in usual.thresholds[1] and "generated" not in other.thresholds[1]
     assert other.thresholds[1]["baseline"] == usual.thresholds[1]["baseline"]
-    assert "guidance scale is 6.0, not 1.0" in other.lacking[0]
+    assert "of generated images nothing, since it is of others (guidance_scale was 6.0, is 1.0)" in other.lacking[0]
+    textured = open_reference(published, made_by(published, 6.0) | {"texture": True})
+    assert textured.held_out("generated") is None and "of others (texture was None, is True)" in textured.lacking[0]
 
 
 def test_of_images_sampled_otherwise_it_is_said_and_the_numbers_stay(published: Path, tmp_path: Path) -> None:
@@ -109,7 +113,36 @@ def test_of_images_sampled_otherwise_it_is_said_and_the_numbers_stay(published: 
     assert on.endswith(f"; generated images were sampled otherwise there: {differ}") and "generated" in found
     assert published_thresholds(models, alike) == (content["thresholds"]["on"], found)
     (lacking,) = open_reference(models, other | {"guidance_scale": 1.0}).lacking
-    assert "guidance scale is 6.0, not 1.0" in lacking
+    assert "guidance_scale was 6.0, is 1.0" in lacking
+    exactly = alike | {"num_steps": 12, "solver": "dpmpp"}
+    reference, usual = open_reference(models, exactly), open_reference(models, alike)
+    assert reference.lacking == [], "they are the same images, as exact or less"
+    was, now = (each.held_out("generated") or {} for each in (usual, reference))
+    differ = "num_steps was 50, is 12; solver was 'ddim', is 'dpmpp'"
+    assert now == was | {"on": f"{was['on']}; generated images were sampled otherwise there: {differ}"}
+    assert reference.held_out("baseline") == usual.held_out("baseline")
+
+
+def test_of_growth_it_is_said_how_its_images_were_sampled(published: Path, tmp_path: Path) -> None:
+    models = shutil.copytree(published, tmp_path / "models")
+    content = json.loads((models / REFERENCE).read_text())
+    trust = {"n": 30, "on": "a section"}
+    content |= {"growth": trust, "size": {"guidance_scale": 1.0, "growth": trust, "sampling": {"1": {"num_steps": 12}}}}
+    content["made_from"]["sampling"] |= {"num_steps": 50}
+    write_json(models / REFERENCE, content)
+
+    def found(sampling: dict[str, Any], size: dict[str, Any] | None = None) -> tuple[float | None, Any]:
+        made = made_by(models) | {"image_size": 32} | sampling
+        if size is not None:
+            (tmp_path / "c0").mkdir(exist_ok=True)
+            write_json(tmp_path / "c0" / FILE, made | size)
+        return Results(models, made)._size(None if size is None else tmp_path, ["c0"])
+
+    assert found({}) == found({"num_steps": 50}) == (6.0, trust)
+    assert found({"num_steps": 12})[1]["on"].endswith("images were sampled otherwise there: num_steps was 50, is 12")
+    assert found({"texture": True}) == (6.0, None) and found({"guidance_scale": 3.0}) == (3.0, None)
+    assert found({"num_steps": 12}, {"guidance_scale": 1.0}) == (1.0, trust)
+    assert "num_steps was 12, is 13" in found({"num_steps": 13}, {"guidance_scale": 1.0})[1]["on"]
 
 
 def test_the_bundles_reference_is_of_inference_as_it_is_by_default() -> None:

@@ -149,6 +149,7 @@ def test_weights_of_all_patients_are_published_by_tables_alone(
     assert held_out["n"] == content["compared"]["n"] == 160
     assert held_out["on"] == "out-of-fold table over training and validation; chosen among 6"
     assert content["thresholds"]["on"].startswith("cross-validation over training and validation of discs (160 cases, ")
+    assert content["thresholds"]["on"].endswith(" malignant: generated; all of it; chosen among 6)"), "and the note"
     assert content["thresholds"]["methods"].keys() == {"generated", "record_only"}
     assert content["made_from"]["sampling"] == MADE
     on = "out-of-fold table over training and validation; epochs by these"

@@ -8,6 +8,7 @@ import pytest
 from deploy.dicom_out import open_source
 from deploy.dicom_out.made import Made
 from deploy.dicom_out.report import plain, report
+from scripts.results.page import held_out_in_words
 from tests.deploy.results import RESULT, SPREAD
 from tests.deploy.scans import POINT
 
@@ -89,6 +90,7 @@ def test_flags_and_what_could_not_be_said(objects):
     assert plain(f"Flag: {RESULT['flags'][0]}") in texts and all(text.isascii() for text in texts)
     assert any("Brock" in text and "lacks the number of nodules" in text for text in texts)
     assert any("SYNTHETIC" in text for text in texts)
+    assert plain(held_out_in_words(RESULT)) in texts, "an AUROC's cases, and how they were held out"
 
 
 def test_it_is_preliminary_and_of_the_slice(objects):
