@@ -123,8 +123,8 @@ class Results:
         if not content:
             return scale, None
         outcome, size = content["made_from"]["sampling"], content.get("size", {})
-        growth = {outcome.get("guidance_scale"): content.get("growth")}
-        found = ({size.get("guidance_scale"): size.get("growth")} | growth).get(scale)
+        entries = [(outcome, content), *([(size, size)] if size else [])]  # size's says that it was chosen, so it wins
+        found = {made.get("guidance_scale"): entry.get("growth") for made, entry in entries}.get(scale)
         published = {**outcome, "guidance_scale": scale, **size.get("sampling", {}).get(f"{scale or 0:g}", {})}
         if other_images(published, made):
             return scale, None

@@ -10,7 +10,7 @@ import numpy as np
 from scripts.arrays import Array
 from scripts.data.datalist import outcome
 from scripts.evaluation.nodules.forecasts import AXES
-from scripts.evaluation.nodules.growth import MEDIAN, Growth
+from scripts.evaluation.nodules.growth import Growth
 from scripts.evaluation.statistics.calibration import log_odds_of, logistic_fit
 from scripts.evaluation.statistics.forecasts import INTERVALS, Forecast, conformal_factor
 from scripts.evaluation.statistics.metrics import classification, patient_resamples
@@ -106,15 +106,17 @@ def held_out_growth(growth: Growth, name: str, on: str) -> dict[str, Any] | None
         on: in words, which cases these are.
 
     Returns:
-        ``error_mm``, the mean absolute error of the median over runs, and ``unchanged_error_mm``, that of predicting no
-        change; ``factors``, of :func:`interval_factors`; ``n`` nodules of ``n_patients``; ``on``. None where no nodule
-        can be measured.
+        ``error_mm``, the mean absolute error of the median over runs, which a case's result gives, and
+        ``unchanged_error_mm``, that of predicting no change; ``factors``, of :func:`interval_factors`; ``n`` nodules of
+        ``n_patients``; ``on``. None where no nodule can be measured.
     """
-    several = len(growth.measured[name].long) > 1
-    real, generated = growth.changes(name + MEDIAN if several else name)
+    real, generated = growth.changes(name)
     if len(real) == 0:
         return None
-    errors = {"error_mm": np.abs(generated[0] - real).mean(), "unchanged_error_mm": np.abs(real).mean()}
+    errors = {
+        "error_mm": np.abs(np.median(generated, axis=0) - real).mean(),
+        "unchanged_error_mm": np.abs(real).mean(),
+    }
     return {
         **{name: float(f"{value:.3g}") for name, value in errors.items()},
         "factors": interval_factors(growth, name),

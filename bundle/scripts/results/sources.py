@@ -73,7 +73,14 @@ def held_out_images(
     Raises:
         UserError: what is given does not go together, or was not made by these weights.
     """
-    made_by = sampling_of(tables["generated"]) if "generated" in tables else None
+    made_by = None
+    if generated := tables.get("generated"):
+        made_by = sampling_of(generated)
+        _refuse_other_conditioner(generated, folder)
+        if made_by is None:
+            logger.warning(
+                f"{generated}: nothing beside it says how its images were sampled; taken for {predictions_dir}'s."
+            )
     if made_by and size_predictions:
         raise PublishedReferenceError(
             f"size_predictions: {tables['generated']} tells of other cases, out of fold; give size_tables of the same."
@@ -81,7 +88,7 @@ def held_out_images(
     if made_by:
         scales = by_scale(size_tables, made_by["guidance_scale"])
         _refuse_other_settings(tables["generated"], made_by, folder)
-        for path in (tables["generated"], *scales.values()):
+        for path in scales.values():
             _refuse_other_conditioner(path, folder)
         for scale, path in scales.items():
             refuse_other_table(path, {"sampling": {**made_by, "guidance_scale": float(scale)}})

@@ -154,7 +154,12 @@ def test_the_test_of_single_cases_finds_one(cohort: Path, published: Path, conte
 
 
 def test_tables_out_of_fold_replace_the_section(
-    cohort: Path, weights: Path, tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+    cohort: Path,
+    weights: Path,
+    tmp_path: Path,
+    published: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Where patients are too few for the record's cross-validation, the record alone has no score."""
     monkeypatch.setattr(publish, "out_of_fold", lambda cases, folds: None)
@@ -167,6 +172,7 @@ def test_tables_out_of_fold_replace_the_section(
     write_table(tmp_path / "table.csv", 0, [case["case_id"] for case in cases], values)
     tables = {"generated": tmp_path / "table.csv"}
     publish_reference(cohort, models, predictions, tmp_path / "none", tables, FOLDS, resamples=20)
+    assert "table.csv: nothing beside it says how its images were sampled" in caplog.text
     content = json.loads((models / REFERENCE).read_text())
     labels = [case["malignant"] for case in cases]
     found = content["methods"]["generated"]["held_out"]

@@ -19,6 +19,7 @@ from scripts.predictions import FILE
 from scripts.results.case import Results
 from scripts.results.held_out import recalibration
 from scripts.results.reference import (
+    EXACTNESS,
     METHODS,
     REFERENCE,
     Reference,
@@ -143,13 +144,17 @@ def test_of_growth_it_is_said_how_its_images_were_sampled(published: Path, tmp_p
     assert found({"texture": True}) == (6.0, None) and found({"guidance_scale": 3.0}) == (3.0, None)
     assert found({"num_steps": 12}, {"guidance_scale": 1.0}) == (1.0, trust)
     assert "num_steps was 12, is 13" in found({"num_steps": 13}, {"guidance_scale": 1.0})[1]["on"]
+    content["size"] = {"guidance_scale": 6.0, "growth": {"n": 30, "on": "chosen on these"}, "sampling": {}}
+    write_json(models / REFERENCE, content)
+    assert found({}) == (6.0, content["size"]["growth"]), "where size has the outcome's guidance, it still was chosen"
 
 
 def test_the_bundles_reference_is_of_inference_as_it_is_by_default() -> None:
     inference = ConfigParser.load_config_file(str(CONFIGS / "inference.yaml"))
     made_from = json.loads((BUNDLE / "models" / REFERENCE).read_text())["made_from"]
     usual = {name: inference[name] for name in ("num_runs", "num_steps", "solver")}
-    assert sampled_otherwise(made_from["sampling"], usual) == "" and usual.items() <= made_from["sampling"].items()
+    assert sampled_otherwise(made_from["sampling"], usual, EXACTNESS) == ""
+    assert usual.keys() <= made_from["sampling"].keys() and usual["num_runs"] == made_from["sampling"]["num_runs"]
 
 
 def test_thresholds_are_told_by_the_rows_of_an_evaluation(published: Path, tmp_path: Path) -> None:
