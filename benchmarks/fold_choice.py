@@ -2,10 +2,11 @@
 
 It prints AUROC (all folds together) and regret of each candidate, the simplest candidate whose difference from the best
 is within its standard error, and the epochs of each stage to train for on all these patients (`no_validation.yaml`).
-Intervals and errors are over patients and trainings of the conditional stage; autoencoder, unconditional stage and
-judge are trained once a fold, and how these vary is not in them. It writes OUT/out_of_fold.csv and, of the chosen
-recipe, tables for `publish_reference.yaml`: probabilities, and diameters of each guidance scale. What is chosen among
-candidates has an optimistic figure.
+Intervals and errors are over patients and trainings of the conditional stage, drawn with replacement, so that three
+show two thirds of their variance; autoencoder, unconditional stage and judge are trained once a fold, and how these
+vary is not in them. The epochs of every stage were chosen on the cases left out. It writes OUT/out_of_fold.csv and, of
+the chosen recipe, tables for `publish_reference.yaml`: probabilities, and diameters of each guidance scale. What is
+chosen among candidates has an optimistic figure.
 
     python benchmarks/fold_choice.py OUT
 """
@@ -80,6 +81,7 @@ def read(out: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """The cases in order, and by method probabilities (seeds, cases)."""
     known: dict[str, np.ndarray] = {}
     cases: pd.DataFrame | None = None
+    real: pd.DataFrame | None = None
     for candidate in trained(out):
         tables = [read_tables(out, candidate.recipe, seed, JUDGED) for seed in SEEDS]
         for table in tables:
@@ -88,6 +90,9 @@ def read(out: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
                 raise SystemExit(
                     f"{out}: the tables of {candidate.recipe} are not of the same cases in the same order."
                 )
+            real = real if real is not None else table[list(TIMES_READ.values())]
+            if not np.allclose(table[list(TIMES_READ.values())], real, rtol=0, atol=1e-6):
+                raise SystemExit(f"{out}: the tables of {candidate.recipe} are of other judges; expected one a fold.")
         known |= {name: tables[0][[name]].to_numpy().T for name in TIMES_READ.values()}
         known[candidate.name] = np.stack([table[f"{candidate.guidance:g}"].to_numpy() for table in tables])
     assert cases is not None
@@ -105,7 +110,10 @@ def made(out: Path) -> tuple[str, dict[str, list[int]]]:
         epochs.setdefault(name.partition("_seed_")[0], []).append(epoch)
     for name, found in epochs.items():
         if len(found) % FOLDS:
-            raise SystemExit(f"{out}: {MADE} of some folds do not say the best epoch of {name}; train these again.")
+            raise SystemExit(
+                f"{out}: {MADE} of some folds do not say the best epoch of {name}; remove its tables there and run "
+                "folds.py again."
+            )
     return digests.pop(), epochs
 
 
@@ -116,7 +124,11 @@ def main(out: Path, resamples: int = 2000) -> None:
     corrected = {name: _recalibrated(values, labels, cases["fold"].to_numpy()) for name, values in known.items()}
     telling = varied(known, lambda values, weights: auroc(values, labels, weights), patients, labels, resamples)
     columns = ["AUROC", "less baseline", "regret", "of baseline's", "regret, recalibrated", "of baseline's"]
-    table = Table("judged", *columns, title=f"{len(labels)} cases out of fold, intervals over patients and trainings")
+    table = Table(
+        "judged",
+        *columns,
+        title=f"{len(labels)} cases out of fold (which chose the epochs), intervals over patients and trainings",
+    )
     regrets = [
         varied(
             each,
@@ -124,6 +136,7 @@ def main(out: Path, resamples: int = 2000) -> None:
             patients,
             labels,
             resamples,
+            stratified=False,
         )
         for each in (known, corrected)
     ]
@@ -161,9 +174,13 @@ def varied(
     patients: list[str],
     labels: Array,
     resamples: int,
+    stratified: bool = True,
 ) -> dict[Name, Array]:
-    """Of each method's trainings (S, N) the mean score, and then that of each resample of patients and trainings."""
-    weights = patient_resamples(patients, labels, resamples, seed=0)
+    """Of each method's trainings (S, N) the mean score, and then that of each resample of patients and trainings.
+
+    What is not of each outcome alone, as regret, varies with their shares too: it is not to be stratified by outcome.
+    """
+    weights = patient_resamples(patients, labels, resamples, seed=0, stratified=stratified)
     assert weights is not None, "too few patients for intervals"
     draws = np.random.default_rng(1).random((resamples, len(SEEDS)))
     return {

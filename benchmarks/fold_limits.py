@@ -10,8 +10,9 @@ How much growth can be learnt from this many pairs is told by a ridge regression
     python benchmarks/fold_limits.py COHORT DATASET WORK [--tables OUT]
 
 COHORT is the table that `data_prep progression` wrote and DATASET was made from. The folds' judges are trained in WORK,
-a minute each, and the simulation's follow-ups kept there. With the tables of all folds in OUT, what was generated and
-the direct classifier stand beside.
+a minute each, and the simulation's follow-ups kept there; each judge's epoch was chosen on the cases that it reads.
+With the tables of all folds in OUT, what was generated stands beside, read by OUT's own judges, and the direct
+classifier.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ FACTORS = np.linspace(0.2, 6.0, 5801)
 """Where the law's distribution of growth is looked up."""
 OUTCOMES, SECTIONS = (0, 1), ("training", "validation")
 FOLLOW_UP, LAW, GROWTH = "follow-up", "the law's follow-ups", "judge, size and growth"
+OWN = "judge of OUT's folds"
+"""Another machine's judge differs from the one that is trained here."""
 
 
 def simulated(cohort: Path, dataset: Path, law: str, path: Path) -> dict[str, Array]:
@@ -174,9 +177,8 @@ def tabled(found: OutOfFold, out: Path) -> dict[tuple[str, str], list[list[Array
     cases, known = read(out)
     rows = pd.Index(cases["case_id"]).get_indexer(found.ids)
     direct = pd.concat([pd.read_csv(out / f"fold_{fold}" / DIRECT) for fold in range(FOLDS)]).set_index("case_id")
-    read_as = {
-        ("judge", each.name): [[log_odds_of(values)] for values in known[each.name][:, rows]] for each in trained(out)
-    }
+    names = ["baseline", *(each.name for each in trained(out))]
+    read_as = {(OWN, name): [[log_odds_of(values)] for values in known[name][:, rows]] for name in names}
     read_as["direct classifier", "baseline"] = [[log_odds_of(direct.loc[found.ids, "probability"].to_numpy())]]
     return read_as
 
@@ -208,11 +210,12 @@ def main(
         return weighted_mean(divergence(found.oracle, values), weights)
 
     patients = list(found.patients)
-    telling, regret = (varied(told, score, patients, found.labels, resamples) for score in (auc, lost))
+    telling = varied(told, auc, patients, found.labels, resamples)
+    regret = varied(told, lost, patients, found.labels, resamples, stratified=False)
     title = f"{len(found.ids)} nodules of {len(set(patients))} patients, recalibrated out of fold"
     table = Table("read by", "images of", "AUROC", "less baseline", "regret", "of baseline's", title=title)
-    base = "judge", "baseline"
     for name in told:
+        base = (OWN if name[0] == OWN else "judge", "baseline")
         row = [interval(telling[name]), interval(telling[name] - telling[base])]
         knows_more = name[1] == FOLLOW_UP  # growth, which this oracle does not know
         row += ["-", "-"] if knows_more else [interval(regret[name]), interval(regret[name] / regret[base])]

@@ -1,9 +1,10 @@
 """How good are forecasts of the long diameter out of fold, by the tables of `folds.py`, at which guidance?
 
-Every nodule of training and validation is forecast once, by weights, references and corrections that other patients
-made: climatology and quantile regression are fitted on the other folds' real follow-ups, the share of the runs' mean
-growth that is believed and the corrections of intervals on the other folds' forecasts. Fair CRPS and coverage are means
-over the trainings of the conditional stage, each by itself; intervals are over patients and trainings.
+Every nodule of training and validation is forecast once, by weights, references and corrections that were fitted on
+other patients, but for the epochs of a fold's weights, which were chosen on the cases that it leaves out. Climatology
+and quantile regression are fitted on the other folds' real follow-ups, the share of the runs' mean growth that is
+believed and the corrections of intervals on the other folds' forecasts. Fair CRPS and coverage are means over the
+trainings of the conditional stage, each by itself; intervals are over patients and trainings.
 
     python benchmarks/fold_sizes.py DATASET OUT
 """

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 import typer
+from filelock import FileLock
 from monai.bundle import run
 from readers import IMAGE_SIZE, crops
 
@@ -107,19 +108,24 @@ def identities(cases: Sequence[Mapping[str, Any]], folds: np.ndarray | int) -> p
 
 
 def fold_dataset(dataset: Path, fold: int, folder: Path) -> Path:
-    """A dataset folder whose validation section is one fold, and whose training section is the others.
+    """A dataset folder whose validation section is one fold, and whose training section is the others."""
+    cases, folds = by_fold(dataset)
+    sections: dict[str, list[Any]] = {"training": [], "validation": [], "test": []}
+    for case, number in zip(cases, folds, strict=True):
+        sections["validation" if number == fold else "training"].append(case)
+    return with_sections(dataset, sections, folder)
+
+
+def with_sections(dataset: Path, sections: Mapping[str, Sequence[Any]], folder: Path) -> Path:
+    """A dataset folder with the same crops, otherwise divided.
 
     Crops keep their names, by which the datalist knows their padding; their folders are linked.
     """
-    cases, folds = by_fold(dataset)
-    sections: dict[str, list[Any]] = {"training": [], "validation": []}
-    for case, number in zip(cases, folds, strict=True):
-        sections["validation" if number == fold else "training"].append(case)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in {Path(crop).parts[0] for case in cases for crop in crops_of(case)}:
+    for name in {Path(crop).parts[0] for cases in sections.values() for case in cases for crop in crops_of(case)}:
         if not (folder / name).exists():
             (folder / name).symlink_to((dataset / name).resolve())
-    write_json(folder / "datalist.json", load_datalist(dataset) | sections | {"test": [], "unpaired": []})
+    write_json(folder / "datalist.json", load_datalist(dataset) | dict(sections) | {"unpaired": []})
     return folder
 
 
@@ -196,7 +202,8 @@ def main(
         if made["dataset"] != digest:
             raise SystemExit(f"{fold / MADE}: of another dataset; give another OUT.")
         data = fold_dataset(dataset, number, fold / "dataset")
-        write_json(fold / MADE, made)
+        if not (fold / MADE).exists():
+            write_json(fold / MADE, made)
         if not (fold / DIRECT).exists():
             train_stage("classifier", data, fold, ("direct_classifier",), **options)
             note(fold, "direct_classifier", fold / f"{Path(DIRECT).with_suffix('')}_23")
@@ -231,7 +238,8 @@ def write_tables(folder: Path, data: Path, number: int, recipe: str, readers: Ma
 def note(fold: Path, name: str, stage: Path) -> None:
     """Adds the number of the epoch that a stage published to what is known of a fold; others may add to it too."""
     best = int(read_checkpoint(stage / LAST)["progress"]["best_epoch"])
-    write_json(fold / MADE, read_mapping(fold / MADE) | {name: best})
+    with FileLock(fold / f"{MADE}.lock"):
+        write_json(fold / MADE, read_mapping(fold / MADE) | {name: best})
 
 
 if __name__ == "__main__":

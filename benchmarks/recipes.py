@@ -14,13 +14,13 @@ MODELS has unet_unconditional.safetensors too. Trainings are kept in OUT, and re
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
+from folds import with_sections
 from monai.bundle import run
 from readers import Readers, crops, outcomes
 from rich.console import Console
@@ -61,22 +61,15 @@ def start_from(models: Path, out: Path) -> None:
 
 def fold(dataset: Path, number: int, folder: Path) -> Path:
     """A dataset folder for one fold of training and validation together, whose section ``test`` is left out."""
-    datalist = load_datalist(dataset)
-    cases = [
-        case | {time: str((dataset / case[time]).resolve()) for time in ("baseline", "follow_up")}
-        for section in ("training", "validation")
-        for case in datalist[section]
-    ]
+    cases = [case for section in ("training", "validation") for case in load_datalist(dataset)[section]]
     labels, patients = (np.array([case[key] for case in cases]) for key in ("malignant", "patient_id"))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=1).split(cases, labels, patients)
     rest, left_out = next(itertools.islice(folds, number, None))
     within = StratifiedGroupKFold(8, shuffle=True, random_state=2)
     train, validate = next(within.split(rest, labels[rest], patients[rest]))
     sections = {"training": rest[train], "validation": rest[validate], "test": left_out}
-    folder.mkdir(parents=True, exist_ok=True)
     chosen = {section: [cases[row] for row in rows] for section, rows in sections.items()}
-    (folder / "datalist.json").write_text(json.dumps(datalist | chosen | {"unpaired": []}))
-    return folder
+    return with_sections(dataset, chosen, folder)
 
 
 def aurocs(dataset: Path, models: Path, out: Path, recipe: str, part: str) -> list[str]:
