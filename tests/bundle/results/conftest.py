@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ def disc(radius: float, noise: np.random.Generator) -> np.ndarray:
     return np.where(np.hypot(x, y) < radius, 30.0, -850.0) + noise.normal(0, 20, (SIZE, SIZE))
 
 
+def follow_ups(case_id: str) -> np.ndarray:
+    """The runs (R, H, W) of a case in whole HU, as :data:`Predict` writes them: of each case its own."""
+    noise = np.random.default_rng(zlib.crc32(case_id.encode()))
+    radii = noise.uniform(-0.75, 0.75) + np.array([4.0, 5.0, 6.0])
+    return np.stack([disc(radius, noise) for radius in radii]).astype(np.int16)
+
+
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """120, 40 and 2 cases, two a patient, each with its own age and diameter; the outcome follows the diameter."""
@@ -71,14 +79,12 @@ def predict(tiny_settings: dict[str, Any]) -> Predict:
     arguments = tiny_settings["conditioner_arguments"]
 
     def write(models: Path, folder: Path, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        made_by = provenance(
-            models, num_runs=RUNS, guidance_scale=6.0, image_size=SIZE, conditioner_arguments=arguments
-        )
+        settings = {"num_runs": RUNS, "num_steps": 12, "solver": "dpmpp", "guidance_scale": 6.0, "image_size": SIZE}
+        made_by = provenance(models, **settings, conditioner_arguments=arguments)
         for item in items:
-            noise = np.random.default_rng(len(item["case_id"]))
-            runs = np.stack([disc(radius, noise) for radius in (4.0, 5.0, 6.0)], axis=-1)
+            runs = np.moveaxis(follow_ups(item["case_id"]), 0, -1)
             (folder / item["case_id"]).mkdir(parents=True, exist_ok=True)
-            image = nib.Nifti1Image(runs[:, :, None].astype(np.int16), np.diag([-1.0, -1.0, 2.0, 1.0]))
+            image = nib.Nifti1Image(runs[:, :, None], np.diag([-1.0, -1.0, 2.0, 1.0]))
             nib.save(image, folder / item["case_id"] / "samples.nii.gz")
             made = case_provenance(made_by, item["image"], item["report"])
             write_json(folder / item["case_id"] / "provenance.json", made)

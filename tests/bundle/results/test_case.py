@@ -14,11 +14,13 @@ import torch
 
 from scripts.data.datalist import inference_items
 from scripts.data.transforms import MARK, baseline_crops
+from scripts.evaluation.nodules.growth import measure
 from scripts.fingerprint import leaves
 from scripts.results import case as case_module
 from scripts.results.case import Results, encoder, ranked
 from scripts.results.flags import Case
-from scripts.results.reference import METHODS, Reference, open_reference
+from scripts.results.probabilities import Readers
+from scripts.results.reference import METHODS, Reference, open_reference, pooled
 from scripts.weights.checkpoints import load_network
 from scripts.weights.parts import digest_parts
 from tests.bundle.helpers import BUNDLE
@@ -68,22 +70,51 @@ def test_every_key_is_documented(written: Path) -> None:
     assert found - set(METHODS) - documented == set() and documented - found - set(METHODS) - optional == set()
 
 
-def test_generated_images_are_compared_with_their_baseline(written: Path, cohort: Path, published: Path) -> None:
-    """By HU from the files; saved samples of other cases differ more."""
+@pytest.mark.parametrize("index", [0, 1])
+def test_what_is_said_of_a_case_is_of_its_own_files(index: int, written: Path, cohort: Path, published: Path) -> None:
+    """Of each of two that were read together, as of that case alone."""
+    item = inference_items(cohort, "test", image_size=SIZE)[index]
+    result = json.loads((written / item["case_id"] / "result.json").read_text())
+    hu, baseline = own_files(index, written, cohort)
+    samples, crop = ((each + 300) / 700 for each in (hu[:, None, None], baseline[None, None]))
+    (said,) = Readers(published, SIZE).probabilities(samples, crop, [item["ehr"]])
+    assert len(result["methods"]) == len(said) == 5
+    for each in result["methods"]:
+        found, expected = each.get("uncalibrated"), said[each["method"]].get("uncalibrated")
+        assert found == (None if expected is None else pytest.approx(expected, rel=3e-5)), each["method"]
+    before, after = measure(crop[None], np.ones((1, 2))), measure(samples, np.ones((1, 2)))
+    for axis in ("long", "perpendicular", "mean"):
+        own, runs = getattr(before, axis)[0, 0], getattr(after, axis)[:, 0]
+        assert result["growth"]["baseline_mm"][axis] == pytest.approx(own, rel=1e-4)
+        assert result["growth"]["change_mm"][axis]["median"] == pytest.approx(np.median(runs - own), abs=1e-4)
+
+
+def own_files(index: int, written: Path, cohort: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The generated runs (R, H, W) and the baseline (H, W) of a case of the test section, in HU within the window."""
+    runs = nib.load(written / f"c{160 + index}" / "samples.nii.gz").get_fdata()[:, :, 0]
+    baseline = nib.load(cohort / f"{160 + index}_0.nii").get_fdata()[..., 0]
+    return np.moveaxis(runs, -1, 0).clip(-1000, 400), baseline.clip(-1000, 400)
+
+
+def test_flags_are_raised_by_a_cases_own_images(written: Path, cohort: Path, published: Path) -> None:
+    """The change in HU, the crop and its latent, by the files."""
     made_by = json.loads((written / "c160" / "provenance.json").read_text())
-    (seen,) = [case for case in _cases_of_flags(published, made_by, cohort, written)]
-    hu = nib.load(written / "c160" / "samples.nii.gz").get_fdata()[:, :, 0].clip(-1000, 400)
-    baseline = nib.load(cohort / "160_0.nii").get_fdata().clip(-1000, 400)
-    assert seen.change_hu == pytest.approx(np.median(np.abs(hu - baseline).mean(axis=(0, 1))), rel=1e-3)
+    seen = _cases_of_flags(published, made_by, cohort, written)
+    assert len(seen) == 2
+    for index, case in enumerate(seen):
+        hu, baseline = own_files(index, written, cohort)
+        assert case.change_hu == pytest.approx(np.median(np.abs(hu - baseline).mean(axis=(1, 2))), rel=1e-3)
+        np.testing.assert_allclose(case.crop, (baseline + 300) / 700, atol=1e-5)
+        assert case.latent is not None
+        np.testing.assert_allclose(case.latent, pooled(encoder(published, "cpu")(case.crop[None, None]))[0], atol=1e-5)
 
 
 def _cases_of_flags(published: Path, made_by: dict[str, Any], cohort: Path, written: Path) -> list[Case]:
-    """What the flags of a case are made from."""
+    """What the flags of the test section's cases are made from."""
     seen: list[Case] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(case_module, "flags", lambda case, *_: seen.append(case) or [])
-        items = inference_items(cohort, "test", image_size=SIZE)[:1]
-        list(Results(published, made_by).of(items, written))
+        list(Results(published, made_by).of(inference_items(cohort, "test", image_size=SIZE), written))
     return seen
 
 

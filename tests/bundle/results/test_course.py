@@ -17,7 +17,7 @@ from scripts.results.case import Results
 from scripts.results.course import course, draw, write_courses
 from scripts.results.growth import growth
 from scripts.results.write import write_results
-from tests.bundle.results.conftest import SIZE, Predict, disc
+from tests.bundle.results.conftest import SIZE, Predict, follow_ups
 from tests.bundle.results.test_growth import sizes
 
 
@@ -67,10 +67,10 @@ def test_courses_are_written_of_cases_that_were_asked_for_several_times(
     assert figures == [tmp_path / "courses" / f"{item['case_id']}.png" for item in own]
     assert imread(figures[0]).shape[0] > 300 and b"SYNTHETIC" in figures[0].read_bytes()
     content = json.loads(figures[0].with_suffix(".json").read_text())
-    noise = np.random.default_rng(len(items[0]["case_id"]))
-    drawn = np.stack([disc(radius, noise) for radius in (4.0, 5.0, 6.0)]).round().clip(-1000, 400)
-    expected = np.median(measure(((drawn + 300) / 700)[:, None, None], np.ones((1, 2))).mean)
-    assert content["times"][0]["diameter_mm"]["mean"]["median"] == pytest.approx(expected, rel=1e-3)
+    for time, days in zip(content["times"], (182, 365), strict=True):
+        drawn = follow_ups(f"c160_{days}d").clip(-1000, 400)
+        expected = np.median(measure(((drawn + 300) / 700)[:, None, None], np.ones((1, 2))).mean)
+        assert time["diameter_mm"]["mean"]["median"] == pytest.approx(expected, rel=1e-3)
     assert "SYNTHETIC" in content["synthetic"] and [time["interval_days"] for time in content["times"]] == [182, 365]
     assert write_courses(tmp_path, own) == [], "cases with an interval of their own have no course"
 

@@ -59,11 +59,13 @@ def test_it_is_published_with_the_weights_and_read_again(
     with pytest.raises(PublishedReferenceError, match="other: generated at guidance scale 6, as .*predictions"):
         publish_reference(*arguments, size_predictions=[other])
     for path in other.glob("*/provenance.json"):
-        write_json(path, json.loads(path.read_text()) | {"guidance_scale": 1.0})
+        write_json(path, json.loads(path.read_text()) | {"guidance_scale": 1.0, "num_steps": 50})
     monkeypatch.setattr(publish, "out_of_fold", lambda cases, folds: None)
     publish_reference(*arguments, resamples=20, folds=3, size_predictions=[other])
     found = json.loads((models / REFERENCE).read_text())["size"]
-    assert found["sampling"].keys() == found["crps_mm"].keys() and all(found["sampling"].values())
+    assert found["sampling"] == {
+        scale: {"solver": "dpmpp", "num_steps": steps} for scale, steps in (("6", 12), ("1", 50))
+    }
     assert found["crps_mm"].keys() == {"6", "1"} and size_guidance(models) == found["guidance_scale"] == 6.0
     content = json.loads((models / REFERENCE).read_text())
     assert content["growth"]["on"] == ON_HELD_OUT and found["growth"]["on"].startswith(f"{ON_HELD_OUT}; of 2 guidance")
