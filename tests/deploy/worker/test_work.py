@@ -58,7 +58,7 @@ class Watch:
 
 @pytest.fixture
 def worker(tmp_path, objects, monkeypatch):
-    """A worker that copies a result instead of generating it, and counts how often."""
+    """A worker that copies a result instead of generating it, and notes what was to be generated."""
     config = Config(
         tmp_path / "spool",
         {"archive": Destination("http://localhost")},
@@ -72,7 +72,7 @@ def worker(tmp_path, objects, monkeypatch):
     made.watches = {"main": Watch(objects.series)}
 
     def predict(predictor, series, point, record, out, dicom, *, with_slice, **options):
-        made.generated.append(options)
+        made.generated.append((point, record, options))
         shutil.copytree(objects.case_dir.parent, out, dirs_exist_ok=True)
         asked = dicom_case.ask(predictor, series, point, record, **options)
         write_objects(open_source(series, point), out / "nodule", dicom, asked.key, with_slice)
@@ -108,6 +108,16 @@ def test_a_request_is_answered_and_delivered(worker, ask, objects):
     item = pydicom.dcmread(folder / "report.dcm")
     assert (item.StudyInstanceUID, item.PatientID) == (study, patient) == (objects.slice().StudyInstanceUID, "MRN-4711")
     assert not (folder / "slice.dcm").exists()
+
+
+def test_what_was_asked_for_is_what_is_generated(worker, ask, objects):
+    """The request's point, record, interval and series."""
+    series = objects.slice().SeriesInstanceUID
+    ask(interval_days=180, SeriesInstanceUID=series)
+    worker.run(once=True)
+    ((point, record, options),) = worker.generated
+    assert (point, record) == (POINT, RECORD)
+    assert options == {"interval_days": 180, "series_uid": series, "secret": worker.config.secret}
 
 
 def test_the_same_request_is_generated_once(worker, ask):
