@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from scripts.data.latents import LatentDataset
 from scripts.data.transforms import preprocessing
 from scripts.errors import UserError
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
+from tests.bundle.conftest import MakeWorkflow
 
 
 class Counting(nn.Module):
@@ -91,3 +93,24 @@ def test_crops_smaller_than_the_size_are_refused_by_name(tiny_dataset: Path) -> 
     with pytest.raises(DatalistError, match=r"6_t0\.nii\.gz: has 128 x 128 px"):
         dataset[0]
     assert autoencoder.count == 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "options"),
+    [
+        ("unconditional", {"rotations": [0, 90]}),
+        ("conditional", {"rotations": [0, 90]}),
+        ("conditional", {"rotations": [0], "report_interval": False}),
+    ],
+)
+def test_a_stage_learns_from_turned_crops_and_from_reports_as_asked(
+    make_workflow: MakeWorkflow, trained: Path, tmp_path: Path, stage: str, options: dict[str, Any]
+) -> None:
+    """Validation turns nothing, and reads reports like those of training."""
+    models = str(trained / "models")
+    value = make_workflow(f"train_{stage}", tmp_path, "small", models_dir=models, **options).parser.get_parsed_content
+    train, validate = value("train::dataset"), value("validate::dataset")
+    assert (train.rotations, validate.rotations) == (tuple(options["rotations"]), (0,))
+    if stage == "conditional":
+        told = ["Follow-up after" in item["report"] for part in (train, validate) for item in part.data]
+        assert told == [options.get("report_interval", True)] * 9

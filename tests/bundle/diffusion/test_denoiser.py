@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from scripts.conditioning.conditioner import ReportConditioner
 from scripts.diffusion.denoiser import ConditionalDiffusionInferer, Denoiser
 from scripts.networks.unet import StableDiffusionUNet
+from tests.bundle.conftest import MakeWorkflow
 from tests.bundle.diffusion.helpers import (
     REPORTS,
     Reader,
@@ -36,6 +37,15 @@ def test_a_share_of_the_reports_is_left_out_in_training_alone() -> None:
     assert torch.equal(found[~left_out], written.expand(int((~left_out).sum()), -1, -1))
     denoiser.condition_dropout = 0.0
     assert torch.equal(denoiser(*batch), written.expand(4000, -1, -1)), "none by default"
+
+
+def test_the_conditional_stage_leaves_reports_out_in_training_alone(
+    make_workflow: MakeWorkflow, trained: Path, tmp_path: Path
+) -> None:
+    """As many as small.yaml says; what is validated has every report."""
+    workflow = make_workflow("train_conditional", tmp_path, "small", models_dir=str(trained / "models"))
+    assert workflow.parser.get_parsed_content("network").condition_dropout == 0.15
+    assert workflow.parser.get_parsed_content("validate::evaluator").network.condition_dropout == 0
 
 
 def test_training_noises_by_the_closed_form_and_appends_the_baseline() -> None:

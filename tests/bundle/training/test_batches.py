@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from scripts.networks.unet import PREDICTION_TYPES
 from scripts.training.batches import LatentPrepareBatch, prepare_baseline_batch, prepare_crop_batch
+from scripts.weights.checkpoints import save_network
+from tests.bundle.conftest import MakeWorkflow
 from tests.bundle.diffusion.helpers import (
     diffusers_ddim,
 )
@@ -57,3 +63,20 @@ def test_what_is_learnt_is_what_diffusers_learns(kind: str) -> None:
     theirs = diffusers_ddim(50)
     expected = noise if kind == "epsilon" else theirs.get_velocity(latent, noise, timesteps)
     torch.testing.assert_close(target, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_stage_learns_what_its_unet_predicts_by_its_schedule(
+    make_workflow: MakeWorkflow, trained: Path, tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """In training and in validation, whose noise alone is fixed; the schedule comes with stage 2's first U-Net."""
+    shutil.copytree(trained / "models", tmp_path / "models")
+    shape = {**tiny_settings["unet_shape"], "beta_schedule": "linear"}
+    betas = torch.linspace(0.00085, 0.012, 1000)
+    for stage in ("unconditional", "conditional"):
+        value = make_workflow(f"train_{stage}", tmp_path, "small", unet_shape=shape).parser.get_parsed_content
+        for part, engine in (("train", "trainer"), ("validate", "evaluator")):
+            prepare, inferer = value(f"{part}::{engine}::prepare_batch"), value(f"{part}::inferer")
+            assert (prepare.prediction_type, prepare.fixed) == ("v_prediction", part == "validate")
+            for scheduler in (prepare.scheduler, inferer.scheduler):
+                torch.testing.assert_close(scheduler.betas, betas)
+        save_network(value("network_def"), tmp_path / "models" / f"unet_{stage}.safetensors")
