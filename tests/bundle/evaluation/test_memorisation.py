@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from scripts.evaluation.memorisation import denoising_losses, nearest_crops, telling_members
+from scripts.data.datalist import pairs
+from scripts.data.transforms import preprocessing
+from scripts.evaluation.memorisation import audit_memorisation, denoising_losses, nearest_crops, telling_members
 from scripts.evaluation.statistics.metrics import patient_resamples
+from scripts.networks.unet import PREDICTION_TYPES
 from tests.bundle.conftest import MakeWorkflow
 from tests.bundle.helpers import refusal
 
@@ -84,27 +88,81 @@ def test_the_nearest_is_that_of_a_loop() -> None:
 
 
 class Remembers(nn.Module):
-    """A network that knows the noise of one follow-up, and of no other."""
+    """A network that knows, for each baseline, one follow-up.
 
-    prediction_type, beta_schedule = "epsilon", "scaled_linear"
+    Args:
+        recalled: gives the follow-ups (N, 1, H, W) that it knows for baselines.
+        kind: what it predicts.
+    """
 
-    def __init__(self, known: torch.Tensor) -> None:
+    beta_schedule = "scaled_linear"
+
+    def __init__(self, recalled: Callable[[torch.Tensor], torch.Tensor], kind: str = "epsilon") -> None:
         super().__init__()
-        self.known, self.autoencoder, self.denoiser = known, self, self
+        self.recalled, self.prediction_type, self.autoencoder, self.denoiser = recalled, kind, self, self
+        self.reports: list[str] = []
 
     def encode_stage_2_inputs(self, crops: torch.Tensor) -> torch.Tensor:
         return crops
 
+    def context(self, reports: list[str], count: int) -> torch.Tensor:
+        self.reports += reports
+        return torch.zeros(count, 1, 1)
+
     def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Any) -> torch.Tensor:
-        alpha = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).cumprod(0)[timesteps][:, None, None, None]
-        return (noisy[:, :1] - alpha.sqrt() * self.known) / (1 - alpha).sqrt()
+        kept = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).cumprod(0)[timesteps][:, None, None, None]
+        alpha, sigma, known = kept.sqrt(), (1 - kept).sqrt(), self.recalled(noisy[:, 1:])
+        noise = (noisy[:, :1] - alpha * known) / sigma
+        return noise if self.prediction_type == "epsilon" else alpha * noise - sigma * known
 
 
-def test_what_is_remembered_is_denoised_best() -> None:
+class Recalls:
+    """An "inferer" that generates what is known for a baseline."""
+
+    num_runs = 1
+
+    def __init__(self, recalled: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.recalled = recalled
+
+    def __call__(self, inputs: torch.Tensor, network: Any, condition: Any) -> torch.Tensor:
+        return self.recalled(inputs)
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_what_is_remembered_is_denoised_best(kind: str) -> None:
     crops = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    network: Any = Remembers(crops[3])
+    network: Any = Remembers(lambda baselines: crops[3], kind)
     losses = denoising_losses(network, torch.zeros_like(crops), crops, torch.zeros(5, 1, 1), seed=0)
     assert losses[3] < 1e-6 and np.delete(losses, 3).min() > 0.1
+
+
+@pytest.mark.parametrize("interval", [True, False])
+def test_who_remembers_training_pairs_is_found_out(tiny_dataset: Path, tmp_path: Path, interval: bool) -> None:
+    """As a model that knows the follow-ups of training and no others; it reads reports as it did in training."""
+    load = preprocessing(["baseline", "follow_up"], 32)
+    known = [load(item) for item in pairs(tiny_dataset, "training")]
+    noise = torch.Generator().manual_seed(0)
+
+    def recalled(baselines: torch.Tensor) -> torch.Tensor:
+        found = torch.rand(baselines.shape, generator=noise) * 2 - 1
+        for place, baseline in enumerate(baselines):
+            for item in known:
+                if torch.equal(baseline, item["baseline"].as_tensor()):
+                    found[place] = item["follow_up"].as_tensor()
+        return found
+
+    network: Any = Remembers(recalled)
+    settings: dict[str, Any] = {"image_size": 32, "rotations": [0], "resamples": 50, "report_interval": interval}
+    result = audit_memorisation(
+        dataset_dir=tiny_dataset,
+        network=network,
+        inferer=Recalls(recalled),  # type: ignore[arg-type]
+        output_dir=tmp_path,
+        **settings,
+    )
+    assert [found["mean"] for found in result["membership_auroc"].values()] == [1.0, 1.0]
+    assert len(network.reports) == 12
+    assert all(("Follow-up after" in report) == interval for report in network.reports)
 
 
 def test_the_audit_as_it_is_run(trained: Path, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
