@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
+from scripts.evaluation.nodules.growth import measure
 from scripts.evaluation.report.columns import CALIBRATION, METRICS, REGRET, title_of
 from scripts.evaluation.report.html import gap_sentence, number
 from scripts.networks.perceptual import PerceptualDistance
@@ -173,7 +174,12 @@ def test_evaluation_measures_growth(tmp_path, distance):
     assert json.loads((tmp_path / "metrics.json").read_text())["growth"] == result["growth"]
     assert result["growth"]["measured"]["methods"]["copy_baseline"]["diameter_balanced_accuracy"]["mean"] <= 0.5
     table = pd.read_csv(tmp_path / "predictions.csv")
-    discs = table[table.method == "real_baseline"].set_index("case_id").long_mm
+    sizes = table[table.method == "real_baseline"].set_index("case_id")
+    own = measure(study["baseline"][None], study["spacing"]["baseline"])
+    assert not np.allclose(own.long, own.perpendicular, atol=0.02), "else one could stand for the other"
+    for name, values in {"long_mm": own.long, "perpendicular_mm": own.perpendicular, "area_mm2": own.area}.items():
+        np.testing.assert_allclose(sizes[name], values[0], atol=0.006)
+    discs = sizes.long_mm
     radii = np.array([case["ehr"]["sct_long_dia"] / 2 for case in study["cases"]])
     np.testing.assert_allclose(discs, radii, atol=1.5)  # the study's radii are in pixels of half a mm
     later = table[table.method == "real_follow_up"].set_index("case_id")[["long_mm", "perpendicular_mm", "area_mm2"]]

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scripts.data.transforms import from_hu
 from scripts.evaluation.nodules import growth
-from tests.bundle.evaluation.nodules.discs import angles, pixels, turned
+from tests.bundle.evaluation.nodules.discs import angles, nodule, pixels, turned
 from tests.bundle.evaluation.nodules.sizes import entries, resampled, sizes_of, study_of
 
 
@@ -111,6 +112,34 @@ def test_scores_by_hand():
     assert "real_follow_up" not in part["methods"] and "real_baseline" not in part["methods"]
     own = result["record"]["methods"]["real_follow_up"]
     assert own["long_mm"]["mean"] == pytest.approx((double - 12 + 1) / 2) and "area_mm2" not in own
+
+
+def test_errors_and_shares_of_narrow_nodules_by_hand():
+    """Two nodules in two runs, of which the first shows nothing of one, and in the second both reach the border."""
+    long = np.array([[13.0, 9.0], [11.0, 10.0]])
+    namd = sizes_of(long, 0.7 * long)
+    namd.found[0, 0] = False
+    namd.cut[1] = True
+    sizes = {"real_baseline": sizes_of([10, 10], [7, 7]), "real_follow_up": sizes_of([12, 10], [9, 8]), "NAMD": namd}
+    scores = growth.Growth(sizes, study_of(entries([10, 10], [12, 10]), 32.0), resampled(2)).score()["measured"]
+    row = scores["methods"]["NAMD"]
+    assert row["long_mm"]["mean"] == pytest.approx((1 + 1 + 1 + 0) / 4)
+    assert row["long_bias_mm"]["mean"] == pytest.approx((1 - 1 - 1 + 0) / 4)
+    assert row["perpendicular_mm"]["mean"] == pytest.approx((0.1 + 1.7 + 1.3 + 1.0) / 4)  # 9.1, 6.3, 7.7, 7 for 9, 8
+    assert row["area_mm2"]["mean"] == pytest.approx((10.3 + 23.3 + 23.3 + 10.0) / 4)  # 0.7 long squared for 108, 80
+    assert (row["share_not_found"], row["share_cut"]) == (0.25, 0.5)
+
+
+def test_what_is_generated_has_the_pixels_of_the_baseline():
+    """One picture at all places: in the follow-up's pixels, as its reconstruction, it is twice as large."""
+    spacing = {"baseline": np.full((1, 2), 0.5), "follow_up": np.full((1, 2), 1.0)}
+    names = ("real_baseline", "copy_baseline", "NAMD", "real_follow_up", "reconstructed_follow_up")
+    picture = from_hu(nodule(long=12.0, short=8.0))[None, None, None]
+    sizes = growth.measure_all(dict.fromkeys(names, picture), spacing)
+    found = {name: each.long.item() for name, each in sizes.items()}
+    assert found["real_baseline"] == pytest.approx(12.0, abs=1.0)
+    assert found["copy_baseline"] == found["NAMD"] == found["real_baseline"]
+    assert found["reconstructed_follow_up"] == found["real_follow_up"] == pytest.approx(2 * found["NAMD"], rel=0.05)
 
 
 def test_change_is_correlated_over_cases():
