@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +13,15 @@ from data_prep.cutting import Centre
 from data_prep.images import crops
 from data_prep.single import cut_single, place_of
 
-SPREAD = {"median": 1.25, "interval50": [0.5, 2.0], "interval90": [-0.5, 3.75]}
+
+def spread(median: float) -> dict[str, Any]:
+    """Of one number over the runs; each number has its own, so that none can stand for another."""
+    middle, wide = [median - 0.75, median + 0.75], [median - 1.75, median + 2.5]
+    return {"median": median, "interval50": middle, "interval90": wide}
+
+
+CHANGES = {"long": spread(1.5), "perpendicular": spread(1.0), "mean": spread(1.25)}
+VOLUME, DOUBLINGS = spread(415.0), spread(0.5)
 
 RESULT = {
     "format": 1,
@@ -38,13 +47,13 @@ RESULT = {
     ],
     "growth": {
         "baseline_mm": {"long": 9.5, "perpendicular": 7.25, "mean": 8.4},
-        "change_mm": {"long": SPREAD, "perpendicular": SPREAD, "mean": SPREAD},
+        "change_mm": CHANGES,
         "lung_rads": {
-            **{"threshold_mm": 1.5, "change_in_12_months_mm": SPREAD, "grows": False},
+            **{"threshold_mm": 1.5, "change_in_12_months_mm": spread(1.125), "grows": False},
             **{"share_of_runs_that_grow": 0.45, "share_of_runs_that_shrink": 0.1},
         },
-        "volume_mm3": {"from": "one slice, as an ellipsoid", "baseline": 310.0, "generated": SPREAD},
-        "doublings_per_year": SPREAD,
+        "volume_mm3": {"from": "one slice, as an ellipsoid", "baseline": 310.0, "generated": VOLUME},
+        "doublings_per_year": DOUBLINGS,
         **{"runs_not_found": 0, "runs_cut": 0, "held_out": {"error_mm": 1.52, "unchanged_error_mm": 1.46, "n": 68}},
     },
     "flags": ["The scan ends within the crop: 5 mm³ beyond its edge stand air."],

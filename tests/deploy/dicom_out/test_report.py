@@ -9,8 +9,11 @@ from deploy.dicom_out import open_source
 from deploy.dicom_out.made import Made
 from deploy.dicom_out.report import plain, report
 from scripts.results.page import held_out_in_words
-from tests.deploy.results import RESULT, SPREAD
+from tests.deploy.results import CHANGES, DOUBLINGS, RESULT, VOLUME
 from tests.deploy.scans import POINT
+
+RANGES = ("371885007", "371886008")
+"""How far down and up a number may lie, which stand below it."""
 
 
 def items(item):
@@ -23,7 +26,7 @@ def items(item):
 def numbers(document):
     """Code, value and unit of each number, with the codes and texts below it."""
     for item in items(document):
-        if item.ValueType == "NUM" and item.ConceptNameCodeSequence[0].CodeValue not in ("371884006", "371885007"):
+        if item.ValueType == "NUM" and item.ConceptNameCodeSequence[0].CodeValue not in RANGES:
             value = item.MeasuredValueSequence[0]
             below = {each.ConceptNameCodeSequence[0].CodeMeaning: each for each in item.get("ContentSequence", [])}
             name = item.ConceptNameCodeSequence[0]
@@ -43,21 +46,37 @@ def test_probabilities_side_by_side(objects):
     assert {below["Algorithm Family"].ConceptCodeSequence[0].CodeValue for *_, below in found} == {"123110"}
 
 
-def test_growth_and_its_spread(objects):
-    found = {name: (value, unit, below) for name, value, unit, below in numbers(objects.read("report"))}
-    assert found[("103339001", "SCT")][:2] == (9.5, "mm") and found[("103340004", "SCT")][:2] == (7.25, "mm")
-    assert found[("runs-growing", "99NAMD")][:2] == (45, "%")
-    value, unit, below = found[("change-mean", "99NAMD")]
-    assert (value, unit) == (1.25, "mm") and below["Derivation"].ConceptCodeSequence[0].CodeMeaning == "Median"
-    ends = [float(each.MeasuredValueSequence[0].NumericValue) for each in below.values() if each.ValueType == "NUM"]
-    median, (low, high) = SPREAD["median"], SPREAD["interval90"]
-    assert ends == pytest.approx([high - median, median - low])
+def test_every_number_stands_under_its_own_code(objects):
+    """Of the generated follow-ups, then of the baseline; a probability has one code for all methods, see above."""
+    found = [each[:3] for each in numbers(objects.read("report")) if each[0] != ("111047", "DCM")]
+    volume = ("118565006", "SCT")
+    assert found == [
+        (("interval_days", "99NAMD"), 365, "d"),
+        (("change-long", "99NAMD"), 1.5, "mm"),
+        (("change-perp", "99NAMD"), 1.0, "mm"),
+        (("change-mean", "99NAMD"), 1.25, "mm"),
+        (volume, 415, "mm3"),
+        (("doublings", "99NAMD"), 0.5, "1"),
+        (("runs-growing", "99NAMD"), 45, "%"),
+        (("103339001", "SCT"), 9.5, "mm"),
+        (("103340004", "SCT"), 7.25, "mm"),
+        (volume, 310, "mm3"),
+    ]
+
+
+def test_medians_have_the_range_of_their_runs(objects):
+    found = [(value, below) for _, value, _, below in numbers(objects.read("report")) if "Derivation" in below]
+    medians = [each for each in found if each[1]["Derivation"].ConceptCodeSequence[0].CodeMeaning == "Median"]
+    for (value, below), spread in zip(medians, (*CHANGES.values(), VOLUME, DOUBLINGS), strict=True):
+        ends = [float(each.MeasuredValueSequence[0].NumericValue) for each in below.values() if each.ValueType == "NUM"]
+        median, (low, high) = spread["median"], spread["interval90"]
+        assert value == median and ends == pytest.approx([high - median, median - low])
 
 
 def test_a_range_by_held_out_nodules_says_so(objects, tmp_path):
     case_dir = shutil.copytree(objects.case_dir, tmp_path / "nodule")
-    held = {"mean": SPREAD | {"held_out90": [-1.0, 4.0]}}
-    growth = RESULT["growth"] | {"change_mm": RESULT["growth"]["change_mm"] | held}
+    held = {"mean": CHANGES["mean"] | {"held_out90": [-1.0, 4.0]}}
+    growth = RESULT["growth"] | {"change_mm": CHANGES | held}
     (case_dir / "result.json").write_text(json.dumps({**RESULT, "growth": growth}))
     told = texts(report(open_source(objects.series, POINT), Made(case_dir, "key")), "Algorithm Parameters")
     assert told.count("range: 90 % of new patients, by held-out nodules") == 1
