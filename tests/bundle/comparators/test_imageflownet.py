@@ -295,6 +295,13 @@ def test_it_overfits_four_pairs_as_far_as_it_can() -> None:
     assert not torch.equal(samples[:, 0], samples[:, 1])
 
 
+def test_the_overlay_clips_no_gradient(make_workflow: Make, tmp_path: Path) -> None:
+    overlays = ("small", "compare_crops", "compare_imageflownet")
+    workflow = make_workflow("train_conditional", tmp_path, *overlays, shape=SHAPE)
+    (clip,) = (each for each in workflow.parser.get_parsed_content("train::handlers")[0] if hasattr(each, "max_norm"))
+    assert clip.max_norm == math.inf
+
+
 @pytest.mark.table1
 def test_the_overlay_trains_and_generates(make_workflow: Make, tmp_path: Path) -> None:
     overlays = ("small", "compare_crops", "compare_imageflownet")

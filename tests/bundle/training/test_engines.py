@@ -211,6 +211,28 @@ def test_the_unet_alone_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert denoiser(torch.zeros(1, 8, 8, 8), torch.tensor([1]), torch.zeros(1, 2, 8)).shape == (1, 4, 8, 8)
 
 
+@pytest.mark.parametrize("stage", ["autoencoder", "unconditional", "conditional", "classifier"])
+def test_a_stage_hands_its_settings_on(
+    make_workflow: Callable[..., Any], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Those of speed to the trainer, with gradients clipped at 1; the average is what is validated and kept as best."""
+    given: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(engines, "accelerate", lambda network, *settings: given.append(settings) or network)
+    settings = {"precision": "bfloat16", "channels_last": True, "compile_mode": "default", "accumulation_steps": 2}
+    again = {"gradient_checkpointing": True} if stage.endswith("conditional") else {}  # U-Nets alone can
+    models = str(trained / "models")
+    workflow = make_workflow(f"train_{stage}", tmp_path, "small", models_dir=models, **settings, **again)
+    value = workflow.parser.get_parsed_content
+    assert value("train::trainer").accumulation_steps == 2
+    assert given == [("bfloat16", True, "default", *again.values())]
+    (clip,) = (each for each in value("train::handlers")[0] if isinstance(each, GradientClip))
+    assert clip.max_norm == 1.0 and clip.network is value("network")
+    average, validated = value("ema").module, value("validate::evaluator").network
+    assert average is not value("ema").source and value("ema").source is value("network_def" if again else "network")
+    assert (validated.unet if again else validated) is average
+    assert value("checkpoint").best["unet" if again else "network"] is average
+
+
 class Line(torch.utils.data.Dataset):
     """Points of a line."""
 
@@ -254,11 +276,15 @@ def test_accumulated_batches_are_one_batch() -> None:
 
 
 def test_activations_computed_again_train_the_same_network(
-    make_workflow: Callable[..., Any], trained: Path, tmp_path: Path
+    make_workflow: Callable[..., Any], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[Denoiser] = []
+    own = Denoiser.checkpoint_gradients
+    monkeypatch.setattr(Denoiser, "checkpoint_gradients", lambda denoiser: asked.append(denoiser) or own(denoiser))
     for again in (False, True):
         shutil.copytree(trained / "models", tmp_path / str(again) / "models")
         make_workflow("train_conditional", tmp_path / str(again), "small", gradient_checkpointing=again).run()
+        assert len(asked) == again
     states = [load(tmp_path / str(again) / "conditional" / "last.pt")["network"] for again in (False, True)]
     assert not differences(*states)
     with pytest.raises(ValueError, match="gradient_checkpointing: Linear keeps all its activations"):

@@ -212,6 +212,7 @@ def test_only_the_first_rank_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert isinstance(handlers[0], EpochSeed) and handlers[-2:] == [checkpoint, extra]
     everywhere = [each for each in handlers if isinstance(each, (EpochSeed, GradientClip, ExponentialAverage))]
     assert len(everywhere) == 3 and (len(handlers) == 5) == (rank == 1)
+    assert everywhere[1].max_norm == 1.0, "unless a configuration says otherwise"
     assert any(isinstance(each, Provenance) for each in handlers) == (rank == 0)
     assert bool(validation_handlers(tmp_path / "stage")) == (rank == 0)
 

@@ -23,7 +23,7 @@ from scripts.networks.perceptual import PerceptualDistance
 from scripts.networks.texture import lost_power
 from scripts.training.publishing import publish, publish_autoencoder, publish_conditional
 from scripts.weights.checkpoints import read_metadata
-from tests.bundle.training.helpers import load
+from tests.bundle.training.helpers import differences, load
 
 
 def test_latent_scale_makes_the_training_latents_unit_variance(trained: Path, tiny_dataset: Path) -> None:
@@ -52,6 +52,16 @@ def test_what_is_published_is_the_best_average(trained: Path, stage: str) -> Non
     numbers = {"epoch": best["progress"]["best_epoch"], "val_loss": best["progress"]["best_value"]}
     assert extra.items() >= numbers.items() and extra["record"].items() >= best["record"].items()
     assert math.isfinite(extra["val_loss"])
+
+
+@pytest.mark.parametrize("stage", ["unconditional", "conditional"])
+def test_the_best_weights_are_the_average_and_not_the_last_steps(trained: Path, stage: str) -> None:
+    """In the last epoch, which is the best one of both, the run's own state has them beside each other."""
+    best, last = (load(trained / stage / f"{name}.pt") for name in ("best", "last"))
+    assert best["progress"]["best_epoch"] == last["progress"]["epoch"] == 2
+    averages = {name.removeprefix("module."): each for name, each in last["ema"].items() if name != "n_averaged"}
+    assert not differences(best["unet"], averages)
+    assert differences(best["unet"], {name: last["network"][f"unet.{name}"] for name in averages})
 
 
 def test_the_perceptual_distance_that_was_really_taken_is_told(trained: Path, tmp_path: Path) -> None:
