@@ -13,14 +13,17 @@ import torch
 from ignite.engine import Engine
 from monai.data import DataLoader, Dataset
 
+from scripts import networks
 from scripts.comparators.tables import write_table
 from scripts.data.datalist import pairs
 from scripts.data.transforms import preprocessing
 from scripts.errors import UserError
 from scripts.evaluation import handler
 from scripts.evaluation.handler import Evaluation
+from scripts.evaluation.judge import Bootstrap
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.networks.classifiers import ResNetClassifier
+from tests.bundle.conftest import MakeWorkflow
 
 RUNS = np.zeros((2, 3, 1, 32, 32))
 
@@ -84,10 +87,40 @@ def test_what_is_judged_is_the_section(make: Any, tiny_dataset: Path, monkeypatc
     assert (
         list(given["methods"]) == ["NAMD", "other", "table"] and study.dataset == "ellipses" and study.simulated is True
     )
+    assert list(given["encoders"]) == ["this model"]
     with torch.no_grad():
         latents = evaluation.autoencoder.encode_stage_2_inputs(torch.from_numpy(study.follow_up))
         expected = evaluation.autoencoder.decode_stage_2_outputs(latents).clamp(-1, 1)
     np.testing.assert_allclose(given["reconstruction"], expected, atol=1e-4)
+
+
+def test_another_autoencoder_is_compared_by_its_own_latents(make: Any) -> None:
+    torch.manual_seed(1)
+    other = StableDiffusionAutoencoder((8, 8), num_res_blocks=1, norm_num_groups=4)
+    encoders, crops = make(unaligned=other).encoders, torch.rand(2, 1, 32, 32)
+    assert list(encoders) == ["this model", "not aligned"] and not other.training
+    with torch.no_grad():
+        found, expected = encoders["not aligned"](crops), other.encode_stage_2_inputs(crops)
+        assert torch.equal(found, expected) and not torch.allclose(found, encoders["this model"](crops), atol=0.01)
+
+
+def test_what_evaluate_yaml_is_asked_for_arrives(
+    make_workflow: MakeWorkflow, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each option where it is used; whatever reads weights of others is given their names."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(networks, "PerceptualDistance", lambda *settings: given.update(perceptual=settings))
+    monkeypatch.setattr(networks, "FeatureExtractor", lambda *settings, **more: given.update(features=(settings, more)))
+    models, pages = trained / "models", ["patient-9_n1"]
+    options: dict[str, Any] = {"lpips_network": "vgg", "lpips_weights": "vgg.pth", "fid_weights": "inception.pth"}
+    options |= {"thresholds": {"NAMD": 0.3}, "resamples": 77, "stratified": False, "case_pages": pages, "strict": True}
+    options |= {"unaligned": str(models / "autoencoder.safetensors"), "models_dir": str(models), "batch_size": 5}
+    workflow = make_workflow("evaluate", tmp_path, **options)
+    (*_, evaluation) = workflow.parser.get_parsed_content("handlers")
+    assert given == {"perceptual": ("vgg", "vgg.pth", True), "features": (("inception.pth",), {"strict": True})}
+    assert (evaluation.thresholds, evaluation.case_pages) == ({"NAMD": 0.3}, pages)
+    assert evaluation.judging["bootstrap"] == Bootstrap(77, False) and evaluation.judging["batch_size"] == 5
+    assert list(evaluation.encoders) == ["this model", "not aligned"]
 
 
 @pytest.mark.parametrize(
