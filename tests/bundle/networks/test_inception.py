@@ -8,6 +8,7 @@ import torch
 
 from scripts.errors import UserError
 from scripts.evaluation.statistics.metrics import frechet_distance
+from scripts.networks import inception as module
 from scripts.networks.inception import INCEPTION, FeatureExtractor
 from scripts.networks.perceptual import PerceptualDistance
 
@@ -41,6 +42,27 @@ def test_strict_refuses_the_fallback(monkeypatch):
 def test_fallback_shares_the_network_of_the_distance():
     distance = PerceptualDistance("alex")
     assert FeatureExtractor(fallback=distance).fallback is distance
+
+
+def test_inception_reads_whole_greys_of_three_equal_channels(tmp_path, monkeypatch):
+    """Eight bits from black to white, rounded; what lies beyond is clipped. No package is needed."""
+    seen = []
+
+    class Recorder(torch.nn.Module):
+        def forward(self, x):
+            seen.append(x)
+            return (x.double().mean(dim=(2, 3)), "logits")
+
+    monkeypatch.setattr(module, "_find_inception", lambda weights: tmp_path / weights)
+    monkeypatch.setattr(module, "_inception", lambda path: Recorder() if path == tmp_path / "w.pth" else None)
+    features = FeatureExtractor("w.pth", strict=True)
+    assert "published FID weights" in features.name and features.fallback is None
+    row = torch.tensor([-1.0, 0.0, 1.0, -3.0, 3.0, -0.9, 0.9])
+    found = features(torch.stack([row, -row])[:, None, None])
+    expected = torch.tensor([[0, 128, 255, 0, 255, 13, 242], [255, 128, 0, 255, 0, 242, 13]], dtype=torch.uint8)
+    (read,) = seen
+    assert read.dtype == torch.uint8 and torch.equal(read, expected[:, None, None].expand(2, 3, 1, 7))
+    assert torch.equal(found, expected.double().mean(dim=1)[:, None].expand(2, 3))
 
 
 def test_inception_by_path(tmp_path):
