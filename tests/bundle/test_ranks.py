@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -19,6 +20,21 @@ from scripts.errors import UserError
 from scripts.losses import AutoencoderLoss, OutcomeLoss
 from tests.bundle.helpers import BUNDLE
 from tests.bundle.training.helpers import DRAWN, differences, forked, load, torchrun
+
+
+def test_the_overlay_of_several_processes_does_what_its_files_do() -> None:
+    """It has whole lists of theirs, with the group started before and ended after, and a barrier before results."""
+    whole = {path.stem: yaml.safe_load(path.read_text()) for path in (BUNDLE / "configs").glob("*.yaml")}
+    stages = [content["training"] for name, content in whole.items() if name.startswith("train_")]
+    first, *training, last = whole["multi_gpu"]["training"]
+    assert (first, last) == ("$training.start_process_group()", "$training.stop_process_group()")
+    assert len(stages) == 4 and all(training == each for each in stages)
+    first, *inference, last = whole["multi_gpu"]["inference"]
+    assert (first, last) == ("$training.start_process_group()", "$training.stop_process_group()")
+    barrier = inference.index("$idist.barrier()")
+    assert inference[barrier - 1].startswith("$@evaluator.run()") and inference[barrier + 1] == "$@write_results()"
+    inference.pop(barrier)
+    assert inference == whole["inference"]["inference"]
 
 
 def test_a_batch_is_shared_equally_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def test_the_papers_numbers(stage: str, overlays: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("overlays", OVERLAYS, ids=" ".join)
 def test_the_papers_sampling(overlays: tuple[str, ...]) -> None:
-    expected = {"num_runs": 20, "num_steps": 50, "solver": "ddim", "guidance_scale": 1.0, "seed": 23}
+    expected = {"num_runs": 20, "num_steps": 50, "solver": "ddim", "guidance_scale": 1.0, "seed": 23, "texture": False}
     workflow = composed("inference", *overlays)
     assert {key: value(workflow, key) for key in expected} == expected
 
