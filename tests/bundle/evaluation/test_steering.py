@@ -118,7 +118,11 @@ class AgeInferer:
 
     num_runs = 2
 
+    def __init__(self) -> None:
+        self.conditions: list[list[str] | None] = []
+
     def __call__(self, inputs: torch.Tensor, network: Any, condition: list[str] | None) -> torch.Tensor:
+        self.conditions.append(condition)
         reports = condition or ["0-year-old"] * len(inputs)
         ages = [float(text.split("-year-old")[0].split()[-1]) / 100 for text in reports]
         return torch.tensor(ages)[:, None, None, None].expand(-1, self.num_runs, *inputs.shape[-2:])
@@ -145,3 +149,27 @@ def test_the_study_on_a_dataset(tiny_dataset: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "steering.json").read_text()) == result
     assert (tmp_path / "figures" / "steering.png").read_bytes().startswith(b"\x89PNG")
     assert result["simulated"] and result["n_cases"] == 6 and result["record"] == {"dataset": "its digest"}
+
+
+@pytest.mark.parametrize("interval", [True, False])
+def test_the_study_reads_the_first_cases_and_reports_as_those_of_training(
+    tiny_dataset: Path, tmp_path: Path, interval: bool
+) -> None:
+    inferer = AgeInferer()
+    result = steer(
+        dataset_dir=tiny_dataset,
+        section="training",
+        network=None,  # type: ignore[arg-type]
+        classifier=Brightness(),
+        inferer=inferer,  # type: ignore[arg-type]
+        output_dir=tmp_path,
+        image_size=32,
+        resamples=20,
+        limit=2,
+        report_interval=interval,
+    )
+    assert result["n_cases"] == 2 and len(inferer.conditions) == 3 + len(CHANGES)
+    reports = [report for condition in inferer.conditions for report in condition or []]
+    assert len(reports) == 2 * (2 + len(CHANGES))
+    assert all(("Follow-up after" in report) == interval for report in reports)
+    assert [report.split("-year-old")[0].split()[-1] for report in reports[:2]] == ["55", "56"]
