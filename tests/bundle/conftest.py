@@ -108,11 +108,14 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def few_strengths() -> Iterator[None]:
-    """Fewer penalties of the regression on the record to choose from: each is fitted once a fold."""
+def few_strengths() -> Iterator[np.ndarray]:
+    """Fewer penalties of the regression on the record to choose from: each is fitted once a fold; gives all of them."""
+    from scripts.comparators import record
+
+    shipped = record.STRENGTHS
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scripts.comparators.record.STRENGTHS", np.logspace(-4, 2, 4))
-        yield
+        patch.setattr(record, "STRENGTHS", np.logspace(-4, 2, 4))
+        yield shipped
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,11 @@ def test_regression_equals_scikit_learn_by_hand(cohort: Path, regression: GridSe
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_penalties_are_chosen_among_thirteen(few_strengths: np.ndarray) -> None:
+    """Two a decade; the tests choose among fewer."""
+    np.testing.assert_allclose(few_strengths, np.logspace(-4, 2, 13))
+
+
 def test_record_only_from_the_command_line(
     cohort: Path, regression: GridSearchCV, tmp_path: Path, monai: Callable[..., None]
 ) -> None:
