@@ -50,6 +50,7 @@ class Checkpoint:
             came after it again, and to the same best epoch.
         published: number of a kept epoch to take in place of the best one.
         record: of :func:`scripts.training.stage_record`; a checkpoint with another one is refused.
+        advice: what the error says to do where no epoch had a finite ``key_metric``.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Checkpoint:
         minutes: float = 0,
         published: int | None = None,
         record: Mapping[str, Any] | None = None,
+        advice: str = "Lower the learning rate, or look at the data.",
     ) -> None:
         self.folder = Path(folder)
         self.objects = dict(objects)
@@ -78,6 +80,7 @@ class Checkpoint:
         self._newer = False  # whether that is of an epoch after the one in best.pt
         self.published = published
         self.record = dict(record or {})
+        self.advice = advice
         self.progress: dict[str, Any] = {
             "epoch": 0,
             "iteration": 0,
@@ -172,10 +175,7 @@ class Checkpoint:
         idist.barrier()  # rank 0 may still be writing
         path = self.folder / BEST if self.published is None else self._kept(self.published)
         if not path.is_file():
-            raise UserError(
-                f"{path}: not there, because no validation gave a finite {self.key_metric}. "
-                "Lower the learning rate, or look at the data."
-            )
+            raise UserError(f"{path}: not there, because no validation gave a finite {self.key_metric}. {self.advice}")
         state = read_checkpoint(path)
         for name, item in self.best.items():
             item.load_state_dict(state[name])

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchsde
 from ignite.engine import Engine
+from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from scripts.comparators.contract import Condition
@@ -27,10 +29,11 @@ from scripts.comparators.imageflownet import (
     longest_interval,
     psnr,
 )
+from scripts.training.checkpointing import Checkpoint
 from scripts.training.stage import read_checkpoint
 from scripts.weights.checkpoints import save_network
 from tests.bundle.comparators.toy import batches, discs, fit
-from tests.bundle.helpers import count, stirred
+from tests.bundle.helpers import CONFIGS, count, refusal, stirred
 
 Make = Callable[..., Any]
 SHAPE: dict[str, Any] = {"channels": [4, 8], "attention": 1, "norm_num_groups": 4, "num_steps": 4}
@@ -230,7 +233,27 @@ def test_the_loss_sums_its_terms_and_leaves_out_padding() -> None:
     loss = FlowLoss()
     assert loss(made, target).item() == pytest.approx(0.25 + 0.25 + 4.0)
     assert loss.terms.keys() == {"baseline", "follow_up", "prediction"}
-    assert psnr(made["reconstruction"], target).item() == pytest.approx(10 * math.log10(4 / 0.25), rel=1e-5)
+    assert psnr(made["reconstruction"], target).item() == pytest.approx(10 * math.log10(16 / 0.25), rel=1e-5)
+
+
+def test_the_psnr_is_counted_as_published() -> None:
+    """Image by image on [0, 1] with 2 as the peak, clipped, of both times: train_2pt_all.py, metrics.py."""
+    made = 1.5 * torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    target = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    ours, theirs = (np.clip((each.double().numpy() + 1) / 2, 0, 1) for each in (made, target))
+    expected = [20 * np.log10(2 / np.sqrt(np.mean((ours[i, k] - theirs[i, k]) ** 2))) for i in range(3) for k in (0, 1)]
+    assert psnr(made, target).item() == pytest.approx(np.mean(expected), rel=1e-5)
+    target[1, 1], target[2, 0, 4:] = torch.nan, torch.nan
+    expected.pop(3)
+    expected[3] = 20 * np.log10(2 / np.sqrt(np.mean((ours[2, 0, :4] - theirs[2, 0, :4]) ** 2)))
+    assert psnr(made, target).item() == pytest.approx(np.mean(expected), rel=1e-5), "without what is padded"
+
+
+def test_where_predictions_never_began_the_error_names_the_threshold(tmp_path: Path) -> None:
+    files = [str(CONFIGS / f"{each}.yaml") for each in ("train_conditional", "compare_crops", "compare_imageflownet")]
+    advice = ConfigParser(ConfigParser.load_config_files(files)).get_parsed_content("checkpoint::advice")
+    message = refusal(Checkpoint(tmp_path, {}, {}, advice=advice).load_best)
+    assert message.endswith("reconstructions in validation have 25 dB: lower --threshold, or train longer.")
 
 
 def test_padding_of_either_time_is_no_target() -> None:
@@ -285,7 +308,7 @@ def test_it_overfits_four_pairs_as_far_as_it_can() -> None:
     fit(model.train(), value, batches(pairs, 4, 80), 1e-2)
     with torch.no_grad():
         before = model.eval()(crops, **named)
-        assert psnr(before["reconstruction"], target) > 25.0
+        assert psnr(before["reconstruction"], target) > 31.0
     model.predicting.fill_(True)
     fit(model.train(), value, batches(pairs, 4, 40), 1e-2)
     with torch.no_grad():
