@@ -192,8 +192,9 @@ class ImageFlowNet(Generator):
     def forward(self, crops: Tensor, condition: Sequence[Condition]) -> dict[str, Tensor]:
         """Training: ``reconstruction`` (B, 2, H, W) of baselines and follow-ups, and ``prediction`` (B, 1, H, W).
 
-        Reconstructions are of noisy copies. The prediction, which begins with :attr:`predicting`, trains the SDEs
-        alone: in it the U-Net is frozen. In evaluation there is no such noise, and always a prediction.
+        Reconstructions and prediction are of the same noisy copies (train_2pt_all.py:287, 309). The prediction, which
+        begins with :attr:`predicting`, trains the SDEs alone: in it the U-Net is frozen. In evaluation there is no such
+        noise, and always a prediction.
         """
         images = crops.flatten(0, 1)[:, None]
         if self.training:
@@ -206,7 +207,7 @@ class ImageFlowNet(Generator):
         def draw(shape: Sequence[int]) -> Tensor:
             return torch.randn(len(crops), *shape, device=crops.device)
 
-        baseline = crops[:, :1]
+        baseline = images.view_as(crops)[:, :1]
         with torch.no_grad():
             features = self.unet.features(baseline)
         features = self.moved(features, self.times(condition), draw if self.training else CaseNoise(baseline, 0))

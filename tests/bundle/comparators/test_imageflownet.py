@@ -279,6 +279,21 @@ def test_reconstructions_are_of_noisy_copies_in_training_alone() -> None:
     torch.testing.assert_close(first, one["reconstruction"], atol=1.0, rtol=0)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_predictions_are_of_the_copies_that_reconstructions_are_of(training: bool) -> None:
+    """Noisy in training, as published, and the crops themselves in evaluation."""
+    model, pairs = stirred(network()).train(training), discs(2)
+    model.predicting.fill_(True)
+    read: list[Tensor] = []
+    model.unet.conv_in.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
+    crops, _, _, named = TwoTimesBatch(pairs.cases())(pairs.batch())
+    with torch.no_grad():
+        model(crops, **named)
+    both, baseline = read
+    assert torch.equal(both.view_as(crops)[:, :1], baseline)
+    assert torch.equal(baseline, crops[:, :1]) is not training
+
+
 def test_the_second_phase_begins_with_good_reconstructions_and_lasts(tmp_path: Path) -> None:
     model, engine = network(), Engine(lambda *_: None)
     StartPredicting(model, 25.0).attach(engine)
