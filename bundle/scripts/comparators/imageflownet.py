@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
+from monai.networks.blocks import SABlock
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
@@ -41,7 +42,16 @@ def longest_interval(cases: Iterable[Mapping[str, Any]]) -> float:
 
 
 def initialise(module: nn.Module) -> None:
-    """Convolutions by Kaiming's rule, linear layers by N(0, 1e-3); biases are 0."""
+    """Convolutions by Kaiming's rule, linear layers by N(0, 1e-3); biases are 0 (base.py:26).
+
+    Not attention: published layers are one-dimensional convolutions there, which this rule passes by, so that queries,
+    keys and values begin as torch has them, and the output at zero (I2SB's guided_diffusion/unet.py:294, 302).
+    """
+    if isinstance(module, SABlock):  # after its layers, see torch's apply
+        for each in (module.to_q, module.to_k, module.to_v):
+            cast(nn.Linear, each).reset_parameters()
+        for parameter in module.out_proj.parameters():
+            nn.init.zeros_(parameter)
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight)
     if isinstance(module, nn.Linear):

@@ -14,6 +14,7 @@ import torch
 import torchsde
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
+from monai.networks.blocks import SABlock
 from torch import Tensor, nn
 
 from scripts.comparators.contract import Condition
@@ -79,6 +80,18 @@ def test_sizes_are_the_published_ones() -> None:
     assert (count(small.unet), round(count(small.flows) / 1e6, 1)) == (741_801, 0.2)
     last = next(each for each in reversed(list(FeatureUNet([8, 16], 1, 8).out.modules())) if hasattr(each, "weight"))
     assert last.weight.abs().max() > 0, "not begun at zero"
+
+
+def test_attention_begins_as_published() -> None:
+    """Queries, keys and values as torch begins a one-dimensional convolution of 64 channels; the output at zero."""
+    blocks = [each for each in network(channels=[16, 64]).unet.modules() if isinstance(each, SABlock)]
+    assert len(blocks) == 1 + 1 + 2, "down, in the middle, up"
+    published = nn.Conv1d(64, 64, 1)
+    for block in blocks:
+        assert not any(each.any() for each in block.out_proj.parameters())
+        for name, layer in itertools.product(("weight", "bias"), (published, block.to_q, block.to_k, block.to_v)):
+            values = getattr(layer, name)
+            assert values.abs().max() <= 1 / 8 and values.std().item() == pytest.approx(1 / 8 / math.sqrt(3), rel=0.25)
 
 
 # --- the SDE
