@@ -74,9 +74,9 @@ SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "compare_imageflownet": (
         "train_conditional",
-        {"shape": {}, "batch_size": 64, "learning_rate": 1e-4, "max_epochs": 120, "ema_decay": 0.9, "threshold": 25.0},
+        {"shape": {}, "batch_size": 64, "learning_rate": 1e-4, "ema_decay": 0.9, "threshold": 25.0},
         {
-            **{"batch_size": 8, "learning_rate": 1e-3, "max_epochs": 60, "ema_decay": 0.9},
+            **{"batch_size": 8, "learning_rate": 1e-3, "ema_decay": 0.9},
             "shape": {"channels": [8, 16, 32, 64], "attention": 1, "norm_num_groups": 4, "num_steps": 10},
         },
     ),

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torchsde
 from ignite.engine import Engine
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.networks.blocks import SABlock
 from torch import Tensor, nn
 
@@ -320,6 +320,25 @@ def test_the_second_phase_begins_with_good_reconstructions_and_lasts(tmp_path: P
     pairs = discs(2)
     made = [MethodInferer(2)(pairs.baseline, each, pairs.conditions) for each in (model, again)]
     assert torch.equal(*made), "a checkpoint samples the same"
+
+
+@pytest.mark.parametrize("pairs", [427, 776, 5000], ids=["LIDC", "NLST", "many"])
+def test_an_epoch_is_a_pass_at_the_small_size_and_2048_draws_at_the_full(pairs: int) -> None:
+    """Of 120 published epochs, 32 steps of 64 pairs each; warm-up is a tenth, and validation comes every 32 steps."""
+
+    def values(*between: str) -> list[int]:
+        files = ("train_conditional", *between, "compare_crops", "compare_imageflownet")
+        paths = [str(CONFIGS / f"{each}.yaml") for each in files]
+        workflow = ConfigWorkflow(paths, logging_file=False, **{"train::dataset": f"$range({pairs})"})
+        workflow.initialize()
+        names = ("max_epochs", "val_interval", "decay_steps", "warmup_steps")
+        return [workflow.parser.get_parsed_content(name) for name in names]
+
+    steps = pairs // 64
+    epochs, interval, decay, warmup = values()
+    assert 120 * 32 <= epochs * steps < 120 * 32 + steps and interval == max(1, 32 // steps)
+    assert (decay, warmup) == (epochs * steps, epochs * steps // 10)
+    assert values("small") == [60, 1, 60 * (pairs // 8), 60 * (pairs // 8) // 10]
 
 
 @pytest.mark.table1
