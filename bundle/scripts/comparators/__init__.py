@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "adversarial": ["AdversarialAutoencoderTrainer", "discriminator"],
         "flux": ["Flux", "FlowInferer", "FlowPrepareBatch", "ReportedVelocity", "best_velocity", "initial_velocity"],
         "lora": ["LoRANetwork"],
-        "ddl_cxr": ["DDLCXR", "Ramp", "RecordBatch", "RecordDenoiser", "RecordInferer", "RecordLoss"],
+        "ddl_cxr": ["DDLCXR", "Ramp", "RecordBatch", "RecordDenoiser", "RecordInferer", "RecordLoss", "with_unet"],
         "sd15": ["StableDiffusion"],
     },
 )

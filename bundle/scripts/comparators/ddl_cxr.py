@@ -8,6 +8,7 @@ the start noise is the case's own (published: the same for every case) [R].
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -147,6 +148,17 @@ class RecordDenoiser(nn.Module):
             return noise
         perturbed = self.unet(x, timesteps, 0.5 * tokens + 0.5 * torch.randn_like(tokens))
         return {"noise": noise, "perturbed": perturbed, "logit": self.outcome(tokens[:, 0])}
+
+
+def with_unet(denoiser: RecordDenoiser, unet: nn.Module) -> RecordDenoiser:
+    """``denoiser`` with another U-Net, the averaged one; EHR encoder and outcome are the same modules, not copies.
+
+    The U-Net alone is averaged (ddpm.py:102, 106): averaged weights of the EHR encoder would meet the statistics that
+    batch normalisation has of the raw ones.
+    """
+    made = copy.copy(denoiser)
+    made._modules = {**denoiser._modules, "unet": unet}  # else both would share one table of modules
+    return made
 
 
 class RecordLoss(nn.Module):

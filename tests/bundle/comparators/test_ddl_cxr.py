@@ -22,11 +22,13 @@ from scripts.comparators.ddl_cxr import (
     RecordLoss,
     alphas,
     ddim_step,
+    with_unet,
 )
-from scripts.comparators.generator import load_generator
+from scripts.comparators.generator import generator_metadata, load_generator
 from scripts.comparators.numbers import ConditionNumbers
 from scripts.diffusion.noise import CaseNoise
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
+from scripts.training.stage import read_checkpoint
 from scripts.weights.checkpoints import save_network
 from tests.bundle.comparators.lossless import Lossless
 from tests.bundle.comparators.toy import Pairs, batches, discs, errors, fit
@@ -122,6 +124,37 @@ def test_gradients_reach_the_encoder_by_both_terms() -> None:
         term.backward(retain_graph=True)
         assert model.record.project.weight.grad.abs().sum() > 0  # type: ignore[union-attr]
     assert not torch.equal(outputs["noise"], outputs["perturbed"])
+
+
+def test_the_unet_alone_is_averaged(make_workflow: Any, tmp_path: Path) -> None:
+    """What is published is what was validated: the averaged U-Net with the raw EHR encoder and its statistics."""
+    torch.manual_seed(0)
+    autoencoder = StableDiffusionAutoencoder((8, 8, 16), 1, 4, 4)
+    save_network(autoencoder, tmp_path / "models" / "autoencoder.safetensors")
+    options: dict[str, Any] = {"shape": SHAPE, "val_interval": 2}  # the last epoch is the best
+    workflow = make_workflow("train_conditional", tmp_path, "small", "compare_ddl_cxr", **options)
+    workflow.run()
+    made, state = load_generator(tmp_path / "models"), read_checkpoint(tmp_path / "ddl_cxr" / "last.pt")
+    assert isinstance(made, DDLCXR)
+    raw, averaged = state["network"], state["ema"]
+    for name, value in made.denoiser.state_dict().items():
+        expected = averaged[f"module.{name.removeprefix('unet.')}"] if name.startswith("unet.") else raw[name]
+        assert torch.equal(value, expected), name
+    assert not torch.equal(made.denoiser.unet.conv_in.conv.weight, raw["unet.conv_in.conv.weight"])
+    assert int(made.denoiser.record.norms[0].num_batches_tracked) == 6, "two epochs of three batches"
+    evaluator = workflow.parser.get_parsed_content("validate::evaluator")
+    evaluator.network = made.denoiser
+    evaluator.run()
+    published = generator_metadata(tmp_path / "models")["extra"]
+    assert evaluator.state.metrics["val_loss"] == pytest.approx(published["val_loss"], rel=1e-6)
+
+
+def test_another_unet_leaves_the_denoiser_as_it_is() -> None:
+    model = network(known(discs(2)))
+    own, other = model.unet, network(known(discs(2))).unet
+    made = with_unet(model, other)
+    assert model.unet is own and made.unet is other
+    assert made.record is model.record and made.outcome is model.outcome and made.config == model.config
 
 
 def test_the_encoder_normalises_by_batch_and_has_the_learnt_token_first() -> None:
