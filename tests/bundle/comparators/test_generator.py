@@ -87,7 +87,7 @@ SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "compare_ddl_cxr_autoencoder": (
         "train_autoencoder",
-        {"batch_size": 256, "learning_rate": 1.152e-3, "max_epochs": 60, "optimizer::weight_decay": 0.0},
+        {"batch_size": 16, "learning_rate": 7.2e-5, "max_epochs": 60, "optimizer::weight_decay": 0.0},
         {"batch_size": 8, "learning_rate": 1e-3, "max_epochs": 60, "optimizer::weight_decay": 0.01},
     ),
 }
