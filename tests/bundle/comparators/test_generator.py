@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ def test_a_method_is_no_network_of_the_stages(tmp_path: Path) -> None:
         load_network(tmp_path / "classifier.safetensors", "NoduleClassifier")
 
 
+UNCLIPPED = {"train::handlers::0::max_norm": math.inf}
+"""Of sources that leave gradients as they are."""
+
 SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "compare_mcwgan": (
         "train_conditional",
@@ -74,9 +78,9 @@ SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "compare_imageflownet": (
         "train_conditional",
-        {"shape": {}, "batch_size": 64, "learning_rate": 1e-4, "ema_decay": 0.9, "threshold": 25.0},
+        {"shape": {}, "batch_size": 64, "learning_rate": 1e-4, "ema_decay": 0.9, "threshold": 25.0, **UNCLIPPED},
         {
-            **{"batch_size": 8, "learning_rate": 1e-3, "ema_decay": 0.9},
+            **{"batch_size": 8, "learning_rate": 1e-3, "ema_decay": 0.9, **UNCLIPPED},
             "shape": {"channels": [8, 16, 32, 64], "attention": 1, "norm_num_groups": 4, "num_steps": 10},
         },
     ),
@@ -87,8 +91,13 @@ SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "compare_ddl_cxr_autoencoder": (
         "train_autoencoder",
-        {"batch_size": 16, "learning_rate": 7.2e-5, "max_epochs": 60, "optimizer::weight_decay": 0.0},
-        {"batch_size": 8, "learning_rate": 1e-3, "max_epochs": 60, "optimizer::weight_decay": 0.01},
+        {"batch_size": 16, "learning_rate": 7.2e-5, "max_epochs": 60, "optimizer::weight_decay": 0.0, **UNCLIPPED},
+        {"batch_size": 8, "learning_rate": 1e-3, "max_epochs": 60, "optimizer::weight_decay": 0.01, **UNCLIPPED},
+    ),
+    "compare_ddl_cxr": (
+        "train_conditional",
+        {"shape": {}, "batch_size": 32, "learning_rate": 6.4e-5, "max_epochs": 200, "ema_decay": 0.9999, **UNCLIPPED},
+        {"batch_size": 32, "learning_rate": 5e-4, "max_epochs": 120, "ema_decay": 0.995, **UNCLIPPED},
     ),
 }
 """Overlays with their stage, published settings (or ours, of what is reconstructed), and those for two CPU cores."""
