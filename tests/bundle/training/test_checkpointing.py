@@ -27,16 +27,24 @@ from tests.bundle.training.helpers import differences, forked, load
 # --- resume equals uninterrupted
 
 
-RESUMED = {
-    "autoencoder": ("autoencoder", {}),
-    "unconditional": ("unconditional", {}),
-    "conditional, prompts learning": ("conditional", {}),
-    "conditional, prompts frozen before the interruption": ("conditional", {"prompt_steps": 2}),
-    "conditional, prompts frozen after the interruption": ("conditional", {"prompt_steps": 5}),
-    "classifier": ("classifier", {}),
-    "classifier, without average": ("classifier", {"ema_decay": 0.0}),
-    "classifier, two workers": ("classifier", {"num_workers": 2}),
+FLOWS = {"channels": [4, 8], "attention": 1, "norm_num_groups": 4, "num_steps": 2}
+RECORDS = {"channels": [8, 16], "num_res_blocks": 1, "norm_num_groups": 4, "head_channels": 8, "context": 16}
+RESUMED: dict[str, tuple[str, list[str], dict[str, Any]]] = {
+    "autoencoder": ("autoencoder", [], {}),
+    "unconditional": ("unconditional", [], {}),
+    "conditional, prompts learning": ("conditional", [], {}),
+    "conditional, prompts frozen before the interruption": ("conditional", [], {"prompt_steps": 2}),
+    "conditional, prompts frozen after the interruption": ("conditional", [], {"prompt_steps": 5}),
+    "classifier": ("classifier", [], {}),
+    "classifier, without average": ("classifier", [], {"ema_decay": 0.0}),
+    "classifier, two workers": ("classifier", [], {"num_workers": 2}),
+    "ImageFlowNet, which predicts from the second epoch on": (
+        *("conditional", ["compare_crops", "compare_imageflownet"]),
+        {"shape": FLOWS, "threshold": -100.0},
+    ),
+    "DDL-CXR": ("conditional", ["compare_ddl_cxr"], {"shape": RECORDS}),
 }
+"""By name, a stage, its overlays and its settings."""
 
 
 @pytest.mark.parametrize("name", RESUMED)
@@ -44,11 +52,11 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(
     make_workflow: Callable[..., Any], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """In the middle of a step in the middle of the second and last epoch."""
-    stage, settings = RESUMED[name]
+    stage, overlays, settings = RESUMED[name]
 
     def start(folder: str, seed: int) -> Any:
         torch.manual_seed(seed)  # another process has another generator
-        return make_workflow(f"train_{stage}", tmp_path / folder, "small", **settings)
+        return make_workflow(f"train_{stage}", tmp_path / folder, "small", *overlays, **settings)
 
     shutil.copytree(trained / "models", tmp_path / "killed" / "models")
     straight = trained
@@ -57,6 +65,7 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(
         shutil.copytree(trained / "models", straight / "models")
         start("straight", 1).run()
     killed = start("killed", 2)
+    own = killed.parser.get_parsed_content("stage")
     length = len(killed.parser.get_parsed_content("train::dataloader"))
     assert length >= 3
     clip = GradientClip.__call__
@@ -69,19 +78,19 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(GradientClip, "__call__", kill)
         killed.run()
-    assert load(tmp_path / "killed" / stage / "last.pt")["progress"]["epoch"] == 1
+    assert load(tmp_path / "killed" / own / "last.pt")["progress"]["epoch"] == 1
     again = start("killed", 3)
     again.run()
     assert again.trainer.state.epoch == 2 and again.trainer.state.iteration == 2 * length
 
     folders = straight, tmp_path / "killed"
     for file in ("last.pt", "best.pt"):
-        assert not differences(*(load(folder / stage / file) for folder in folders))
+        assert not differences(*(load(folder / own / file) for folder in folders))
     published = [
         {file.relative_to(folder): load_file(file) for file in (folder / "models").rglob("*.safetensors")}
         for folder in folders
     ]
-    assert len(published[0]) == 4 + 3 and not differences(*published)
+    assert len(published[0]) == 4 + 3 + bool(overlays) and not differences(*published)
 
 
 @pytest.mark.processes
