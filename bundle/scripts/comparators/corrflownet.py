@@ -156,10 +156,11 @@ def bridge(displacement: Displacement, start: Tensor, num_steps: int, sigma: flo
 
 
 class DisplacementUNet(DiffusionModelUNet):
-    """The product's U-Net, by default without cross-attention: displacement of (z_t, z0) at time 1000 t [R].
+    """The product's U-Net, by default without cross-attention: displacement of z_t or (z_t, z0) at time 1000 t [R].
 
     Args:
         latent_channels: of z_t and of z0.
+        beside: whether z0 is read beside z_t.
         channels: width of each level. Every level but the last has attention.
         num_res_blocks, num_heads, norm_num_groups: as of :class:`scripts.networks.StableDiffusionUNet`.
         features: width of the tokens of a context; 0: no context.
@@ -168,6 +169,7 @@ class DisplacementUNet(DiffusionModelUNet):
     def __init__(
         self,
         latent_channels: int = 4,
+        beside: bool = True,
         channels: Sequence[int] = (320, 640, 1280, 1280),
         num_res_blocks: int = 2,
         num_heads: int = 8,
@@ -176,7 +178,7 @@ class DisplacementUNet(DiffusionModelUNet):
     ) -> None:
         super().__init__(
             spatial_dims=2,
-            in_channels=2 * latent_channels,
+            in_channels=(2 if beside else 1) * latent_channels,
             out_channels=latent_channels,
             num_res_blocks=num_res_blocks,
             channels=tuple(channels),
@@ -193,9 +195,14 @@ class DisplacementUNet(DiffusionModelUNet):
 class CorrFlowNet(Generator):
     """Encodes the baseline, moves its latent from t = 0 to t = 1, and decodes: by an ODE, or with ``sigma`` by an SDE.
 
+    The ODE is a rectified flow (Liu et al. 2022, Eq. 1): its network reads z_t and t alone and learns E[d | z_t], which
+    carries the distribution of z0 to that of z1. With z0 beside, d = (z_t - z0) / t could be computed from the input
+    for all t but 0, and the flow would end on the conditional mean E[z1 | z0]. The SDE's network reads both: its noise
+    hides d, and spreads the end.
+
     Args:
         autoencoder: arguments of :class:`scripts.networks.StableDiffusionAutoencoder`.
-        unet: of :class:`DisplacementUNet`, without the latent's channels.
+        unet: of :class:`DisplacementUNet`, but for its first two, which follow from the autoencoder and from sigma.
         sigma: of the noise, in units of the scaled latent; 0 is the ODE.
         num_steps: of the solver.
         solver: of the ODE, ``euler`` or ``rk4``.
@@ -223,7 +230,7 @@ class CorrFlowNet(Generator):
         self.stochastic = sigma > 0
         self.network_calls = num_steps * (4 if solver == "rk4" else 1)
         self.autoencoder = StableDiffusionAutoencoder(**autoencoder).requires_grad_(False)
-        self.unet = DisplacementUNet(self.autoencoder.latent_channels, **unet)
+        self.unet = DisplacementUNet(self.autoencoder.latent_channels, self.stochastic, **unet)
 
     @classmethod
     def of(cls, autoencoder: LatentAutoencoder, unet: Mapping[str, Any], **others: Any) -> CorrFlowNet:
@@ -233,8 +240,9 @@ class CorrFlowNet(Generator):
         return method
 
     def forward(self, z: Tensor, baseline: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
-        """The displacement (B, C, h, w) read at latents z, with the baseline's beside, at times (B,) in [0, 1]."""
-        return self.unet(torch.cat([z, baseline], dim=1), 1000.0 * time, context)
+        """The displacement (B, C, h, w) read at latents z at times (B,) in [0, 1]; the SDE reads the baseline's too."""
+        read = torch.cat([z, baseline], dim=1) if self.stochastic else z
+        return self.unet(read, 1000.0 * time, context)
 
     def context(self, condition: Sequence[Condition]) -> Tensor | None:
         """Tokens (B, T, F) of the conditions; None, since they are not read."""

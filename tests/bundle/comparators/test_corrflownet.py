@@ -123,9 +123,47 @@ def test_euler_and_runge_kutta_converge_as_they_should() -> None:
 
 
 def test_without_noise_the_sde_is_the_ode() -> None:
-    start, true = noise(3, 4, 8, 8), noise(3, 4, 8, 8, seed=1)
-    made = bridge(lambda z, t: true, start, 50, 0.0, Draw(3))
-    torch.testing.assert_close(made, flow(lambda z, t: true, start, 50), atol=1e-5, rtol=0)
+    """On z1 = a z0, where z0 follows from z_t: d = (a - 1) z0 = (a - 1) z_t / (1 + (a - 1) t), whatever is read."""
+    start, a = noise(3, 4, 8, 8), 1.7
+
+    def displacement(z: Tensor, t: Tensor) -> Tensor:
+        return (a - 1.0) * z / (1.0 + (a - 1.0) * t[:, None, None, None])
+
+    for made in (bridge(displacement, start, 50, 0.0, Draw(3)), flow(displacement, start, 50)):
+        torch.testing.assert_close(made, a * start, atol=1e-4, rtol=0)
+
+
+RHO = 0.6
+"""Correlation of Gaussian pairs of variance 1: z1 = rho z0 + sqrt(1 - rho^2) e, and d = z1 - z0."""
+
+
+def slope(t: Tensor) -> Tensor:
+    """Of E[d | z_t] = cov(d, z_t) / var(z_t) z_t, with var(z_t) = (1 - t)^2 + t^2 + 2 t (1 - t) rho."""
+    return (1 - RHO) * (2 * t - 1) / ((1 - t) ** 2 + t**2 + 2 * t * (1 - t) * RHO)
+
+
+def test_a_rectified_flow_that_does_not_read_the_baseline_keeps_the_marginal_variance() -> None:
+    """E[d | z_t] leads to a z1 of variance 1; E[d | z_t, z0], which is (z_t - z0) / t but at 0, to one of rho^2."""
+    start = noise(20_000, 1, 1, 1)
+    end = flow(lambda z, t: slope(t)[:, None, None, None] * z, start, 50, "rk4")
+    torch.testing.assert_close(end, start, atol=1e-4, rtol=0)
+    end = flow(lambda z, t: slope(t)[:, None, None, None] * z, start, 50)
+    assert (end.var() / start.var()).item() == pytest.approx(1.0, abs=0.02)  # of Euler's 50 steps
+    told = flow(lambda z, t: (RHO - 1) * start if t[0] == 0 else (z - start) / t[0], start, 50)
+    torch.testing.assert_close(told, RHO * start, atol=1e-4, rtol=0)
+    assert (told.var() / start.var()).item() == pytest.approx(RHO**2, rel=1e-3)
+
+
+def test_training_asks_for_the_rectified_flow() -> None:
+    """Least squares of the batches' target on what the ODE's network reads is E[d | z_t], within 4 sd."""
+    first, count_ = noise(20_000, 1, 1, 1), 20_000
+    second = RHO * first + (1 - RHO**2) ** 0.5 * noise(20_000, 1, 1, 1, seed=1)
+    prepare = BridgeBatch()
+    for t in torch.tensor([0.1, 0.5, 0.8]):
+        prepare.times = lambda latents, t=t: t.expand(len(latents))  # type: ignore[method-assign, misc]
+        z, target, _, _ = prepare({"baseline": first, "follow_up": second})
+        found = (z * target).mean() / z.square().mean()
+        assert abs(float(found - slope(t))) < 4 * float(target.std() / z.std()) / count_**0.5
 
 
 def test_the_bridges_mean_and_variance() -> None:
@@ -201,6 +239,18 @@ def test_ode_and_sde_are_called_what_they_are() -> None:
             CorrFlowNet(AUTOENCODER, UNET, **wrong)  # type: ignore[arg-type]
 
 
+def test_the_odes_network_reads_no_baseline_beside() -> None:
+    """Which would tell it the displacement; the SDE's reads one, and a file of either says which it is."""
+    z, one, other, time = (*(noise(2, 4, 8, 8, seed=seed) for seed in range(3)), torch.tensor([0.2, 0.7]))
+    for sigma, channels in ((0.0, 4), (0.5, 8)):
+        network = stirred(method(sigma)).eval()
+        assert network.unet.conv_in.conv.in_channels == channels
+        with torch.no_grad():
+            assert torch.equal(network(z, one, time), network(z, other, time)) != network.stochastic
+        again = CorrFlowNet(**network.config)
+        again.load_state_dict(network.state_dict())
+
+
 def test_untrained_it_gives_the_reconstruction() -> None:
     """MONAI's U-Net begins at zero: nothing is displaced."""
     network, crops = method(0.0), discs(2).baseline
@@ -216,8 +266,10 @@ def test_sizes() -> None:
             {"channels": [16, 32, 64, 128], "num_res_blocks": 1, "norm_num_groups": 4},
             {"channels": [32, 64, 96], "num_res_blocks": 1, "norm_num_groups": 8},
         )
+        noisy = CorrFlowNet(**{**small.config, "sigma": 0.5})
         full = CorrFlowNet({}, {})
-    assert (count(small.autoencoder), count(small.unet)) == (2_725_045, 1_758_852)
+    assert (count(small.autoencoder), count(small.unet)) == (2_725_045, 1_757_700)
+    assert count(noisy.unet) - count(small.unet) == 9 * 4 * 32  # z0's part of the first convolution
     assert count(full.unet) > 5e8 and not any(each.requires_grad for each in full.autoencoder.parameters())
 
 
@@ -264,11 +316,13 @@ def test_the_overlays_train_and_generate(make_workflow: Make, tmp_path: Path) ->
     assert len(list((tmp_path / "predictions").glob("*/samples.nii.gz"))) == 3
 
 
-def test_a_checkpoint_samples_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sigma", [0.0, 0.1])
+def test_a_checkpoint_samples_the_same(sigma: float, tmp_path: Path) -> None:
     from scripts.comparators.generator import WEIGHTS
     from scripts.weights.checkpoints import save_network
 
-    network, pairs = stirred(method(0.1)), discs(2)
+    network, pairs = stirred(method(sigma)), discs(2)
     save_network(network, tmp_path / WEIGHTS)
     made = [MethodInferer(2)(pairs.baseline, each, pairs.conditions) for each in (network, load_generator(tmp_path))]
-    assert torch.equal(*made) and not torch.equal(made[0][:, 0], made[0][:, 1])
+    assert torch.equal(*made)
+    assert made[0].shape[1] == 1 or not torch.equal(made[0][:, 0], made[0][:, 1])
