@@ -73,9 +73,9 @@ def corrflownet() -> Generator:
     crops, target = prepare_both_times({**PAIRS.batch(slice(0, 16)), "malignant": torch.zeros(16)})
     timed("CorrFlowNet's autoencoder, 16 pairs", lambda: loss(network(crops), target).backward())
     unet = {"channels": [32, 64, 96], "num_res_blocks": 1, "norm_num_groups": 8}
-    model: CorrFlowNet = CorrFlowNet.of(network.autoencoder, unet, sigma=0.1)
+    model: CorrFlowNet = CorrFlowNet.of(network.autoencoder, unet, sigma=0.5)
     latents = {"baseline": torch.randn(32, 4, 8, 8), "follow_up": torch.randn(32, 4, 8, 8)}
-    z, displacement, arguments, _ = BridgeBatch(0.1)(latents)
+    z, displacement, arguments, _ = BridgeBatch(0.5)(latents)
     timed("CorrFlowNet's flow, batch 32", lambda: (model(z, *arguments) - displacement).square().mean().backward())
     return model
 

@@ -99,7 +99,7 @@ def imageflownet(pairs: Pairs) -> ImageMethod:
 METHODS: dict[str, Callable[[Pairs], ImageMethod]] = {
     "McWGAN": mcwgan,
     "CorrFlowNet ODE": lambda pairs: corrflownet(pairs, 0.0),
-    "CorrFlowNet SDE": lambda pairs: corrflownet(pairs, 0.1),
+    "CorrFlowNet SDE": lambda pairs: corrflownet(pairs, 0.5),
     "ImageFlowNet SDE": imageflownet,
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from scripts.comparators.contract import Condition
@@ -30,7 +31,7 @@ from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from scripts.weights.checkpoints import load_network, read_metadata
 from tests.bundle.comparators.lossless import Lossless
 from tests.bundle.comparators.toy import batches, discs, errors, fit
-from tests.bundle.helpers import count, stirred
+from tests.bundle.helpers import CONFIGS, count, stirred
 
 Make = Callable[..., Any]
 AUTOENCODER = {"channels": [8, 8, 16], "num_res_blocks": 1, "latent_channels": 4, "norm_num_groups": 4}
@@ -191,6 +192,31 @@ def test_the_bridges_mean_and_variance() -> None:
     assert torch.equal(first, start) and torch.equal(target, true) and time.shape == (count_,)
 
 
+@pytest.mark.parametrize(("sigma", "kept"), [(0.1, {0.5: 0.79, 1.0: 0.46}), (None, {0.5: 0.98, 1.0: 0.96})])
+def test_fifty_even_steps_keep_the_spread_of_displacements(sigma: float | None, kept: dict[float, float]) -> None:
+    """For Gaussian d of sd s, E[d | z_t, z0] = s^2 (z_t - z0) / (t s^2 + (1 - t) sigma^2), and each step is linear.
+
+    ``kept`` is of the variance s^2, by the overlay's sigma and by a smaller one. Simulation and recursion agree within
+    4 sd of a variance of as many samples.
+    """
+    sigma = sigma or yaml.safe_load((CONFIGS / "compare_corrflownet_sde.yaml").read_text())["sigma"]
+    count_, steps, gains = 20_000, 50, [0.0]
+    start = noise(count_, 1, 1, 1)
+
+    def exact(z: Tensor, t: Tensor) -> Tensor:
+        return gains[round(float(t[0]) * steps)] * (z - start)
+
+    for spread, share in kept.items():
+        gains[:] = [spread**2 / (k / steps * spread**2 + (1 - k / steps) * sigma**2) for k in range(steps)]
+        variance = 0.0
+        for step, gain in enumerate(gains):
+            variance = variance * (1.0 + (gain - 1.0) / (steps - step)) ** 2
+            variance += sigma**2 / steps if step < steps - 1 else 0.0
+        assert variance / spread**2 == pytest.approx(share, abs=0.005)
+        end = bridge(exact, start, steps, sigma, Draw(count_, 1))
+        assert (end - start).var().item() == pytest.approx(variance, rel=4 * (2 / count_) ** 0.5)
+
+
 def test_each_baseline_stays_with_its_own_follow_up() -> None:
     """Targets permute with the batch; nothing is paired anew."""
     latents = {"baseline": noise(8, 4, 4, 4), "follow_up": noise(8, 4, 4, 4, seed=1)}
@@ -306,7 +332,7 @@ def test_the_overlays_train_and_generate(make_workflow: Make, tmp_path: Path) ->
     overlays = ("small", "compare_corrflownet", "compare_corrflownet_sde")
     make_workflow("train_conditional", tmp_path, *overlays, **settings).run()
     network = load_generator(tmp_path / "models")
-    assert isinstance(network, CorrFlowNet) and network.config["sigma"] == 0.1 and network.config["num_steps"] == 3
+    assert isinstance(network, CorrFlowNet) and network.config["sigma"] == 0.5 and network.config["num_steps"] == 3
     state = autoencoder.state_dict()
     assert all(torch.equal(state[name], each) for name, each in network.autoencoder.state_dict().items())
     assert network.autoencoder.latent_scale != 1.0
