@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from monai.bundle import ConfigWorkflow
 from torch import Tensor
 
 from scripts.comparators.contract import Condition
@@ -320,6 +321,21 @@ def test_it_overfits_four_pairs_and_learns_the_growth(sigma: float, count: int, 
 
 
 # --- the overlays
+
+
+@pytest.mark.parametrize(("overlays", "weight"), [((), 0.2), (("small",), 0.05)])
+def test_the_outcome_does_not_choose_the_autoencoders_epoch(overlays: tuple[str, ...], weight: float) -> None:
+    """Validation has a loss of its own, without the prediction term; all else is as in training."""
+    names = ("train_autoencoder", *overlays, "compare_corrflownet_autoencoder")
+    files = [str(CONFIGS / f"{name}.yaml") for name in names]
+    workflow = ConfigWorkflow(files, logging_file=False, **{"loss::perceptual_weight": 0.0})
+    workflow.initialize()
+    training = workflow.parser.get_parsed_content("loss_function")
+    criterion = workflow.parser.get_parsed_content("validate::key_metric::val_loss")._loss_fn
+    assert isinstance(criterion, CorrelationLoss) and criterion is not training
+    assert training.each.weights["prediction"] == weight
+    assert criterion.each.weights == {**training.each.weights, "prediction": 0.0}
+    assert criterion.correlation_weight == training.correlation_weight == 0.1
 
 
 @pytest.mark.table1
