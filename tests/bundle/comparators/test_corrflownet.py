@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from monai.bundle import ConfigWorkflow
+from scipy.special import gamma, hyp2f1
 from torch import Tensor
 
 from scripts.comparators.contract import Condition
@@ -67,6 +68,19 @@ def test_correlation_of_lines_and_of_what_is_independent() -> None:
     pairs = zip(z.flatten(1).T.numpy(), other.flatten(1).T.numpy(), strict=True)
     expected = np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs])
     assert correlation(z, other).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("rho", [0.3, 0.6, 0.9])
+def test_the_correlation_of_eight_pairs_tells_that_of_all(rho: float) -> None:
+    """Its mean over samples is Hotelling's (1953); of two pairs it is 1 or -1, and has no gradient."""
+    first = noise(100, 8, 1024, 1, 1).double()
+    second = (rho * first + (1 - rho**2) ** 0.5 * noise(100, 8, 1024, 1, 1, seed=1)).requires_grad_(True)
+    value = torch.stack([correlation(one, other, 0.0) for one, other in zip(first, second, strict=True)]).mean()
+    expected = 2 / 7 * (gamma(4.0) / gamma(3.5)) ** 2 * rho * hyp2f1(0.5, 0.5, 4.5, rho**2)
+    assert value.item() == pytest.approx(expected, abs=4 * (1 - rho**2) / (7 * 102_400) ** 0.5)
+    assert 0.93 * rho < expected < rho
+    eight, two = (torch.autograd.grad(each, second)[0] for each in (value, correlation(first[0, :2], second[0, :2])))
+    assert two[0, :2].abs().median() < 1e-6 * eight.abs().median()
 
 
 def test_correlation_is_finite_for_constants_and_single_cases() -> None:

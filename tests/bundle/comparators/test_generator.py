@@ -69,7 +69,7 @@ SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "compare_corrflownet_autoencoder": (
         "train_autoencoder",
         {"autoencoder_shape": {}, "batch_size": 32, "learning_rate": 5e-5, "max_epochs": 200},
-        {"batch_size": 16, "learning_rate": 1e-3, "max_epochs": 60},
+        {"batch_size": 8, "learning_rate": 1e-3, "max_epochs": 60, "warmup_steps": 100, "decay_steps": 3180},
     ),
     "compare_corrflownet": (
         "train_conditional",
