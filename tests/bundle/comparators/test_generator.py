@@ -58,8 +58,10 @@ UNCLIPPED = {"train::handlers::0::max_norm": math.inf}
 SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "compare_mcwgan": (
         "train_conditional",
-        {"shape": {"channels": [64, 128, 256, 512]}, "batch_size": 16, "learning_rate": 1e-4, "critic_steps": 5},
-        {"shape": {"channels": [32, 64, 128, 256]}, "batch_size": 16, "learning_rate": 1e-4, "critic_steps": 5},
+        {"shape": {"channels": [64, 128, 256, 512]}, "batch_size": 16, "learning_rate": 1e-4, "critic_steps": 5}
+        | {"critic_learning_rate": 1e-4},
+        {"shape": {"channels": [32, 64, 128, 256]}, "batch_size": 16, "learning_rate": 1e-3, "critic_steps": 5}
+        | {"critic_learning_rate": 1e-4},
     ),
     "compare_mcwgan_perceptual": (
         "train_classifier",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from monai.bundle import ConfigWorkflow
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from scripts.comparators.mcwgan import ImageLoss, McWGAN, PairCritic, Wasserstei
 from scripts.networks.classifiers import ResNetClassifier
 from scripts.weights.checkpoints import read_metadata
 from tests.bundle.comparators.toy import Pairs, batches, discs, errors, fit
-from tests.bundle.helpers import count, refusal, stirred
+from tests.bundle.helpers import CONFIGS, count, refusal, stirred
 
 Make = Callable[..., Any]
 READER = {"channels": [4, 4, 8, 8], "blocks": [2, 2, 2, 2]}
@@ -183,6 +184,19 @@ def test_it_overfits_four_pairs_and_learns_the_growth(count_: int, tolerance: fl
     engine.run()
     error, copied = errors(engine.state.g_network.eval(), discs(4) if count_ == 4 else discs(16, seed=1))
     assert error < tolerance * copied
+
+
+def composed() -> ConfigWorkflow:
+    names = ("train_conditional", "small", "compare_crops", "compare_mcwgan")
+    workflow = ConfigWorkflow([str(CONFIGS / f"{name}.yaml") for name in names], logging_file=False)
+    workflow.initialize()
+    return workflow
+
+
+def test_at_small_the_predictor_has_a_rate_of_its_own() -> None:
+    parser = composed().parser
+    rates = {name: parser.get_parsed_content(name).param_groups[0]["lr"] for name in ("optimizer", "critic_optimizer")}
+    assert rates == {"optimizer": 1e-3, "critic_optimizer": 1e-4}
 
 
 def test_the_overlays_train_and_generate(make_workflow: Make, tmp_path: Path) -> None:
