@@ -138,7 +138,8 @@ class WassersteinTrainer(AdversarialTrainer):
     """MONAI's trainer with a Wasserstein critic of pairs: every batch trains the critic, every n-th the predictor too.
 
     So the critic takes n steps, each on a new batch, for a step of the predictor; MONAI's own takes one step of each on
-    the same batch. The loss that is logged is the L1 distance of each batch.
+    the same batch. Where the follow-up is padded, the critic is shown the baseline in its place, of real and of fake
+    ones alike: what is known of neither does not tell them apart. The loss that is logged is each batch's L1 distance.
 
     Args:
         critic_steps: n.
@@ -157,8 +158,7 @@ class WassersteinTrainer(AdversarialTrainer):
         state.g_network.train()
         with torch.no_grad():
             fake = inferer(baseline, state.g_network, *args, **kwargs)
-        real = torch.where(target.isnan(), fake, target)
-        critic_loss = self._critic_step(state, baseline, real, fake)
+        critic_loss = self._critic_step(state, baseline, target, fake)
         if state.iteration % self.critic_steps == 0:
             fake = inferer(baseline, state.g_network, *args, **kwargs)
             self._predictor_step(state, baseline, target, fake)
@@ -166,13 +166,14 @@ class WassersteinTrainer(AdversarialTrainer):
             Keys.IMAGE: baseline,
             Keys.LABEL: target,
             Keys.PRED: fake.detach(),
-            Keys.LOSS: F.l1_loss(fake.detach(), real),
+            Keys.LOSS: over_known(F.l1_loss, fake.detach(), target),
             AdversarialKeys.DISCRIMINATOR_LOSS: critic_loss,
         }
 
-    def _critic_step(self, state: Any, baseline: Tensor, real: Tensor, fake: Tensor) -> Tensor:
+    def _critic_step(self, state: Any, baseline: Tensor, target: Tensor, fake: Tensor) -> Tensor:
         """C(fake) - C(real) + penalty, minimised in the critic."""
         state.d_optimizer.zero_grad(set_to_none=True)
+        real, fake = (torch.where(target.isnan(), baseline, each) for each in (target, fake))
         share = torch.rand(len(real), 1, 1, 1, device=real.device)
         loss = (state.d_network(baseline, fake) - state.d_network(baseline, real)).mean()
         loss = loss + self.penalty_weight * gradient_penalty(state.d_network, baseline, real, fake, share)
@@ -183,5 +184,6 @@ class WassersteinTrainer(AdversarialTrainer):
     def _predictor_step(self, state: Any, baseline: Tensor, target: Tensor, fake: Tensor) -> None:
         """The image terms less C(fake), minimised in the predictor."""
         state.g_optimizer.zero_grad(set_to_none=True)
-        (state.recon_loss_function(fake, target) - state.d_network(baseline, fake).mean()).backward()
+        shown = torch.where(target.isnan(), baseline, fake)
+        (state.recon_loss_function(fake, target) - state.d_network(baseline, shown).mean()).backward()
         state.g_optimizer.step()

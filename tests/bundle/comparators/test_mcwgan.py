@@ -176,6 +176,36 @@ def test_the_generator_step_leaves_no_gradient_of_its_own_in_the_critics_step() 
     assert all(torch.equal(a, b) for a, b in zip(before, engine.state.d_network.parameters(), strict=True))
 
 
+def test_where_the_follow_up_is_padded_the_critic_is_shown_the_baseline() -> None:
+    """Of real and fake and of their mix, in both networks' steps: no seam tells them apart."""
+
+    class Seeing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.critic = PairCritic(16, (8, 16))
+            self.seen: list[tuple[Tensor, Tensor]] = []
+
+        def forward(self, baseline: Tensor, follow_up: Tensor) -> Tensor:
+            self.seen.append((baseline, follow_up.detach()))
+            return self.critic(baseline, follow_up)
+
+    pairs = discs(4)
+    engine = trainer(pairs, steps=1, critic_steps=1)
+    engine.state.d_network = critic = Seeing()
+    real = torch.ones_like(pairs.follow_up, dtype=torch.bool)
+    real[:2, :, :, 10:] = False
+    engine.data_loader = [pairs.batch() | {"follow_up_real": real}]
+    engine.run()
+    fake, shown, mix, predicted = (follow_up for _, follow_up in critic.seen)
+    for baseline, follow_up in critic.seen:
+        torch.testing.assert_close(follow_up[~real], baseline[~real])
+    assert torch.equal(shown[real], pairs.follow_up[real]) and torch.equal(predicted, fake)
+    assert not any(torch.equal(each[real], pairs.baseline[real]) for each in (fake, mix))
+    output = engine.state.output[0] if isinstance(engine.state.output, list) else engine.state.output
+    expected = (output["pred"] - pairs.follow_up)[real].abs().mean()
+    assert output["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 @pytest.mark.table1
 @pytest.mark.parametrize(("count_", "tolerance"), [(4, 0.8), (48, 0.8)])
 def test_it_overfits_four_pairs_and_learns_the_growth(count_: int, tolerance: float) -> None:
