@@ -20,7 +20,7 @@ from scripts.comparators.batches import PairBatch
 from scripts.comparators.generator import WEIGHTS, load_generator
 from scripts.comparators.mcwgan import ImageLoss, McWGAN, PairCritic, WassersteinTrainer, gradient_penalty
 from scripts.networks.classifiers import ResNetClassifier
-from scripts.weights.checkpoints import read_metadata
+from scripts.weights.checkpoints import read_metadata, save_network
 from tests.bundle.comparators.toy import Pairs, batches, discs, errors, fit
 from tests.bundle.helpers import CONFIGS, count, refusal, stirred
 
@@ -216,9 +216,9 @@ def test_it_overfits_four_pairs_and_learns_the_growth(count_: int, tolerance: fl
     assert error < tolerance * copied
 
 
-def composed() -> ConfigWorkflow:
+def composed(**options: Any) -> ConfigWorkflow:
     names = ("train_conditional", "small", "compare_crops", "compare_mcwgan")
-    workflow = ConfigWorkflow([str(CONFIGS / f"{name}.yaml") for name in names], logging_file=False)
+    workflow = ConfigWorkflow([str(CONFIGS / f"{name}.yaml") for name in names], logging_file=False, **options)
     workflow.initialize()
     return workflow
 
@@ -227,6 +227,17 @@ def test_at_small_the_predictor_has_a_rate_of_its_own() -> None:
     parser = composed().parser
     rates = {name: parser.get_parsed_content(name).param_groups[0]["lr"] for name in ("optimizer", "critic_optimizer")}
     assert rates == {"optimizer": 1e-3, "critic_optimizer": 1e-4}
+
+
+def test_the_epoch_is_chosen_by_the_image_terms_as_they_are_trained(tmp_path: Path) -> None:
+    """By a loss of its own, so that what is logged as terms of training is not of validation."""
+    path = save_network(ResNetClassifier(64, (4, 4, 8, 8)), tmp_path / "perceptual.safetensors")
+    parser = composed(perceptual=str(path), device="$torch.device('cpu')").parser
+    training = parser.get_parsed_content("loss_function")
+    criterion = parser.get_parsed_content("validate::key_metric::val_loss")._loss_fn
+    assert isinstance(criterion, ImageLoss) and criterion is not training
+    assert criterion.reader is training.reader and criterion.weights == training.weights
+    assert criterion.weights == {"l1": 100.0, "ssim": 10.0, "perceptual": 10.0}
 
 
 def test_the_overlays_train_and_generate(make_workflow: Make, tmp_path: Path) -> None:
