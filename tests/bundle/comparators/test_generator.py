@@ -59,9 +59,9 @@ SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "compare_mcwgan": (
         "train_conditional",
         {"shape": {"channels": [64, 128, 256, 512]}, "batch_size": 16, "learning_rate": 1e-4, "critic_steps": 5}
-        | {"critic_learning_rate": 1e-4},
+        | {"critic_learning_rate": 1e-4, "weights_dtype": "float32"},
         {"shape": {"channels": [32, 64, 128, 256]}, "batch_size": 16, "learning_rate": 1e-3, "critic_steps": 5}
-        | {"critic_learning_rate": 1e-4},
+        | {"critic_learning_rate": 1e-4, "weights_dtype": "float32"},
     ),
     "compare_mcwgan_perceptual": (
         "train_classifier",
