@@ -2,7 +2,8 @@
 
 Rebuilt from its abstract (arXiv 2511.18185) [R]: known are a correlational autoencoder that encodes baseline and
 follow-up into one latent space, flow matching with a neural ODE on the latents, and an auxiliary classifier; sizes,
-weights of the losses and the SDE, which only NAMD's Table 1 names, are ours.
+weights of the losses and the SDE, which only NAMD's Table 1 names, are ours. A summary calls the published flow a
+"background-aligned" rectified flow; how it aligns is not known, and follow-ups are taken as they are cut.
 """
 
 from __future__ import annotations
