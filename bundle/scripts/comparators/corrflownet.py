@@ -62,11 +62,13 @@ class CorrelationLoss(nn.Module):
 
     Attributes:
         terms: the terms of the last call, unweighted and detached, for logging.
+        perceptual: the perceptual distance, or None, as of the loss of each time.
     """
 
     def __init__(self, correlation_weight: float = 0.1, **others: Any) -> None:
         super().__init__()
         self.each = AutoencoderLoss(**others)
+        self.perceptual = self.each.perceptual  # which is published with the weights
         self.correlation_weight = correlation_weight
         self.terms: dict[str, Tensor] = {}
 

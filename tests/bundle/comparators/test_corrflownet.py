@@ -30,6 +30,7 @@ from scripts.comparators.generator import load_generator
 from scripts.errors import UserError
 from scripts.losses import AutoencoderLoss
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
+from scripts.networks.perceptual import PerceptualDistance
 from scripts.weights.checkpoints import load_network, read_metadata
 from tests.bundle.comparators.lossless import Lossless
 from tests.bundle.comparators.toy import batches, discs, errors, fit
@@ -114,6 +115,12 @@ def test_the_loss_sums_both_times_and_adds_the_correlation() -> None:
     rho = correlation(made["mean"][0::2], made["mean"][1::2])
     assert value.item() == pytest.approx((of(0) + of(1) + 0.1 * (1 - rho)).item(), rel=1e-5)
     assert loss.terms.keys() == {"reconstruction", "kl", "prediction", "decorrelation"}
+
+
+def test_the_perceptual_distance_that_trains_is_told_where_weights_are_published() -> None:
+    loss = CorrelationLoss(perceptual="alex")
+    assert isinstance(loss.perceptual, PerceptualDistance) and loss.perceptual is loss.each.perceptual
+    assert CorrelationLoss(perceptual_weight=0.0).perceptual is None
 
 
 # --- bridge and solvers
@@ -356,7 +363,9 @@ def test_the_outcome_does_not_choose_the_autoencoders_epoch(overlays: tuple[str,
 def test_the_overlays_train_and_generate(make_workflow: Make, tmp_path: Path) -> None:
     make_workflow("train_autoencoder", tmp_path, "small", "compare_corrflownet_autoencoder").run()
     autoencoder = load_network(tmp_path / "models" / "autoencoder.safetensors", "LatentAutoencoder")
-    settings = read_metadata(tmp_path / "models" / "autoencoder.safetensors")["extra"]["record"]["settings"]
+    extra = read_metadata(tmp_path / "models" / "autoencoder.safetensors")["extra"]
+    assert extra["perceptual"] == PerceptualDistance("alex").name
+    settings = extra["record"]["settings"]
     assert settings["loss"].items() >= {"alignment_weight": 0.0, "correlation_weight": 0.1}.items()
     settings = {"shape": UNET, "steps": 3}
     overlays = ("small", "compare_corrflownet", "compare_corrflownet_sde")
