@@ -27,6 +27,7 @@ AUTOENCODER = {"channels": [8, 8, 16], **SIZES}
 UNET = {"channels": [8, 16], "num_heads": 2, **SIZES}
 GROWTH = {60.0: 1.6, 70.0: 0.8}
 """Of a disc, by the age that its record tells and its image does not."""
+UNKNOWN = Condition({}, None)
 
 
 def told_discs(count: int, seed: int = 0) -> Pairs:
@@ -52,6 +53,22 @@ def test_they_read_all_and_say_so() -> None:
     for method in (ToldMcWGAN(numbers, (4, 8)), ToldCorrFlowNet(AUTOENCODER, UNET, numbers=numbers)):
         assert method.reads == type(method).reads == INPUTS and "(reconstructed)" in method.title
         assert method.title.endswith(", told the record")
+
+
+@pytest.mark.parametrize(("sigma", "channels"), [(0.0, 4), (0.5, 8)])
+def test_the_odes_network_reads_the_record_but_no_baseline_beside(sigma: float, channels: int) -> None:
+    numbers = ConditionNumbers.of(told_discs(4).conditions)
+    network = stirred(ToldCorrFlowNet(AUTOENCODER, UNET, numbers=numbers, sigma=sigma)).eval()
+    z, first, other = torch.randn(3, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    time, tokens = (
+        torch.tensor([0.2, 0.7]),
+        [numbers(each)[:, None] for each in (told_discs(2).conditions, [UNKNOWN] * 2)],
+    )
+    assert network.unet.conv_in.conv.in_channels == channels
+    with torch.no_grad():
+        made = network(z, first, time, tokens[0])
+        assert torch.equal(made, network(z, other, time, tokens[0])) != network.stochastic
+        assert not torch.equal(made, network(z, first, time, tokens[1]))
 
 
 @pytest.mark.parametrize("kind", ["gan", "flow"])
