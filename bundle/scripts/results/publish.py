@@ -101,9 +101,7 @@ def publish_reference(
         **{"format": FORMAT, "dataset": named["name"], "simulated": named["simulated"]},
         "methods": {name: score(each, cases, origin[name], resamples) for name, each in known.items()},
         "compared": compare(known, cases),
-        "thresholds": _thresholds(
-            said, datalist, {name: known[name] for name in known if name in tables or not said}, tables
-        ),
+        "thresholds": _thresholds(said, datalist, known, tables),
         **sizes,
         **_describe(dataset_dir, folder, image_size, device),
         "made_from": {"dataset": digest, "weights": {**digest_parts(folder), **digest_files(folder)}}
@@ -155,16 +153,17 @@ def _held_out(
 def _thresholds(
     said: Sequence[Mapping[str, Mapping[str, Any]]],
     datalist: Mapping[str, Any],
-    crossed: Mapping[str, Known],
+    known: Mapping[str, Known],
     tables: Mapping[str, str | Path],
 ) -> dict[str, Any]:
     """The entry `thresholds`: those of each method by rule, and in words on which cases they were fixed.
 
     Args:
-        said: of the validation section.
-        crossed: by method, probabilities out of fold, which replace the section.
+        said: of the validation section; where it has no cases, all is out of fold.
+        known: by method, probabilities; of methods in ``tables`` they are out of fold, and replace the section.
         tables: by method, where these stood, with what has to be said of them.
     """
+    crossed = {name: values for name, values in known.items() if name in tables or not said}
     sections = {HELD_OUT: datalist[HELD_OUT], "out of fold": [*datalist["training"], *datalist[HELD_OUT]]}
     on: dict[tuple[str, str], list[str]] = {}
     found = {}
