@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "parts": ["built", "describe"],
         "text": ["TextEncoder"],
         "numbers": ["ConditionNumbers"],
-        "adversarial": ["AdversarialAutoencoderTrainer", "discriminator"],
+        "adversarial": ["AdversarialAutoencoderTrainer", "FromStart", "begins_in_time", "discriminator"],
         "flux": ["Flux", "FlowInferer", "FlowPrepareBatch", "ReportedVelocity", "best_velocity", "initial_velocity"],
         "lora": ["LoRANetwork"],
         "ddl_cxr": ["DDLCXR", "Ramp", "RecordBatch", "RecordDenoiser", "RecordInferer", "RecordLoss", "with_unet"],

@@ -2,22 +2,26 @@
 
 Stable Diffusion's autoencoder and DDL-CXR's are trained so; DDL-CXR's also against the outcome. A term's weight is the
 ratio of two gradients' norms at one layer: the reconstruction's, and the term's. MONAI's ``PatchAdversarialLoss`` is
-not used: its hinge passes the logits through tanh, also for the generator.
+not used: its hinge passes the logits through tanh, also for the generator. No epoch from before the discriminator is
+published [R]: the loss by which epochs are chosen has no adversarial term, and would take one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from ignite.engine import Engine, Events
 from monai.engines import AdversarialTrainer, IterationEvents
 from monai.networks.nets import PatchDiscriminator
 from monai.utils.enums import AdversarialKeys
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
+from scripts.errors import UserError
 from scripts.losses import gaussian_kl, known_cross_entropy
 
 MAX_WEIGHT = 1e4
@@ -125,3 +129,53 @@ class AdversarialAutoencoderTrainer(AdversarialTrainer):
         self.terms = {name: term.detach() for name, term in terms.items()}
         self.terms |= {f"{name}_weight": torch.as_tensor(weight) for name, weight in weights.items()}
         return sum((weights[name] * term for name, term in terms.items()), torch.zeros(()).to(reconstruction))
+
+
+class FromStart:
+    """The loss by which an epoch is chosen: infinite until the discriminator has taken part, so none before is [R].
+
+    It is a handler of the trainer, too, whose steps it follows.
+
+    Args:
+        loss: of validation.
+        start: of :class:`AdversarialAutoencoderTrainer`.
+    """
+
+    def __init__(self, loss: Callable[[Any, Any], Tensor], start: int) -> None:
+        self.loss, self.start, self.begun = loss, start, False
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.look)
+
+    def look(self, engine: Engine) -> None:
+        """Notes whether the step that has ended had a discriminator."""
+        self.begun = engine.state.iteration > self.start
+
+    def __call__(self, prediction: Any, target: Any) -> Tensor:
+        found = self.loss(prediction, target)
+        return found if self.begun else torch.full_like(found, math.inf)
+
+
+def begins_in_time(start: int, epoch_length: int, max_epochs: int, patience: int = 0) -> None:
+    """Refuses a training that ends before the discriminator begins, since no epoch of it would be published.
+
+    Args:
+        start: of :class:`AdversarialAutoencoderTrainer`.
+        epoch_length: steps of an epoch.
+        patience: of :class:`scripts.training.Checkpoint`.
+
+    Raises:
+        UserError: there are no steps after ``start``, or patience may end before it.
+    """
+    steps = epoch_length * max_epochs
+    if steps <= start:
+        raise UserError(
+            f"adversary::start is {start}, but max_epochs {max_epochs} ends after {steps} steps, so that no epoch "
+            f"could be published. Give --adversary::start {steps // 3}, as by default, or more --max_epochs."
+        )
+    if 0 < patience * epoch_length <= start:
+        raise UserError(
+            f"patience of {patience} epochs, {patience * epoch_length} steps, may end the training before the "
+            f"discriminator begins, which is after step {start}, so that no epoch could be published. Give "
+            f"--patience 0 or at least {start // epoch_length + 1}."
+        )

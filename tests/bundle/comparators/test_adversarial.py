@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from torch import Tensor
 
 from scripts.comparators.adversarial import (
     MAX_WEIGHT,
     AdversarialAutoencoderTrainer,
+    FromStart,
+    begins_in_time,
     discriminator,
     fooling_loss,
     gradient_ratio,
     hinge_loss,
 )
+from scripts.errors import UserError
 from scripts.losses import AutoencoderLoss, known_cross_entropy
 from scripts.networks.autoencoder import AlignedAutoencoder, StableDiffusionAutoencoder
 from scripts.training.batches import prepare_crop_batch
 from tests.bundle.comparators.toy import discs
-from tests.bundle.helpers import CONFIGS
+from tests.bundle.helpers import CONFIGS, refusal
+from tests.bundle.training.helpers import load
 
 
 def test_the_ratio_of_gradients_by_hand() -> None:
@@ -80,12 +87,52 @@ def test_the_discriminator_waits_for_its_start() -> None:
         same = all(map(torch.equal, before, adversary.parameters()))
         seen.append((same, "adversarial" in engine.terms))
 
-    from ignite.engine import Events
-
     engine.add_event_handler(Events.ITERATION_COMPLETED, note)
     engine.run()
     assert seen == [(True, False), (True, False), (False, True)]
     assert engine.state.output["loss"].isfinite() and "discriminator_loss" in engine.state.output
+
+
+def test_epochs_before_the_start_are_infinitely_bad() -> None:
+    engine, values = trainer(3, start=2), []
+    chosen_by = FromStart(lambda prediction, target: (prediction - target).square().mean(), 2)
+    chosen_by.attach(engine)
+    given = torch.tensor([3.0]), torch.tensor([1.0])
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _: values.append(chosen_by(*given).item()))
+    assert chosen_by(*given).item() == math.inf, "also of a run that has just been taken up"
+    engine.run()
+    assert values == [math.inf, math.inf, 4.0]
+
+
+@pytest.mark.parametrize("overlay", ["compare_sd15_autoencoder", "compare_ddl_cxr_autoencoder"])
+def test_what_is_published_had_a_discriminator(make_workflow: Any, tmp_path: Path, overlay: str) -> None:
+    """Validation loss of the first epoch is made the best; it has six steps."""
+
+    def train(**options: Any) -> None:
+        options = {"adversary": {"channels": 4, "start": 7}, "max_epochs": 2, **options}
+        workflow = make_workflow("train_autoencoder", tmp_path, "small", overlay, **options)
+        workflow.parser.get_parsed_content("chosen_by").loss = lambda *_: torch.tensor(float(next(values)))
+        workflow.run()
+
+    values = iter(range(99))
+    train()
+    progress = load(tmp_path / "autoencoder" / "last.pt")["progress"]
+    assert progress["iteration"] == 12 and progress["best_epoch"] == 2
+    message = refusal(lambda: train(max_epochs=1, restart=True))
+    assert message == (
+        "adversary::start is 7, but max_epochs 1 ends after 6 steps, so that no epoch could be published. Give "
+        "--adversary::start 2, as by default, or more --max_epochs."
+    )
+
+
+def test_a_training_that_ends_before_its_discriminator_begins_is_refused() -> None:
+    begins_in_time(17, 6, 3)
+    begins_in_time(2000, 106, 60, patience=19)
+    begins_in_time(0, 1, 1)
+    with pytest.raises(UserError, match=r"start is 18, but max_epochs 3 ends after 18 steps"):
+        begins_in_time(18, 6, 3)
+    with pytest.raises(UserError, match=r"patience of 18 epochs, 1908 steps, .* Give --patience 0 or at least 19\."):
+        begins_in_time(2000, 106, 60, patience=18)
 
 
 @pytest.mark.parametrize("crops", [854, 2242], ids=["LIDC", "NLST"])
