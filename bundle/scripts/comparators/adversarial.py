@@ -108,7 +108,7 @@ class AdversarialAutoencoderTrainer(AdversarialTrainer):
             real, fake = (state.d_network(each.detach())[-1] for each in (inputs, fake))
             state.output[AdversarialKeys.DISCRIMINATOR_LOSS] = state.d_loss_function(real, fake)
             state.output[AdversarialKeys.DISCRIMINATOR_LOSS].backward()
-            state.d_optimizer.step()
+        state.d_optimizer.step()  # before the start there are no gradients, and only the rate's schedule notices
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return state.output
 

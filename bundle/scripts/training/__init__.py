@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "ExponentialAverage",
             "FreezePrompts",
             "GradientClip",
+            "LearningRate",
             "train_handlers",
             "validation_handlers",
         ],

@@ -28,7 +28,9 @@ from scripts.networks.autoencoder import AlignedAutoencoder, StableDiffusionAuto
 from scripts.training.batches import prepare_crop_batch
 from tests.bundle.comparators.toy import discs
 from tests.bundle.helpers import CONFIGS, refusal
-from tests.bundle.training.helpers import load
+from tests.bundle.training.helpers import differences, load
+
+SD15, DDL_CXR = "compare_sd15_autoencoder", "compare_ddl_cxr_autoencoder"
 
 
 def test_the_ratio_of_gradients_by_hand() -> None:
@@ -104,7 +106,7 @@ def test_epochs_before_the_start_are_infinitely_bad() -> None:
     assert values == [math.inf, math.inf, 4.0]
 
 
-@pytest.mark.parametrize("overlay", ["compare_sd15_autoencoder", "compare_ddl_cxr_autoencoder"])
+@pytest.mark.parametrize("overlay", [SD15, DDL_CXR])
 def test_what_is_published_had_a_discriminator(make_workflow: Any, tmp_path: Path, overlay: str) -> None:
     """Validation loss of the first epoch is made the best; it has six steps."""
 
@@ -125,6 +127,44 @@ def test_what_is_published_had_a_discriminator(make_workflow: Any, tmp_path: Pat
     )
 
 
+def test_both_rates_fall_alike_and_a_resumed_run_ends_the_same(
+    make_workflow: Any, tmp_path: Path, recwarn: Any
+) -> None:
+    rates: list[list[float]] = []
+
+    def train(folder: str, epochs: int) -> dict[str, Any]:
+        torch.manual_seed(0)  # what is asked for below is built before the stage's own seed
+        options = {"adversary": {"channels": 4, "start": 5}, "max_epochs": epochs, "decay_steps": 11}
+        workflow = make_workflow("train_autoencoder", tmp_path / folder, "small", SD15, **options)
+        both = [workflow.parser.get_parsed_content(name) for name in ("optimizer", "discriminator_optimizer")]
+        workflow.trainer.add_event_handler(
+            Events.ITERATION_STARTED, lambda _: rates.append([each.param_groups[0]["lr"] for each in both])
+        )
+        workflow.run()
+        return load(tmp_path / folder / "autoencoder" / "last.pt")
+
+    straight = train("straight", 2)
+    assert len(rates) == 12 and len({rate for rate, _ in rates}) > 9 and all(a == b for a, b in rates)
+    assert straight["discriminator_lr_scheduler"] and straight["discriminator_optimizer"]["state"]
+    train("resumed", 1)
+    assert not differences(straight, train("resumed", 2)) and rates[:12] == rates[12:]
+    assert not [each for each in recwarn if "lr_scheduler.step()" in str(each.message)]
+
+
+def test_both_overlays_train_their_discriminator_alike() -> None:
+    """At full size with a constant rate, as the autoencoder's."""
+    names = ("discriminator_optimizer", "discriminator_lr_scheduler", "chosen_by", "prepare", "checkpoint")
+    made = []
+    for overlay in (SD15, DDL_CXR):
+        workflow = ConfigWorkflow(
+            [str(CONFIGS / f"{name}.yaml") for name in ("train_autoencoder", overlay)], logging_file=False
+        )
+        workflow.initialize()
+        assert [workflow.parser.get_parsed_content(name) for name in ("warmup_steps", "decay_steps")] == [0, 0]
+        made.append({name: workflow.parser[name] for name in (*names, "train::handlers", "validate::key_metric")})
+    assert made[0] == made[1]
+
+
 def test_a_training_that_ends_before_its_discriminator_begins_is_refused() -> None:
     begins_in_time(17, 6, 3)
     begins_in_time(2000, 106, 60, patience=19)
@@ -137,7 +177,7 @@ def test_a_training_that_ends_before_its_discriminator_begins_is_refused() -> No
 
 @pytest.mark.parametrize("crops", [854, 2242], ids=["LIDC", "NLST"])
 @pytest.mark.parametrize("between", [[], ["small"]], ids=["full", "small"])
-@pytest.mark.parametrize("overlay", ["compare_sd15_autoencoder", "compare_ddl_cxr_autoencoder"])
+@pytest.mark.parametrize("overlay", [SD15, DDL_CXR])
 def test_by_the_overlays_the_discriminator_starts_before_the_end(overlay: str, between: list[str], crops: int) -> None:
     files = [str(CONFIGS / f"{name}.yaml") for name in ("train_autoencoder", *between, overlay)]
     workflow = ConfigWorkflow(files, logging_file=False, **{"train::dataset": f"$range({crops})"})
