@@ -64,14 +64,15 @@ class TextEncoder(nn.Module):
         self._known: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def forward(self, reports: Sequence[str], batch_size: int = 16) -> Tensor:
-        """The context (B, L, D) of B reports in float32; each distinct report is read once."""
-        new = sorted(set(reports) - self._known.keys())
-        for start in range(0, len(new), batch_size):
-            part = new[start : start + batch_size]
-            tokens = torch.tensor([self._tokens(report) for report in part], device=self.place.device)
-            states = self.llm(input_ids=tokens, return_dict=True).last_hidden_state.float()
-            self._known.update(zip(part, states, strict=True))
+    def forward(self, reports: Sequence[str]) -> Tensor:
+        """The context (B, L, D) of B reports in float32; each distinct report is read once.
+
+        It is read by itself, since of several at once the rounding would depend on which these are, and a resumed
+        training would not end with the same weights.
+        """
+        for report in sorted(set(reports) - self._known.keys()):
+            tokens = torch.tensor([self._tokens(report)], device=self.place.device)
+            self._known[report] = self.llm(input_ids=tokens, return_dict=True).last_hidden_state[0].float()
         return torch.stack([self._known[report] for report in reports])
 
     def null_context(self, batch_size: int) -> Tensor:

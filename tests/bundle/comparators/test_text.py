@@ -69,6 +69,16 @@ def test_a_pair_and_another_model_are_read_alike(clip: Path, tiny_llm: Path) -> 
     torch.testing.assert_close(longer[:, :40], whole)  # padding changes nothing before it
 
 
+def test_a_reports_states_do_not_depend_on_what_is_read_with_it(tiny_llm: Path) -> None:
+    """To the bit, as a resumed training needs them: each report goes through the language model by itself."""
+    encoder, rows = TextEncoder(str(tiny_llm), max_tokens=40), []
+    encoder.llm.register_forward_pre_hook(lambda _, args, named: rows.append(len(named["input_ids"])), with_kwargs=True)
+    whole = encoder([*REPORTS, REPORTS[0]])
+    assert rows == [1, 1, 1], "each distinct report once"
+    resumed = TextEncoder(str(tiny_llm), max_tokens=40)
+    assert torch.equal(resumed(REPORTS[2:]), whole[2:3]) and torch.equal(resumed(REPORTS), whole[:3])
+
+
 def test_what_is_not_read_of_a_long_report_is_said(clip: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         TextEncoder(str(clip))(["word " * 40])
