@@ -65,19 +65,22 @@ def check_parts(models_dir: str | Path, llm: Any = "embedded") -> None:
         )
 
 
-def conditioner_arguments(given: Mapping[str, Any], pretrained: str | Path | None = None) -> dict[str, Any]:
+def conditioner_arguments(
+    given: Mapping[str, Any], pretrained: str | Path | None = None, seed: int | None = None
+) -> dict[str, Any]:
     """What a training opens its conditioner with: the arguments given, or those of the finished model it goes on from.
 
     Args:
         given: arguments of :class:`scripts.conditioning.ReportConditioner`.
         pretrained: ``models_dir`` of that model; ``given`` then may say where its language model lies now.
+        seed: of the training, by which prompts begin, unless ``given`` has another; a finished model brings its own.
 
     Raises:
         UserError: an argument contradicts the model's, the language model is another one, or the model's own parts were
             not trained with each other.
     """
     if pretrained is None:
-        return dict(given)
+        return {**({} if seed is None else {"seed": seed}), **given}
     arguments = arguments_of(Path(pretrained) / PARTS["conditioner"], given)
     check_parts(pretrained, arguments.get("llm", "embedded"))
     return arguments

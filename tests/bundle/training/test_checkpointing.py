@@ -35,6 +35,7 @@ RESUMED: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "conditional, prompts learning": ("conditional", [], {}),
     "conditional, prompts frozen before the interruption": ("conditional", [], {"prompt_steps": 2}),
     "conditional, prompts frozen after the interruption": ("conditional", [], {"prompt_steps": 5}),
+    "conditional, from the prompts of another seed": ("conditional", [], {"seed": 24}),
     "classifier": ("classifier", [], {}),
     "classifier, without average": ("classifier", [], {"ema_decay": 0.0}),
     "classifier, two workers": ("classifier", [], {"num_workers": 2}),

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from scripts.conditioning import ReportConditioner
 from scripts.errors import UserError
 from scripts.fingerprint import digest_weights
 from scripts.training.record import MAY_CHANGE, composed_settings, refuse_another
@@ -117,6 +119,29 @@ def test_the_plain_text_encoders_model_is_known_by_its_weights(
         own, other = made(tiny_llm), made(make_gemma(False, True))
         assert own == made(moved) and own["settings"]["text"] == {"max_tokens": 60}
         assert "language_model::digest was " in refusal(partial(refuse_another, tmp_path, own, other))
+
+
+def test_prompts_begin_by_the_trainings_seed_which_no_other_setting_notices(
+    make_workflow: Make, trained: Path, tiny_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """What lies beside the weights, and what a run that goes on is compared with, are as they were."""
+    arguments = tiny_settings["conditioner_arguments"]
+
+    def made(training: int, **given: Any) -> tuple[Any, dict[str, Any]]:
+        options = {
+            "seed": training,
+            "conditioner_arguments": {**arguments, **given},
+            "models_dir": str(trained / "models"),
+        }
+        workflow = make_workflow("train_conditional", tmp_path, "small", **options)
+        return workflow.parser.get_parsed_content("conditioner"), record(workflow)
+
+    first, other, given = made(23), made(24), made(24, seed=23)
+    prompts = ReportConditioner(**arguments).prompts
+    assert torch.equal(first[0].prompts, prompts) and torch.equal(given[0].prompts, prompts)
+    assert not torch.isclose(other[0].prompts, prompts).any()
+    assert first[0].settings == other[0].settings == given[0].settings
+    assert first[1] | {"seed": 24} == other[1] and "seed" not in other[1]["settings"]["conditioner_arguments"]
 
 
 def test_another_dataset_is_refused(make_workflow: Make, run: Path, other_dataset: Path) -> None:

@@ -103,6 +103,7 @@ def test_a_training_opens_the_conditioner_that_it_goes_on_from(models: Path, tin
     llm = str(shutil.copytree(tiny_llm, tmp_path / "moved" / tiny_llm.name))
     assert conditioner_arguments({"llm": llm}, models) == {**stored, "llm": llm}
     assert conditioner_arguments({"components": 3}) == {"components": 3}, "where there is none"
+    assert conditioner_arguments({}, models, seed=24) == conditioner_arguments({}, models), "prompts come of the model"
 
 
 def test_a_training_refuses_another_conditioner_than_it_goes_on_from(models: Path, make_gemma: Any) -> None:
