@@ -106,9 +106,11 @@ def newest(folder: Path, stage: str) -> Path:
 
 
 def views(checkpoint: Path) -> int:
-    """Samples that a training has seen: steps times their size."""
+    """Samples that a training has seen: steps times their size; steps of a critic alone do not count."""
     state = read_checkpoint(checkpoint, mmap=True)
-    return int(state["progress"]["iteration"] * state["record"]["global_batch"])
+    record = state["record"]
+    steps = state["progress"]["iteration"] // record.get("settings", {}).get("critic_steps", 1)
+    return int(steps * record["global_batch"])
 
 
 def owners(name: str, method: dict[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from monai.bundle import ConfigWorkflow
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -30,7 +31,7 @@ from scripts.training.stage import PUBLISHED
 from scripts.weights.checkpoints import save_network
 from tests.bundle.helpers import count
 from tests.workflow.plans import PLAN, every_plan
-from workflow.rows import JUDGE, UNTRAINED, attempts, check_kept, check_table, cost, rows, split_trainings
+from workflow.rows import JUDGE, UNTRAINED, attempts, check_kept, check_table, cost, rows, split_trainings, views
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 STAGES = {"perceptual": ["train_classifier"], "generator": ["train_conditional", "compare_mcwgan"]}
@@ -51,9 +52,10 @@ def trained(run: Path, seed: int, iterations: int, minutes: float) -> None:
         (run / "benchmarks" / f"mcwgan-{seed}-{job}.tsv").write_text(f"s\th:m:s\tmax_rss\n{value}\t0:00:01\t100\n")
 
 
-def checkpoint(path: Path, iterations: int) -> Path:
+def checkpoint(path: Path, iterations: int, **settings: Any) -> Path:
     path.parent.mkdir(parents=True)
-    torch.save({"progress": {"iteration": iterations}, "record": {"global_batch": 16}}, path)
+    record = {"global_batch": 16, "settings": settings}
+    torch.save({"progress": {"iteration": iterations}, "record": record}, path)
     write_json(path.with_name(PUBLISHED), {})
     return path
 
@@ -137,6 +139,18 @@ def test_a_shared_stage_counts_for_both(tmp_path: Path) -> None:
         (tmp_path / "benchmarks" / f"told-23-{job}.tsv").write_text(f"s\n{value}\n")
     made = cost_of(tmp_path, name="told", stages=STAGES | {"perceptual": "mcwgan"})
     assert made["views"] == 2 * 100 * 16 and made["minutes"] == pytest.approx((30.0 + 60.0) / 60)
+
+
+def test_views_of_mcwgan_are_the_predictors(tmp_path: Path) -> None:
+    """Which takes a step after so many of the critic's, as the stage's record says."""
+    assert views(checkpoint(tmp_path / "a" / "last.pt", 1634, critic_steps=5)) == 326 * 16
+    assert views(checkpoint(tmp_path / "b" / "last.pt", 1634)) == 1634 * 16
+    names = ("train_conditional", "small", "compare_crops", "compare_mcwgan")
+    probe = "$scripts.training.record.composed_settings()"
+    workflow = ConfigWorkflow([str(CONFIGS / f"{name}.yaml") for name in names], logging_file=False, probe=probe)
+    workflow.initialize()
+    assert workflow.parser.get_parsed_content("probe")["critic_steps"] == 5
+    assert "Views are crops, or pairs" in PLAN["caption"] and "its critic sees five times" in PLAN["caption"]
 
 
 @every_plan
