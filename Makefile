@@ -278,12 +278,12 @@ table1: $(READY) $(FLOW) $(if $(filter file,$(origin DATASET)),$(DATASET)/datali
 	$(if $(KEPT),$(PY) workflow/rows.py kept $(KEPT) $(DATASET) $(SIZE_NAME))
 	$(FLOW_RUN) --unlock
 	$(FLOW_RUN) $(SNAKEMAKE)
+	$(if $(SNAKEMAKE),,$(PY) workflow/rows.py table $(TABLE1)/evaluation/table1/table1.csv)
 
 # the methods' tests that train, and the whole table on the phantom
 test-table1: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m table1 -n 2 --dist worksteal
 	$(MAKE) table1 SIZE_NAME=demo JOBS=2 FROM=nothing TABLE1=runs/test_table1
-	$(PY) workflow/rows.py table runs/test_table1/evaluation/table1/table1.csv
 
 # The weights that come with the bundle. LIDC-progression's follow-ups, outcomes and records are simulated.
 LIDC = FROM=nothing RUN=runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT) COHORT_OPTIONS='--name LIDC-progression --keep-ids \

@@ -53,10 +53,14 @@ def test_what_judges_makes_the_page_again(monkeypatch: pytest.MonkeyPatch) -> No
         assert judging <= set(prerequisites()[f"runs/x/{page}/report.html"]), page
 
 
-def test_the_table_that_is_tried_is_looked_through() -> None:
+@pytest.mark.parametrize(("given", "looked"), [("", True), ("-n", False), ("runs/table1/tables/flux-23.csv", False)])
+def test_a_whole_table_is_looked_through_last(given: str, looked: bool) -> None:
     """That Snakemake ended well says nothing of scores."""
-    recipe = TEXT[TEXT.index("\ntest-table1: $(READY)") :].split("\n\n")[0]
-    assert recipe.index("$(MAKE) table1") < recipe.index("workflow/rows.py table")
+    command = ["make", "-n", "table1", "DATASET=dataset", "TABLE1=runs/t", f"SNAKEMAKE={given}"]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip().splitlines()
+    check = ".venv/bin/python workflow/rows.py table runs/t/evaluation/table1/table1.csv"
+    assert [check in line for line in lines].count(True) == looked and (lines[-1].strip() == check) == looked
+    assert any("snakemake -s workflow/Snakefile" in line for line in lines[-3:])
 
 
 @pytest.mark.parametrize("table", ["record_only", "direct_classifier"])

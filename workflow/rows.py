@@ -194,8 +194,8 @@ def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
         dataset_dir, size: of this run.
 
     Raises:
-        UserError: there is no such folder, or it holds a table of another dataset, of another judge than the one that
-            lies beside it, or than any where none does, or of another size.
+        UserError: there is no such folder, or it holds a training's table without its JSON file, a table of another
+            dataset, of another judge than the one that lies beside it, or than any where none does, or of another size.
     """
     kept = Path(kept)
     if not kept.is_dir():
@@ -204,6 +204,11 @@ def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
     if judge.is_file():
         expected["classifier"] = digest_weights(judge)
     for table in sorted(kept.glob("*/*.csv")):
+        if table.parent.name == "tables" and not (beside := table.with_suffix(".json")).is_file():
+            raise UserError(
+                f"{table}: {beside.name}, which says what it was made of and what judged it, is missing beside it. "
+                "Copy it from the run that made the table, or remove the table."
+            )
         if "classifier" in refuse_other_table(table, expected) and not judge.is_file():
             raise UserError(
                 f"{table}: judged by a classifier that is not kept: {judge} is missing, and a new one will differ. "

@@ -242,6 +242,13 @@ def test_what_is_kept_of_another_run_is_refused_before_any_job(kept: Path, datas
         check_kept(kept, dataset, "small")
 
 
+def test_a_kept_table_without_its_record_is_refused(kept: Path, dataset: Path) -> None:
+    """It would pass for a table of probabilities by another program, and its row would have no distances."""
+    (kept / "tables" / "flux-23.json").unlink()
+    with pytest.raises(UserError, match=r"flux-23.csv: flux-23.json, which says .* Copy it .*, or remove the table"):
+        check_kept(kept, dataset, "small")
+
+
 def test_the_make_target_looks_first() -> None:
     """Before Snakemake begins, where a folder is kept."""
     text = (Path(__file__).parents[2] / "Makefile").read_text()
