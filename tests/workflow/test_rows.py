@@ -21,6 +21,8 @@ from scripts.comparators.generator import WEIGHTS
 from scripts.comparators.imageflownet import ImageFlowNet
 from scripts.comparators.mcwgan import McWGAN
 from scripts.comparators.tables import read_table, table_record, write_runs, write_table
+from scripts.conditioning.conditioner import ReportConditioner
+from scripts.conditioning.language_models import EMBEDDED_NAME
 from scripts.data.digest import digest_dataset
 from scripts.errors import UserError
 from scripts.files import write_json
@@ -288,6 +290,15 @@ def test_the_caption_says_which_guidance_a_size_has(plan: dict[str, Any]) -> Non
     given = yaml.safe_load((CONFIGS / "small.yaml").read_text())["guidance_scale"]
     assert "6.0" in given and "Guidance 6 of NAMD" in PLAN["sizes"]["small"]["caption"]
     assert all("Guidance" not in PLAN["sizes"][size]["caption"] for size in ("demo", "full"))
+
+
+def test_the_caption_of_the_published_size_says_which_language_model_reads() -> None:
+    """No overlay names another than the embedded one."""
+    full = PLAN["sizes"]["full"]
+    assert not full["overlays"] and f"read reports by {EMBEDDED_NAME.partition('.')[0]} (" in full["caption"]
+    texts = [yaml.safe_load((CONFIGS / f"compare_{name}.yaml").read_text())["text"] for name in ("sd15", "flux")]
+    assert texts == [{"llm": "embedded"}] * 2
+    assert inspect.signature(ReportConditioner).parameters["llm"].default == "embedded"
 
 
 def test_the_caption_says_which_settings_are_not_the_sources() -> None:

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.workflow.plans import PLAN
 
@@ -47,6 +48,27 @@ def test_the_memory_of_networks_is_of_the_size(rule: str) -> None:
     assert 'mem_mb=SIZE["mem_mb"]' in RULES[rule] and sizes["full"]["mem_mb"] > sizes["small"]["mem_mb"]
 
 
+def test_options_of_a_stage_are_those_that_it_knows() -> None:
+    """A method's other stages may know the same option for something else, as Flux's autoencoder knows pretrained."""
+    found = [
+        (method, stage, option.split()[0].removeprefix("--"))
+        for size in PLAN["sizes"].values()
+        for method, stages in size.get("method_options", {}).items()
+        for stage, option in stages.items()
+    ]
+    assert found == [("imageflownet", "generator", "threshold"), ("flux", "generator", "pretrained")]
+    for method, stage, name in found:
+        overlay = PLAN["methods"][method]["stages"][stage][-1]
+        assert name in yaml.safe_load((ROOT / "bundle" / "configs" / f"{overlay}.yaml").read_text())
+
+
+@pytest.mark.processes
+def test_flux_alone_starts_from_published_weights(place: Path) -> None:
+    shown = called(place, "full", "-n", "-p", "run/flux/23/models/generator.safetensors")
+    stages = [line for line in shown.splitlines() if " --models_dir " in line]
+    assert ["--pretrained weights/flux1-schnell.safetensors" in line for line in stages] == [False, True]
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """The graph, all that its jobs would run, and a dataset, with a stub in the place of Python."""
@@ -60,14 +82,19 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def snakemake(place: Path, *arguments: str) -> set[str]:
-    """Rules of the jobs that Snakemake runs or, with -n, would run."""
+def called(place: Path, size: str, *arguments: str) -> str:
+    """What Snakemake prints."""
     command = [str(ROOT / ".venv-workflow" / "bin" / "snakemake"), "-s", "workflow/Snakefile"]
-    command += ["--configfile", "workflow/table1.yaml", "--config", "size=demo", "dataset=dataset", "run=run"]
+    command += ["--configfile", "workflow/table1.yaml", "--config", f"size={size}", "dataset=dataset", "run=run"]
     command += ["python=./stub", "--cores", "1", *arguments]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    return set(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, flags=re.M))
+    return done.stdout + done.stderr
+
+
+def snakemake(place: Path, *arguments: str) -> set[str]:
+    """Rules of the jobs that Snakemake runs or, with -n, would run."""
+    return set(re.findall(r"^(?:local)?rule (\w+):", called(place, "demo", *arguments), flags=re.M))
 
 
 @pytest.mark.processes
