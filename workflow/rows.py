@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
@@ -32,11 +33,15 @@ from scripts.diffusion import ProgressionInferer  # noqa: E402
 from scripts.errors import UserError, listed  # noqa: E402
 from scripts.files import read_mapping, write_json  # noqa: E402
 from scripts.fingerprint import digest_weights  # noqa: E402
+from scripts.networks import FeatureExtractor, PerceptualDistance  # noqa: E402
 from scripts.provenance import FILE as PROVENANCE  # noqa: E402
 from scripts.training.stage import LAST, PUBLISHED, read_checkpoint  # noqa: E402
 
 JUDGE = Path("judge", "models", "classifier.safetensors")
 """Where the judge lies in a run's folder."""
+
+PLAN = Path(__file__).with_name("table1.yaml")
+"""Methods and sizes."""
 
 EVENTS = "events.out.tfevents.*"
 """TensorBoard's files in a stage's folder."""
@@ -186,6 +191,13 @@ def split_trainings(table: str | Path, folder: str | Path, *seeds: str | int) ->
         )
 
 
+def extractors(size: str) -> dict[str, str]:
+    """Names of the networks that measure LPIPS, FID and KID at a size, as tables have them."""
+    sizes = yaml.safe_load(PLAN.read_text(encoding="utf-8"))["sizes"]
+    features = FeatureExtractor().name
+    return {"lpips": PerceptualDistance(sizes[size]["lpips"]).name, "fid": features, "kid": features}
+
+
 def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
     """Refuses tables of an earlier run that the last job would refuse, hours later.
 
@@ -195,12 +207,16 @@ def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
 
     Raises:
         UserError: there is no such folder, or it holds a training's table without its JSON file, a table of another
-            dataset, of another judge than the one that lies beside it, or than any where none does, or of another size.
+            dataset, with distances by other networks, of another judge than the one that lies beside it, or than any
+            where none does, or of another size.
     """
     kept = Path(kept)
     if not kept.is_dir():
         raise UserError(f"{kept}: no such folder. Give as KEPT one with an earlier run's tables, or leave it out.")
-    expected, judge = {"dataset": digest_dataset(dataset_dir)}, kept / JUDGE
+    expected: dict[str, Any] = {"dataset": digest_dataset(dataset_dir)}
+    judge = kept / JUDGE
+    if any(kept.glob("tables/*.csv")):
+        expected["feature_extractors"] = extractors(size)
     if judge.is_file():
         expected["classifier"] = digest_weights(judge)
     for table in sorted(kept.glob("*/*.csv")):

@@ -18,16 +18,16 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from scripts.comparators.generator import WEIGHTS
-from scripts.comparators.imageflownet import ImageFlowNet
 from scripts.comparators.mcwgan import McWGAN
 from scripts.comparators.tables import read_table, table_record, write_runs, write_table
-from scripts.conditioning.conditioner import ReportConditioner
-from scripts.conditioning.language_models import EMBEDDED_NAME
 from scripts.data.digest import digest_dataset
 from scripts.errors import UserError
 from scripts.files import write_json
 from scripts.fingerprint import digest_weights
+from scripts.losses import AutoencoderLoss
 from scripts.networks.classifiers import ResNetClassifier
+from scripts.networks.inception import FeatureExtractor
+from scripts.networks.perceptual import PerceptualDistance
 from scripts.predictions import log_result
 from scripts.training.stage import PUBLISHED
 from scripts.weights.checkpoints import save_network
@@ -251,6 +251,32 @@ def test_a_kept_table_without_its_record_is_refused(kept: Path, dataset: Path) -
         check_kept(kept, dataset, "small")
 
 
+@pytest.mark.parametrize(("size", "network"), [("small", "vgg"), ("full", "alex")])
+def test_kept_distances_are_by_the_networks_of_the_size(kept: Path, dataset: Path, size: str, network: str) -> None:
+    """Which the last job refuses otherwise."""
+    path = kept / "tables" / "flux-23.csv"
+    write_json(kept / "tables" / "flux-23-cost.json", {"size": size})
+    features = FeatureExtractor().name
+    for measured, right in (("alex", network == "alex"), ("vgg", network == "vgg")):
+        judged = {"lpips": PerceptualDistance(measured).name, "fid": features, "kid": features}
+        write_json(path.with_suffix(".json"), {**table_record(path), "feature_extractors": judged})
+        if right:
+            check_kept(kept, dataset, size)
+        else:
+            with pytest.raises(UserError, match=f"feature_extractors::lpips was '.*-{measured} .*is '.*-{network} "):
+                check_kept(kept, dataset, size)
+
+
+def test_at_small_no_autoencoder_has_learned_with_what_measures_lpips() -> None:
+    """Nor at full size, where both are as published."""
+    trained = yaml.safe_load((CONFIGS / "small.yaml").read_text())["loss"]["perceptual"]
+    published = inspect.signature(AutoencoderLoss).parameters["perceptual"].default
+    assert {trained, PLAN["sizes"]["small"]["lpips"]} == {published, PLAN["sizes"]["full"]["lpips"]} == {"alex", "vgg"}
+    assert "LPIPS is measured by VGG here" in PLAN["sizes"]["small"]["caption"]
+    text = (CONFIGS.parents[1] / "workflow" / "Snakefile").read_text()
+    assert text.count("--lpips_network {params.lpips}") == 2, "each training's scores, and the first row's"
+
+
 def test_the_make_target_looks_first() -> None:
     """Before Snakemake begins, where a folder is kept."""
     text = (Path(__file__).parents[2] / "Makefile").read_text()
@@ -276,54 +302,6 @@ def test_a_table_without_a_score_is_refused(tmp_path: Path, lacking: tuple[str, 
     else:
         with pytest.raises(UserError, match=f"table1.csv: expected finite .* lack in {lacking[0]}"):
             check_table(path)
-
-
-@every_plan
-def test_the_caption_says_which_guidance_a_size_has(plan: dict[str, Any]) -> None:
-    """Of what small.yaml gives to NAMD, its ablation and SD1.5 alone."""
-    guided = [
-        name
-        for name, method in plan["methods"].items()
-        if list(method["stages"].values())[-1] in (["train_conditional"], ["train_conditional", "compare_sd15"])
-    ]
-    assert guided == ["namd", "plain", "sd15"]
-    given = yaml.safe_load((CONFIGS / "small.yaml").read_text())["guidance_scale"]
-    assert "6.0" in given and "Guidance 6 of NAMD" in PLAN["sizes"]["small"]["caption"]
-    assert all("Guidance" not in PLAN["sizes"][size]["caption"] for size in ("demo", "full"))
-
-
-def test_the_caption_of_the_published_size_says_which_language_model_reads() -> None:
-    """No overlay names another than the embedded one."""
-    full = PLAN["sizes"]["full"]
-    assert not full["overlays"] and f"read reports by {EMBEDDED_NAME.partition('.')[0]} (" in full["caption"]
-    texts = [yaml.safe_load((CONFIGS / f"compare_{name}.yaml").read_text())["text"] for name in ("sd15", "flux")]
-    assert texts == [{"llm": "embedded"}] * 2
-    assert inspect.signature(ReportConditioner).parameters["llm"].default == "embedded"
-
-
-def test_the_caption_says_which_settings_are_not_the_sources() -> None:
-    caption = PLAN["sizes"]["small"]["caption"]
-    small, flow, ddl = (
-        yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-        for name in ("small", "compare_imageflownet", "compare_ddl_cxr")
-    )
-    ours, theirs = flow["sizes"]["small"], flow["sizes"]["full"]
-    steps = inspect.signature(ImageFlowNet).parameters["num_steps"].default
-    assert (
-        f"ImageFlowNet has rate {ours['learning_rate']:g}, batch {ours['batch_size']}, {ours['max_epochs']} epochs and "
-        f"{ours['shape']['num_steps']} steps (published: {theirs['learning_rate']:.4f}, {theirs['batch_size']}, "
-        f"{theirs['max_epochs']}, {steps})"
-    ) in caption
-    ours, theirs = ddl["schedules"]["small"], ddl["schedules"]["full"]
-    published = f"{theirs['learning_rate']:g}".replace("e-0", "e-")
-    assert (
-        f"DDL-CXR rate {ours['learning_rate']:g} and {ours['max_epochs']} epochs, over which its third loss grows "
-        f"(published: {published}, {theirs['max_epochs']})"
-    ) in caption
-    loss, context = small["loss"], small["conditioner_arguments"]
-    assert f"weighs {loss['perceptual_weight']} and sees {loss['perceptual_samples']} samples" in caption
-    assert f"({context['components']} components of a standardised context" in caption
-    assert context["components_by"] == "record" and "those that tell the record" in caption
 
 
 @every_plan
