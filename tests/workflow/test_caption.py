@@ -11,6 +11,7 @@ import yaml
 from scripts.comparators.imageflownet import ImageFlowNet
 from scripts.conditioning.conditioner import ReportConditioner
 from scripts.conditioning.language_models import EMBEDDED_NAME
+from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from tests.workflow.plans import PLAN, every_plan
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
@@ -62,3 +63,13 @@ def test_the_caption_says_which_settings_are_not_the_sources() -> None:
     assert f"weighs {loss['perceptual_weight']} and sees {loss['perceptual_samples']} samples" in caption
     assert f"({context['components']} components of a standardised context" in caption
     assert context["components_by"] == "record" and "those that tell the record" in caption
+
+
+def test_the_caption_says_how_sd15_departs() -> None:
+    """By small.yaml, of which the source's recipe knows nothing."""
+    caption, small = PLAN["sizes"]["small"]["caption"], yaml.safe_load((CONFIGS / "small.yaml").read_text())
+    assert small["unet_shape"]["prediction_type"] == "v_prediction" and "SD1.5 predicts v (published: noise)" in caption
+    assert f"{small['condition_dropout']:.0%} of its".replace("%", " %") in caption
+    arguments = inspect.signature(StableDiffusionAutoencoder).parameters
+    assert "dropout" not in arguments and "has neither dropout nor tanh" in PLAN["caption"]
+    assert "betas are 0.9 and 0.99 (published: 0.5 and 0.9)" in caption and small["betas"] == [0.9, 0.99]
