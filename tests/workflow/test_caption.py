@@ -14,6 +14,8 @@ from scripts.conditioning.language_models import EMBEDDED_NAME
 from scripts.networks.autoencoder import StableDiffusionAutoencoder
 from tests.workflow.plans import PLAN, every_plan
 
+PERCEPTUAL = "compare_mcwgan_perceptual"
+
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 
 
@@ -65,11 +67,38 @@ def test_the_caption_says_which_settings_are_not_the_sources() -> None:
     assert context["components_by"] == "record" and "those that tell the record" in caption
 
 
-def test_the_caption_says_how_sd15_departs() -> None:
+def test_the_caption_says_how_sd15_and_the_autoencoders_depart() -> None:
     """By small.yaml, of which the source's recipe knows nothing."""
     caption, small = PLAN["sizes"]["small"]["caption"], yaml.safe_load((CONFIGS / "small.yaml").read_text())
     assert small["unet_shape"]["prediction_type"] == "v_prediction" and "SD1.5 predicts v (published: noise)" in caption
-    assert f"{small['condition_dropout']:.0%} of its".replace("%", " %") in caption
+    assert f"{small['condition_dropout']:.0%} of its reports".replace("%", " %") in caption
+    published, decay = yaml.safe_load((CONFIGS / "train_autoencoder.yaml").read_text())["betas"], small["ema_decay"]
+    assert f"AdamW with betas {small['betas'][0]} and {small['betas'][1]}" in caption
+    assert f"DDL-CXR's: Adam, {published[0]} and {published[1]})" in caption
+    assert decay.endswith("get('ema_decay', 0.995)") and "averaged, with decay 0.995" in caption
     arguments = inspect.signature(StableDiffusionAutoencoder).parameters
     assert "dropout" not in arguments and "has neither dropout nor tanh" in PLAN["caption"]
-    assert "betas are 0.9 and 0.99 (published: 0.5 and 0.9)" in caption and small["betas"] == [0.9, 0.99]
+
+
+def test_the_caption_says_who_has_how_many_epochs_of_diffusion() -> None:
+    caption, small = PLAN["sizes"]["small"]["caption"], yaml.safe_load((CONFIGS / "small.yaml").read_text())
+    before, last = (small["schedules"][stage]["max_epochs"] for stage in ("unconditional", "conditional"))
+    with_both = [name for name, each in PLAN["methods"].items() if "unet_unconditional" in each["stages"]]
+    assert with_both == ["namd", "plain", "sd15"]
+    assert f"SD1.5 have {before} epochs of an unconditional stage before the {last} of their last" in caption
+    for name in ("flux", "ddl_cxr", "corrflownet"):
+        made = yaml.safe_load((CONFIGS / f"compare_{name}.yaml").read_text())
+        assert (made.get("schedules") or made["sizes"])["small"]["max_epochs"] == last
+    assert f"Flux, DDL-CXR and CorrFlowNet have the {last} alone" in caption
+
+
+def test_the_caption_says_what_reads_mcwgans_images() -> None:
+    """The same class as the judge's, by the same schedule, but for what its overlay changes."""
+    small, overlay = (yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) for name in ("small", PERCEPTUAL))
+    assert small["classifier_network"] == overlay["classifier_network"] == "ResNetClassifier"
+    judge = small["classifiers"]["ResNetClassifier"]["shape"]
+    assert overlay["sizes"]["small"]["channels"] == judge["channels"] and "blocks" not in judge
+    assert not {"schedules", "max_epochs", "learning_rate", "augmentation"} & overlay.keys()
+    assert overlay["seed"] != PLAN["judge_seed"]
+    caption = PLAN["sizes"]["small"]["caption"]
+    assert "McWGAN's perceptual ResNet is of the judge's class and recipe, with another depth and seed" in caption
