@@ -31,8 +31,8 @@ RUN ?= runs/$(if $(NOTHING),from_nothing,demo)
 DATASET ?= $(RUN)/dataset
 SIZE ?= $(CONFIGS)/small.yaml,$(CONFIGS)/$(if $(NOTHING),from_nothing,demo).yaml
 comma := ,
-# 'a.yaml,b.yaml' as monai.bundle's list, with one overlay more where it is given
-configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(if $(2),$(comma)'$(CONFIGS)/$(2).yaml')]"
+# 'a.yaml,b.yaml' as monai.bundle's list, with further overlays where they are given
+configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(foreach each,$(2),$(comma)'$(CONFIGS)/$(each).yaml')]"
 # MONAI says of every configuration that it runs code, which is true of ours too
 bundle = $(PY) -W "ignore:parsing config_file" -m monai.bundle run
 
@@ -163,10 +163,13 @@ $(DATASET)/datalist.json: $(COHORT) $(wildcard data_prep/*.py data_prep/images/*
 	$(PY) -m data_prep check $(DATASET) --picture $(DATASET).png
 	touch $@
 
+# A stage's training, with an overlay where it is given. EPOCHS_<stage or overlay>: all cases train it, for so many epochs
+trained = training --config_file $(call configs,train_$(1),$(2) $(if $(EPOCHS_$(or $(2),$(1))),no_validation)) --dataset_dir $(DATASET) \
+  --output_dir $(RUN) $(EPOCHS_$(or $(2),$(1)):%=--max_epochs %) $(OPTIONS_$(or $(2),$(1)))
 # A finished stage that is out of date starts afresh; an interrupted one goes on where it was.
 define train
 	@if [ -e $@ ]; then rm -rf $(RUN)/$(1) $@; fi
-	$(bundle) training --config_file $(call configs,train_$(1)) --dataset_dir $(DATASET) --output_dir $(RUN)
+	$(bundle) $(call trained,$(1))
 endef
 SETTINGS := $(subst $(comma), ,$(SIZE))
 
@@ -177,14 +180,14 @@ $(RUN)/models/unet_unconditional.safetensors: $(RUN)/models/autoencoder.safetens
 	$(call train,unconditional)
 
 # The bundle's U-Net has been through the unconditional stage.
-$(RUN)/models/conditioner/set_0/adapter_config.json: $(CONFIGS)/train_conditional.yaml \
+$(RUN)/models/unet_conditional.safetensors: $(CONFIGS)/train_conditional.yaml \
   $(RUN)/models/$(if $(NOTHING),unet_unconditional,autoencoder).safetensors
 	$(call train,conditional)
 
 $(RUN)/models/classifier.safetensors: $(DATASET)/datalist.json $(CONFIGS)/train_classifier.yaml $(SETTINGS) $(TRAINING)
 	$(call train,classifier)
 
-$(RUN)/predictions/done: $(RUN)/models/conditioner/set_0/adapter_config.json $(CONFIGS)/inference.yaml $(SAMPLING)
+$(RUN)/predictions/done: $(RUN)/models/unet_conditional.safetensors $(CONFIGS)/inference.yaml $(SAMPLING)
 	$(bundle) --config_file $(call configs,inference) --dataset_dir $(DATASET) --output_dir $(RUN) --models_dir $(RUN)/models
 	touch $@
 
@@ -231,14 +234,13 @@ $(RUN)/baselines/record_only.csv: $(DATASET)/datalist.json $(CONFIGS)/record_onl
 $(RUN)/baselines/direct_classifier.csv: $(DATASET)/datalist.json $(CONFIGS)/train_classifier.yaml \
   $(CONFIGS)/direct_classifier.yaml $(SETTINGS) $(TRAINING) $(COMPARATORS)
 	@if [ -e $@ ]; then rm -rf $(RUN)/baselines/direct_classifier*; fi
-	for seed in $(SEEDS); do $(bundle) training --config_file $(call configs,train_classifier,direct_classifier) \
-	  --dataset_dir $(DATASET) --output_dir $(RUN) --seed $$seed || exit 1; done
+	for seed in $(SEEDS); do $(bundle) $(call trained,classifier,direct_classifier) --seed $$seed || exit 1; done
 
 # what the result of a single case needs beside the weights (docs/evaluation.md)
 $(RUN)/models/reference.json: $(RUN)/predictions/done $(RUN)/models/classifier.safetensors $(RUN)/baselines/direct_classifier.csv \
   $(CONFIGS)/publish_reference.yaml $(wildcard bundle/scripts/results/*.py)
-	$(bundle) --config_file $(call configs,inference) --dataset_dir $(DATASET) --output_dir $(RUN) --models_dir $(RUN)/models --section validation
-	$(bundle) --config_file $(CONFIGS)/publish_reference.yaml --dataset_dir $(DATASET) --output_dir $(RUN)
+	$(if $(TABLES),,$(bundle) --config_file $(call configs,inference) --dataset_dir $(DATASET) --output_dir $(RUN) --models_dir $(RUN)/models --section validation)
+	$(bundle) --config_file $(CONFIGS)/publish_reference.yaml --dataset_dir $(DATASET) --output_dir $(RUN) $(TABLES)
 
 # {'no alignment': 'RUN/ablations/no_alignment/predictions', ..}
 named = "{$(foreach name,$(1),'$(subst _, ,$(name))': '$(RUN)/$(2)/$(name)$(3)'$(comma))}"
