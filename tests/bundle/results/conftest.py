@@ -44,7 +44,7 @@ def disc(radius: float, noise: np.random.Generator) -> np.ndarray:
 def follow_ups(case_id: str) -> np.ndarray:
     """The runs (R, H, W) of a case in whole HU, as :data:`Predict` writes them: of each case its own."""
     noise = np.random.default_rng(zlib.crc32(case_id.encode()))
-    radii = noise.uniform(-0.75, 0.75) + np.array([4.0, 5.0, 6.0])
+    radii = noise.uniform(-1.5, 1.5) + np.array([4.0, 5.0, 6.0])
     return np.stack([disc(radius, noise) for radius in radii]).astype(np.int16)
 
 
