@@ -9,7 +9,8 @@ never opened.
     python benchmarks/folds.py DATASET OUT [--fold 0] [--recipe prompts] [--seed 23] [--judge 0.4.0/judge.safetensors]
 
 It goes on where it was, and leaves a fold alone whose tables are there. Folds may run in processes of their own, and so
-may a fold's recipes and seeds once its first conditional training has begun.
+may a fold's recipes and seeds once its first conditional training has begun, also elsewhere, with the fold's models and
+made.json.
 `fold_choice.py` and `fold_sizes.py` read the folds' tables alone (`judged.csv`, `sizes.csv.gz`, `made.json`,
 `direct_classifier.csv`), so that folds may be run on different days and machines.
 """
@@ -75,7 +76,8 @@ MADE = "made.json"
 """Of a fold: the dataset's digest, and the best epoch of each training."""
 
 RUNS, CALLS = 20, 12
-SHARED = ("autoencoder", "unconditional", "classifier")
+SHARED = {"autoencoder": "autoencoder", "unconditional": "unet_unconditional", "classifier": "classifier"}
+"""Of a fold: stages that all its trainings go on from, and their weights."""
 DIRECT = "baselines/direct_classifier.csv"
 """Of a fold: the table of the classifier that reads baseline and record."""
 JUDGED, SIZES = "judged.csv", "sizes.csv.gz"
@@ -145,7 +147,7 @@ def link_shared(fold: Path, folder: Path) -> None:
     """Puts the weights that a conditional stage starts from, and its judge, beside its own."""
     models = folder / "models"
     models.mkdir(parents=True, exist_ok=True)
-    for name in ("autoencoder", "unet_unconditional", "classifier"):
+    for name in SHARED.values():
         if not (models / f"{name}.safetensors").exists():
             (models / f"{name}.safetensors").symlink_to((fold / "models" / f"{name}.safetensors").resolve())
 
@@ -213,7 +215,9 @@ def main(
             for seed in seeds or SEEDS
         }
         rest = {folder: each for folder, each in trainings.items() if not (folder / JUDGED).exists()}
-        for stage in SHARED if rest else ():
+        for stage, weights in SHARED.items() if rest else ():
+            if stage in made and (fold / "models" / f"{weights}.safetensors").exists():
+                continue  # also where they were made on another machine
             train_stage(stage, data, fold, (), **options)
             note(fold, stage, fold / stage)
         readers = {"": fold / "models" / "classifier.safetensors"} | {path.parent.name: path for path in judges or ()}
