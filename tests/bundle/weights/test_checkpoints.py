@@ -164,7 +164,7 @@ def test_a_path_that_has_to_be_given_is_asked_for(stage: str, file: str) -> None
 
 @pytest.mark.parametrize("stage", ["conditional", "classifier"])
 def test_stages_without_published_weights_ask_for_none(stage: str) -> None:
-    required_pretrained(stage)
+    required_pretrained(stage)  # raises where a path has to be given
 
 
 def test_a_classifier_goes_on_from_its_file_and_from_no_other(saved: Path) -> None:
