@@ -85,10 +85,14 @@ def load(dataset: Path) -> dict[str, Any]:
     return datalist
 
 
+ALL_TRAIN = "section validation: no cases; training needs no_validation.yaml, and epochs that are known."
+
+
 def examine(dataset: Path) -> Overview:
     """Checks a dataset folder.
 
-    A dataset without training cases, for forecasts or for evaluation alone, may lack any section. Patients in
+    A dataset without training cases, for forecasts or for evaluation alone, may lack any section; one that is complete
+    but for validation is noted, since it can be trained on for a fixed number of epochs. Patients in
     ``predict`` and in training are worth a look: forecasts for them are no test of weights that were trained on them.
 
     Looked for: patients in two sections (unpaired ones belong to training), identical pixels under two names, equal
@@ -111,6 +115,8 @@ def examine(dataset: Path) -> Overview:
     trains = any(datalist.get(name) for name in ("training", "unpaired"))
     needed = SECTIONS if trains or not any(datalist.get(name) for name in LISTS) else ()
     findings = [f"section {name}: no cases." for name in needed if not datalist.get(name)]
+    fixed_epochs = findings == ["section validation: no cases."]
+    findings = [] if fixed_epochs else findings
     places: dict[str, dict[str, str]] = defaultdict(dict)  # pixels' hash -> file -> section
     seen: dict[str, list[str]] = {}  # file -> faults, so that each is read and told of once
     for section, case in track(list(_cases(datalist)), description="Checking crops"):
@@ -129,7 +135,7 @@ def examine(dataset: Path) -> Overview:
     sizes = {file: mm for section in sections.values() for file, mm in section.spacing.items()}
     wrong, notes = wrong + other_pixels(datalist, sizes), notes + unequal_pixels(datalist, sizes)
     name, simulated = (str(datalist.get(key, "")) for key in ("name", "simulated"))
-    notes += unlikely(datalist) + _known_patients(sections)
+    notes += unlikely(datalist) + _known_patients(sections) + [ALL_TRAIN] * fixed_epochs
     return Overview(name, simulated, sections, findings + wrong, padded, notes)
 
 

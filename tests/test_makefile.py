@@ -56,8 +56,9 @@ def test_what_judges_makes_the_page_again(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(("given", "looked"), [("", True), ("-n", False), ("runs/table1/tables/flux-23.csv", False)])
 def test_a_whole_table_is_looked_through_last(given: str, looked: bool) -> None:
     """That Snakemake ended well says nothing of scores."""
-    command = ["make", "-n", "table1", "DATASET=dataset", "TABLE1=runs/t", f"SNAKEMAKE={given}"]
-    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip().splitlines()
+    command = ["make", "-n", "--no-print-directory", "table1", "DATASET=dataset", "TABLE1=runs/t", f"SNAKEMAKE={given}"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    lines = [line for line in shown.splitlines() if not line.startswith("make[")]
     check = ".venv/bin/python workflow/rows.py table runs/t/evaluation/table1/table1.csv"
     assert [check in line for line in lines].count(True) == looked and (lines[-1].strip() == check) == looked
     assert any("snakemake -s workflow/Snakefile" in line for line in lines[-3:])

@@ -193,6 +193,11 @@ def test_a_dataset_to_train_on_needs_all_sections(dataset):
     assert "section test: no cases." in edit(dataset, lambda datalist: datalist.update(training=[], validation=[]))
 
 
+def test_all_cases_may_train_where_the_epochs_are_known(dataset):
+    assert edit(dataset, lambda datalist: datalist.update(validation=[])) == []
+    assert "section validation: no cases; training needs no_validation.yaml" in "\n".join(examine(dataset).notes)
+
+
 def test_picture_is_the_same_for_the_same_seed(dataset, tmp_path):
     for name in ("a.png", "b.png"):
         draw_sample(dataset, tmp_path / name, seed=3, count=2)
