@@ -8,8 +8,9 @@
 #             make test-gemma reads with a real Gemma 3 (downloads 240 MB under Gemma's terms)
 # make wheelhouse   all that an installation without a network needs (deploy/INSTALL.md); make sbom lists what is installed,
 #             make audit asks for known vulnerabilities of the lock; make label serves MONAI Label on this machine
-# make lidc   trains the weights in bundle/models (give COHORT=.../cohort.csv)
-# make comparisons, make lidc_comparisons   the same against ablations and compared methods, ending in comparisons/report.html
+# make lidc   trains the weights in bundle/models (give COHORT=.../cohort.csv), ending in runs/lidc/comparisons/report.html
+# make comparisons   the demo's method against ablations and models that make no image, ending in comparisons/report.html;
+#             make lidc_comparisons the same on the cohort that is given
 # make table1 SIZE_NAME=demo|small|full   the paper's Table 1 on DATASET, every method trained and judged alike, ending in
 #             table1/SIZE_NAME/evaluation/table1 and report.html beside it; make test-table1 does so on the phantom and
 #             runs the methods' long tests
@@ -36,7 +37,7 @@ configs = "['$(CONFIGS)/$(1).yaml','$(subst $(comma),'$(comma)',$(SIZE))'$(forea
 # MONAI says of every configuration that it runs code, which is true of ours too
 bundle = $(PY) -W "ignore:parsing config_file" -m monai.bundle run
 
-.PHONY: demo announce table1 test-table1 test test-documents test-processes test-browser test-deploy test-gemma test-gpu wheelhouse sbom audit label setup lint format picture comparisons lidc lidc_report lidc_comparisons clean clean-all FORCE
+.PHONY: demo announce table1 test-table1 test test-documents test-processes test-browser test-deploy test-gemma test-gpu wheelhouse sbom audit label setup lint format picture comparisons lidc lidc_comparisons clean clean-all FORCE
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -154,7 +155,7 @@ PATIENTS ?= $(if $(NOTHING),64,160)
 COHORT ?= $(RUN)/phantom/cohort.csv
 COHORT_OPTIONS ?= --name phantom --keep-ids $(if $(NOTHING),,--shares 45:10:45)
 
-$(RUN)/phantom/cohort.csv: $(READY) $(wildcard $(addprefix data_prep/,*.py nlst/*.py phantom/*.py progression/*.py)) $(call rooms,ehr)
+$(RUN)/phantom/cohort.csv: $(READY) $(wildcard $(addprefix data_prep/,*.py nlst/*.py phantom/*.py progression/*.py progression/laws/*.yaml)) $(call rooms,ehr)
 	rm -rf $(RUN)/phantom
 	OMP_NUM_THREADS=1 $(PY) -m data_prep phantom $(RUN)/phantom --patients $(PATIENTS) --workers $$(nproc || echo 1)
 
@@ -238,9 +239,13 @@ $(RUN)/baselines/direct_classifier.csv: $(DATASET)/datalist.json $(CONFIGS)/trai
 	@if [ -e $@ ]; then rm -rf $(RUN)/baselines/direct_classifier*; fi
 	for seed in $(SEEDS); do $(bundle) $(call trained,classifier,direct_classifier) --seed $$seed || exit 1; done
 
+# of five folds, from which weights of all patients are published (benchmarks/fold_choice.py)
+FOLDS := benchmarks/folds_lidc
+FOLD_TABLES := $(patsubst %,$(FOLDS)/%.csv,generated baseline direct_classifier sizes_1 sizes_3 sizes_6)
+
 # what the result of a single case needs beside the weights (docs/evaluation.md)
 $(RUN)/models/reference.json: $(RUN)/predictions/done $(RUN)/models/classifier.safetensors $(RUN)/baselines/direct_classifier.csv \
-  $(CONFIGS)/publish_reference.yaml $(wildcard bundle/scripts/results/*.py)
+  $(CONFIGS)/publish_reference.yaml $(wildcard bundle/scripts/results/*.py) $(if $(TABLES),$(FOLD_TABLES))
 	$(if $(TABLES),,$(bundle) --config_file $(call configs,inference) --dataset_dir $(DATASET) --output_dir $(RUN) --models_dir $(RUN)/models --section validation)
 	$(bundle) --config_file $(CONFIGS)/publish_reference.yaml --dataset_dir $(DATASET) --output_dir $(RUN) $(TABLES)
 
@@ -289,21 +294,44 @@ test-table1: $(READY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m table1 -n 2 --dist worksteal
 	$(MAKE) table1 SIZE_NAME=demo JOBS=2 FROM=nothing TABLE1=runs/test_table1
 
-# The weights that come with the bundle. LIDC-progression's follow-ups, outcomes and records are simulated.
-LIDC = FROM=nothing RUN=runs/lidc SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT) COHORT_OPTIONS='--name LIDC-progression --keep-ids \
-  --simulated "Follow-up images, outcomes and records are simulated, baseline images are real"'
+# ---- on LIDC-progression's kind: baselines are real; follow-ups, outcomes and records are simulated -----------------
 
-lidc_comparisons lidc_report:
-	@test -f '$(COHORT)' || { echo 'make $@ COHORT=.../lidc_progression/cohort.csv: no such table: $(COHORT)' >&2; exit 1; }
-	$(MAKE) $(if $(filter %report,$@),runs/lidc/report.html,comparisons) $(LIDC)
+LIDC = FROM=nothing RUN=runs/$@ COHORT_OPTIONS='--name $(1) --keep-ids --simulated "Follow-up images, outcomes and records are simulated, baseline images are real"'
+given = @test '$(origin COHORT)' != file -a -f '$(COHORT)' || { echo 'make $@ COHORT=.../lidc_progression/cohort.csv: no such table: $(COHORT)' >&2; exit 1; }
 
-lidc: lidc_report
-	$(MAKE) runs/lidc/models/reference.json $(LIDC)
+# the ablations, by the growth law of the given cohort
+lidc_comparisons:
+	$(given)
+	$(MAKE) comparisons $(call LIDC,LIDC-progression) SIZE=$(CONFIGS)/small.yaml COHORT=$(COHORT)
+
+# The weights that come with the bundle: follow-ups grown by the law that was fitted to NLST, all patients but those of test.
+# Recipe, guidance, epochs and what is published beside them are of five folds of these patients (benchmarks/folds.py).
+RELEASED = $(call LIDC,LIDC-progression-real) SIZE=$(CONFIGS)/small.yaml,$(CONFIGS)/no_prompts.yaml COHORT=runs/lidc/progression/all.csv GIVEN=$(COHORT) \
+  EPOCHS_autoencoder=44 EPOCHS_unconditional=160 EPOCHS_conditional=108 EPOCHS_classifier=4 EPOCHS_direct_classifier=12 \
+  OPTIONS_conditional='--guidance_scale 1.0' ABLATIONS= \
+  TABLES="--tables \"{'generated':'$(FOLDS)/generated.csv','baseline':'$(FOLDS)/baseline.csv','direct_classifier':'$(FOLDS)/direct_classifier.csv'}\" \
+  --size_tables \"{$(foreach scale,1 3 6,$(scale):'$(FOLDS)/sizes_$(scale).csv'$(comma))}\""
+
+# another table than the last time starts afresh
+runs/lidc/given: FORCE
+	@mkdir -p $(@D); echo '$(abspath $(GIVEN))' | cmp -s - $@ || echo '$(abspath $(GIVEN))' > $@
+
+runs/lidc/progression/all.csv: $(GIVEN) runs/lidc/given $(wildcard data_prep/progression/*.py data_prep/progression/laws/*.yaml) | $(READY)
+	rm -rf $(@D)
+	$(PY) -m data_prep progression $(GIVEN) --law real --seed 0 --out $(@D)
+	sed 's/,validation,/,training,/' $(@D)/cohort.csv > $@
+
+lidc:
+	$(given)
+	$(MAKE) runs/lidc/models/reference.json $(RELEASED)
+	$(MAKE) runs/lidc/comparisons/report.html $(RELEASED)
 	$(bundle) --config_file $(CONFIGS)/audit.yaml --dataset_dir runs/lidc/dataset --output_dir runs/lidc --models_dir runs/lidc/models
 	cp $(patsubst %,runs/lidc/models/%,autoencoder.safetensors unet_conditional.safetensors classifier.safetensors \
 	  direct_classifier.safetensors record_only.json reference.json reference.safetensors) bundle/models/
 	rm -rf bundle/models/conditioner && cp -r runs/lidc/models/conditioner bundle/models/
 	rm -rf bundle/models/training_cases && cp -r runs/lidc/models/training_cases bundle/models/
+	rm bundle/models/training_cases/unet_unconditional.json
+	@echo 'Now: make picture, and $(PY) -m deploy.self_test > deploy/self_test.json'
 
 clean:
 	rm -rf runs

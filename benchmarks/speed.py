@@ -49,7 +49,7 @@ class Question(StrEnum):
 
 
 def sampling(cases: int, solver: str = "ddim") -> None:
-    """Serves: follow-ups of some cases, RUNS each, at the published guidance, with contexts that are cached."""
+    """Serves: follow-ups of some cases, RUNS each, at guidance 6, with contexts that are cached."""
     import torch
 
     from scripts.diffusion import ProgressionInferer, load_progression_model

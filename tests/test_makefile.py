@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -62,6 +65,23 @@ def test_a_whole_table_is_looked_through_last(given: str, looked: bool) -> None:
     check = ".venv/bin/python workflow/rows.py table runs/t/evaluation/table1/table1.csv"
     assert [check in line for line in lines].count(True) == looked and (lines[-1].strip() == check) == looked
     assert any("snakemake -s workflow/Snakefile" in line for line in lines[-3:])
+
+
+def test_the_released_weights_are_trained_as_the_folds_chose() -> None:
+    recipe = TEXT[TEXT.index("RELEASED = ") :].split("\n\n")[0]
+    folds = ROOT / "benchmarks" / "folds_lidc"
+    chosen = json.loads((folds / "generated.json").read_text())
+    name = "prompts" if chosen["conditioner"]["prompt_length"] else "no_prompts"
+    best = [json.loads((fold / "made.json").read_text()) for fold in folds.glob("fold_*")]
+    stages = {
+        stage: [each[stage] for each in best]
+        for stage in ("autoencoder", "unconditional", "classifier", "direct_classifier")
+    }
+    stages["conditional"] = [epoch for each in best for key, epoch in each.items() if key.startswith(f"{name}_seed_")]
+    medians = {stage: int(median(epochs)) for stage, epochs in stages.items()}
+    assert {stage: int(epochs) for stage, epochs in re.findall(r"EPOCHS_(\w+)=(\d+)", recipe)} == medians
+    assert ("no_prompts.yaml" in recipe) == (name == "no_prompts")
+    assert f"--guidance_scale {chosen['sampling']['guidance_scale']}" in recipe
 
 
 @pytest.mark.parametrize("table", ["record_only", "direct_classifier"])

@@ -251,7 +251,10 @@ def test_the_judge_brings_its_size(paper: tuple[Path, Any], tiny_dataset: Path, 
 
 
 def test_the_suite_trains_the_released_recipe(tiny_settings: dict[str, Any], tiny_llm: Path, trained: Path) -> None:
-    """What makes the networks of the tests small changes nothing of small.yaml but sizes, and where the models are."""
+    """What makes the networks of the tests small changes nothing of small.yaml but sizes, and where the models are.
+
+    The released ones have no prompts, and guidance 1, beside it.
+    """
     sizes = {
         "conditioner_arguments": {"llm", "components"},
         "unet_shape": {"channels", "norm_num_groups", "num_heads"},
@@ -269,14 +272,15 @@ def test_the_suite_trains_the_released_recipe(tiny_settings: dict[str, Any], tin
     assert tiny_settings["classifier_network"] == small["classifier_network"]
     told = read_metadata(trained / "models" / "unet_conditional.safetensors")
     released = read_metadata(BUNDLE / "models" / "unet_conditional.safetensors")
-    varied = {"image_size": 32, "pixel_mm": None}
+    varied = {"image_size": 32, "pixel_mm": None, "guidance_scale": 6.0}
     assert told["extra"]["sampling"] == {**released["extra"]["sampling"], **varied}
     assert told["config"]["prediction_type"] == released["config"]["prediction_type"] == "v_prediction"
     settings = [
         json.loads((folder / "conditioner" / "settings.json").read_text())
         for folder in (trained / "models", BUNDLE / "models")
     ]
-    assert settings[0] == {**settings[1], "llm": str(tiny_llm), "components": 2}
+    prompts = {"num_prompt_sets": 2, "prompt_length": 8}
+    assert settings[0] == {**settings[1], **prompts, "llm": str(tiny_llm), "components": 2}
 
 
 @pytest.mark.parametrize(("dropout", "chosen", "published"), [(0.15, 4.0, 4.0), (0.0, 4.0, 1.0)])

@@ -262,7 +262,7 @@ def _warn_of_gaps(records: Sequence[Mapping[str, Any]]) -> None:
         logger.warning(
             f"{gaps} of {len(known)} records lack features ({', '.join(missing)}). Weights that were trained on whole "
             "records, as those in the bundle, may then give images that have dissolved, with guidance above all: give "
-            "all features, or use --guidance_scale 1, and look at the images."
+            "all features, or use --guidance_scale 1 where it is more, and look at the images."
         )
 
 

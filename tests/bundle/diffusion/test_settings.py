@@ -97,11 +97,11 @@ def test_the_bundles_weights_bring_their_settings(caplog: pytest.LogCaptureFixtu
     arguments = settings.pop("conditioner_arguments")
     assert settings == {
         **{"image_size": 64, "pixel_mm": 0.5, "report_interval": True},
-        **{"condition_dropout": 0.15, "guidance_scale": 6.0},
+        **{"condition_dropout": 0.15, "guidance_scale": 1.0},
     }
     assert arguments == {
         **{"llm": "embedded", "dtype": "float32", "quantization": None, "lora": None},
-        **{"num_prompt_sets": 2, "prompt_length": 8, "end_token": False},
+        **{"num_prompt_sets": 1, "prompt_length": 0, "end_token": False},
         **{"standardise": True, "components": 12, "components_by": "record", "noise": 0.0},
     }
     assert not ours(caplog)

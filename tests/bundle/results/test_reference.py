@@ -149,7 +149,7 @@ def test_of_growth_it_is_said_how_its_images_were_sampled(published: Path, tmp_p
     assert found({}) == (6.0, content["size"]["growth"]), "where size has the outcome's guidance, it still was chosen"
 
 
-def test_the_bundles_reference_is_of_inference_as_it_is_by_default() -> None:
+def test_the_bundles_reference_is_taken_by_inference_as_it_is_by_default() -> None:
     inference = ConfigParser.load_config_file(str(CONFIGS / "inference.yaml"))
     made_from = json.loads((BUNDLE / "models" / REFERENCE).read_text())["made_from"]
     usual = {name: inference[name] for name in ("num_runs", "num_steps", "solver")}

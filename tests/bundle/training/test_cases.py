@@ -114,8 +114,8 @@ def test_weights_gone_on_from_of_which_nothing_was_noted_are_named(
 
 
 def test_the_weights_of_the_bundle_know_theirs() -> None:
-    """The 427 training pairs of LIDC-progression; nothing of a patient stands there but digests."""
+    """The 507 training pairs of LIDC-progression-real; nothing of a patient stands there but digests."""
     for file in map(Path, TRAINED):
         noted = json.loads((BUNDLE / "models" / FOLDER / f"{file.stem}.json").read_text())
         assert noted["weights"] == digest_weights(BUNDLE / "models" / file)
-        assert len(noted["crops"]) == 2 * 427 and noted.keys() == {"weights", "image_size", "crops"}
+        assert len(noted["crops"]) == 2 * 507 and noted.keys() == {"weights", "image_size", "crops"}
