@@ -114,9 +114,9 @@ def examine(dataset: Path) -> Overview:
     sections = {name: Section() for name in LISTS}
     trains = any(datalist.get(name) for name in ("training", "unpaired"))
     needed = SECTIONS if trains or not any(datalist.get(name) for name in LISTS) else ()
-    findings = [f"section {name}: no cases." for name in needed if not datalist.get(name)]
-    fixed_epochs = findings == ["section validation: no cases."]
-    findings = [] if fixed_epochs else findings
+    missing = [name for name in needed if not datalist.get(name)]
+    fixed_epochs = missing == ["validation"]
+    findings = [] if fixed_epochs else [f"section {name}: no cases." for name in missing]
     places: dict[str, dict[str, str]] = defaultdict(dict)  # pixels' hash -> file -> section
     seen: dict[str, list[str]] = {}  # file -> faults, so that each is read and told of once
     for section, case in track(list(_cases(datalist)), description="Checking crops"):
