@@ -250,8 +250,8 @@ $(RUN)/models/reference.json: $(RUN)/predictions/done $(RUN)/models/classifier.s
 	$(if $(TABLES),,$(bundle) --config_file $(call configs,inference) --dataset_dir $(DATASET) --output_dir $(RUN) --models_dir $(RUN)/models --section validation)
 	$(bundle) --config_file $(CONFIGS)/publish_reference.yaml --dataset_dir $(DATASET) --output_dir $(RUN) $(TABLES)
 
-# {'no alignment': 'RUN/ablations/no_alignment/predictions', ..}
-named = "{$(foreach name,$(1),'$(subst _, ,$(name))': '$(RUN)/$(2)/$(name)$(3)'$(comma))}"
+# {'no alignment': 'RUN/ablations/no_alignment/predictions', ..}; the published record, whose thresholds are read, is "record alone"
+named = "{$(foreach name,$(1),'$(subst _, ,$(name:record_only=record_alone))': '$(RUN)/$(2)/$(name)$(3)'$(comma))}"
 
 $(RUN)/comparisons/report.html: $(RUN)/predictions/done $(RUN)/models/classifier.safetensors \
   $(ABLATIONS:%=$(RUN)/ablations/%/predictions/done) $(BASELINES:%=$(RUN)/baselines/%.csv) $(CONFIGS)/evaluate.yaml $(JUDGES)
@@ -274,6 +274,7 @@ JOBS ?= 1
 # Jobs of this machine see its first GPU, which one of them has at a time; with an executor that assigns GPUs, say how many
 GPUS := $(if $(findstring GPU 0:,$(shell nvidia-smi -L 2> /dev/null)),1,0)
 TABLE1 ?= $(RUN)/table1/$(SIZE_NAME)
+MADE = $(TABLE1)/evaluation/table1/table1.csv
 # Further arguments of Snakemake, such as --executor slurm, or -n, which only says what would be done, or files to be made
 SNAKEMAKE ?=
 # A folder with what earlier runs made of the same dataset: their tables, judge and baselines, which are not made again,
@@ -288,7 +289,7 @@ table1: $(READY) $(FLOW) $(if $(filter file,$(origin DATASET)),$(DATASET)/datali
 	$(if $(KEPT),$(PY) workflow/rows.py kept $(KEPT) $(DATASET) $(SIZE_NAME))
 	$(FLOW_RUN) --unlock
 	$(FLOW_RUN) $(SNAKEMAKE)
-	$(if $(SNAKEMAKE),,$(PY) workflow/rows.py table $(TABLE1)/evaluation/table1/table1.csv)
+	$(if $(filter -n,$(SNAKEMAKE)),,$(if $(SNAKEMAKE),test ! -e $(MADE) || )$(PY) workflow/rows.py table $(MADE))
 
 # the methods' tests that train, and the whole table on the phantom
 test-table1: $(READY)

@@ -8,7 +8,9 @@ vary is not in them. The epochs of every stage were chosen on the cases left out
 the chosen recipe, tables for `publish_reference.yaml`: probabilities, and diameters of each guidance scale. What is
 chosen among candidates has an optimistic figure.
 
-    python benchmarks/fold_choice.py OUT
+    python benchmarks/fold_choice.py OUT [--judge 0.4.0]
+
+With --judge it prints what a further judge of `folds.py` says of the same images, and writes nothing.
 """
 
 from __future__ import annotations
@@ -77,24 +79,28 @@ def read_tables(out: Path, recipe: str, seed: int, name: str) -> pd.DataFrame:
     return pd.concat([pd.read_csv(_table(out, fold, recipe, seed, name)) for fold in range(FOLDS)], ignore_index=True)
 
 
-def read(out: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """The cases in order, and by method probabilities (seeds, cases)."""
+def read(out: Path, judge: str = "") -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """The cases in order, and by method probabilities (seeds, cases); of a further judge where one is named."""
+    by = f" by {judge}" if judge else ""
+    columns = [f"{name}{by}" for name in TIMES_READ.values()]
     known: dict[str, np.ndarray] = {}
     cases: pd.DataFrame | None = None
     real: pd.DataFrame | None = None
     for candidate in trained(out):
         tables = [read_tables(out, candidate.recipe, seed, JUDGED) for seed in SEEDS]
         for table in tables:
+            if missing := sorted({*columns, f"{candidate.guidance:g}{by}"} - set(table)):
+                raise SystemExit(f"{out}: a table of {candidate.recipe} has no column {missing[0]!r}: of another judge?")
             cases = table[IDENTITY] if cases is None else cases
             if not table[IDENTITY].equals(cases) or cases["case_id"].duplicated().any():
                 raise SystemExit(
                     f"{out}: the tables of {candidate.recipe} are not of the same cases in the same order."
                 )
-            real = real if real is not None else table[list(TIMES_READ.values())]
-            if not np.allclose(table[list(TIMES_READ.values())], real, rtol=0, atol=1e-6):
+            real = real if real is not None else table[columns]
+            if not np.allclose(table[columns], real, rtol=0, atol=1e-6):
                 raise SystemExit(f"{out}: the tables of {candidate.recipe} are of other judges; expected one a fold.")
-        known |= {name: tables[0][[name]].to_numpy().T for name in TIMES_READ.values()}
-        known[candidate.name] = np.stack([table[f"{candidate.guidance:g}"].to_numpy() for table in tables])
+        known |= {name: tables[0][[f"{name}{by}"]].to_numpy().T for name in TIMES_READ.values()}
+        known[candidate.name] = np.stack([table[f"{candidate.guidance:g}{by}"].to_numpy() for table in tables])
     assert cases is not None
     return cases, known
 
@@ -117,9 +123,9 @@ def made(out: Path) -> tuple[str, dict[str, list[int]]]:
     return digests.pop(), epochs
 
 
-def main(out: Path, resamples: int = 2000) -> None:
+def main(out: Path, resamples: int = 2000, judge: str = "") -> None:
     """Prints AUROC and regret out of fold with intervals over patients and trainings, and the chosen candidate."""
-    cases, known = read(out)
+    cases, known = read(out, judge)
     labels, oracle, patients = cases["malignant"].to_numpy(), cases["oracle"].to_numpy(), list(cases["patient_id"])
     corrected = {name: _recalibrated(values, labels, cases["fold"].to_numpy()) for name, values in known.items()}
     telling = varied(known, lambda values, weights: auroc(values, labels, weights), patients, labels, resamples)
@@ -127,7 +133,8 @@ def main(out: Path, resamples: int = 2000) -> None:
     table = Table(
         "judged",
         *columns,
-        title=f"{len(labels)} cases out of fold (which chose the epochs), intervals over patients and trainings",
+        title=f"{len(labels)} cases out of fold (which chose the epochs), intervals over patients and trainings"
+        + (f"; judge {judge}" if judge else ""),
     )
     regrets = [
         varied(
@@ -152,6 +159,8 @@ def main(out: Path, resamples: int = 2000) -> None:
     chosen = next(each for each in candidates if less[each][0] <= np.nanstd(less[each][1:]))
     note = f"recipe and guidance were chosen among {len(candidates)} on these cases"
     Console(width=200).print(table)
+    if judge:
+        return
     print(f"Chosen: {chosen.name}; {note}, so that its figure is optimistic.")
     for name, found in epochs.items():
         print(f"Epochs of {name}: median {int(np.median(found))} of {sorted(found)}")

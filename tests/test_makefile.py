@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ from statistics import median
 
 import pytest
 
+from scripts.comparators.published import PUBLISHED
 from tests.test_house import imports, modules
 from workflow.digests import JUDGING, code
 
@@ -56,14 +58,23 @@ def test_what_judges_makes_the_page_again(monkeypatch: pytest.MonkeyPatch) -> No
         assert judging <= set(prerequisites()[f"runs/x/{page}/report.html"]), page
 
 
-@pytest.mark.parametrize(("given", "looked"), [("", True), ("-n", False), ("runs/table1/tables/flux-23.csv", False)])
-def test_a_whole_table_is_looked_through_last(given: str, looked: bool) -> None:
-    """That Snakemake ended well says nothing of scores."""
+@pytest.mark.parametrize(
+    ("given", "check"),
+    [
+        ("", ".venv/bin/python workflow/rows.py table TABLE"),
+        ("-n", None),
+        ("runs/table1/tables/flux-23.csv", "test ! -e TABLE || .venv/bin/python workflow/rows.py table TABLE"),
+        ("--executor slurm", "test ! -e TABLE || .venv/bin/python workflow/rows.py table TABLE"),
+    ],
+)
+def test_a_whole_table_is_looked_through_last(given: str, check: str | None) -> None:
+    """That Snakemake ended well says nothing of scores. Asked for single files, it has made no table yet."""
     command = ["make", "-n", "--no-print-directory", "table1", "DATASET=dataset", "TABLE1=runs/t", f"SNAKEMAKE={given}"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     lines = [line for line in shown.splitlines() if not line.startswith("make[")]
-    check = ".venv/bin/python workflow/rows.py table runs/t/evaluation/table1/table1.csv"
-    assert [check in line for line in lines].count(True) == looked and (lines[-1].strip() == check) == looked
+    checks = [line.strip() for line in lines if "rows.py table" in line]
+    assert checks == ([check.replace("TABLE", "runs/t/evaluation/table1/table1.csv")] if check else [])
+    assert not checks or "rows.py table" in lines[-1]
     assert any("snakemake -s workflow/Snakefile" in line for line in lines[-3:])
 
 
@@ -89,6 +100,14 @@ def test_a_table_of_an_earlier_dataset_is_removed_first(table: str) -> None:
     """Else it would be refused as one of another dataset."""
     recipe = TEXT[TEXT.index(f"$(RUN)/baselines/{table}.csv:") :].split("\n\n")[0]
     assert recipe.index("\trm -f $@" if table == "record_only" else "rm -rf") < recipe.index("$(bundle)")
+
+
+def test_comparisons_name_tables_as_their_published_methods_are_named() -> None:
+    """By whose names their thresholds on held-out cases are found."""
+    command = ["make", "-n", "runs/x/comparisons/report.html", "RUN=runs/x", "DATASET=dataset", "ABLATIONS="]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    (tables,) = re.findall(r'--tables "(\{.*?\})"', shown)
+    assert set(ast.literal_eval(tables)) == set(PUBLISHED)
 
 
 @pytest.mark.parametrize(

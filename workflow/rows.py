@@ -46,6 +46,9 @@ PLAN = Path(__file__).with_name("table1.yaml")
 EVENTS = "events.out.tfevents.*"
 """TensorBoard's files in a stage's folder."""
 
+COST = "-cost.json"
+"""How the file of what a training cost ends, beside its table."""
+
 ORDER = ("image", "record", "interval")
 
 UNTRAINED = {
@@ -206,9 +209,10 @@ def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
         dataset_dir, size: of this run.
 
     Raises:
-        UserError: there is no such folder, or it holds a training's table without its JSON file, a table of another
-            dataset, with distances by other networks, of another judge than the one that lies beside it, or than any
-            where none does, or of another size.
+        UserError: there is no such folder, or it holds a training's table without its JSON file or what it cost, or a
+            cost without its table, of which Snakemake would make the other anew; or a table of another dataset, with
+            distances by other networks, of another judge than the one that lies beside it, or than any where none
+            does, or of another size.
     """
     kept = Path(kept)
     if not kept.is_dir():
@@ -219,6 +223,14 @@ def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
         expected["feature_extractors"] = extractors(size)
     if judge.is_file():
         expected["classifier"] = digest_weights(judge)
+    tables = kept / "tables"
+    costs = {path.name.removesuffix(COST) for path in tables.glob(f"*{COST}")}
+    if alone := sorted({path.stem for path in tables.glob("*.csv")} ^ costs):
+        there, lacking = (COST, ".csv") if alone[0] in costs else (".csv", COST)
+        raise UserError(
+            f"{tables / alone[0]}{there}: {alone[0]}{lacking} is missing beside it, and would be trained for anew. "
+            "Copy it from the same run, or remove the other."
+        )
     for table in sorted(kept.glob("*/*.csv")):
         if table.parent.name == "tables" and not (beside := table.with_suffix(".json")).is_file():
             raise UserError(
@@ -230,7 +242,7 @@ def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
                 f"{table}: judged by a classifier that is not kept: {judge} is missing, and a new one will differ. "
                 f"Copy the folder judge of the run that made the table into {kept}, or remove the table."
             )
-    for path in sorted(kept.glob("tables/*-cost.json")):
+    for path in sorted(tables.glob(f"*{COST}")):
         read_cost(path, size)
 
 

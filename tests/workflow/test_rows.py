@@ -251,6 +251,14 @@ def test_a_kept_table_without_its_record_is_refused(kept: Path, dataset: Path) -
         check_kept(kept, dataset, "small")
 
 
+@pytest.mark.parametrize("name", ["flux-23.csv", "flux-23-cost.json"])
+def test_a_kept_table_and_its_cost_come_together(kept: Path, dataset: Path, name: str) -> None:
+    """Of either alone Snakemake would train for the other, hours long, and mix the two trainings in one row."""
+    (kept / "tables" / name).unlink()
+    with pytest.raises(UserError, match=f"tables/flux-23.*: {name} is missing beside it, and would be trained for"):
+        check_kept(kept, dataset, "small")
+
+
 @pytest.mark.parametrize(("size", "network"), [("small", "vgg"), ("full", "alex")])
 def test_kept_distances_are_by_the_networks_of_the_size(kept: Path, dataset: Path, size: str, network: str) -> None:
     """Which the last job refuses otherwise."""

@@ -64,7 +64,12 @@ def test_options_of_a_stage_are_those_that_it_knows() -> None:
 
 @pytest.mark.processes
 def test_flux_alone_starts_from_published_weights(place: Path) -> None:
-    shown = called(place, "full", "-n", "-p", "run/flux/23/models/generator.safetensors")
+    goal = ["-n", "-p", "run/flux/23/models/generator.safetensors"]
+    missing = called(place, "full", *goal, status=1)
+    assert "MissingInputException" in missing and "weights/flux1-schnell.safetensors" in missing, "before the first job"
+    (place / "weights").mkdir()
+    (place / "weights" / "flux1-schnell.safetensors").touch()
+    shown = called(place, "full", *goal)
     stages = [line for line in shown.splitlines() if " --models_dir " in line]
     assert ["--pretrained weights/flux1-schnell.safetensors" in line for line in stages] == [False, True]
 
@@ -82,13 +87,13 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def called(place: Path, size: str, *arguments: str) -> str:
-    """What Snakemake prints."""
+def called(place: Path, size: str, *arguments: str, status: int = 0) -> str:
+    """What Snakemake prints, when it ends with a status."""
     command = [str(ROOT / ".venv-workflow" / "bin" / "snakemake"), "-s", "workflow/Snakefile"]
     command += ["--configfile", "workflow/table1.yaml", "--config", f"size={size}", "dataset=dataset", "run=run"]
     command += ["python=./stub", "--cores", "1", *arguments]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
