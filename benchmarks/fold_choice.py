@@ -90,7 +90,7 @@ def read(out: Path, judge: str = "") -> tuple[pd.DataFrame, dict[str, np.ndarray
         tables = [read_tables(out, candidate.recipe, seed, JUDGED) for seed in SEEDS]
         for table in tables:
             if missing := sorted({*columns, f"{candidate.guidance:g}{by}"} - set(table)):
-                raise SystemExit(f"{out}: a table of {candidate.recipe} has no column {missing[0]!r}: of another judge?")
+                raise SystemExit(f"{out}: a table of {candidate.recipe} has no {missing[0]!r}: of another judge?")
             cases = table[IDENTITY] if cases is None else cases
             if not table[IDENTITY].equals(cases) or cases["case_id"].duplicated().any():
                 raise SystemExit(
