@@ -34,6 +34,7 @@ from scripts.evaluation.report.columns import ENSEMBLE, TITLES
 from scripts.evaluation.report.drawing import draw_benefit, draw_growth, draw_methods, draw_ranks, draw_training
 from scripts.evaluation.report.output import write
 from scripts.evaluation.report.training_log import Stage
+from scripts.evaluation.statistics.halves import DIVISIONS, halves
 from scripts.evaluation.statistics.regret import regrets
 from scripts.evaluation.study import Cases, Study
 from scripts.provenance import command_line, versions
@@ -45,6 +46,9 @@ DEFINITIONS = {
     "kid": "unbiased squared maximum mean discrepancy, cubic kernel, over pairs of different patients, for an image "
     "and the follow-up of its own case are not independent (the usual estimator takes them so); unlike FID it needs "
     "no more cases than features; may be slightly negative",
+    "real_halves": "FID and KID between the real follow-ups of one half of the patients and of the other, divided at "
+    f"random {DIVISIONS} times (std is over divisions): what images like the real ones have, with half as many "
+    "cases, of which FID is larger than of all",
     "auroc_difference": "AUROC less that of the real images, and the first generated method's less that of every other "
     "method, on the same cases, probabilities averaged over runs",
     "p": "two-sided, of the paired bootstrap over patients; no p but p_holm is corrected for the number of comparisons",
@@ -116,6 +120,7 @@ def evaluate(
     result = {
         **_studied(study, judge, stages, max((len(images[name]) for name in generated), default=0)),
         **score_methods(rows, judge, main),
+        "real_halves": halves(judge.real_features, cases.patients),
         "contrasts": contrasts(Path(output_dir), rows, judge),
         "growth": None if growth is None else growth.score(),
         "forecasts": None if foreseen is None else foreseen.score(),

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scripts.errors import UserError
-from scripts.evaluation.report.columns import METRICS, simulation_in_words
+from scripts.evaluation.report.columns import METRICS, halves_in_words, simulation_in_words
 from scripts.files import read_mapping, write_text
 
 FILE = "table1_rows.json"
@@ -225,7 +225,8 @@ def caption(result: Mapping[str, Any], trained: str = "") -> str:
         f"LPIPS is {networks['lpips']}; features of FID and KID are {networks['fid']}. Padded pixels are left out of "
         "LPIPS; FID, KID and the judge read whole crops."
     )
-    return " ".join([studied(result), CAPTION, measured, trained]).rstrip()
+    parts = [studied(result), CAPTION, measured, halves_in_words(result), trained]
+    return " ".join(part for part in parts if part)
 
 
 def _latex(text: str) -> str:

@@ -30,6 +30,7 @@ RESULT = {
     "simulated": True,
     "simulation": "All discs are drawn.",
     "feature_extractors": {"lpips": "st-lpips-alex (fallback)", "fid": "AlexNet's_last", "kid": "AlexNet's_last"},
+    "real_halves": {"fid": score(71.25, 2.5), "kid": score(-0.00012, 0.0004)},
     "methods": {
         "real_baseline": method(score(0.7, None, [0.6, 0.8])),
         "GAN (reconstructed), told the record · 1": method(score(0.8)),
@@ -103,6 +104,10 @@ def test_every_format_says_what_was_measured_and_trained(tmp_path: Path) -> None
     made = write_table_one(tmp_path, RESULT)
     assert made is not None
     assert "the real follow-up's is from an oracle that knows growth too" in made.caption
+    assert (
+        "of the real follow-ups FID is 71.25 (sd 2.50 over" in made.caption
+        and "KID -0.00012 (sd 0.00040)" in made.caption
+    )
     said = (
         "LPIPS is st-lpips-alex (fallback); features of FID and KID are AlexNet's_last. Padded pixels are left out of"
     )

@@ -119,6 +119,26 @@ def simulation_in_words(result: Mapping[str, Any]) -> str:
     return f"{how if 'simulated' in how.lower() else f'Simulated: {how}'}."
 
 
+def halves_in_words(result: Mapping[str, Any]) -> str:
+    """What FID and KID are between images that are all real, as a sentence; empty: there are too few patients.
+
+    >>> score = {"mean": 0.5, "std": 0.25}
+    >>> halves_in_words({"real_halves": {"fid": score, "kid": score}}).partition(" over")[0]
+    'Between two halves of the real follow-ups FID is 0.50 (sd 0.25'
+    """
+    scores = result["real_halves"]
+    if scores["fid"]["mean"] is None:
+        return ""
+    (fid, fid_sd), (kid, kid_sd) = (
+        [f"{scores[key][part]:.{METRICS[key][1]}f}" for part in ("mean", "std")] for key in ("fid", "kid")
+    )
+    return (
+        f"Between two halves of the real follow-ups FID is {fid} (sd {fid_sd} over divisions of the patients) and KID "
+        f"{kid} (sd {kid_sd}), as of images that are like the real ones; FID, which grows as cases become fewer, at "
+        "half as many."
+    )
+
+
 def title_of(name: str) -> str:
     """The title, in figures and tables, of a method of metrics.json."""
     if name.endswith(MEDIAN):

@@ -27,6 +27,7 @@ from scripts.evaluation.report.columns import (
     REGRET,
     STEERING,
     TITLES,
+    halves_in_words,
     title_of,
 )
 from scripts.evaluation.report.forecast_view import forecast_view
@@ -70,6 +71,7 @@ def render(
         calibration_columns=CALIBRATION,
         regret_columns=REGRET,
         notes=notes,
+        equal=halves_in_words(result),
         gap=gap_sentence(result),
         facts_sentence=facts_sentence,
         clinical=clinical_view(result),

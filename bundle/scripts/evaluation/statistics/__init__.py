@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "contrasts": ["contrast", "holm"],
         "decision_curve": ["decision_curves"],
         "differences": ["auroc_difference"],
+        "halves": ["halves"],
         "folds": ["patient_folds"],
         "recalibration": ["recalibration_scores"],
         "forecasts": ["Forecast", "crps", "rank_histogram"],

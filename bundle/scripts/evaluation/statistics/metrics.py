@@ -100,20 +100,26 @@ def frechet_distance(first: Array, second: Array) -> float:
     return max(0.0, float(np.square(means[0] - means[1]).sum()) + spread)
 
 
+def cubic_kernel(first: Array, second: Array) -> Array:
+    """The kernel of KID, k(a, b) = (a . b / D + 1)^3 (Binkowski et al. 2018, "Demystifying MMD GANs").
+
+    Args:
+        first, second: (N1, D) and (N2, D).
+
+    Returns:
+        (N1, N2).
+    """
+    return (first @ second.T / first.shape[1] + 1) ** 3
+
+
 def kernel_pairs(first: Array, second: Array) -> Array:
     """Terms (N, N) of the kernel distance: k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i).
-
-    k is the cubic kernel of KID, k(a, b) = (a . b / D + 1)^3 (Binkowski et al. 2018, "Demystifying MMD GANs").
 
     Args:
         first, second: (N, D), features x and y of the same N cases.
     """
-
-    def kernel(a: Array, b: Array) -> Array:
-        return (a @ b.T / a.shape[1] + 1) ** 3
-
-    cross = kernel(first, second)
-    return kernel(first, first) + kernel(second, second) - cross - cross.T
+    cross = cubic_kernel(first, second)
+    return cubic_kernel(first, first) + cubic_kernel(second, second) - cross - cross.T
 
 
 def kernel_distance(pairs: Array, patients: Sequence[Hashable], weights: Array | None = None) -> Array:

@@ -14,7 +14,7 @@ def test_meaning_of_every_key_is_in_both_files(outcome):
     assert "not a sampling error" in result["definitions"]["std"] and "over runs, how far seeds differ" in flat
     keys = {"mean", "std", "ci95", "p", "p_delong_clustered", "p_delong_independent", "auroc_difference", "kid"}
     keys |= {"change_pearson", "change_spearman"}
-    keys |= {"gap", "contrasts", *clinical.DEFINITIONS, *forecasts.DEFINITIONS}
+    keys |= {"gap", "contrasts", "real_halves", *clinical.DEFINITIONS, *forecasts.DEFINITIONS}
     assert keys | {"calibration", "regret", *CALIBRATION, *LATENTS} == result["definitions"].keys()
     assert "ECE ↓: no interval, for resampling cases biases the calibration error upwards." in flat
     shown = ("kid", "p", "p_delong_independent", *CALIBRATION, *LATENTS)
