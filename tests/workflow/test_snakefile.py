@@ -110,10 +110,15 @@ def test_what_depends_on_a_change_is_made_again(place: Path) -> None:
     changes = {
         "bundle/scripts/evaluation/statistics/metrics.py": {"scores"},
         "bundle/scripts/losses.py": chain,
+        "bundle/scripts/comparators/mcwgan.py": {"stage", "predictions", "scores"},
+        "bundle/scripts/comparators/flux.py": set(),
         "dataset/crops/a.nii.gz": chain,
     }
     for path, expected in changes.items():
         before = (place / path).read_bytes()
         (place / path).write_bytes(before + b"\nchanged = 1\n")
         assert snakemake(place, "-n", table) == expected, path
+        if path.endswith("mcwgan.py"):
+            images = snakemake(place, "-n", "run/mcwgan/23/predictions.done", "--allowed-rules", "predictions")
+            assert images == {"predictions"}, "whatever its weights"
         (place / path).write_bytes(before)
