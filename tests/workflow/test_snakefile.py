@@ -87,11 +87,11 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def called(place: Path, size: str, *arguments: str, status: int = 0) -> str:
-    """What Snakemake prints, when it ends with a status."""
+def called(place: Path, size: str, *arguments: str, status: int = 0, kept: str = "") -> str:
+    """What Snakemake prints, when it ends with a status; with a folder that an earlier run left."""
     command = [str(ROOT / ".venv-workflow" / "bin" / "snakemake"), "-s", "workflow/Snakefile"]
     command += ["--configfile", "workflow/table1.yaml", "--config", f"size={size}", "dataset=dataset", "run=run"]
-    command += ["python=./stub", "--cores", "1", *arguments]
+    command += [f"kept={kept}", "python=./stub", "--cores", "1", *arguments]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -100,6 +100,18 @@ def called(place: Path, size: str, *arguments: str, status: int = 0) -> str:
 def snakemake(place: Path, *arguments: str) -> set[str]:
     """Rules of the jobs that Snakemake runs or, with -n, would run."""
     return set(re.findall(r"^(?:local)?rule (\w+):", called(place, "demo", *arguments), flags=re.M))
+
+
+@pytest.mark.processes
+def test_namds_first_training_and_its_cost_are_of_this_run(place: Path) -> None:
+    """Its images are shown, so that what is kept of another training would not belong to them."""
+    (place / "kept" / "tables").mkdir(parents=True)
+    for method in PLAN["methods"]:
+        (place / "kept" / "tables" / f"{method}-23-cost.json").touch()
+    shown = called(place, "demo", "-n", "-p", "run/evaluation/table1_rows.json", kept="kept")
+    assert set(re.findall(r"wildcards: method=(\w+), seed=(\d+)", shown)) == {("namd", "23")}
+    assert "kept/tables/flux-23-cost.json" in shown and "kept/tables/namd-23-cost.json" not in shown
+    assert "run/tables/namd-23-cost.json" in shown
 
 
 @pytest.mark.processes
