@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterable
 from functools import cache
 from glob import glob
+from os.path import isfile
 from pathlib import Path
+
+import yaml
 
 SCRIPTS = Path("bundle", "scripts")
 
@@ -15,7 +19,7 @@ TRAINING = ("ehr", "data", "networks", "conditioning", "weights", "diffusion", "
 """Rooms and single files of the bundle that every job runs."""
 
 COMPARATORS = "comparators"
-"""The room that only configurations call which name it."""
+"""The room of which a job runs what its configurations name, and what the job's files import of it."""
 
 SAMPLING = ("predictions",)
 """What else writes images."""
@@ -29,11 +33,47 @@ def code(configs: Iterable[str], *more: str) -> list[str]:
 
     Args:
         more: further rooms and single files of the bundle.
+
+    Raises:
+        LookupError: a name that no module of :data:`COMPARATORS` defines.
     """
-    calls = any(f"scripts.{COMPARATORS}" in Path(path).read_text(encoding="utf-8") for path in configs)
-    places = [SCRIPTS / name for name in (*TRAINING, *([COMPARATORS] if calls else []), *more)]
-    found = [place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")] for place in places]
-    return sorted(str(path) for paths in found for path in paths)
+    places = [SCRIPTS / name for name in (*TRAINING, *more)]
+    rooms = [place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")] for place in places]
+    found = {str(path) for paths in rooms for path in paths}
+    new = {*configs, *found}
+    while new:
+        new = {module for path in new for name in _named(path) for module in _defining(name)} - found
+        found |= new
+    return sorted(found)
+
+
+@cache
+def _named(path: str) -> frozenset[str]:
+    """What a configuration names of the compared methods, or what a Python file imports of them, in functions too."""
+    words = [] if path.endswith(".py") else [repr(_settings(path))]
+    for node in ast.walk(_program(path)) if path.endswith(".py") else ():
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            origin = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            words += [origin + each.name for each in node.names]
+    return frozenset(re.findall(rf"\b{COMPARATORS}\.(\w+)", "\n".join(words)))
+
+
+def _defining(name: str) -> list[str]:
+    """The modules of the compared methods that bear or define a name; the package itself is a list of names."""
+    modules = [path for path in sorted((SCRIPTS / COMPARATORS).glob("*.py")) if path.stem != "__init__"]
+    found = [str(path) for path in modules if name == path.stem or name in _definitions(str(path))]
+    if not found:
+        raise LookupError(f"{SCRIPTS / COMPARATORS}: no module defines {name}, which a job names.")
+    return found
+
+
+@cache
+def _definitions(path: str) -> set[str]:
+    """Classes, functions and constants of a module."""
+    body = _program(path).body
+    made = {node.name for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))}
+    assigned = [each for node in body if isinstance(node, (ast.Assign, ast.AnnAssign)) for each in ast.walk(node)]
+    return made | {each.id for each in assigned if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
 
 
 def cases(dataset: str) -> str:
@@ -43,18 +83,31 @@ def cases(dataset: str) -> str:
 
 
 def digest(paths: Iterable[str], *words: object) -> str:
-    """Of the content of files, and of words; comments and layout of Python have no effect."""
+    """Of the content of files, and of words; comments, layout and docstrings of Python and YAML have no effect."""
     made = hashlib.sha256("\n".join(map(str, words)).encode())
-    for path in sorted(paths):
-        made.update(_content(path) if Path(path).is_file() else b"")
+    for path in filter(isfile, sorted(paths)):
+        made.update(_understood(path) if path.endswith((".py", ".yaml")) else Path(path).read_bytes())
     return made.hexdigest()[:12]
 
 
-def _content(path: str) -> bytes:
-    return _program(path) if path.endswith(".py") else Path(path).read_bytes()
+@cache
+def _understood(path: str) -> bytes:
+    """A Python or YAML file as it is understood; neither changes while jobs are planned."""
+    return (ast.dump(_program(path)) if path.endswith(".py") else repr(_settings(path))).encode()
 
 
 @cache
-def _program(path: str) -> bytes:
-    """A Python file as it is understood; it does not change while jobs are planned."""
-    return ast.dump(ast.parse(Path(path).read_bytes())).encode()
+def _settings(path: str) -> object:
+    """Of a configuration."""
+    return yaml.safe_load(Path(path).read_bytes())
+
+
+@cache
+def _program(path: str) -> ast.Module:
+    """A Python file without texts that stand by themselves, as docstrings do."""
+    return _WithoutTexts().visit(ast.parse(Path(path).read_bytes()))
+
+
+class _WithoutTexts(ast.NodeTransformer):
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:  # noqa: N802
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node

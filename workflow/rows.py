@@ -194,11 +194,15 @@ def split_trainings(table: str | Path, folder: str | Path, *seeds: str | int) ->
         )
 
 
+def settings(size: str) -> dict[str, Any]:
+    """What the plan says of a size."""
+    return yaml.safe_load(PLAN.read_text(encoding="utf-8"))["sizes"][size]
+
+
 def extractors(size: str) -> dict[str, str]:
     """Names of the networks that measure LPIPS, FID and KID at a size, as tables have them."""
-    sizes = yaml.safe_load(PLAN.read_text(encoding="utf-8"))["sizes"]
     features = FeatureExtractor().name
-    return {"lpips": PerceptualDistance(sizes[size]["lpips"]).name, "fid": features, "kid": features}
+    return {"lpips": PerceptualDistance(settings(size)["lpips"]).name, "fid": features, "kid": features}
 
 
 def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
@@ -210,9 +214,9 @@ def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
 
     Raises:
         UserError: there is no such folder, or it holds a training's table without its JSON file or what it cost, or a
-            cost without its table, of which Snakemake would make the other anew; or a table of another dataset, with
-            distances by other networks, of another judge than the one that lies beside it, or than any where none
-            does, or of another size.
+            cost without its table, of which Snakemake would make the other anew (but for NAMD's first, which every run
+            trains itself); or a table of another dataset, with distances by other networks, of another judge than the
+            one that lies beside it, or than any where none does, or of another size.
     """
     kept = Path(kept)
     if not kept.is_dir():
@@ -225,7 +229,8 @@ def check_kept(kept: str | Path, dataset_dir: str | Path, size: str) -> None:
         expected["classifier"] = digest_weights(judge)
     tables = kept / "tables"
     costs = {path.name.removesuffix(COST) for path in tables.glob(f"*{COST}")}
-    if alone := sorted({path.stem for path in tables.glob("*.csv")} ^ costs):
+    first = f"namd-{settings(size)['seeds'][0]}"
+    if alone := sorted(({path.stem for path in tables.glob("*.csv")} ^ costs) - {first}):
         there, lacking = (COST, ".csv") if alone[0] in costs else (".csv", COST)
         raise UserError(
             f"{tables / alone[0]}{there}: {alone[0]}{lacking} is missing beside it, and would be trained for anew. "

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from scripts.comparators import ddl_cxr, imageflownet
 from scripts.comparators.imageflownet import ImageFlowNet
 from scripts.conditioning.conditioner import ReportConditioner
 from scripts.conditioning.language_models import EMBEDDED_NAME
@@ -33,13 +34,29 @@ def test_the_caption_says_which_guidance_a_size_has(plan: dict[str, Any]) -> Non
     assert all("Guidance" not in PLAN["sizes"][size]["caption"] for size in ("demo", "full"))
 
 
-def test_the_caption_of_the_published_size_says_which_language_model_reads() -> None:
+def test_the_caption_of_every_size_says_which_language_model_reads() -> None:
     """No overlay names another than the embedded one."""
-    full = PLAN["sizes"]["full"]
-    assert not full["overlays"] and f"read reports by {EMBEDDED_NAME.partition('.')[0]} (" in full["caption"]
+    assert f"read reports by {EMBEDDED_NAME.partition('.')[0]} (" in PLAN["caption"]
+    assert not PLAN["sizes"]["full"]["overlays"]
     texts = [yaml.safe_load((CONFIGS / f"compare_{name}.yaml").read_text())["text"] for name in ("sd15", "flux")]
     assert texts == [{"llm": "embedded"}] * 2
     assert inspect.signature(ReportConditioner).parameters["llm"].default == "embedded"
+    assert yaml.safe_load((CONFIGS / "small.yaml").read_text())["conditioner_arguments"]["llm"] == "embedded"
+
+
+def test_the_caption_says_that_crops_are_turned_and_no_more() -> None:
+    """Where images are made; what classifies has further transforms at the small size."""
+    made = {path.stem: path.read_text() for path in CONFIGS.glob("*.yaml")}
+    trained = [configs for each in PLAN["methods"].values() for configs in each["stages"].values()]
+    stages = {configs[0] for configs in trained if isinstance(configs, list)}
+    turns = {tuple(yaml.safe_load(made[name])["rotations"]) for name in stages}
+    assert turns == {(0, 45, 90, 135, 180)}
+    assert not [name for name, text in made.items() if name.startswith("compare_") and "\nrotations:" in text]
+    assert [name for name, text in made.items() if "@augmentation" in text] == ["train_classifier"]
+    assert "five turns of the crops (0, 45, 90, 135 and 180 degrees) as its one augmentation" in PLAN["caption"]
+    for module in (imageflownet, ddl_cxr):
+        (marked,) = [each for each in str(module.__doc__).split("[R]") if "five turns" in each]
+        assert "published: " in marked.partition("five turns")[2]
 
 
 def test_the_caption_says_which_settings_are_not_the_sources() -> None:
@@ -59,8 +76,10 @@ def test_the_caption_says_which_settings_are_not_the_sources() -> None:
     published = f"{theirs['learning_rate']:g}".replace("e-0", "e-")
     assert (
         f"DDL-CXR rate {ours['learning_rate']:g} and {ours['max_epochs']} epochs, over which its third loss grows "
-        f"(published: {published}, {theirs['max_epochs']})"
+        f"(published: {published}, {theirs['max_epochs']}), and the average of its U-Net decays with "
+        f"{ours['ema_decay']} (published: {theirs['ema_decay']})"
     ) in caption
+    assert ddl["ema::module"] == "$@network_def.unet"
     loss, context = small["loss"], small["conditioner_arguments"]
     assert f"weighs {loss['perceptual_weight']} and sees {loss['perceptual_samples']} samples" in caption
     assert f"({context['components']} components of a standardised context" in caption
@@ -78,6 +97,25 @@ def test_the_caption_says_how_sd15_and_the_autoencoders_depart() -> None:
     assert decay.endswith("get('ema_decay', 0.995)") and "averaged, with decay 0.995" in caption
     arguments = inspect.signature(StableDiffusionAutoencoder).parameters
     assert "dropout" not in arguments and "has neither dropout nor tanh" in PLAN["caption"]
+
+
+def test_the_caption_says_how_adversarial_autoencoders_depart() -> None:
+    small = yaml.safe_load((CONFIGS / "small.yaml").read_text())["schedules"]["autoencoder"]
+    sd15, ddl_cxr = (
+        yaml.safe_load((CONFIGS / f"compare_{name}_autoencoder.yaml").read_text()) for name in ("sd15", "ddl_cxr")
+    )
+    assert sd15["sizes"] == ddl_cxr["sizes"] and sd15["schedule"] == ddl_cxr["schedule"]
+    assert sd15["adversary"]["start"] == ddl_cxr["adversary"]["start"] == "$min(@sizes[@size]['start'], @steps // 3)"
+    first, second = (
+        f"{each['learning_rate']:g}".replace("e-0", "e-") + f", {each['batch_size']}, {each['max_epochs']}"
+        for each in (sd15["published"], ddl_cxr["published"])
+    )
+    assert (
+        f"Autoencoders of SD1.5 and DDL-CXR have rate {small['learning_rate']:g}, batch {small['batch_size']}, "
+        f"{small['max_epochs']} epochs (published: {first} and {second}), and discriminators from step "
+        f"{sd15['sizes']['small']['start']:,}, or a third of the steps if that is less "
+        f"(published: from step {sd15['sizes']['full']['start']:,})"
+    ) in PLAN["sizes"]["small"]["caption"]
 
 
 def test_the_caption_says_who_has_how_many_epochs_of_diffusion() -> None:

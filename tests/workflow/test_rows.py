@@ -259,6 +259,16 @@ def test_a_kept_table_and_its_cost_come_together(kept: Path, dataset: Path, name
         check_kept(kept, dataset, "small")
 
 
+def test_what_namds_first_training_cost_may_come_without_its_table(kept: Path, dataset: Path) -> None:
+    """Every run trains it itself, has no table of it, and writes what it cost beside the others' tables."""
+    assert list(PLAN["methods"])[0] == "namd" and PLAN["sizes"]["small"]["seeds"][0] == 23
+    write_json(kept / "tables" / "namd-23-cost.json", {"size": "small"})
+    check_kept(kept, dataset, "small")
+    write_json(kept / "tables" / "namd-24-cost.json", {"size": "small"})
+    with pytest.raises(UserError, match="namd-24-cost.json: namd-24.csv is missing beside it"):
+        check_kept(kept, dataset, "small")
+
+
 @pytest.mark.parametrize(("size", "network"), [("small", "vgg"), ("full", "alex")])
 def test_kept_distances_are_by_the_networks_of_the_size(kept: Path, dataset: Path, size: str, network: str) -> None:
     """Which the last job refuses otherwise."""

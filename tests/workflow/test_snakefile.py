@@ -87,11 +87,11 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def called(place: Path, size: str, *arguments: str, status: int = 0) -> str:
-    """What Snakemake prints, when it ends with a status."""
+def called(place: Path, size: str, *arguments: str, status: int = 0, kept: str = "") -> str:
+    """What Snakemake prints, when it ends with a status; with a folder that an earlier run left."""
     command = [str(ROOT / ".venv-workflow" / "bin" / "snakemake"), "-s", "workflow/Snakefile"]
     command += ["--configfile", "workflow/table1.yaml", "--config", f"size={size}", "dataset=dataset", "run=run"]
-    command += ["python=./stub", "--cores", "1", *arguments]
+    command += [f"kept={kept}", "python=./stub", "--cores", "1", *arguments]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -103,6 +103,18 @@ def snakemake(place: Path, *arguments: str) -> set[str]:
 
 
 @pytest.mark.processes
+def test_namds_first_training_and_its_cost_are_of_this_run(place: Path) -> None:
+    """Its images are shown, so that what is kept of another training would not belong to them."""
+    (place / "kept" / "tables").mkdir(parents=True)
+    for method in PLAN["methods"]:
+        (place / "kept" / "tables" / f"{method}-23-cost.json").touch()
+    shown = called(place, "demo", "-n", "-p", "run/evaluation/table1_rows.json", kept="kept")
+    assert set(re.findall(r"wildcards: method=(\w+), seed=(\d+)", shown)) == {("namd", "23")}
+    assert "kept/tables/flux-23-cost.json" in shown and "kept/tables/namd-23-cost.json" not in shown
+    assert "run/tables/namd-23-cost.json" in shown
+
+
+@pytest.mark.processes
 def test_what_depends_on_a_change_is_made_again(place: Path) -> None:
     assert snakemake(place, "-n") == set(RULES), "the whole table"
     table, chain = "run/tables/mcwgan-23.csv", {"judge", "stage", "predictions", "scores"}
@@ -110,10 +122,15 @@ def test_what_depends_on_a_change_is_made_again(place: Path) -> None:
     changes = {
         "bundle/scripts/evaluation/statistics/metrics.py": {"scores"},
         "bundle/scripts/losses.py": chain,
+        "bundle/scripts/comparators/mcwgan.py": {"stage", "predictions", "scores"},
+        "bundle/scripts/comparators/flux.py": set(),
         "dataset/crops/a.nii.gz": chain,
     }
     for path, expected in changes.items():
         before = (place / path).read_bytes()
         (place / path).write_bytes(before + b"\nchanged = 1\n")
         assert snakemake(place, "-n", table) == expected, path
+        if path.endswith("mcwgan.py"):
+            images = snakemake(place, "-n", "run/mcwgan/23/predictions.done", "--allowed-rules", "predictions")
+            assert images == {"predictions"}, "whatever its weights"
         (place / path).write_bytes(before)

@@ -5,7 +5,8 @@ The published record is a time series of a stay in intensive care. Ours is one s
 more, and the outcome takes the place of 14 findings; the latent scale is the autoencoder's 1/std (published: 1.0), and
 the start noise is the case's own (published: the same for every case) [R]. The layer that tells the outcome learns
 (published: label_head, which is in no optimiser), validation is of latents' means (published: samples), and the
-autoencoder has no dropout (published: 0.2), since MONAI's blocks have none [R].
+autoencoder has no dropout (published: 0.2), since MONAI's blocks have none [R]. Crops have NAMD's five turns
+(published: a random crop of a larger image) [R].
 """
 
 from __future__ import annotations

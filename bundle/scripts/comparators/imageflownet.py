@@ -3,6 +3,7 @@
 Written from the paper and from facts about its code, whose licence is non-commercial; none of it is copied. Ours [R]
 are the batches of mixed intervals, which equal one case after the other, and MONAI's U-Net for guided-diffusion's: the
 time embedding is always that of 0, so that the scale and shift by it are constants, as normalisations have their own.
+Crops have NAMD's five turns (published: flips, shifts, scales, turns of 30 degrees, brightness and contrast) [R].
 """
 
 from __future__ import annotations
