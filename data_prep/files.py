@@ -25,20 +25,24 @@ def refuse_overwriting(written: Iterable[Path], read: Iterable[Path]) -> None:
 
 
 @contextmanager
-def one_writer(target: Path) -> Iterator[None]:
+def one_writer(target: Path, wait: bool = False) -> Iterator[None]:
     """A context in which no other run writes ``target``, so that what it leaves unfinished beside it is its own.
 
     The lock is the operating system's, which no killed process leaves behind. Its file is hidden, lies beside
     ``target`` and goes at the end.
 
+    Args:
+        target: file or folder.
+        wait: for another run to end, instead of refusing.
+
     Raises:
-        DataError: another run is within.
+        DataError: another run is within, and ``wait`` is false.
     """
     place = target.absolute()
     path = place.with_name(f".lock-{place.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        held = FileLock(path).acquire(timeout=0)
+        held = FileLock(path).acquire(blocking=wait)
     except Timeout as error:
         raise DataError(
             f"{target}: another run is writing it. Wait until that has ended, or name another --out."
