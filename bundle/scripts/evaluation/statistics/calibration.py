@@ -122,7 +122,7 @@ def calibration_scores(probabilities: Array, labels: Array, weights: Array | Non
     if reason := why_undefined(labels):
         return {name: undefined(reason) for name in NAMES}
     known = np.isfinite(labels)
-    probabilities, labels, weights = probabilities[known], labels[known], varied(weights, known)
+    probabilities, labels, weights = probabilities[known], labels[known], varied(weights, labels)
     squares = np.square(probabilities - labels)[None]
     scores = {
         "brier": estimate(squares.mean(axis=1), None if weights is None else weighted_mean(squares, weights)[0]),
