@@ -16,7 +16,7 @@ from rich.progress import track
 
 from data_prep.cutting import MADE, Recipe, Result, Scan, Wanted, cut_scan, failed, made_line, read_made, write_made
 from data_prep.errors import MAX_FAULTS, DataError
-from data_prep.files import refuse_overwriting
+from data_prep.files import one_writer, refuse_overwriting
 from data_prep.identity import Names, open_key, write_key
 from data_prep.padding import crops_of
 from data_prep.schema import KEY, OLDEST, PREDICT, times
@@ -25,6 +25,7 @@ from data_prep.spacing import PIXEL_MM
 from data_prep.tables import write_csv
 from data_prep.unforeseen import Streak
 from data_prep.workers import spread
+from scripts.errors import listed
 from scripts.files import write_atomically, write_json
 
 
@@ -76,8 +77,7 @@ def build(
     cannot be used stands in ``failures.csv`` with the reason, and the others are taken.
 
     Args:
-        table: see :mod:`data_prep.schema`.
-        out, size: the dataset folder; pixels along both axes of a crop.
+        table, out, size: see :mod:`data_prep.schema`; the dataset folder; pixels along both axes of a crop.
         spacing: mm between pixels in plane, of all crops; None keeps each scanner's.
         name: the dataset's name; None: the folder's.
         simulated: a text that marks the data as simulated; None: what the table's column ``simulated`` says.
@@ -87,7 +87,8 @@ def build(
         transform, predict, shares: see :func:`data_prep.images.crops.cut`, and ``sectioned`` and ``assigned_sections``.
 
     Raises:
-        DataError: every fault of the table; nothing can be taken; or ``out`` is no dataset, or holds what is read.
+        DataError: every fault of the table; nothing can be taken; ``out`` is no dataset, holds what is read, or is
+            being written by another run; or a crop that was cut is not there any more.
 
     Example:
         The table is that of a simulated cohort, ``python -m data_prep phantom phantom``.
@@ -99,20 +100,18 @@ def build(
         >>> sorted(path.name for path in Path("dataset").iterdir())
         ['crops', 'crops.jsonl', 'datalist.json', 'datasheet.md', 'datasheet.png', 'failures.csv']
     """
-    from data_prep.contract import read_cohort
-
     _refuse_other(out)
     key = key or out.with_name(f"{out.name}.key.json")
-    names = Names("") if keep_ids else open_key(key, out)
-    cohort = _prepared(read_cohort(table), names, shares)
-    refuse_overwriting([out], [table, *(table.parent / image for image in cohort["image"].unique())])
-    used = _used(cohort, predict, table)
-    write_key(key, names, {})  # a run that is stopped goes on with the same names
-    with write_atomically(out, keep_unfinished=True) as folder:
-        recipe = Recipe(folder, out.absolute(), size, spacing, names, transform)
-        results = _cut_all(used, table.parent, recipe, workers, scheduler)
-        made = _complete(cohort, results, recipe, name or out.name, simulated, predict)
-    write_key(key, names, _cases_by_name(cohort))
+    with one_writer(out):
+        names = Names("") if keep_ids else open_key(key, out)
+        cohort = _read(table, out, names, shares)
+        used = _used(cohort, predict, table)
+        write_key(key, names, {})  # a run that is stopped goes on with the same names
+        with write_atomically(out, keep_unfinished=True) as folder:
+            recipe = Recipe(folder, out.absolute(), size, spacing, names, transform)
+            results = _cut_all(used, table.parent, recipe, workers, scheduler)
+            made = _complete(cohort, results, recipe, name or out.name, simulated, predict)
+        write_key(key, names, _cases_by_name(cohort))
     return made
 
 
@@ -120,6 +119,15 @@ def _refuse_other(out: Path) -> None:
     """Refuses to replace what is no dataset."""
     if out.exists() and not (out / "datalist.json").is_file() and (out.is_file() or any(out.iterdir())):
         raise DataError(f"{out}: exists and is no dataset (no datalist.json). Name another folder, or remove it.")
+
+
+def _read(table: Path, out: Path, names: Names, shares: Mapping[str, float]) -> pd.DataFrame:
+    """The table as `_prepared` gives it, whose file and images are not in ``out``."""
+    from data_prep.contract import read_cohort
+
+    cohort = _prepared(read_cohort(table), names, shares)
+    refuse_overwriting([out], [table, *(table.parent / image for image in cohort["image"].unique())])
+    return cohort
 
 
 def _used(cohort: pd.DataFrame, predict: bool, table: Path) -> pd.DataFrame:
@@ -153,6 +161,7 @@ def _complete(
         raise DataError(
             "\n  ".join(["No pair is left without these images; nothing was written:", *reasons[:MAX_FAULTS]])
         )
+    _refuse_gone(folder, taken["crop"])
     datalist: dict[str, Any] = {
         "name": name,
         "simulated": "; ".join(sorted(set(cohort["simulated"].dropna()))) if simulated is None else simulated,
@@ -183,6 +192,15 @@ def _complete(
         lossy=len(datalist.get("lossy", [])),
         earlier=earlier,
     )
+
+
+def _refuse_gone(folder: Path, crops: Iterable[str]) -> None:
+    """Refuses to name crops that are not in the folder any more: something else writes there."""
+    if gone := [crop for crop in crops if not (folder / crop).is_file()]:
+        raise DataError(
+            f"{folder}: of the crops that were cut, {listed(gone)} went missing; nothing was written. See that no "
+            "other program removes files there, and give the same command again, which cuts them."
+        )
 
 
 def _prepared(cohort: pd.DataFrame, names: Names, shares: Mapping[str, float] = SHARES) -> pd.DataFrame:

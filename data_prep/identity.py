@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_prep.errors import DataError
+from data_prep.files import one_writer
 from scripts.files import write_atomically
 
 NOTE = "Tells the patients of a dataset. Keep it apart from the dataset, and give it to nobody who gets that."
@@ -56,15 +57,22 @@ def open_key(path: Path, dataset: Path) -> Names:
 def write_key(path: Path, names: Names, cases: Mapping[str, Mapping[str, object]]) -> None:
     """Writes the key: the secret and, by the name of each case, whose it is; for its owner's eyes alone.
 
-    Cases that the file has already, of this or another dataset, stay in it. Names without a secret have no key.
+    Cases that the file has already, of this or another dataset, stay in it, those too that another run is just adding.
+    Names without a secret have no key.
+
+    Raises:
+        DataError: the file is none, or has another secret: another run has made it since :func:`open_key`.
     """
     if not names.secret:
         return
-    known = _read(path)[1] if path.exists() else {}
-    content = {"note": NOTE, "secret": names.secret, "cases": {**known, **cases}}
-    with write_atomically(path) as temporary:
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    with one_writer(path, wait=True):
+        secret, known = _read(path) if path.exists() else (names.secret, {})
+        if secret != names.secret:
+            raise DataError(f"{path}: another run has made it meanwhile. Give the same command again, which takes it.")
+        content = {"note": NOTE, "secret": names.secret, "cases": {**known, **cases}}
+        with write_atomically(path) as temporary:
+            temporary.touch(mode=0o600)
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _read(path: Path) -> tuple[str, dict[str, object]]:

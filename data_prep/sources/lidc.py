@@ -3,6 +3,10 @@
 pylidc's fields in a CSV: ``patient_id``, ``series_instance_uid``, ``nodule_id`` (a number for each group that
 ``Scan.cluster_annotations`` returns), ``x``, ``y``, ``z`` of the centre in mm (LPS), ``diameter`` and the ratings.
 The suspicion of malignancy (1 to 5) is kept as ``malignancy_rating``; it is no outcome, so ``malignant`` stays empty.
+
+Numbers of nodules are those of one scan, and some patients have two series. Which nodules of these are the same nobody
+told, nor when they were seen, so that each series has nodules of its own, all at the first time: ``1-3`` is number 3 in
+the first series, by the order of the patient's series UIDs as text. Patients with one series keep the numbers.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ def read(path: Path) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "patient_id": nodules["patient_id"],
-            "nodule_id": nodules["nodule_id"],
+            "nodule_id": _named(nodules),
             "series": nodules["series_instance_uid"],
             **{name: nodules[name].round(3) for name in ("x", "y", "z")},
             "sct_long_dia": nodules["diameter"].round(2),
@@ -46,3 +50,11 @@ def read(path: Path) -> pd.DataFrame:
             "malignancy_rating": nodules["malignancy"],
         }
     )
+
+
+def _named(nodules: pd.DataFrame) -> pd.Series:
+    """The nodules' numbers, unique within a patient: after the place of their series, where a patient has several."""
+    series = nodules.groupby("patient_id")["series_instance_uid"]
+    place = series.transform(lambda uids: pd.factorize(uids, sort=True)[0] + 1).astype(str)
+    number = nodules["nodule_id"].astype(str)
+    return number.mask(series.transform("nunique") > 1, place + "-" + number)

@@ -1,10 +1,13 @@
 import json
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
+from data_prep import cohort
 from data_prep.cohort import build
 from data_prep.contract import read_cohort
 from data_prep.errors import DataError
@@ -131,6 +134,59 @@ def test_a_run_that_was_stopped_goes_on(source, monkeypatch):
     assert not (source / "out").exists()
     monkeypatch.setattr(crops, "cut", cut)
     assert build(table, source / "out", size=32).reused == 2
+
+
+@pytest.fixture
+def other_run(source):
+    """Another process that is writing the dataset ``out``."""
+    code = "import sys; from pathlib import Path; from data_prep.files import one_writer\n"
+    code += "with one_writer(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(source / "out")]
+    run = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert run.stdout.readline() == "held\n"
+    yield run
+    run.kill()
+    run.wait()
+
+
+def test_a_second_run_is_refused_until_the_first_is_gone_however_it_goes(source, call, other_run):
+    """It touches nothing: not what the first has cut, nor the dataset that is there, nor the key."""
+    table, crop = three_years(source), source / ".partial-out" / "crops" / "P1_1_T0.nii.gz"
+    crop.parent.mkdir(parents=True)
+    crop.write_text("the first run's")
+    before = sorted(source.rglob("*"))
+    code, shown = call("cohort", table, "--out", source / "out", "--size", 32)
+    told = f"{source / 'out'}: another run is writing it. Wait until that has ended, or name another --out.\n"
+    assert (code, shown.err) == (2, told)
+    assert sorted(source.rglob("*")) == before and crop.read_text() == "the first run's"
+    assert call("cohort", table, "--out", source / "another", "--size", 32)[0] == 0
+    other_run.kill()
+    other_run.wait()
+    assert (source / ".lock-out").exists()
+    assert call("cohort", table, "--out", source / "out", "--size", 32)[0] == 0
+    assert call("check", source / "out")[0] == call("check", source / "another")[0]
+    assert not list(source.rglob(".*"))
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_crop_that_is_gone_is_not_named(source, monkeypatch, before):
+    """Nor does its dataset take the place of a good one; the next run cuts it again."""
+    table, cut_all = three_years(source), cohort._cut_all
+    if before:
+        build(table, source / "out", size=32, keep_ids=True)
+
+    def robbed(used, folder, recipe, *rest):
+        results = cut_all(used, folder, recipe, *rest)
+        (recipe.folder / "crops" / "P4_7_T1.nii.gz").unlink()
+        return results
+
+    monkeypatch.setattr(cohort, "_cut_all", robbed)
+    with pytest.raises(DataError, match=r"crops/P4_7_T1\.nii\.gz went missing; nothing was written"):
+        build(table, source / "out", size=32, keep_ids=True)
+    assert len(list((source / "out" / "crops").glob("*"))) == (7 if before else 0)
+    monkeypatch.setattr(cohort, "_cut_all", cut_all)
+    assert build(table, source / "out", size=32, keep_ids=True).reused == (7 if before else 6)
+    assert len(list((source / "out" / "crops").iterdir())) == 7
 
 
 def test_other_folders_are_left_alone(source):

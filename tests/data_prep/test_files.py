@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import DataError
-from data_prep.files import refuse_overwriting
+from data_prep.files import one_writer, refuse_overwriting
 from data_prep.nlst import study
 from tests.data_prep.helpers import rows, write_table
 
@@ -55,3 +55,23 @@ def test_nlst(tmp_path, role):
         with pytest.raises(DataError, match="would be written over"):
             study.make(tmp_path, study.Options(**options))
         assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_one_writer_at_a_time(tmp_path, there):
+    """By whatever path; its file is gone at the end, also of a run that fails."""
+    target, same = tmp_path / "made" / "dataset", tmp_path / "made" / ".." / "made" / "dataset"
+    if there:
+        target.mkdir(parents=True)
+    for error in (None, KeyboardInterrupt):
+        try:
+            with one_writer(target):
+                with pytest.raises(DataError, match="another run is writing it"), one_writer(same):
+                    pytest.fail("two at once")
+                with one_writer(tmp_path / "made" / "other"):
+                    assert sorted(path.name for path in target.parent.glob(".*")) == [".lock-dataset", ".lock-other"]
+                if error:
+                    raise error
+        except KeyboardInterrupt:
+            assert error
+        assert [path.name for path in target.parent.iterdir()] == ["dataset"] * there

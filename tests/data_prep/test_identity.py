@@ -12,7 +12,7 @@ import pytest
 from data_prep import cli
 from data_prep.cohort import build
 from data_prep.errors import DataError
-from data_prep.identity import Names, open_key
+from data_prep.identity import Names, open_key, write_key
 from tests.data_prep.helpers import rows, stack, write_series
 
 TAGS = {
@@ -122,6 +122,18 @@ def test_keys_that_are_refused(tmp_path):
         (tmp_path / "key.json").write_text(content)
         with pytest.raises(DataError, match="key.json"):
             open_key(tmp_path / "key.json", tmp_path / "out")
+
+
+def test_a_key_that_another_run_has_made_meanwhile_is_left_alone(tmp_path):
+    """Its secret is all that tells whose the other's names are."""
+    key = tmp_path / "key.json"
+    first, second = (open_key(key, tmp_path / each) for each in ("one", "two"))
+    write_key(key, first, {"a": {}})
+    before = key.read_bytes()
+    with pytest.raises(DataError, match=r"key\.json: another run has made it meanwhile\. Give the same command again"):
+        write_key(key, second, {"b": {}})
+    assert key.read_bytes() == before
+    assert open_key(key, tmp_path / "two") == first and [path.name for path in tmp_path.iterdir()] == ["key.json"]
 
 
 def scans(folder, *people):

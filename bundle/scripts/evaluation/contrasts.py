@@ -70,7 +70,7 @@ def _of_auroc(pair: Sequence[Sequence[Method]], judge: Judge) -> Contrast:
     known = np.isfinite(labels)
     first, second = [[each.probabilities[:, known] for each in methods] for methods in pair]
     score = partial(_auroc, labels=labels[known])
-    return contrast(score, first, second, varied(weights, known))
+    return contrast(score, first, second, varied(weights, labels))
 
 
 def _auroc(values: Array, weights: Array, labels: Array) -> Array:

@@ -78,7 +78,7 @@ def audit_memorisation(
     sections = {name: load_datalist(dataset_dir)[name] for name in ("training", "validation", "test")}
     patients = [str(case["patient_id"]) for cases in sections.values() for case in cases]
     member = np.repeat([1.0, 0.0], [len(sections["training"]), len(patients) - len(sections["training"])])
-    weights = varied(patient_resamples(patients, member, resamples, seed), np.isfinite(member))
+    weights = varied(patient_resamples(patients, member, resamples, seed), member)
     if weights is None or len(set(member)) < 2:
         raise UserError(
             f"{dataset_dir}: expected two patients or more in training, and in validation and test together."

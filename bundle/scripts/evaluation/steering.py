@@ -217,7 +217,7 @@ def _discrimination(made: Generated, recorded: Generated, cases: Cases, weights:
     def change(probabilities: Array, resampled: Array | None = None) -> Array:
         return area(probabilities, resampled) - area(recorded.probabilities.mean(axis=1)[known][None], resampled)
 
-    averaged, kept = made.probabilities.mean(axis=1)[known], varied(weights, known)
+    averaged, kept = made.probabilities.mean(axis=1)[known], varied(weights, cases.labels)
     return {"auroc": interval(area, averaged, kept), "auroc_change": interval(change, averaged, kept)}
 
 

@@ -64,6 +64,29 @@ def test_the_record_speaks_by_its_table_where_there_is_one(judge: Judge, monkeyp
     assert found["added_value"]["record"] == FITTED_HERE and asked.pop()[-1] is None
 
 
+@pytest.mark.parametrize("single", [0, 1])
+def test_scores_that_rest_on_one_patient_have_no_interval(distance: Any, single: int) -> None:
+    """Two cases of twelve patients each, of whom one alone has an outcome; what rests on the others has intervals."""
+    study = make_study(count=24)
+    for index, case in enumerate(study["cases"]):
+        case["malignant"] = single if index < 2 else 1 - single
+    judge = Judge(study_of(study), study["classifier"], distance, bootstrap=Bootstrap(200))
+    given = probabilities("table")
+    found = clinical_scores(judge, given, None, {"table": {"given": 0.5}})
+    of_one, of_others = ("sensitivity", "specificity") if single else ("specificity", "sensitivity")
+    point = found["operating_points"]["table"]["given"]
+    assert point[of_others]["ci95"] is not None
+    withheld = [
+        point[of_one],
+        *found["decision_curves"]["differences"]["table"]["treat_all"].values(),
+        *judge.statistics("table", given, ["real_baseline"])["auroc_difference"].values(),
+    ]
+    calibration = judge.statistics("table", given, [])["calibration"]
+    withheld += [calibration[name] for name in ("brier", "slope", "intercept")]
+    assert all(each["mean"] is not None and each["ci95"] is None for each in withheld)
+    assert all("too few patients" in each["reason"] for each in withheld)
+
+
 def test_without_images_nothing_is_added(judge: Judge) -> None:
     found = clinical_scores(judge, probabilities("table"), None, {})
     assert found["added_value"] == {"reason": NO_IMAGES}

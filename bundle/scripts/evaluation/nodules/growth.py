@@ -261,7 +261,7 @@ class Growth:
         """Scores of one method against one truth; its changes are taken from the measured baseline."""
         measured, start = self.sizes[name].take(use), self.before["measured"].take(use)
         before, after, days = self.before[truth].take(use), self.after[truth].take(use), self.days[use]
-        weights = None if self.weights is None else self.weights[:, use]
+        weights = None if self.weights is None else metrics.several(self.weights[:, use])
         errors = {
             "long_mm": np.abs(measured.long - after.long),
             "perpendicular_mm": np.abs(measured.perpendicular - after.perpendicular),

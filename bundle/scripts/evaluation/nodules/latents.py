@@ -14,7 +14,7 @@ from sklearn.linear_model import RidgeCV
 
 from scripts.arrays import Array
 from scripts.evaluation.statistics.correlation import spearman
-from scripts.evaluation.statistics.metrics import estimate, undefined
+from scripts.evaluation.statistics.metrics import estimate, several, undefined
 from scripts.evaluation.study import Cases
 
 PENALTIES = np.logspace(0, 4, 9)
@@ -78,7 +78,8 @@ def distance_correlation(nodules: Nodules, weights: Array | None) -> dict[str, A
     if np.ptp(latent) == 0 or np.ptp(attribute) == 0:
         return undefined("not defined where all distances are the same")
     first, second = np.triu_indices(int(known.sum()), 1)  # in the order of pdist
-    pairs = None if weights is None else (row[first] * row[second] for row in weights[:, known])
+    drawn = None if weights is None else several(weights[:, known])
+    pairs = None if drawn is None else (row[first] * row[second] for row in drawn)
     value = spearman(latent, attribute, [np.ones(len(latent))])
     return estimate(value, None if pairs is None else spearman(latent, attribute, pairs))
 
@@ -92,7 +93,8 @@ def r2(unseen: Nodules, training: Nodules, weights: Array | None) -> dict[str, A
     model = RidgeCV(PENALTIES).fit(flat[1][fitted], np.log(training.diameters[fitted]))
     truth, read = np.log(unseen.diameters[known]), model.predict(flat[0][known])
     value = _explained(truth, read, np.ones((1, len(truth))))
-    return estimate(value, None if weights is None else _explained(truth, read, weights[:, known]))
+    drawn = None if weights is None else several(weights[:, known])
+    return estimate(value, None if drawn is None else _explained(truth, read, drawn))
 
 
 def _explained(truth: Array, read: Array, weights: Array) -> Array:

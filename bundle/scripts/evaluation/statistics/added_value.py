@@ -131,7 +131,7 @@ def added_by_images(
     """
     if reason := too_few(patients, labels, FEWEST):
         return {"reason": reason}
-    known = np.isfinite(labels)
+    known, (drawn, plain) = np.isfinite(labels), (varied(each, labels) for each in weights)
     patients = [patient for patient, keep in zip(patients, known, strict=True) if keep]
     records, labels = records[known], labels[known]
     scores = [log_odds_of(each[known]) for each in probabilities]
@@ -139,7 +139,6 @@ def added_by_images(
     smaller, larger = out_of_fold(records, scores, labels, patients, record)
     if not np.isfinite([smaller, larger]).all():
         return {"reason": "not finite, for outcomes can be separated"}
-    drawn, plain = (varied(each, known) for each in weights)
     difference = auroc_difference(larger, smaller, labels, patients, drawn)
     record = record_score(records, labels, patients) if record is None else record
     return {

@@ -17,8 +17,14 @@ from scripts.evaluation.statistics.metrics import estimate, undefined, varied, w
 NAMES = ("brier", "ece", "slope", "intercept")
 """Keys of the four scores in metrics.json."""
 
+WITHOUT = "outcomes can be separated, or all probabilities are equal"
+"""Why a regression has no finite solution."""
+
 BINS = 10
 """Of equal width, in the calibration curve."""
+
+MAY_LACK = 0.025
+"""Share of the resamples with both outcomes that may lack a slope; of more, an end of the interval would be theirs."""
 
 CLIP = 1e-6
 """Distance that probabilities keep from 0 and 1, where their logarithms are infinite."""
@@ -122,7 +128,7 @@ def calibration_scores(probabilities: Array, labels: Array, weights: Array | Non
     if reason := why_undefined(labels):
         return {name: undefined(reason) for name in NAMES}
     known = np.isfinite(labels)
-    probabilities, labels, weights = probabilities[known], labels[known], varied(weights, known)
+    probabilities, labels, weights = probabilities[known], labels[known], varied(weights, labels)
     squares = np.square(probabilities - labels)[None]
     scores = {
         "brier": estimate(squares.mean(axis=1), None if weights is None else weighted_mean(squares, weights)[0]),
@@ -133,7 +139,19 @@ def calibration_scores(probabilities: Array, labels: Array, weights: Array | Non
     }
     values = slope_and_intercept(probabilities, labels, np.ones((1, len(labels))))
     resampled = (None, None) if weights is None else slope_and_intercept(probabilities, labels, weights)
-    reason = "not finite, for outcomes can be separated, or all probabilities are equal"
+    reason = f"not finite, for {WITHOUT}"
     for name, value, drawn in zip(("slope", "intercept"), values, resampled, strict=True):
-        scores[name] = estimate(value, drawn) if np.isfinite(value).all() else undefined(reason)
+        lacking = None if drawn is None or weights is None else _why_lacking(drawn, labels, weights)
+        known = None if lacking else drawn
+        scores[name] = estimate(value, known, lacking) if np.isfinite(value).all() else undefined(reason)
     return scores
+
+
+def _why_lacking(resampled: Array, labels: Array, weights: Array) -> str | None:
+    """Why coefficients (B,) have no interval: too many of the resamples with both outcomes have none; None otherwise.
+
+    Those that can be separated would lie beyond all others, so that an interval without them is too short.
+    """
+    both = (weights @ labels > 0) & (weights @ (1 - labels) > 0)
+    share = float(np.isnan(resampled[both]).mean()) if both.any() else 0.0
+    return f"no interval, for in {share:.0%} of resamples {WITHOUT}" if share > MAY_LACK else None

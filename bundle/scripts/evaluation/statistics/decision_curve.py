@@ -80,7 +80,7 @@ def decision_curves(
     if reason := why_undefined(labels):
         return {"reason": reason}
     known = np.isfinite(labels)
-    labels, weights = labels[known], varied(weights, known)
+    labels, weights = labels[known], varied(weights, labels)
     given = {name: values[known] for name, values in probabilities.items()}
     policies = {ALL: np.ones(len(labels)), NONE: np.zeros(len(labels))}
     against = {name: policies | (_others(given, name) if name == main else {}) for name in given}

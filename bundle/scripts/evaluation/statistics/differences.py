@@ -88,7 +88,7 @@ def auroc_difference(
     if reason := why_undefined(labels):
         return undefined(reason) | none
     known = np.isfinite(labels)
-    both, labels, drawn = np.stack([first, second])[:, known], labels[known], varied(weights, known)
+    both, labels, drawn = np.stack([first, second])[:, known], labels[known], varied(weights, labels)
     patients = [patient for patient, keep in zip(patients, known, strict=True) if keep]
     resampled = None if drawn is None else np.subtract(*auroc(both, labels, drawn))
     return {

@@ -9,7 +9,6 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scripts.arrays import Array
 
@@ -76,9 +75,10 @@ SCORES = {"auroc": auroc, "auprc": auprc}
 
 
 def weighted_mean(values: Array, weights: Array | None = None) -> Array:
-    """Mean over cases of `values` (R, N) with `weights` (B, N), as (R, B)."""
+    """Mean over cases of `values` (R, N) with `weights` (B, N), as (R, B); NaN where a resample has none of them."""
     weights = np.ones((1, values.shape[1])) if weights is None else weights
-    return values @ (weights / weights.sum(axis=1, keepdims=True)).T
+    with np.errstate(invalid="ignore"):
+        return values @ (weights / weights.sum(axis=1, keepdims=True)).T
 
 
 def frechet_distance(first: Array, second: Array) -> float:
@@ -186,17 +186,30 @@ def patient_resamples(
     return drawn[:, index]
 
 
-def varied(weights: Array | None, cases: NDArray[np.bool_]) -> Array | None:
-    """The weights (B, n), of `patient_resamples`, of what a score of outcomes rests on; None where it has no interval.
+def several(weights: Array | None) -> Array | None:
+    """The weights (B, n), of `patient_resamples`, of the cases that a score rests on; None where it has no interval.
 
-    That is so without resamples, and where they do not vary some of the cases: those of the only malignant, or the only
-    benign, patient.
+    That is so without resamples, and where the cases are a single patient's, who is in a resample or is not, but is
+    never another. Cases of a patient are known by their weights, which are the same in every resample.
+    """
+    return weights if weights is not None and (weights != weights[:, :1]).any() else None
+
+
+def varied(weights: Array | None, labels: Array) -> Array | None:
+    """The weights (B, n) of the cases whose outcome is known; None where a score of both outcomes has no interval.
+
+    That is so without resamples, where the cases of an outcome are a single patient's (see :func:`several`), and where
+    resamples do not vary a patient, who was drawn from alone.
 
     Args:
-        cases: (N,), which ones count.
+        weights: (B, N) of `patient_resamples`, stratified or not.
+        labels: (N,), 0, 1 or NaN.
     """
-    drawn = None if weights is None else weights[:, cases]
-    return drawn if drawn is not None and np.ptp(drawn, axis=0).all() else None
+    if weights is None:
+        return None
+    groups = [weights[:, labels == outcome] for outcome in (0, 1) if (labels == outcome).any()]
+    drawn = weights[:, np.isfinite(labels)]
+    return drawn if np.ptp(drawn, axis=0).all() and all(several(group) is not None for group in groups) else None
 
 
 def estimate(per_run: Array, resampled: Array | None = None, reason: str | None = None) -> dict[str, Any]:
@@ -264,7 +277,7 @@ def classification(probabilities: Array, labels: Array, weights: Array | None) -
     if reason := why_undefined(labels):
         return dict.fromkeys(SCORES, undefined(reason))
     known = np.isfinite(labels)
-    labels, probabilities, drawn = labels[known], probabilities[:, known], varied(weights, known)
+    labels, probabilities, drawn = labels[known], probabilities[:, known], varied(weights, labels)
     scores = {}
     for name, metric in SCORES.items():
         resampled = None if drawn is None else metric(probabilities, labels, drawn).mean(axis=0)
@@ -273,9 +286,12 @@ def classification(probabilities: Array, labels: Array, weights: Array | None) -
 
 
 def similarity(distances: Array, weights: Array | None) -> dict[str, Any]:
-    """The `estimate` of the mean of distances, or other values, (R, N), with weights (B, N) of `patient_resamples`."""
-    resampled = None if weights is None else weighted_mean(distances, weights).mean(axis=0)
-    return estimate(distances.mean(axis=1), resampled)
+    """The `estimate` of the mean of distances, or other values, (R, N), with weights (B, N) of `patient_resamples`.
+
+    Cases of a single patient have no interval, see :func:`several`.
+    """
+    drawn = several(weights)
+    return estimate(distances.mean(axis=1), None if drawn is None else weighted_mean(distances, drawn).mean(axis=0))
 
 
 def fid(features: Array, real: Array) -> dict[str, Any]:
@@ -308,7 +324,7 @@ def gap(baseline: Array, follow_up: Array, labels: Array, weights: Array | None)
     if reason := why_undefined(labels):
         return dict.fromkeys(SCORES, undefined(reason))
     known = np.isfinite(labels)
-    both, labels, drawn = np.stack([follow_up, baseline])[:, known], labels[known], varied(weights, known)
+    both, labels, drawn = np.stack([follow_up, baseline])[:, known], labels[known], varied(weights, labels)
     return {
         name: estimate(
             np.subtract(*metric(both, labels)), None if drawn is None else np.subtract(*metric(both, labels, drawn))

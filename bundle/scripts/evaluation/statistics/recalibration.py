@@ -104,7 +104,7 @@ def recalibration_scores(
     if reason := too_few(patients, labels, FEWEST):
         return {way: dict.fromkeys(SCORES, undefined(reason)) | nothing for way in WAYS}
     known = np.isfinite(labels)
-    probabilities, labels, weights = probabilities[known], labels[known], varied(weights, known)
+    probabilities, labels, weights = probabilities[known], labels[known], varied(weights, labels)
     fold = patient_folds([patient for patient, keep in zip(patients, known, strict=True) if keep], labels)
     result = {WAYS[0]: _scores(probabilities, labels, weights) | nothing}
     corrected = recalibrated(log_odds_of(probabilities), labels, fold)

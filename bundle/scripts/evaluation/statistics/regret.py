@@ -16,7 +16,7 @@ from scipy.special import rel_entr
 
 from scripts.arrays import Array
 from scripts.evaluation.statistics.calibration import CLIP
-from scripts.evaluation.statistics.metrics import estimate, undefined, weighted_mean
+from scripts.evaluation.statistics.metrics import estimate, several, undefined, weighted_mean
 
 
 def divergence(oracle: Array, probabilities: Array) -> Array:
@@ -54,7 +54,7 @@ def regrets(
     known = np.isfinite(oracle) & np.isfinite(informed)
     if not known.any():
         return None
-    resamples = None if weights is None else weights[:, known]
+    resamples = None if weights is None else several(weights[:, known])
     losses = {
         name: divergence((informed if name in seen else oracle)[known], values[:, known])
         for name, values in probabilities.items()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from scripts.arrays import Array
-from scripts.evaluation.statistics.metrics import estimate, undefined, varied, weighted_mean, why_undefined
+from scripts.evaluation.statistics.metrics import estimate, several, undefined, weighted_mean, why_undefined
 
 SENSITIVITY = 0.9
 """Of the first rule on the validation cases."""
@@ -55,7 +55,7 @@ def operating_point(probabilities: Array, labels: Array, threshold: float, weigh
     Args:
         probabilities: (N,).
         labels: (N,), 0, 1 or NaN.
-        weights: (B, N) of `patient_resamples`.
+        weights: (B, N) of `patient_resamples`; cases of an outcome that are a single patient's have no interval.
 
     Returns:
         ``threshold``; ``sensitivity`` and ``specificity``, each as `estimate` gives it, or `undefined` where no case
@@ -81,6 +81,6 @@ def _share(right: NDArray[np.bool_], members: NDArray[np.bool_], weights: Array 
     if not members.any():
         return undefined(reason)
     values = right[members].astype(float)[None]
-    drawn = varied(weights, members)
+    drawn = None if weights is None else several(weights[:, members])
     resampled = None if drawn is None else weighted_mean(values, drawn[drawn.sum(axis=1) > 0])[0]
     return estimate(values.mean(axis=1), resampled)

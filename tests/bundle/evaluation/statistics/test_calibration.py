@@ -138,6 +138,35 @@ def test_intervals_are_the_bootstraps():
     assert scores["ece"]["ci95"] is None and "upwards" in scores["ece"]["reason"]
 
 
+def overfitted(seed: int, spread: float, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Right probabilities, far from even, of so few cases that outcomes of some resamples can be separated."""
+    generator = np.random.default_rng(seed)
+    log_odds = generator.normal(0, spread, count)
+    labels = (generator.uniform(size=count) < expit(log_odds)).astype(float)
+    return expit(log_odds), labels, patient_resamples(range(count), labels, 400, seed=0, stratified=False)
+
+
+def test_a_slope_that_many_resamples_lack_has_no_interval() -> None:
+    """They would lie beyond all others; the intercept, which each has, keeps its interval."""
+    probabilities, labels, weights = overfitted(0, 4.0, 24)
+    slopes, intercepts = slope_and_intercept(probabilities, labels, weights)
+    assert np.isnan(slopes).mean() == pytest.approx(0.195) and np.isfinite(intercepts).all()
+    scores = calibration_scores(probabilities, labels, weights)
+    assert np.isfinite(scores["slope"]["mean"]) and scores["slope"]["ci95"] is None
+    assert scores["slope"]["reason"].startswith("no interval, for in 20% of resamples outcomes can be separated")
+    assert scores["intercept"]["ci95"] == pytest.approx(np.percentile(intercepts, [2.5, 97.5]).tolist())
+
+
+def test_a_slope_that_few_resamples_lack_or_only_those_of_one_outcome_has_an_interval() -> None:
+    probabilities, labels, weights = overfitted(2, 2.0, 24)
+    slopes = slope_and_intercept(probabilities, labels, weights)[0]
+    assert 0 < np.isnan(slopes).mean() < 0.025
+    one_outcome = np.vstack([weights, np.tile(labels, (100, 1)), np.tile(1 - labels, (100, 1))])
+    for drawn in (weights, one_outcome):
+        found = calibration_scores(probabilities, labels, drawn)["slope"]
+        assert found["ci95"] == pytest.approx(np.nanpercentile(slopes, [2.5, 97.5]).tolist())
+
+
 def test_what_is_unknown_or_has_no_solution():
     probabilities, labels = study(2)
     without = calibration_scores(probabilities[7:], labels[7:], None)

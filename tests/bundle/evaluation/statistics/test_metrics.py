@@ -198,6 +198,18 @@ def test_no_resamples_where_every_stratum_is_one_patient():
     assert metrics.patient_resamples(["a", "b"], np.array([0.0, 1]), 10, seed=0, stratified=False).shape == (10, 2)
 
 
+@pytest.mark.parametrize("stratified", [True, False])
+def test_who_alone_has_an_outcome_takes_the_weights_whatever_else_they_have(stratified):
+    """Patient 0 has both outcomes, and all cases of one of them; unknown cases do not count."""
+    patients, labels = [0, 0, 1, 2, 3, 4, 4], np.array([1.0, 0, 0, 0, 0, 1, np.nan])
+    for known, expected in ((labels, (40, 6)), (np.append(labels[:5], [np.nan, 1]), (40, 6)), (labels[:5], None)):
+        weights = metrics.patient_resamples(patients[: len(known)], known, 40, seed=0, stratified=stratified)
+        for outcomes in (known, 1 - known):
+            drawn = metrics.varied(weights, outcomes)
+            assert (drawn is None) if expected is None else (drawn.shape == expected)
+    assert metrics.varied(None, labels) is None and metrics.several(None) is None
+
+
 @pytest.mark.parametrize("single", [0.0, 1.0])
 def test_one_patient_of_an_outcome_takes_intervals_from_scores_of_outcomes_alone(single):
     """Thirty patients with two cases each, one of them alone with its outcome."""
@@ -272,6 +284,16 @@ def test_similarity_equals_a_plain_bootstrap():
     result = metrics.similarity(distances, weights)
     assert result["mean"] == pytest.approx(distances.mean())
     np.testing.assert_allclose(result["ci95"], np.percentile(means, [2.5, 97.5]))
+
+
+def test_similarity_within_one_patient_has_no_interval():
+    """Of some of the cases, which are those of one patient; those of two patients have one."""
+    weights = metrics.patient_resamples(np.arange(20) // 2, np.arange(20) % 4 // 2, 200, seed=0)
+    values = np.random.default_rng(0).uniform(size=(2, 20))
+    alone, two = (metrics.similarity(values[:, :count], weights[:, :count]) for count in (2, 4))
+    assert alone["mean"] == pytest.approx(values[:, :2].mean()) and alone["ci95"] is None
+    assert "too few patients" in alone["reason"]
+    assert two["ci95"][0] < two["ci95"][1]
 
 
 def test_what_cannot_be_computed_is_null_with_a_reason():

@@ -44,11 +44,14 @@ def test_sensitivity_and_specificity_are_counted() -> None:
 
 
 def test_the_sensitivity_of_one_patient_has_no_interval() -> None:
-    labels = np.array([1.0, 0, 0, 0, 0])
-    weights = patient_resamples(range(5), labels, 100, seed=0)
-    point = operating_points(np.array([0.9, 0.8, 0.3, 0.2, 0.1]), labels, {"given": 0.5}, weights)["given"]
-    assert point["sensitivity"]["mean"] == 1.0 and point["sensitivity"]["ci95"] is None
-    assert point["specificity"]["ci95"] is not None
+    """Of whatever number of cases, and also where the patient has cases of the other outcome."""
+    labels = np.array([1.0, 1, 0, 0, 0, 0])
+    weights = patient_resamples([0, 0, 0, 1, 2, 3], labels, 100, seed=0, stratified=False)
+    values = np.array([0.9, 0.8, 0.8, 0.3, 0.2, 0.1])
+    for single, other, outcomes in (("sensitivity", "specificity", labels), ("specificity", "sensitivity", 1 - labels)):
+        point = operating_points(values, outcomes, {"given": 0.5}, weights)["given"]
+        assert point[single]["mean"] in (0, 1) and point[single]["ci95"] is None
+        assert "too few patients" in point[single]["reason"] and point[other]["ci95"] is not None
 
 
 def test_what_can_be_said_of_one_outcome_is_said() -> None:
