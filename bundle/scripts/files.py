@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,9 +55,10 @@ def write_atomically(
         'all of it'
     """
     target = Path(target).absolute()
-    # The temporary name keeps the target's suffix, by which writers choose the format. It contains the process id, so
-    # that two processes can write the same target; with keep_unfinished it does not, so that the next run finds it.
-    owner = "" if keep_unfinished else f"{os.getpid()}-"
+    # The temporary name keeps the target's suffix, by which writers choose the format. It has the ids of process and
+    # thread, so that two can write the same target; with keep_unfinished it has none, so that the next run finds it.
+    mine = f"{os.getpid()}-{threading.get_native_id()}-"
+    owner = "" if keep_unfinished else mine
     temporary = target.with_name(f".partial-{owner}{target.name}")
     target.parent.mkdir(parents=True, exist_ok=True)
     if not keep_unfinished:
@@ -74,8 +76,9 @@ def write_atomically(
         if durable:
             sync(target.parent)
         return
-    # A folder cannot replace one that is not empty: rename the old one first.
-    old = target.with_name(f".old-{os.getpid()}-{target.name}")
+    # A folder cannot replace one that is not empty: rename the old one first, once it is sure that there is a new one.
+    temporary.lstat()
+    old = target.with_name(f".old-{mine}{target.name}")
     remove(old)
     if target.exists():
         target.rename(old)
