@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -109,6 +110,17 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_unfinished(target: str | os.PathLike) -> None:
+    """Removes what killed processes left beside a target of :func:`write_atomically`; only where nobody writes it.
+
+    What ``keep_unfinished`` keeps stays.
+    """
+    target = Path(target)
+    for begin in (".partial", ".old"):
+        for path in target.parent.glob(f"{begin}-[0-9]*-{glob.escape(target.name)}"):
+            remove(path)
 
 
 def write_bytes(target: str | os.PathLike, content: bytes) -> None:

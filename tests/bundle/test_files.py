@@ -21,6 +21,7 @@ from scripts.errors import UserError
 from scripts.files import (
     read_mapping,
     remove,
+    remove_unfinished,
     whole_folder,
     write_atomically,
     write_bytes,
@@ -173,6 +174,22 @@ def test_a_folder_that_was_not_made_leaves_the_old_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole_folder(target) as folder:
         remove(folder)
     assert names(target) == ["old"] and names(tmp_path) == ["case"]
+
+
+def test_what_a_dead_process_left_of_a_folder_is_removed(tmp_path: Path) -> None:
+    """And neither the folder, nor what another target or the next run has need of."""
+    target = tmp_path / "out"
+    program = (
+        "import os, sys\nfrom scripts.files import whole_folder\n"
+        "with whole_folder(sys.argv[1]) as folder:\n    (folder / 'half').touch()\n    os._exit(9)"
+    )
+    assert start(program, str(target)).wait(60) == 9 and len(names(tmp_path)) == 1
+    others = {"out", ".partial-out", ".partial-of-out", ".partial-12-out.csv"}
+    for name in {*others, ".old-12-34-out", ".partial-12-out"}:
+        (tmp_path / name).mkdir()
+    remove_unfinished(target)
+    remove_unfinished(tmp_path / "nowhere" / "out")
+    assert {*names(tmp_path)} == others
 
 
 def test_a_file_gives_way_to_a_folder_and_back(tmp_path: Path) -> None:
