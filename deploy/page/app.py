@@ -78,10 +78,7 @@ class Page:
 
         if self.warm:
             self.work.warm_up(self.example.case)
-        before, tempfile.tempdir = (
-            tempfile.tempdir,
-            str(self.root),
-        )  # a record on its way to the networks lies there too
+        before, tempfile.tempdir = tempfile.tempdir, str(self.root)  # whatever else is temporary lies there too
         self.queue.start()
         tasks = [asyncio.create_task(expire()), asyncio.create_task(run_in_threadpool(self.example.made))]
         try:
