@@ -32,7 +32,7 @@ from deploy.page.example import Example
 from deploy.page.gate import Gate
 from deploy.page.jobs import Job, Queue
 from deploy.page.refusal import Refusal
-from deploy.page.sessions import MOST_CASES, Case, Scan, Session, Store
+from deploy.page.sessions import DELETED, MOST_CASES, Case, Scan, Session, Store
 from deploy.page.settings import Settings
 from deploy.page.uploads import receive
 from deploy.page.work import COURSE_DAYS, Work
@@ -147,8 +147,10 @@ class Page:
                 kind = request.headers.get("content-type", "")
                 await receive(request.stream(), kind, folder / reading.GIVEN, self.settings.most_bytes)
                 told = await run_in_threadpool(reading.guarded, folder)
-            except BaseException:
+            except BaseException as error:
                 shutil.rmtree(folder, ignore_errors=True)
+                if isinstance(error, FileNotFoundError):
+                    raise Refusal(404, DELETED) from error
                 raise
         return self._loaded(session, identifier, folder, told)
 
@@ -235,8 +237,13 @@ class Page:
 
     async def download(self, request: Request) -> Response:
         """A file to take along."""
-        case, kind = self._finished(request), request.path_params["kind"]
-        content = await run_in_threadpool(downloads.download, case, kind, self.work.predictor, self.settings.secret)
+        session, case, kind = self.session(request), self._finished(request), request.path_params["kind"]
+        try:
+            content = await run_in_threadpool(downloads.download, case, kind, self.work.predictor, self.settings.secret)
+        finally:
+            if session.cases.get(case.id) is not case:
+                await run_in_threadpool(case.clear)
+                raise Refusal(404, "This case was removed meanwhile.")
         media, name = downloads.KINDS[kind]
         return Response(content, media_type=media, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
