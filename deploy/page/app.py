@@ -202,6 +202,9 @@ class Page:
         record = validate(asked.record)
         case = Case(secrets.token_hex(16), session.count + 1, scan, point, record, asked.interval_days)
         self.work.add(session, case)
+        if session.scans.get(scan.id) is not scan:  # it was removed since, in another thread
+            self.store.remove_case(session, case)
+            raise Refusal(404, DELETED)
         session.count += 1
         return JSONResponse({**shown.summary(case), **self.told(case)}, 202)
 

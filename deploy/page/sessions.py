@@ -188,9 +188,9 @@ class Store:
 
     def remove_scan(self, session: Session, scan: Scan) -> None:
         """Removes a scan and its cases."""
+        session.scans.pop(scan.id, None)  # first, so that a case which is added now finds it gone
         for case in [case for case in session.cases.values() if case.scan is scan]:
             self.remove_case(session, case)
-        session.scans.pop(scan.id, None)
         shutil.rmtree(scan.folder, ignore_errors=True)
 
     def remove_case(self, session: Session, case: Case) -> None:

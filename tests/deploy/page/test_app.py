@@ -13,6 +13,7 @@ from deploy.page import app as module
 from deploy.page import reading
 from deploy.page.sessions import Store
 from tests.deploy.page.conftest import asked, events, finished
+from tests.deploy.page.test_jobs import until
 from tests.deploy.scans import POINT, RECORD
 
 
@@ -149,6 +150,23 @@ def test_an_upload_whose_session_is_forgotten_meanwhile_is_refused_and_not_kept(
     assert answer.status_code == 404 and "was deleted" in answer.json()["fault"]
     (folder,) = tmp_path.glob("*/sessions")
     assert not [*folder.iterdir()]
+
+
+def test_a_case_whose_session_is_forgotten_meanwhile_is_refused_and_not_made(browser, predictor, tmp_path, monkeypatch):
+    client = browser()
+    predictor.go.clear()
+    scan, stores, add, told = client.post("/api/scans/example").json(), [], module.Work.add, Store.get
+    monkeypatch.setattr(Store, "get", lambda store, token: (stores.append(store), told(store, token))[1])
+
+    def late(work, session, case):
+        stores[-1].remove(session.token)
+        add(work, session, case)
+
+    monkeypatch.setattr(module.Work, "add", late)
+    assert client.post("/api/cases", json=asked(scan)).status_code == 404
+    predictor.go.set()
+    (folder,) = tmp_path.glob("*/sessions")
+    until(lambda: not [*folder.iterdir()])
 
 
 def test_a_download_of_a_case_that_is_removed_meanwhile_is_refused_and_not_kept(browser, tmp_path, monkeypatch):
