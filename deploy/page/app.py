@@ -36,6 +36,7 @@ from deploy.page.sessions import DELETED, MOST_CASES, Case, Scan, Session, Store
 from deploy.page.settings import Settings
 from deploy.page.uploads import receive
 from deploy.page.work import COURSE_DAYS, Work
+from deploy.stopping import own_folder
 from scripts.ehr.features import validate
 
 STATIC = {path.name: path for path in (Path(__file__).parent / "static").iterdir()}
@@ -59,7 +60,7 @@ class Page:
 
     def __init__(self, settings: Settings, predictor: Predictor, warm: bool) -> None:
         self.settings, self.warm = settings, warm
-        self.root = Path(tempfile.mkdtemp(prefix="namd-page-"))  # which only its owner may enter
+        self.root = own_folder("namd-page-")
         self.queue = Queue()
         self.work = Work(self.queue, predictor)
         self.store = Store(self.root / "sessions", self.queue, settings.keep_minutes * 60)
