@@ -118,13 +118,16 @@ class Predictor:
     def _generate(
         self, folder: Path, record: Mapping[str, Any], interval_days: float, progress: Callable[[float], None] | None
     ) -> None:
-        """Runs the bundle's inference of the crop in a folder, into that folder; the record is not left there."""
+        """Runs the bundle's inference of the crop in a folder, into that folder; the record is not left there.
+
+        It lies there meanwhile, so that it goes wherever a half-made result goes.
+        """
         from monai.bundle import ConfigWorkflow
 
         logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # its notice that it sets no logging up
         if self._files != (files := _state(self.models)):
             self._opened, self._files = {}, files
-        with tempfile.TemporaryDirectory() as place:
+        with tempfile.TemporaryDirectory(dir=folder) as place:
             ehr = Path(place) / "ehr.json"
             write_json(ehr, record)
             options: dict[str, Any] = {

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from data_prep.images import Transform
 from data_prep.unforeseen import told
+from deploy.stopping import ended_by_sigterm
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -71,12 +72,13 @@ def predict(
         settings["guidance_scale"] = guidance_scale
     predictor = case.Predictor(models_dir, **settings)
     which: dict[str, Any] = {"interval_days": interval_days, "series_uid": series_uid}
-    if dicom is None:
-        result = predictor.predict(*asked, transform=transform and transform.value, **which)
-    else:
-        from deploy import dicom_case
+    with ended_by_sigterm():
+        if dicom is None:
+            result = predictor.predict(*asked, transform=transform and transform.value, **which)
+        else:
+            from deploy import dicom_case
 
-        result = dicom_case.predict(predictor, *asked, dicom, secret=secret, with_slice=with_slice, **which)
+            result = dicom_case.predict(predictor, *asked, dicom, secret=secret, with_slice=with_slice, **which)
     print_result(result, out)
 
 
@@ -95,7 +97,8 @@ def worker(
     os.umask(0o077)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("deploy.worker").setLevel(logging.INFO)
-    Worker(read_config(config)).run(once)
+    with ended_by_sigterm():
+        Worker(read_config(config)).run(once)
 
 
 @app.command()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,9 +56,10 @@ def write_atomically(
         'all of it'
     """
     target = Path(target).absolute()
-    # The temporary name keeps the target's suffix, by which writers choose the format. It contains the process id, so
-    # that two processes can write the same target; with keep_unfinished it does not, so that the next run finds it.
-    owner = "" if keep_unfinished else f"{os.getpid()}-"
+    # The temporary name keeps the target's suffix, by which writers choose the format. It has the ids of process and
+    # thread, so that two can write the same target; with keep_unfinished it has none, so that the next run finds it.
+    mine = f"{os.getpid()}-{threading.get_native_id()}-"
+    owner = "" if keep_unfinished else mine
     temporary = target.with_name(f".partial-{owner}{target.name}")
     target.parent.mkdir(parents=True, exist_ok=True)
     if not keep_unfinished:
@@ -74,8 +77,9 @@ def write_atomically(
         if durable:
             sync(target.parent)
         return
-    # A folder cannot replace one that is not empty: rename the old one first.
-    old = target.with_name(f".old-{os.getpid()}-{target.name}")
+    # A folder cannot replace one that is not empty: rename the old one first, once it is sure that there is a new one.
+    temporary.lstat()
+    old = target.with_name(f".old-{mine}{target.name}")
     remove(old)
     if target.exists():
         target.rename(old)
@@ -106,6 +110,17 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_unfinished(target: str | os.PathLike) -> None:
+    """Removes what killed processes left beside a target of :func:`write_atomically`; only where nobody writes it.
+
+    What ``keep_unfinished`` keeps stays.
+    """
+    target = Path(target)
+    for begin in (".partial", ".old"):
+        for path in target.parent.glob(f"{begin}-[0-9]*-{glob.escape(target.name)}"):
+            remove(path)
 
 
 def write_bytes(target: str | os.PathLike, content: bytes) -> None:

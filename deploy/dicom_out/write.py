@@ -92,7 +92,10 @@ def refuse_other(folder: Path) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps others' words about headers out of logs, since they quote them; values are passed on as they are."""
+    """Keeps others' words about headers out of logs, since they quote them; values are passed on as they are.
+
+    This is set for all threads, so that one alone may be in it.
+    """
     logger = logging.getLogger("highdicom")
     level, reading = logger.level, config.settings.reading_validation_mode
     logger.setLevel(logging.CRITICAL)

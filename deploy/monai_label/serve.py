@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable
@@ -30,6 +31,7 @@ from deploy.monai_label.asked import IMAGE_ID, LARGEST, AskedError, parse
 from deploy.page.reading import GIVEN, guarded
 from deploy.page.refusal import Refusal
 from deploy.page.uploads import receive
+from deploy.stopping import ended_by_sigterm, own_folder
 from scripts.errors import USER_ERROR, UserError
 
 MODEL = "namd"
@@ -193,7 +195,13 @@ def main() -> None:
     settings = {"solver": given.solver, "num_steps": given.num_steps}
     app = App(str(Path(__file__).parent), str(given.studies.absolute()), {}, **settings)
     print(f"http://127.0.0.1:{given.port}/  Research use only.", flush=True)
-    serving(make_server(app), "127.0.0.1", given.port).run()
+    place = own_folder("namd-label-")
+    tempfile.tempdir = str(place)  # of an inference that runs when the server is stopped, too
+    with ended_by_sigterm():
+        try:
+            serving(make_server(app), "127.0.0.1", given.port).run()
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -32,10 +32,11 @@ from deploy.page.example import Example
 from deploy.page.gate import Gate
 from deploy.page.jobs import Job, Queue
 from deploy.page.refusal import Refusal
-from deploy.page.sessions import MOST_CASES, Case, Scan, Session, Store
+from deploy.page.sessions import DELETED, MOST_CASES, Case, Scan, Session, Store
 from deploy.page.settings import Settings
 from deploy.page.uploads import receive
 from deploy.page.work import COURSE_DAYS, Work
+from deploy.stopping import own_folder
 from scripts.ehr.features import validate
 
 STATIC = {path.name: path for path in (Path(__file__).parent / "static").iterdir()}
@@ -59,7 +60,7 @@ class Page:
 
     def __init__(self, settings: Settings, predictor: Predictor, warm: bool) -> None:
         self.settings, self.warm = settings, warm
-        self.root = Path(tempfile.mkdtemp(prefix="namd-page-"))  # which only its owner may enter
+        self.root = own_folder("namd-page-")
         self.queue = Queue()
         self.work = Work(self.queue, predictor)
         self.store = Store(self.root / "sessions", self.queue, settings.keep_minutes * 60)
@@ -78,10 +79,7 @@ class Page:
 
         if self.warm:
             self.work.warm_up(self.example.case)
-        before, tempfile.tempdir = (
-            tempfile.tempdir,
-            str(self.root),
-        )  # a record on its way to the networks lies there too
+        before, tempfile.tempdir = tempfile.tempdir, str(self.root)  # whatever else is temporary lies there too
         self.queue.start()
         tasks = [asyncio.create_task(expire()), asyncio.create_task(run_in_threadpool(self.example.made))]
         try:
@@ -150,8 +148,10 @@ class Page:
                 kind = request.headers.get("content-type", "")
                 await receive(request.stream(), kind, folder / reading.GIVEN, self.settings.most_bytes)
                 told = await run_in_threadpool(reading.guarded, folder)
-            except BaseException:
+            except BaseException as error:
                 shutil.rmtree(folder, ignore_errors=True)
+                if isinstance(error, FileNotFoundError):
+                    raise Refusal(404, DELETED) from error
                 raise
         return self._loaded(session, identifier, folder, told)
 
@@ -203,6 +203,9 @@ class Page:
         record = validate(asked.record)
         case = Case(secrets.token_hex(16), session.count + 1, scan, point, record, asked.interval_days)
         self.work.add(session, case)
+        if session.scans.get(scan.id) is not scan:  # it was removed since, in another thread
+            self.store.remove_case(session, case)
+            raise Refusal(404, DELETED)
         session.count += 1
         return JSONResponse({**shown.summary(case), **self.told(case)}, 202)
 
@@ -238,8 +241,13 @@ class Page:
 
     async def download(self, request: Request) -> Response:
         """A file to take along."""
-        case, kind = self._finished(request), request.path_params["kind"]
-        content = await run_in_threadpool(downloads.download, case, kind, self.work.predictor, self.settings.secret)
+        session, case, kind = self.session(request), self._finished(request), request.path_params["kind"]
+        try:
+            content = await run_in_threadpool(downloads.download, case, kind, self.work.predictor, self.settings.secret)
+        finally:
+            if session.cases.get(case.id) is not case:
+                await run_in_threadpool(case.clear)
+                raise Refusal(404, "This case was removed meanwhile.")
         media, name = downloads.KINDS[kind]
         return Response(content, media_type=media, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 

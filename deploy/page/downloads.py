@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
 from pathlib import Path
 
@@ -17,6 +18,9 @@ KINDS = {
     "dicom": ("application/zip", "synthetic-follow-up-dicom.zip"),
 }
 """Media types and names of files; each file in them says that it is synthetic."""
+
+MAKING = threading.Lock()
+"""Held while something is made, since a browser may ask twice, and much of it is set for all threads."""
 
 OF_NIFTI = ("samples.nii.gz", "mean.nii.gz", "std.nii.gz", "panel.png", "result.json")
 
@@ -37,10 +41,12 @@ def download(case: Case, kind: str, predictor: Predictor, secret: Path | None) -
         folder = case.out / CASE
         return zipped([case.out / f"{CASE}.nii.gz", *(folder / name for name in OF_NIFTI)])
     if kind == "pdf":
-        return _page(case).read_bytes()
+        with MAKING:
+            return _page(case).read_bytes()
     if not case.scan.told["dicom"]:
         raise Refusal(409, "This scan was no DICOM series, so that there is nothing that objects could refer to.")
-    return zipped(sorted(_objects(case, predictor, secret).iterdir()))
+    with MAKING:
+        return zipped(sorted(_objects(case, predictor, secret).iterdir()))
 
 
 def _page(case: Case) -> Path:

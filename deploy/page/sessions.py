@@ -6,6 +6,7 @@ those of the session alone.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 import threading
@@ -21,6 +22,8 @@ from deploy.page.refusal import Refusal
 
 MOST_SESSIONS, MOST_SCANS, MOST_CASES = 64, 3, 24
 """At once; of a session, the oldest scan makes place for a new one."""
+
+DELETED = "The session was deleted meanwhile. Load the scan again."
 
 
 @dataclass(eq=False)
@@ -74,6 +77,13 @@ class Case:
     @property
     def out(self) -> Path:
         return self.folder / "out"
+
+    def clear(self) -> None:
+        """Removes what was written of a case that is no more, and the folders above that writing made again for it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.scan.folder, self.scan.folder.parent):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 class Session:
@@ -148,23 +158,39 @@ class Store:
         shutil.rmtree(oldest.folder, ignore_errors=True)
 
     def new_folder(self, session: Session) -> tuple[str, Path]:
-        """An identifier, and an empty folder of that name for a scan."""
+        """An identifier, and an empty folder of that name for a scan.
+
+        Raises:
+            Refusal: the session was deleted.
+        """
         identifier = secrets.token_hex(16)
         folder = session.folder / identifier
-        folder.mkdir(mode=0o700, parents=True)
+        try:
+            folder.mkdir(mode=0o700)
+        except FileNotFoundError as error:
+            raise Refusal(404, DELETED) from error
         return identifier, folder
 
     def add_scan(self, session: Session, scan: Scan) -> None:
-        """Adds a scan that was read; beyond :data:`MOST_SCANS` the oldest one goes."""
-        session.scans[scan.id] = scan
+        """Adds a scan that was read; beyond :data:`MOST_SCANS` the oldest one goes.
+
+        Raises:
+            Refusal: the session was deleted, and with it what was written since.
+        """
+        with self._lock:
+            if is_there := self._sessions.get(session.token) is session:
+                session.scans[scan.id] = scan
+        if not is_there:
+            shutil.rmtree(session.folder, ignore_errors=True)
+            raise Refusal(404, DELETED)
         for oldest in list(session.scans.values())[:-MOST_SCANS]:
             self.remove_scan(session, oldest)
 
     def remove_scan(self, session: Session, scan: Scan) -> None:
         """Removes a scan and its cases."""
+        session.scans.pop(scan.id, None)  # first, so that a case which is added now finds it gone
         for case in [case for case in session.cases.values() if case.scan is scan]:
             self.remove_case(session, case)
-        session.scans.pop(scan.id, None)
         shutil.rmtree(scan.folder, ignore_errors=True)
 
     def remove_case(self, session: Session, case: Case) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -73,10 +71,7 @@ class Work:
             return self.predictor.predict(*asked, interval_days=days, progress=tell)
         finally:
             if any(job is not None and job.dropped for job in (case.job, case.course_job)):
-                shutil.rmtree(case.folder, ignore_errors=True)
-                for folder in (case.scan.folder, case.scan.folder.parent):  # which writing may have made again
-                    with contextlib.suppress(OSError):
-                        folder.rmdir()
+                case.clear()
 
     def _course(self, case: Case, tell: Tell) -> None:
         """Its size at several times, each generated on its own."""

@@ -25,7 +25,7 @@ from deploy.dicom_out.write import quiet
 from deploy.flags import flags
 from deploy.request import Request, RequestError, check_identity, read_request
 from deploy.request_sr import read_request_sr
-from deploy.worker.spool import REQUESTS
+from deploy.worker.spool import REQUESTS, SERIES
 from scripts.files import whole_folder
 
 MEMORY_BYTES, SECONDS = 4 << 30, 300
@@ -34,8 +34,8 @@ MEMORY_BYTES, SECONDS = 4 << 30, 300
 MOST_FILES, MOST_BYTES = 5000, 1 << 32
 """Of a study."""
 
-UPLOAD, SERIES = "upload.zip", "series"
-"""In a study: what came by HTTP, and the folder for a series that is brought or unpacked."""
+UPLOAD = "upload.zip"
+"""In a study, what came by HTTP."""
 
 TOO_MUCH = "request: its files cannot be read within the memory and time that a study gets; they may be damaged."
 

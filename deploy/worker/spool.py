@@ -34,15 +34,14 @@ from typing import Any
 
 from data_prep.unforeseen import NO_ROOM
 from scripts.errors import UserError
-from scripts.files import read_mapping, write_json, write_text
+from scripts.files import read_mapping, remove, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
-REQUESTS = ("request.json", "request.dcm")
+REQUESTS, SERIES = ("request.json", "request.dcm"), "series"
+"""In a study: the file that asks, and the folder for a series that is brought or unpacked."""
 
-FOLDERS = ("inbox", "work", "results", "done", "dead")
-
-INCOMING = "incoming"
+FOLDERS, INCOMING = ("inbox", "work", "results", "done", "dead"), "incoming"
 
 REQUEST = "a request in its folder"
 """What lies in the inbox without one waits for."""
@@ -273,22 +272,20 @@ class Spool:
         return {item.folder.name: item for item in items if "by" in (at := item.state) and at["awaits"] != REQUEST}
 
     def retry(self, item: Item) -> None:
-        """Has a dead request answered as if it had just come, with all that is known of it.
+        """Has a dead request answered as if it had just come, with all that is known of it; a series is fetched anew.
 
         Raises:
             UserError: the spool is another user's, who could not read what is written here.
         """
         if os.geteuid() != self.root.stat().st_uid:
             raise UserError(f"{self.root}: expected its owner to try again. Run this as user {_owner(self.root)}.")
+        if "fetch" in item.state:
+            remove(item.study / SERIES)
         item.note(**FRESH, since=time.time())
         os.rename(item.folder, self.root / "work" / item.folder.name)
 
     def purge(self, days: float) -> dict[str, int]:
-        """Removes what was answered, what is dead, and results, once nothing of them has changed for some days.
-
-        Returns:
-            How many of each.
-        """
+        """Removes what is answered or dead, and results, once nothing of them changed for some days; says how many."""
         oldest, removed = time.time() - days * 86400, dict.fromkeys(KEPT, 0)
         for name in KEPT:
             for folder in (self.root / name).iterdir():

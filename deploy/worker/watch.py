@@ -21,8 +21,8 @@ from deploy.request import RequestError
 from deploy.request_sr import LARGEST, SCHEME, TITLE
 from deploy.worker.config import Source
 from deploy.worker.deliver import TIMEOUT_S, DeliveryError, open_session, unexpected
-from deploy.worker.guard import MOST_BYTES, MOST_FILES, SERIES
-from deploy.worker.spool import Spool
+from deploy.worker.guard import MOST_BYTES, MOST_FILES
+from deploy.worker.spool import SERIES, Spool
 from scripts.files import read_mapping, whole_folder, write_json
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Watch:
         self.rule_is_new = False
 
     def fetch(self, series_uid: str, study: Path) -> None:
-        """Brings a series into a folder of a study, whole or not at all; what is there stays.
+        """Brings a series into a folder of a study, whole or not at all; what an earlier attempt brought stays.
 
         Raises:
             DeliveryError: it is not there (yet), or not stable.

@@ -26,9 +26,9 @@ from deploy.worker.config import Config, ConfigError
 from deploy.worker.deliver import ABSENT, Archive, DeliveryError, RefusedError
 from deploy.worker.guard import UPLOAD, guarded, read
 from deploy.worker.metrics import write_metrics
-from deploy.worker.spool import Item, Spool
+from deploy.worker.spool import SERIES, Item, Spool
 from deploy.worker.watch import Watch
-from scripts.files import read_mapping
+from scripts.files import read_mapping, remove_unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,9 @@ DAY_S = 86400.0
 
 LONGEST_WAIT_S = 1800.0
 """Between two attempts."""
+
+RESULT = ("out", "dicom")
+"""Folders of a case's result: what inference writes, and objects for an archive."""
 
 DAMAGED = "spool: its state.json was damaged, so that who asked and where its result goes are not known. Ask again."
 
@@ -78,6 +81,7 @@ class Worker:
         except Timeout as error:
             raise ConfigError(f"{self.config.spool}: another worker has it. One is enough, and safe.") from error
         with held:
+            self._clear()
             while True:
                 try:
                     self._round()
@@ -88,6 +92,12 @@ class Worker:
                 if once:
                     return
                 time.sleep(self.config.poll_s)
+
+    def _clear(self) -> None:
+        """Removes what killed workers left of results: crops and records of patients."""
+        for folder in (self.spool.root / "results").iterdir():
+            for name in RESULT:
+                remove_unfinished(folder / name)
 
     def _round(self) -> None:
         """All that is due."""
@@ -184,6 +194,7 @@ class Worker:
 
     def _answer(self, item: Item) -> dict[str, Any]:
         """What is to be noted of a request that was answered."""
+        remove_unfinished(item.study / SERIES)  # else it would count as files of the study
         if (item.study / UPLOAD).is_file():
             guarded(item.study, item.study / UPLOAD)
         if "fetch" in item.state:
@@ -206,7 +217,7 @@ class Worker:
             return {**told, "was_there": True}
         if content is None:
             with_slice = self.config.with_slice
-            dicom_case.predict(*case, folder / "out", folder / "dicom", with_slice=with_slice, **options)
+            dicom_case.predict(*case, *(folder / name for name in RESULT), with_slice=with_slice, **options)
             content = read_mapping(folder / "dicom" / "objects.json")
         if archive is not None:
             study, patient = (request.identity[key] for key in ("StudyInstanceUID", "PatientID"))

@@ -8,7 +8,9 @@ import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from scripts.errors import UserError
 from scripts.files import (
     read_mapping,
     remove,
+    remove_unfinished,
     whole_folder,
     write_atomically,
     write_bytes,
@@ -89,6 +92,21 @@ def test_two_processes_write_one_file(tmp_path: Path) -> None:
     assert seen <= {"a" * size, "b" * size} and names(tmp_path) == [target.name]
 
 
+def test_two_threads_have_temporary_paths_of_their_own(tmp_path: Path) -> None:
+    target, both = tmp_path / "shared.txt", Barrier(2)
+
+    def write(text: str) -> Path:
+        with write_atomically(target) as path:
+            both.wait(10)
+            path.write_text(text)
+            both.wait(10)
+            return path
+
+    with ThreadPoolExecutor(2) as threads:
+        assert len({*threads.map(write, "ab")}) == 2
+    assert target.read_text() in ("a", "b") and names(tmp_path) == [target.name]
+
+
 def test_what_is_unfinished_may_be_kept_for_the_next_run(tmp_path: Path) -> None:
     target, paths = tmp_path / "download.bin", []
     for part in ("one ", "two"):
@@ -147,6 +165,31 @@ def test_an_interrupted_folder_leaves_the_old_one(tmp_path: Path) -> None:
         (folder / "half").touch()
         raise KeyboardInterrupt
     assert names(target) == ["old"] and names(tmp_path) == ["case"]
+
+
+def test_a_folder_that_was_not_made_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "case"
+    with whole_folder(target) as folder:
+        (folder / "old").touch()
+    with pytest.raises(FileNotFoundError), whole_folder(target) as folder:
+        remove(folder)
+    assert names(target) == ["old"] and names(tmp_path) == ["case"]
+
+
+def test_what_a_dead_process_left_of_a_folder_is_removed(tmp_path: Path) -> None:
+    """And neither the folder, nor what another target or the next run has need of."""
+    target = tmp_path / "out"
+    program = (
+        "import os, sys\nfrom scripts.files import whole_folder\n"
+        "with whole_folder(sys.argv[1]) as folder:\n    (folder / 'half').touch()\n    os._exit(9)"
+    )
+    assert start(program, str(target)).wait(60) == 9 and len(names(tmp_path)) == 1
+    others = {"out", ".partial-out", ".partial-of-out", ".partial-12-out.csv"}
+    for name in {*others, ".old-12-34-out", ".partial-12-out"}:
+        (tmp_path / name).mkdir()
+    remove_unfinished(target)
+    remove_unfinished(tmp_path / "nowhere" / "out")
+    assert {*names(tmp_path)} == others
 
 
 def test_a_file_gives_way_to_a_folder_and_back(tmp_path: Path) -> None:

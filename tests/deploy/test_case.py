@@ -109,6 +109,21 @@ def test_nothing_tells_whose_case_it_is(made):
     assert b"Doe" not in content and str(Path.home()).encode() not in content and b"ehr.json" not in content
 
 
+def test_a_record_lies_in_the_results_folder_until_it_was_read(tmp_path, monkeypatch):
+    """There a worker finds what a killed one left, and a page what belongs to a session; it is not left there."""
+    places = []
+
+    def stopped(*_, ehr, predictions_dir, **__):
+        places.append(Path(ehr).relative_to(predictions_dir))
+        assert json.loads(Path(ehr).read_bytes()) == {"age": 62} and Path(ehr).parent.stat().st_mode & 0o077 == 0
+        raise SystemExit
+
+    monkeypatch.setattr("monai.bundle.ConfigWorkflow", stopped)
+    with pytest.raises(SystemExit):
+        case.Predictor()._generate(tmp_path, {"age": 62}, 365, None)
+    assert len(places) == 1 and not [*tmp_path.iterdir()]
+
+
 def test_what_a_record_does_not_tell_is_missing(series, tmp_path, monkeypatch):
     """NaN and null, which JSON files hold, are no values."""
     given = []

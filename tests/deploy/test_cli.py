@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -206,6 +207,30 @@ def test_a_worker_that_could_answer_nothing_says_so_in_a_line(monkeypatch, capsy
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 2 and capsys.readouterr().err == "solver is 'dpm', expected ddim or dpmpp.\n"
+
+
+@pytest.mark.parametrize("command", ["worker", "predict"])
+def test_what_has_records_in_its_hands_puts_them_away_when_it_is_stopped(command, call, monkeypatch, tmp_path):
+    put_away = []
+
+    def stopped(*_, **__):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            put_away.append("record")
+
+    monkeypatch.setattr("deploy.worker.work.Worker.run", stopped)
+    monkeypatch.setattr(case.Predictor, "predict", stopped)
+    before = signal.getsignal(signal.SIGTERM)
+    if command == "predict":
+        assert call("--point", "-70,0,102.5")[0] == 143
+    else:
+        (tmp_path / "worker.toml").write_text(f'spool = "{tmp_path}/spool"\nsecret = "{tmp_path}/secret"\n')
+        monkeypatch.setattr(sys, "argv", ["deploy", "worker", str(tmp_path / "worker.toml")])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 143
+    assert put_away == ["record"] and signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("command", ["worker", "door"])

@@ -5,6 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import signal
+import sys
+import tempfile
+import types
 from pathlib import Path
 
 import nibabel as nib
@@ -127,3 +132,24 @@ def test_only_so_many_wait(app, monkeypatch):
     monkeypatch.setattr(serve, "MOST_WAITING", 0)
     client = testclient.TestClient(make_server(app, ["testserver"]))
     assert client.post(f"/infer/{MODEL}?image=a", data={"params": "{}"}).status_code == 429
+
+
+def test_what_is_temporary_goes_when_it_is_stopped(monkeypatch, tmp_path):
+    """Also of an inference that runs then, and comes to no end."""
+    made = []
+
+    class Running:
+        def run(self) -> None:
+            made.append(Path(tempfile.mkdtemp()))
+            (made[0] / "ehr.json").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("deploy.trust.check_trusted", lambda: None)
+    monkeypatch.setitem(sys.modules, "deploy.monai_label.main", types.SimpleNamespace(App=lambda *_, **__: None))
+    monkeypatch.setattr("deploy.serving.make_server", lambda *_: Running())
+    monkeypatch.setattr(sys, "argv", ["serve", str(tmp_path / "studies")])
+    with pytest.raises(SystemExit) as stopped:
+        serve.main()
+    assert stopped.value.code == 143 and made[0].is_relative_to(tmp_path) and not [*(tmp_path / "tmp").iterdir()]

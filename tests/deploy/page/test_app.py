@@ -9,7 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deploy.page import app as module
+from deploy.page import reading
+from deploy.page.sessions import Store
 from tests.deploy.page.conftest import asked, events, finished
+from tests.deploy.page.test_jobs import until
 from tests.deploy.scans import POINT, RECORD
 
 
@@ -109,6 +113,76 @@ def test_all_is_deleted_when_asked(browser, tmp_path):
     assert client.delete("/api/session").status_code == 200
     assert client.get(f"/api/cases/{case['id']}").status_code == 404
     assert not list(tmp_path.rglob("samples.nii.gz"))
+
+
+@pytest.mark.parametrize("moment", ["it waits", "it comes", "it is read"])
+def test_an_upload_whose_session_is_forgotten_meanwhile_is_refused_and_not_kept(
+    browser, chest, tmp_path, monkeypatch, moment
+):
+    client, known = browser(), []
+    new_folder, receive, guarded = Store.new_folder, module.receive, reading.guarded
+
+    def forget(now):
+        if now == moment:
+            store, session = known[0]
+            store.remove(session.token)
+
+    def waits(*told):
+        known.append(told)
+        forget("it waits")
+        return new_folder(*told)
+
+    async def comes(*told):
+        forget("it comes")
+        return await receive(*told)
+
+    def reads(folder):
+        told = guarded(folder)
+        forget("it is read")
+        folder.mkdir(parents=True, exist_ok=True)  # as what is in the middle of writing does
+        return told
+
+    monkeypatch.setattr(Store, "new_folder", waits)
+    monkeypatch.setattr(module, "receive", comes)
+    monkeypatch.setattr(reading, "guarded", reads)
+    files = [("files", (path.name, path.read_bytes())) for path in sorted(chest.iterdir())]
+    answer = client.post("/api/scans", files=files)
+    assert answer.status_code == 404 and "was deleted" in answer.json()["fault"]
+    (folder,) = tmp_path.glob("*/sessions")
+    assert not [*folder.iterdir()]
+
+
+def test_a_case_whose_session_is_forgotten_meanwhile_is_refused_and_not_made(browser, predictor, tmp_path, monkeypatch):
+    client = browser()
+    predictor.go.clear()
+    scan, stores, add, told = client.post("/api/scans/example").json(), [], module.Work.add, Store.get
+    monkeypatch.setattr(Store, "get", lambda store, token: (stores.append(store), told(store, token))[1])
+
+    def late(work, session, case):
+        stores[-1].remove(session.token)
+        add(work, session, case)
+
+    monkeypatch.setattr(module.Work, "add", late)
+    assert client.post("/api/cases", json=asked(scan)).status_code == 404
+    predictor.go.set()
+    (folder,) = tmp_path.glob("*/sessions")
+    until(lambda: not [*folder.iterdir()])
+
+
+def test_a_download_of_a_case_that_is_removed_meanwhile_is_refused_and_not_kept(browser, tmp_path, monkeypatch):
+    client = browser()
+    case = finished(client)
+
+    def download(found, *_):
+        assert client.delete("/api/session").status_code == 200
+        (found.folder / "dicom").mkdir(parents=True)
+        return b"objects"
+
+    monkeypatch.setattr(module.downloads, "download", download)
+    answer = client.get(f"/api/cases/{case['id']}/download/dicom")
+    assert answer.status_code == 404 and "was removed" in answer.json()["fault"]
+    (folder,) = tmp_path.glob("*/sessions")
+    assert not [*folder.iterdir()]
 
 
 def test_nothing_is_left_at_the_end(quick, predictor, tmp_path, monkeypatch):

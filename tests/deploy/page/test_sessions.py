@@ -70,6 +70,23 @@ def test_what_waits_goes_with_its_case(store):
     assert case.job.dropped and store.queue.told(case.job)["state"] == "failed" and not session.folder.exists()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_scan_of_a_session_that_is_no_more_is_not_kept(store, tmp_path, again):
+    """Forgotten while it waited or was read, and whether or not its browser came back."""
+    session = store.get("first")
+    identifier, folder = store.new_folder(session)
+    store.remove("first")
+    if again:
+        store.get("first")
+    with pytest.raises(Refusal) as caught:
+        store.new_folder(session)
+    assert caught.value.status == 404 and not session.folder.exists()
+    folder.mkdir(parents=True)  # as what was in the middle of writing does
+    with pytest.raises(Refusal) as caught:
+        store.add_scan(session, Scan(identifier, folder, folder / "given", {"dicom": True}))
+    assert caught.value.status == 404 and len([*tmp_path.iterdir()]) == again
+
+
 def test_there_is_an_end_to_sessions(store, monkeypatch):
     monkeypatch.setattr(sessions, "MOST_SESSIONS", 2)
     for name in ("first", "second"):

@@ -133,7 +133,7 @@ def test_an_upload_that_is_none_is_refused(study, more, words):
         del files["request.json"]
     data = more(files) if callable(more) else pack(*files.items(), *more.items())
     (study / guard.UPLOAD).write_bytes(data)
-    assert words in guard.refused(study, study / guard.UPLOAD) and not (study / guard.SERIES).exists()
+    assert words in guard.refused(study, study / guard.UPLOAD) and not (study / "series").exists()
 
 
 def test_a_full_disk_is_no_fault_of_an_upload(study, tmp_path, monkeypatch, capsys):

@@ -256,6 +256,19 @@ def test_what_is_dead_is_tried_again_as_it_was_asked_for(spool, monkeypatch):
     assert spool.status()["dead"] == 1 and spool.dead() == {}
 
 
+def test_what_was_fetched_is_fetched_anew_where_it_is_tried_again_and_an_upload_stays(spool):
+    for told in ({"fetch": {"source": "main"}}, {}):
+        put(spool, by="door a", **told)
+    for item in spool.waiting():
+        (item.study / "series").mkdir()
+        (item.study / "series" / "half.dcm").write_text("half")
+        spool.bury(item, "why")
+    for item in spool.dead().values():
+        spool.retry(item)
+    assert [(item.study / "series").exists() for item in spool.waiting()] == [False, True]
+    assert all(item.request.is_file() for item in spool.waiting())
+
+
 def test_a_study_that_cannot_be_moved_leaves_nothing(spool, tmp_path):
     with pytest.raises(OSError):
         spool.put(tmp_path / "nowhere", by="a")

@@ -323,6 +323,20 @@ def test_a_dead_report_that_is_tried_again_has_the_series_that_came_meanwhile(or
     assert item.state["fetch"] == {"source": "main", "series": SCAN}
 
 
+def test_a_dead_report_that_is_tried_again_has_its_series_as_it_is_now(orthanc, made):
+    """What was wrong with it at the archive was mended there."""
+    watch = made()
+    watch.look()
+    (item,) = watch.spool.due()
+    watch.fetch(SCAN, item.study)
+    watch.spool.bury(item, "why")
+    orthanc.files["i2"] = b"mended"
+    watch.spool.retry(*watch.spool.dead().values())
+    (item,) = watch.spool.due()
+    watch.fetch(SCAN, item.study)
+    assert [path.read_bytes() for path in sorted((item.study / "series").iterdir())] == [b"one", b"mended"]
+
+
 @pytest.mark.parametrize(("content", "words"), [(None, "answered 404"), (b"<html>Doe^Jane", "no JSON")])
 def test_what_is_no_orthanc_is_named(orthanc, made, monkeypatch, content, words):
     monkeypatch.setattr(orthanc, "answer", lambda *_: content)

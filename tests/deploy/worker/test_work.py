@@ -324,6 +324,20 @@ def test_what_ends_the_process_each_time_is_buried(worker, ask, monkeypatch):
     assert worker.spool.status()["dead"] == 1 and worker.spool.status()["work"] == 0
 
 
+def test_what_a_killed_worker_left_is_removed_and_no_fault_of_a_study(worker, ask, objects, monkeypatch):
+    """A series that was half brought, and half a result, also of a case that is not asked for again."""
+    ask()
+    worker.spool.take()
+    (item,) = worker.spool.waiting()
+    monkeypatch.setattr(guard, "MOST_FILES", len([*item.study.iterdir()]))
+    for place in (item.study / ".partial-99-9-series", worker.spool.result("ab") / ".partial-99-9-out"):
+        shutil.copytree(objects.series, place)
+    (worker.spool.result("ab") / ".old-99-9-dicom").mkdir()
+    worker.run(once=True)
+    assert worker.spool.status()["done"] == 1 and not [*worker.spool.result("ab").iterdir()]
+    assert not [*worker.spool.root.rglob(".partial-*")]
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
