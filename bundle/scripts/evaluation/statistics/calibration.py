@@ -142,8 +142,8 @@ def calibration_scores(probabilities: Array, labels: Array, weights: Array | Non
     reason = f"not finite, for {WITHOUT}"
     for name, value, drawn in zip(("slope", "intercept"), values, resampled, strict=True):
         lacking = None if drawn is None or weights is None else _why_lacking(drawn, labels, weights)
-        known = None if lacking else drawn
-        scores[name] = estimate(value, known, lacking) if np.isfinite(value).all() else undefined(reason)
+        kept = None if lacking else drawn
+        scores[name] = estimate(value, kept, lacking) if np.isfinite(value).all() else undefined(reason)
     return scores
 
 
