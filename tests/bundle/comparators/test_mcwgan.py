@@ -20,9 +20,11 @@ from scripts.comparators.batches import PairBatch
 from scripts.comparators.generator import WEIGHTS, load_generator
 from scripts.comparators.mcwgan import ImageLoss, McWGAN, PairCritic, WassersteinTrainer, gradient_penalty
 from scripts.networks.classifiers import ResNetClassifier
+from scripts.training.engines import distribute, start_process_group, stop_process_group
 from scripts.weights.checkpoints import read_metadata, save_network
 from tests.bundle.comparators.toy import Pairs, batches, discs, errors, fit
 from tests.bundle.helpers import CONFIGS, count, refusal, stirred
+from tests.bundle.training.helpers import differences, forked, load
 
 Make = Callable[..., Any]
 READER = {"channels": [4, 4, 8, 8], "blocks": [2, 2, 2, 2]}
@@ -176,6 +178,55 @@ def test_the_generator_step_leaves_no_gradient_of_its_own_in_the_critics_step() 
     assert all(torch.equal(a, b) for a, b in zip(before, engine.state.d_network.parameters(), strict=True))
 
 
+@pytest.mark.processes
+def test_two_ranks_train_one_critic_and_one_predictor(tmp_path: Path) -> None:
+    """With gloo; each has other pairs, and both take the steps of the averaged gradients."""
+
+    def work() -> None:
+        start_process_group()
+        rank = torch.distributed.get_rank()
+        shared, alone = (trainer(discs(16, seed=rank), steps=6, critic_steps=2) for _ in range(2))
+        networks = {"predictor": shared.state.g_network, "critic": shared.state.d_network}
+        networks["alone"] = alone.state.d_network
+        shared.state.g_network, shared.state.d_network = map(distribute, (networks["predictor"], networks["critic"]))
+        shared.run()
+        alone.run()
+        torch.save({name: network.state_dict() for name, network in networks.items()}, tmp_path / f"{rank}.pt")
+        stop_process_group()
+
+    forked(2, work)
+    first, second = (load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert not differences(first["critic"], second["critic"])
+    assert not differences(first["predictor"], second["predictor"])
+    assert differences(first["alone"], second["alone"]), "unwrapped, each trains its own"
+    assert differences(first["critic"], trainer(discs(1), 0).state.d_network.state_dict()), "it has learnt"
+
+
+@pytest.mark.processes
+def test_the_critics_gradient_in_two_ranks_is_that_of_one(tmp_path: Path) -> None:
+    """The penalty's too, which is of second order."""
+    critic, pairs = stirred(PairCritic(16, (8, 16))).double(), discs(8)
+    baseline, real = pairs.baseline.double(), pairs.follow_up.double()
+    fake, share = baseline.flip(0), torch.linspace(0.0, 1.0, 8).double()[:, None, None, None]
+
+    def gradient(network: nn.Module, part: slice) -> list[Tensor]:
+        parts = [each[part] for each in (baseline, real, fake, share)]
+        loss = (network(parts[0], parts[2]) - network(parts[0], parts[1])).mean()
+        (loss + 10.0 * gradient_penalty(network, *parts)).backward()
+        return [each.grad for each in network.parameters() if each.grad is not None]
+
+    def work() -> None:
+        start_process_group()
+        rank = torch.distributed.get_rank()
+        torch.save(gradient(distribute(critic), slice(4 * rank, 4 * rank + 4)), tmp_path / f"{rank}.pt")
+        stop_process_group()
+
+    forked(2, work)
+    expected = gradient(critic, slice(None))
+    for rank in (0, 1):
+        torch.testing.assert_close(load(tmp_path / f"{rank}.pt"), expected)
+
+
 def test_where_the_follow_up_is_padded_the_critic_is_shown_the_baseline() -> None:
     """Of real and fake and of their mix, in both networks' steps: no seam tells them apart."""
 
@@ -227,6 +278,11 @@ def test_at_small_the_predictor_has_a_rate_of_its_own() -> None:
     parser = composed().parser
     rates = {name: parser.get_parsed_content(name).param_groups[0]["lr"] for name in ("optimizer", "critic_optimizer")}
     assert rates == {"optimizer": 1e-3, "critic_optimizer": 1e-4}
+
+
+def test_several_processes_share_predictor_and_critic() -> None:
+    networks = composed().parser["train::trainer"]
+    assert all(networks[name].startswith("$training.distribute(") for name in ("g_network", "d_network"))
 
 
 def test_the_epoch_is_chosen_by_the_image_terms_as_they_are_trained(tmp_path: Path) -> None:
