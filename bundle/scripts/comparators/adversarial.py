@@ -23,14 +23,19 @@ from torch import Tensor
 
 from scripts.errors import UserError
 from scripts.losses import gaussian_kl, known_cross_entropy
+from scripts.ranks import averaged
 
 MAX_WEIGHT = 1e4
 """Upper limit of a ratio of gradients."""
 
 
 def gradient_ratio(reconstruction: Tensor, term: Tensor, layer: Tensor) -> Tensor:
-    """|grad reconstruction| / (|grad term| + 1e-4) with respect to ``layer``, from 0 to 1e4, detached."""
-    first, second = (torch.autograd.grad(loss, layer, retain_graph=True)[0] for loss in (reconstruction, term))
+    """|grad reconstruction| / (|grad term| + 1e-4) with respect to ``layer``, from 0 to 1e4, detached.
+
+    The gradients are those of the whole batch, of which each rank has its share: all ranks have the same ratio.
+    """
+    losses = (reconstruction, term)
+    first, second = (averaged(torch.autograd.grad(loss, layer, retain_graph=True)[0]) for loss in losses)
     return (first.norm() / (second.norm() + 1e-4)).clamp(0.0, MAX_WEIGHT).detach()
 
 

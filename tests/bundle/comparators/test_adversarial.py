@@ -26,9 +26,10 @@ from scripts.errors import UserError
 from scripts.losses import AutoencoderLoss, known_cross_entropy
 from scripts.networks.autoencoder import AlignedAutoencoder, StableDiffusionAutoencoder
 from scripts.training.batches import prepare_crop_batch
+from scripts.training.engines import distribute, start_process_group, stop_process_group
 from tests.bundle.comparators.toy import discs
 from tests.bundle.helpers import CONFIGS, refusal
-from tests.bundle.training.helpers import differences, load
+from tests.bundle.training.helpers import differences, forked, load
 
 SD15, DDL_CXR = "compare_sd15_autoencoder", "compare_ddl_cxr_autoencoder"
 
@@ -39,6 +40,15 @@ def test_the_ratio_of_gradients_by_hand() -> None:
     ratio = gradient_ratio((a * w).sum(), 2.0 * (b * w).sum(), w)
     assert ratio.item() == pytest.approx(5.0 / (2.0 + 1e-4), rel=1e-6) and not ratio.requires_grad
     assert gradient_ratio((1e3 * a * w).sum(), (0.0 * w).sum(), w).item() == MAX_WEIGHT
+
+
+def test_the_ratio_is_that_of_the_whole_batch_in_every_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This rank's gradients are (3, 4) and (0, 2), the other's (1, 0) and (0, 0)."""
+    w, others = torch.zeros(2, requires_grad=True), iter([torch.tensor([1.0, 0.0]), torch.zeros(2)])
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr("ignite.distributed.all_reduce", lambda own: own + next(others))
+    ratio = gradient_ratio((torch.tensor([3.0, 4.0]) * w).sum(), (torch.tensor([0.0, 2.0]) * w).sum(), w)
+    assert ratio.item() == pytest.approx(math.hypot(2.0, 2.0) / (1.0 + 1e-4), rel=1e-6)
 
 
 def test_the_hinge_by_hand() -> None:
@@ -93,6 +103,29 @@ def test_the_discriminator_waits_for_its_start() -> None:
     engine.run()
     assert seen == [(True, False), (True, False), (False, True)]
     assert engine.state.output["loss"].isfinite() and "discriminator_loss" in engine.state.output
+
+
+@pytest.mark.processes
+def test_two_ranks_have_one_autoencoder_one_discriminator_and_one_weight_of_each_term(tmp_path: Path) -> None:
+    """With gloo; each has other crops, and the discriminator comes in after the second step."""
+
+    def work() -> None:
+        start_process_group()
+        rank = torch.distributed.get_rank()
+        engine = trainer(4, start=2, label=True)
+        for batch in engine.data_loader:
+            batch["image"] = batch["image"].roll(rank, 2) * (1.0 - 0.5 * rank)
+        networks = {"autoencoder": engine.state.g_network, "discriminator": engine.state.d_network}
+        engine.state.g_network, engine.state.d_network = map(distribute, networks.values())
+        engine.run()
+        parts = {name: dict(network.named_parameters()) for name, network in networks.items()}
+        torch.save({**parts, "terms": engine.terms}, tmp_path / f"{rank}.pt")
+        stop_process_group()
+
+    forked(2, work)
+    first, second = (load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    unlike = ["reconstruction", "kl", "adversarial", "label"]
+    assert differences(first, second) == [f"/terms/{name}" for name in unlike]
 
 
 def test_epochs_before_the_start_are_infinitely_bad() -> None:
