@@ -87,6 +87,7 @@ COMPARED = {
     "adversary::channels": ("train_autoencoder", "compare_ddl_cxr_autoencoder"),
     "text::max_tokens": ("train_unconditional", "compare_sd15_unconditional"),
     "num_steps": ("train_conditional", "compare_sd15"),
+    "ramp": ("train_conditional", "compare_ddl_cxr"),
 }
 """Settings that overlays of compared methods add to a stage, by name."""
 
@@ -98,12 +99,24 @@ def test_what_an_overlay_adds_is_a_setting_too(
     stage, overlay = COMPARED[name]
 
     def made(value: int) -> dict[str, Any]:
-        text = {} if stage == "train_autoencoder" else {"text": {"llm": str(tiny_llm), "max_tokens": 60}}
+        text = {"text": {"llm": str(tiny_llm), "max_tokens": 60}} if overlay.startswith("compare_sd15") else {}
         options = {"models_dir": str(trained / "models"), **text, name: value}
         return record(make_workflow(stage, tmp_path, "small", overlay, **options))
 
     message = refusal(lambda: refuse_another(tmp_path, made(7), made(8)))
     assert f"cannot go on, since {name} was 7, is 8. Give" in message
+
+
+def test_more_epochs_do_not_stretch_ddl_cxrs_ramp(make_workflow: Make, trained: Path, tmp_path: Path) -> None:
+    """Which is max_epochs where the run begins; its own is given when it goes on to more."""
+
+    def made(epochs: int, **given: int) -> dict[str, Any]:
+        options = {"models_dir": str(trained / "models"), "max_epochs": epochs, **given}
+        return record(make_workflow("train_conditional", tmp_path, "small", "compare_ddl_cxr", **options))
+
+    message = refusal(lambda: refuse_another(tmp_path, made(120), made(240)))
+    assert "cannot go on, since ramp was 120, is 240. Give" in message
+    refuse_another(tmp_path, made(120), made(240, ramp=120))
 
 
 def test_the_plain_text_encoders_model_is_known_by_its_weights(
