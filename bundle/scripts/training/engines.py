@@ -42,7 +42,15 @@ def warmup_cosine(
         peak: the optimiser's learning rate.
         decay_steps: the step, counted from the first, where the decay ends; the rate then stays. 0 keeps the peak.
         end: share of the peak that the decay ends at.
+
+    Raises:
+        UserError: the decay would end before the warm-up does.
     """
+    if 0 < decay_steps <= warmup_steps:
+        raise UserError(
+            f"decay_steps is {decay_steps}, but warmup_steps is {warmup_steps}: the rate would fall before it has "
+            "risen. Give more --decay_steps, or 0 for none, or fewer --warmup_steps."
+        )
     schedules: list[LRScheduler] = []
     if warmup_steps:
         schedules.append(LinearLR(optimizer, start_factor=0.01, total_iters=warmup_steps))

@@ -24,6 +24,7 @@ from torch import nn
 import scripts.training as engines
 from scripts.conditioning.null import NullConditioner
 from scripts.diffusion.denoiser import Denoiser
+from scripts.errors import UserError
 from scripts.networks.unet import StableDiffusionUNet
 from scripts.training.engines import (
     accelerate,
@@ -123,6 +124,13 @@ def test_learning_rate_in_closed_form(warmup: int, decay: int, end: float) -> No
             optimizer, schedule = make()
             optimizer.load_state_dict(states[0])
             schedule.load_state_dict(states[1])
+
+
+@pytest.mark.parametrize("decay", [5, 1])
+def test_a_decay_that_ends_within_the_warm_up_is_refused(decay: int) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(UserError, match=f"^decay_steps is {decay}, but warmup_steps is 5: .*--decay_steps, or 0 .*$"):
+        warmup_cosine(optimizer, 0.1, 5, decay)
 
 
 def test_validation_loss_is_averaged_over_samples_not_batches() -> None:
