@@ -24,6 +24,7 @@ from torch import Tensor
 from scripts.errors import UserError
 from scripts.losses import gaussian_kl, known_cross_entropy
 from scripts.ranks import averaged
+from scripts.training.engines import refuse_accumulation
 
 MAX_WEIGHT = 1e4
 """Upper limit of a ratio of gradients."""
@@ -68,7 +69,11 @@ class AdversarialAutoencoderTrainer(AdversarialTrainer):
         kl_weight: w_kl.
         summed: R is summed over pixels, as in Stable Diffusion's code and DDL-CXR's; else a mean.
         label: whether the outcome is predicted from the sampled latent.
+        accumulation_steps: 1, since it steps on every batch.
         arguments: of MONAI's trainer.
+
+    Raises:
+        UserError: more ``accumulation_steps`` than 1.
     """
 
     def __init__(
@@ -79,8 +84,10 @@ class AdversarialAutoencoderTrainer(AdversarialTrainer):
         kl_weight: float = 1e-6,
         summed: bool = False,
         label: bool = False,
+        accumulation_steps: int = 1,
         **arguments: Any,
     ) -> None:
+        refuse_accumulation(type(self).__name__, accumulation_steps)
         self.layers: dict[str, Tensor] = {
             "encoder": autoencoder.encoder.blocks[-1].conv.weight,
             "decoder": autoencoder.decoder.blocks[-1].conv.weight,

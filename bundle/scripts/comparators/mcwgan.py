@@ -24,6 +24,7 @@ from scripts.comparators.generator import Generator
 from scripts.diffusion.noise import Draw
 from scripts.losses import over_known
 from scripts.networks.classifiers import NoduleClassifier
+from scripts.training.engines import refuse_accumulation
 
 
 class McWGAN(Generator):
@@ -144,10 +145,17 @@ class WassersteinTrainer(AdversarialTrainer):
     Args:
         critic_steps: n.
         penalty_weight: of :func:`gradient_penalty`.
+        accumulation_steps: 1, since it steps on every batch.
         arguments: of MONAI's class; ``recon_loss_function`` is what the adversarial term is added to.
+
+    Raises:
+        UserError: more ``accumulation_steps`` than 1.
     """
 
-    def __init__(self, critic_steps: int = 5, penalty_weight: float = 10.0, **arguments: Any) -> None:
+    def __init__(
+        self, critic_steps: int = 5, penalty_weight: float = 10.0, accumulation_steps: int = 1, **arguments: Any
+    ) -> None:
+        refuse_accumulation(type(self).__name__, accumulation_steps)
         super().__init__(g_loss_function=nn.Identity(), d_loss_function=nn.Identity(), **arguments)  # not called
         self.critic_steps = critic_steps
         self.penalty_weight = penalty_weight

@@ -184,6 +184,15 @@ def stepped(engine: Engine, _: int | None = None) -> bool:
     return position % every == 0 or position == length
 
 
+def refuse_accumulation(trainer: str, accumulation_steps: int) -> None:
+    """Raises a :class:`UserError` if a trainer, named here, that steps on every batch is asked to sum gradients."""
+    if accumulation_steps > 1:
+        raise UserError(
+            f"accumulation_steps is {accumulation_steps}, but {trainer} steps on every batch. Leave it at 1, and give "
+            "a larger --batch_size instead."
+        )
+
+
 def steps_taken(engine: Engine) -> int:
     """How many steps the optimiser has taken, counted from the first epoch; resumed runs count on."""
     every, length = getattr(engine, "accumulation_steps", 1), engine.state.epoch_length or 1

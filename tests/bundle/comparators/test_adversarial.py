@@ -118,7 +118,9 @@ def test_two_ranks_have_one_autoencoder_one_discriminator_and_one_weight_of_each
         networks = {"autoencoder": engine.state.g_network, "discriminator": engine.state.d_network}
         engine.state.g_network, engine.state.d_network = map(distribute, networks.values())
         engine.run()
-        parts = {name: dict(network.named_parameters()) for name, network in networks.items()}
+        parts: dict[str, dict[str, Tensor]] = {
+            name: dict(network.named_parameters()) for name, network in networks.items()
+        }
         torch.save({**parts, "terms": engine.terms}, tmp_path / f"{rank}.pt")
         stop_process_group()
 
@@ -207,6 +209,16 @@ def test_a_training_that_ends_before_its_discriminator_begins_is_refused() -> No
         begins_in_time(18, 6, 3)
     with pytest.raises(UserError, match=r"patience of 18 epochs, 1908 steps, .* Give --patience 0 or at least 19\."):
         begins_in_time(2000, 106, 60, patience=18)
+
+
+@pytest.mark.parametrize("overlay", [SD15, DDL_CXR])
+def test_batches_are_not_accumulated(make_workflow: Any, tmp_path: Path, overlay: str) -> None:
+    options = {"adversary": {"channels": 4, "start": 1}, "accumulation_steps": 4}
+    message = refusal(make_workflow("train_autoencoder", tmp_path, "small", overlay, **options).run)
+    assert message == (
+        "accumulation_steps is 4, but AdversarialAutoencoderTrainer steps on every batch. Leave it at 1, and give a "
+        "larger --batch_size instead."
+    )
 
 
 @pytest.mark.parametrize("crops", [854, 2242], ids=["LIDC", "NLST"])

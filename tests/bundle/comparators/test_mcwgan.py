@@ -280,6 +280,18 @@ def test_at_small_the_predictor_has_a_rate_of_its_own() -> None:
     assert rates == {"optimizer": 1e-3, "critic_optimizer": 1e-4}
 
 
+def test_batches_are_not_accumulated(make_workflow: Make, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    save_network(ResNetClassifier(32, (4, 4, 8, 8)), tmp_path / "models" / "perceptual.safetensors")
+    options = {"shape": {"channels": [4, 8, 8], "num_res_units": 1}, "accumulation_steps": 4}
+    overlays = ("small", "compare_crops", "compare_mcwgan")
+    message = refusal(make_workflow("train_conditional", tmp_path, *overlays, **options).run)
+    assert message == (
+        "accumulation_steps is 4, but WassersteinTrainer steps on every batch. Leave it at 1, and give a larger "
+        "--batch_size instead."
+    )
+
+
 def test_several_processes_share_predictor_and_critic() -> None:
     networks = composed().parser["train::trainer"]
     assert all(networks[name].startswith("$training.distribute(") for name in ("g_network", "d_network"))
