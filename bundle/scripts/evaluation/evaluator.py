@@ -120,7 +120,6 @@ def evaluate(
     result = {
         **_studied(study, judge, stages, max((len(images[name]) for name in generated), default=0)),
         **score_methods(rows, judge, main),
-        "real_halves": halves(judge.real_features, cases.patients),
         "contrasts": contrasts(Path(output_dir), rows, judge),
         "growth": None if growth is None else growth.score(),
         "forecasts": None if foreseen is None else foreseen.score(),
@@ -164,6 +163,7 @@ def _studied(study: Study, judge: Judge, stages: Sequence[Stage], n_runs: int) -
         "cohort": study.cohort,
         "stages": {stage.name: stage.facts for stage in stages},
         "feature_extractors": judge.extractors,
+        "real_halves": halves(judge.real_features, study.cases.patients),
         "bootstrap": {"unit": "patient", **asdict(judge.bootstrap)},
         "definitions": DEFINITIONS,
         "n_runs": n_runs,
