@@ -11,7 +11,15 @@ from typing import Any
 
 from scripts.options.check import read_command_line
 from scripts.options.command_line import parse_options
-from scripts.options.configuration import Entry, description, is_plain, is_reference, keys, read_entries, strings
+from scripts.options.configuration import (
+    Entry,
+    description,
+    is_reference,
+    is_setting,
+    keys,
+    read_entries,
+    strings,
+)
 
 
 def help_is_asked_for(arguments: Sequence[str]) -> bool:
@@ -71,7 +79,7 @@ def split_options(files: Sequence[Sequence[Entry]]) -> tuple[list[Entry], list[E
             value = former.value | value if isinstance(value, dict) else [*former.value, *value]
         comment, above = former.comment or entry.comment, former.above or entry.above
         merged[entry.id] = replace(entry, value=value, comment=comment, above=above)
-        if is_option(entry.value):
+        if is_setting(entry.value):
             options.add(entry.id)
     used = {entry.id for entry in files[0]}
     values = [entry.value for entries in files for entry in entries if entry.id in used or "::" in entry.id]
@@ -81,17 +89,6 @@ def split_options(files: Sequence[Sequence[Entry]]) -> tuple[list[Entry], list[E
         used |= referred
     kept = [entry for name, entry in merged.items() if name in used]
     return [each for each in kept if each.id in options], [each for each in kept if each.id not in options]
-
-
-def is_option(value: Any) -> bool:
-    """Whether an entry is an option rather than a component, judged by its value: plain, a path or a device.
-
-    >>> is_option(3), is_option("$@output_dir + '/models'"), is_option("$@network_def.to(@device)")
-    (True, True, False)
-    """
-    if isinstance(value, str) and value.startswith("$"):
-        return "(" not in value or value.startswith("$torch.device(")
-    return is_plain(value)
 
 
 def resolved(options: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import resource
 import shutil
 import signal
@@ -264,8 +265,10 @@ def test_the_command_line_builds_nothing_of_a_finished_stage(
     ):
         configs = [str(CONFIGS / f"{each}.yaml") for each in (name, "small")]
         known = "".join(Path(each).read_text() for each in configs)
-        options = [part for key, value in settings.items() if f"\n{key}:" in known for part in (f"--{key}", str(value))]
-        taken, output = seconds("-m", "monai.bundle", *arguments, "--config_file", str(configs), *options)
+        options = {name: value for name, value in settings.items() if f"\n{name}:" in known}
+        (tmp_path / "tiny.json").write_text(json.dumps(options, default=str))
+        configs.append(str(tmp_path / "tiny.json"))
+        taken, output = seconds("-m", "monai.bundle", *arguments, "--config_file", str(configs))
         assert said in output and "Opening the language model" not in output
         assert taken - imports < 8, name
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == files
