@@ -19,10 +19,11 @@ import torch
 from scripts.errors import UserError
 from scripts.evaluation.report.training_log import read_curves
 from scripts.training import stage
+from scripts.training.engines import start_process_group
 from scripts.training.stage import BEST, LAST, PUBLISHED, open_stage, read_checkpoint, write_published
 from scripts.weights.checkpoints import load_network, read_metadata, save_network
 from tests.bundle.helpers import CONFIGS, refusal
-from tests.bundle.training.helpers import load
+from tests.bundle.training.helpers import forked, load
 
 Make = Callable[..., Any]
 RECORD = {"seed": 1, "settings": {"learning_rate": 0.1, "max_epochs": 2}, "version": "1", "commit": "a"}
@@ -190,6 +191,20 @@ def test_a_finished_stage_is_left_alone(tmp_path: Path) -> None:
     save_network(load_network(weights), weights, {"written": "again"})
     assert ends(tmp_path), "the same network"
     assert open_stage(tmp_path / "stage", RECORD, 2, tmp_path / "models") is not None, "other programs go on"
+
+
+def test_a_finished_stage_ends_every_rank(tmp_path: Path) -> None:
+    """Each with status 0 and outside the process group; what is not finished ends none."""
+    finished(tmp_path)
+
+    def work() -> None:
+        start_process_group()
+        assert not ends(tmp_path, max_epochs=3) and torch.distributed.is_initialized()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stage, "is_command_line", lambda: True)
+            assert ends(tmp_path) and not torch.distributed.is_initialized()
+
+    forked(2, work)
 
 
 @pytest.mark.parametrize(("best", "chosen"), [(45, None), (3, 45)])
