@@ -6,7 +6,7 @@ ranks share, every loss has the gradients that it has on one, see :mod:`scripts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -153,6 +153,10 @@ class OutcomeLoss(nn.Module):
     def forward(self, logits: Tensor, target: dict[str, Any]) -> Tensor:
         """A scalar, of logits (B, 1) and ``target["malignant"]`` (B,), NaN where unknown."""
         return known_cross_entropy(logits, target["malignant"])
+
+    def counted(self, target: Mapping[str, Any]) -> int:
+        """How many of the samples it averages over: those whose outcome is known."""
+        return int(torch.as_tensor(target["malignant"]).isfinite().sum())
 
 
 def over_known(mean_loss: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from scripts.data.padding import without_padding
 from scripts.diffusion.noise import CaseNoise, Draw
 from scripts.errors import UserError
 from scripts.losses import over_known
-from scripts.training.engines import validation_loss
+from scripts.training.metrics import validation_loss
 
 LAST_TIME = 5.0
 """Of the flow, reached at the longest interval."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from scripts.errors import listed
 from scripts.options.command_line import parse_options
-from scripts.options.configuration import Entry, OptionError, is_plain, keys, lookup, read_entries, strings
+from scripts.options.configuration import Entry, OptionError, is_plain, is_setting, keys, lookup, read_entries, strings
+from scripts.options.unread import refuse_unread, started
 from scripts.options.values import IN_PLACE_OF_NULL, misread_number, wrong_value
 
 RENAMED = {"guidance": "guidance_scale", "null_share": "condition_dropout"}
@@ -21,7 +22,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def check_options(arguments: Sequence[str]) -> None:
-    """Refuses names that no configuration has, former names, and values that cannot be meant.
+    """Refuses names that no configuration has or nothing reads, former names, and values that cannot be meant.
 
     Names and values of the files and of the command line are checked in the order in which they replace each other.
 
@@ -49,6 +50,9 @@ def check_options(arguments: Sequence[str]) -> None:
     configuration.check_used()
     for option in options:
         configuration.check_option(option)
+    if (starts := started(arguments)) is not None:
+        own = [option for option in options if option.id not in reserved]
+        refuse_unread(own, configuration.parser.get(), configuration.settings, starts)
 
 
 def read_command_line(arguments: Sequence[str]) -> tuple[Any, list[str], list[Entry]] | None:
@@ -89,6 +93,8 @@ class Configuration:
         """By name, the first plain value, whose kind later ones must have."""
         self.added: list[Entry] = []
         """Plain values with names that only an overlay has."""
+        self.settings: set[str] = set()
+        """Names that a file gives a plain value, or one computed of such values alone."""
 
     def add_file(self, path: str) -> None:
         """Checks a file's entries and merges them."""
@@ -106,6 +112,8 @@ class Configuration:
                     "expected a number without leading zeros or colons."
                 )
             self._check_value(entry)
+            if "::" not in entry.id and is_setting(entry.value):
+                self.settings.add(entry.id)
             merge_kv(self.parser, entry.name.replace("#", "::"), entry.value)
             if is_plain(entry.value) and entry.value is not None:
                 self.defaults.setdefault(entry.id, entry.value)

@@ -104,6 +104,17 @@ def is_reference(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(("@", "%", "$"))
 
 
+def is_setting(value: Any) -> bool:
+    """Whether an entry is a setting rather than a component, judged by its value: plain, a path or a device.
+
+    >>> is_setting(3), is_setting("$@output_dir + '/models'"), is_setting("$@network_def.to(@device)")
+    (True, True, False)
+    """
+    if isinstance(value, str) and value.startswith("$"):
+        return "(" not in value or value.startswith("$torch.device(")
+    return is_plain(value)
+
+
 def _behind(lines: Sequence[str], key: yaml.Node, node: yaml.Node) -> str:
     """The comment on the line of a key: behind its value, or behind the colon of a block."""
     inline = node.style not in ("|", ">") if isinstance(node, yaml.ScalarNode) else node.flow_style

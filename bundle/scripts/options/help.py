@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from scripts.options.check import read_command_line
 from scripts.options.command_line import parse_options
-from scripts.options.configuration import Entry, description, is_plain, is_reference, keys, read_entries, strings
+from scripts.options.configuration import Entry, description, is_reference, is_setting, keys, read_entries, strings
+from scripts.options.unread import ELSEWHERE, names_read, started
 
 
 def help_is_asked_for(arguments: Sequence[str]) -> bool:
@@ -38,12 +40,14 @@ def print_help(arguments: Sequence[str]) -> None:
     if read is None:
         return
     files = read[1]
-    options, others = split_options([read_entries(path) for path in files])
+    entries = [read_entries(path) for path in files]
+    options, others = split_options(entries)
     values = resolved({entry.id: entry.value for entry in options}, {entry.id: entry.value for entry in others})
+    unread = unread_names(arguments, entries)
     table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
     for heading in ("option", "value", "meaning"):
         table.add_column(heading, overflow="fold")
-    for option in options:
+    for option in (option for option in options if option.id not in unread):
         table.add_row(*map(Text, (f"--{option.id}", shown(values[option.id]), option.comment)))
     console = Console(highlight=False, markup=False)
     console.print("\n\n".join(map(description, files)))
@@ -71,7 +75,7 @@ def split_options(files: Sequence[Sequence[Entry]]) -> tuple[list[Entry], list[E
             value = former.value | value if isinstance(value, dict) else [*former.value, *value]
         comment, above = former.comment or entry.comment, former.above or entry.above
         merged[entry.id] = replace(entry, value=value, comment=comment, above=above)
-        if is_option(entry.value):
+        if is_setting(entry.value):
             options.add(entry.id)
     used = {entry.id for entry in files[0]}
     values = [entry.value for entries in files for entry in entries if entry.id in used or "::" in entry.id]
@@ -83,15 +87,19 @@ def split_options(files: Sequence[Sequence[Entry]]) -> tuple[list[Entry], list[E
     return [each for each in kept if each.id in options], [each for each in kept if each.id not in options]
 
 
-def is_option(value: Any) -> bool:
-    """Whether an entry is an option rather than a component, judged by its value: plain, a path or a device.
+def unread_names(arguments: Sequence[str], files: Sequence[Sequence[Entry]]) -> set[str]:
+    """The top-level names of configurations that the run does not read, as far as that can be told."""
+    from monai.bundle import ConfigParser
+    from monai.bundle.utils import merge_kv
 
-    >>> is_option(3), is_option("$@output_dir + '/models'"), is_option("$@network_def.to(@device)")
-    (True, True, False)
-    """
-    if isinstance(value, str) and value.startswith("$"):
-        return "(" not in value or value.startswith("$torch.device(")
-    return is_plain(value)
+    parser = ConfigParser(config={})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is merged into nothing
+        for entry in (entry for entries in files for entry in entries):
+            merge_kv(parser, entry.name.replace("#", "::"), entry.value)
+    starts = started(arguments)
+    read = None if starts is None else names_read(parser.get(), starts, ())
+    return set() if read is None else parser.get().keys() - read - ELSEWHERE
 
 
 def resolved(options: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:

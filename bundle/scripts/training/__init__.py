@@ -10,10 +10,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "accelerate",
             "distribute",
             "epoch_sampler",
-            "hu_error",
             "start_process_group",
             "stop_process_group",
-            "validation_loss",
             "warmup_cosine",
         ],
         "handlers": [
@@ -25,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "train_handlers",
             "validation_handlers",
         ],
+        "metrics": ["hu_error", "validation_loss"],
         "cases": ["trained_on", "write_training_cases"],
         "checkpointing": ["Checkpoint"],
         "record": ["MAY_CHANGE", "stage_record"],

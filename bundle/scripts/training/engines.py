@@ -1,25 +1,21 @@
-"""Parts of a training stage's engines: sampler, learning rate, validation metrics, processes."""
+"""Parts of a training stage's engines: sampler, learning rate, processes."""
 
 from __future__ import annotations
 
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine
-from ignite.metrics import Loss, Metric
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from torch.utils.data import DistributedSampler
 
-from scripts.data.transforms import to_hu
 from scripts.errors import UserError
-from scripts.losses import over_known
 
 
 def epoch_sampler(dataset: Any, seed: int) -> DistributedSampler:
@@ -58,24 +54,6 @@ def warmup_cosine(
         schedules.append(CosineAnnealingLR(optimizer, T_max=decay_steps - warmup_steps, eta_min=end * peak))
     schedules.append(ConstantLR(optimizer, factor=end if decay_steps else 1.0, total_iters=sys.maxsize))
     return SequentialLR(optimizer, schedules, milestones=[steps for steps in (warmup_steps, decay_steps) if steps])
-
-
-def validation_loss(loss: Callable[[Any, Any], Tensor]) -> Metric:
-    """The training loss as a metric, averaged over the validation section."""
-    return Loss(
-        loss,
-        output_transform=lambda output: (output["pred"], output["label"]),
-        batch_size=lambda label: len(label["image"] if isinstance(label, Mapping) else label),
-    )
-
-
-def hu_error() -> Metric:
-    """Mean absolute error of the reconstruction in HU (inside the window and without padding), over validation."""
-
-    def error(prediction: Tensor, target: Tensor) -> Tensor:
-        return (to_hu(prediction) - to_hu(target)).abs().mean()
-
-    return validation_loss(lambda pred, label: over_known(error, pred["reconstruction"], label["image"]))
 
 
 def start_process_group() -> None:

@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 from scripts.errors import UserError, listed
 from scripts.files import read_mapping, remove, write_json
 from scripts.fingerprint import comparable, digest_weights
-from scripts.options.command_line import end_here, log_next
+from scripts.options.command_line import end_here, is_command_line, log_next
+from scripts.training.engines import stop_process_group
 from scripts.training.record import refuse_another
 
 logger = logging.getLogger(__name__)
@@ -37,9 +38,9 @@ def open_stage(
     """Opens a stage's folder before anything is built, and ends the program where nothing is left to do.
 
     With ``restart``, what an earlier run left in the folder is removed; so is what a run left that ended before its
-    first checkpoint. A stage that is trained and published already ends the program with status 0 if it is
-    ``python -m monai.bundle``, so that no network is built and no language model opened; in other programs its run does
-    nothing.
+    first checkpoint. A stage that is trained and published already ends the program, every rank of it, with status 0 if
+    it is ``python -m monai.bundle``, so that no network is built and no language model opened; in other programs its
+    run does nothing.
 
     Args:
         folder: of the stage.
@@ -70,9 +71,16 @@ def open_stage(
     state = read_checkpoint(folder / LAST, mmap=True)
     refuse_another(folder / LAST, state.get("record"), record)
     _refuse_fewer_epochs(folder / LAST, state["progress"], record, max_epochs)
-    if idist.get_world_size() == 1 and _is_finished(folder, state["progress"], record, max_epochs, Path(models_dir)):
-        logger.info(f"{folder.name} was trained and published before: nothing to do. --restart true trains it again.")
-        log_next()
+    first = idist.get_rank() == 0
+    finished = first and _is_finished(folder, state["progress"], record, max_epochs, Path(models_dir))
+    if idist.broadcast(float(finished)):  # what the first rank saw, so that all of them end, or none
+        if first:
+            logger.info(
+                f"{folder.name} was trained and published before: nothing to do. --restart true trains it again."
+            )
+            log_next()
+        if torch.distributed.is_initialized() and is_command_line():
+            stop_process_group()
         end_here()
     return lock
 

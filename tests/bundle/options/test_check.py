@@ -160,7 +160,7 @@ def test_arguments_of_other_commands_are_taken() -> None:
 
 def test_what_overlays_bring_is_known(tmp_path: Path) -> None:
     """What something refers to, what is computed, and what is another stage's."""
-    text = "brand_new: 1\nweight_decay: $@brand_new / 2\nclassifier_shape: {}\n"
+    text = "brand_new: 1\nlearning_rate: $@brand_new / 2\nclassifier_shape: {}\n"
     check_options([*overlay(tmp_path, text), "--brand_new", "2"])
 
 

@@ -43,6 +43,15 @@ def test_the_overlays_values_are_shown_worked_out(capsys: pytest.CaptureFixture[
     assert "--loss" not in rows and "--network" not in rows  # another stage's; a component
 
 
+def test_options_that_the_stage_would_refuse_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the stage's own file too, where an overlay replaces all that reads them."""
+    files = [str(CONFIGS / f"{name}.yaml") for name in ("train_conditional", "compare_crops", "compare_mcwgan")]
+    print_help(["run", "training", "--config_file", str(files), "--help"])
+    shown = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert {"--critic_steps", "--learning_rate", "--models_dir"} <= shown
+    assert not {"--pretrained", "--ema_decay", "--warmup_steps", "--prompt_steps"} & shown
+
+
 def test_what_needs_a_component_is_shown_as_it_is() -> None:
     options = {"a": "$@b + @d['e']", "b": 2, "c": "$@network.x"}
     others = {"d": {"e": "$@b * 2"}, "network": {"_target_": "torch.nn.ReLU"}}

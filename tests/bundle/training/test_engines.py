@@ -29,12 +29,10 @@ from scripts.networks.unet import StableDiffusionUNet
 from scripts.training.engines import (
     accelerate,
     epoch_sampler,
-    hu_error,
     start_process_group,
     stepped,
     steps_taken,
     stop_process_group,
-    validation_loss,
     warmup_cosine,
 )
 from scripts.training.handlers import ExponentialAverage, GradientClip, LearningRate
@@ -131,21 +129,6 @@ def test_a_decay_that_ends_within_the_warm_up_is_refused(decay: int) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     with pytest.raises(UserError, match=f"^decay_steps is {decay}, but warmup_steps is 5: .*--decay_steps, or 0 .*$"):
         warmup_cosine(optimizer, 0.1, 5, decay)
-
-
-def test_validation_loss_is_averaged_over_samples_not_batches() -> None:
-    pred = torch.arange(5.0)
-    parts = [(pred[:4], torch.zeros(4)), (pred[4:], torch.zeros(1))]
-    engine = Engine(lambda engine, batch: {"pred": batch[0], "label": batch[1]})
-    validation_loss(nn.MSELoss()).attach(engine, "val_loss")
-    assert engine.run(parts).metrics["val_loss"] == pytest.approx((0 + 1 + 4 + 9 + 16) / 5)
-
-
-def test_reconstruction_error_is_in_hounsfield_units() -> None:
-    image = torch.zeros(2, 1, 4, 4)
-    engine = Engine(lambda engine, batch: {"pred": {"reconstruction": image + 0.1}, "label": {"image": image}})
-    hu_error().attach(engine, "val_mae_hu")
-    assert engine.run([0]).metrics["val_mae_hu"] == pytest.approx(0.1 * 1400 / 2, rel=1e-5)
 
 
 def test_one_process_needs_no_wrapper() -> None:

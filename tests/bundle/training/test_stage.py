@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import resource
 import shutil
 import signal
@@ -18,10 +19,11 @@ import torch
 from scripts.errors import UserError
 from scripts.evaluation.report.training_log import read_curves
 from scripts.training import stage
+from scripts.training.engines import start_process_group
 from scripts.training.stage import BEST, LAST, PUBLISHED, open_stage, read_checkpoint, write_published
 from scripts.weights.checkpoints import load_network, read_metadata, save_network
 from tests.bundle.helpers import CONFIGS, refusal
-from tests.bundle.training.helpers import load
+from tests.bundle.training.helpers import forked, load
 
 Make = Callable[..., Any]
 RECORD = {"seed": 1, "settings": {"learning_rate": 0.1, "max_epochs": 2}, "version": "1", "commit": "a"}
@@ -191,6 +193,20 @@ def test_a_finished_stage_is_left_alone(tmp_path: Path) -> None:
     assert open_stage(tmp_path / "stage", RECORD, 2, tmp_path / "models") is not None, "other programs go on"
 
 
+def test_a_finished_stage_ends_every_rank(tmp_path: Path) -> None:
+    """Each with status 0 and outside the process group; what is not finished ends none."""
+    finished(tmp_path)
+
+    def work() -> None:
+        start_process_group()
+        assert not ends(tmp_path, max_epochs=3) and torch.distributed.is_initialized()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stage, "is_command_line", lambda: True)
+            assert ends(tmp_path) and not torch.distributed.is_initialized()
+
+    forked(2, work)
+
+
 @pytest.mark.parametrize(("best", "chosen"), [(45, None), (3, 45)])
 def test_epochs_after_the_last_one_asked_for_are_not_published(tmp_path: Path, best: int, chosen: int | None) -> None:
     """Neither the best one of a validation, nor one that was kept; of as many or more epochs they are."""
@@ -264,8 +280,10 @@ def test_the_command_line_builds_nothing_of_a_finished_stage(
     ):
         configs = [str(CONFIGS / f"{each}.yaml") for each in (name, "small")]
         known = "".join(Path(each).read_text() for each in configs)
-        options = [part for key, value in settings.items() if f"\n{key}:" in known for part in (f"--{key}", str(value))]
-        taken, output = seconds("-m", "monai.bundle", *arguments, "--config_file", str(configs), *options)
+        options = {name: value for name, value in settings.items() if f"\n{name}:" in known}
+        (tmp_path / "tiny.json").write_text(json.dumps(options, default=str))
+        configs.append(str(tmp_path / "tiny.json"))
+        taken, output = seconds("-m", "monai.bundle", *arguments, "--config_file", str(configs))
         assert said in output and "Opening the language model" not in output
         assert taken - imports < 8, name
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == files
